@@ -1,0 +1,1 @@
+"""The dataset: addresses, schemas, layout, reading, writing, validating."""

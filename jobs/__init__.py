@@ -1,0 +1,1 @@
+"""Execution: plan, Ray, commit and resume, the command line."""

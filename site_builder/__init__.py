@@ -1,0 +1,1 @@
+"""Dataset in, static site out."""
