@@ -1,0 +1,174 @@
+"""Models as the atlas sees them: what is asked for, what it consists of, and a loaded one."""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+from torch import Tensor, nn
+
+from atlas_schema.address import slug_of, slugify
+from atlas_schema.errors import BadConfig, UnknownFamily
+from pipeline.families import FAMILIES, Family, matching_families, qualified_class
+from pipeline.sites import AttentionSite, FfnSite, attention_like, ffn_like, find_sites
+from pipeline.sources import Blueprint, blueprint
+
+__all__ = ["AttentionSite", "FfnSite", "LoadedModel", "ModelDescription", "ModelRequest", "describe", "load"]
+
+
+@dataclass(frozen=True)
+class ModelRequest:
+    """What a user asks for. `weights` (a file or fsspec URL) needs `name`; it replaces the weights of the tag."""
+
+    model: str  # timm/NAME[.TAG] | open_clip/NAME[/TAG] | zoo/NAME
+    weights: str | None = None
+    name: str | None = None
+    random_weights: bool = False
+    input_size: int | None = None  # pixels, square; default: the library's
+
+
+@dataclass(frozen=True)
+class ModelDescription:
+    """A model without its weights. Sizes are (height, width) in pixels."""
+
+    id: str
+    slug: str
+    family: str
+    source: str
+    licence: str  # of the pretrained weights, "" where unknown
+    input_size: tuple[int, int]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    interpolation: str
+    representation_dim: int
+    ffn_sites: tuple[FfnSite, ...]
+    attention_sites: tuple[AttentionSite, ...]
+    parameters: int
+    forward_flops: int  # one image
+
+    @property
+    def neurons(self) -> int:
+        return sum(site.width for site in self.ffn_sites)
+
+    @property
+    def heads(self) -> int:
+        return sum(site.heads for site in self.attention_sites)
+
+
+@dataclass
+class LoadedModel:
+    """A module with weights, in eval mode, whose parameters take no gradient."""
+
+    description: ModelDescription
+    module: nn.Module  # for CLIP the vision tower
+    fingerprint: str  # SHA-256 over the sorted state dict as loaded
+    device: torch.device
+    classifier_changes: tuple[
+        str, ...
+    ] = ()  # classifier keys of the weights that were missing or of another shape
+
+    def normalise(self, x01: Tensor) -> Tensor:
+        """(batch, 3, height, width) in [0, 1] -> what the module takes, on x01's device and in its dtype."""
+        mean = torch.tensor(self.description.mean, device=x01.device, dtype=x01.dtype)[:, None, None]
+        std = torch.tensor(self.description.std, device=x01.device, dtype=x01.dtype)[:, None, None]
+        return (x01 - mean) / std
+
+
+def describe(request: ModelRequest) -> ModelDescription:
+    """Sites, counts and costs of a model, from one forward on the meta device: no weights, no network.
+
+    UnknownModel, UnknownFamily or BadConfig where it cannot be.
+    """
+    slug = slug_for(request)
+    return _describe(request.model, request.input_size, slug, bool(request.weights or request.random_weights))
+
+
+def slug_for(request: ModelRequest) -> str:
+    """The slug of a request: the name given to it, else that of the model id with its resolved tag.
+
+    Random weights without a name get `--random`, so that no atlas takes them for the trained model.
+    """
+    if request.weights and not request.name:
+        raise BadConfig(
+            f"{request.model} with weights of your own ({request.weights}) needs a name of its own: add --as NAME."
+        )
+    if request.weights and request.random_weights:
+        raise BadConfig(
+            f"{request.model}: --weights {request.weights} and --random-weights exclude each other."
+        )
+    if request.name:
+        return slugify(request.name)
+    plan = blueprint(request.model, request.input_size)
+    return slug_of(_untagged(plan)) + "--random" if request.random_weights else slug_of(plan.id)
+
+
+def _untagged(plan: Blueprint) -> str:
+    return f"{plan.source}/{plan.architecture}"
+
+
+@lru_cache(maxsize=64)
+def _describe(model: str, input_size: int | None, slug: str, own_weights: bool) -> ModelDescription:
+    plan = blueprint(model, input_size)
+    module = _on_meta(plan)
+    family = family_of(module, plan)
+    ffns, attentions, flops = find_sites(family, module, plan.input_size)
+    return ModelDescription(
+        id=_untagged(plan) if own_weights else plan.id,
+        slug=slug,
+        family=family.name,
+        source=plan.source,
+        licence="" if own_weights else plan.licence,
+        input_size=plan.input_size,
+        mean=plan.mean,
+        std=plan.std,
+        interpolation=plan.interpolation,
+        representation_dim=representation_dim(module),
+        ffn_sites=ffns,
+        attention_sites=attentions,
+        parameters=sum(p.numel() for p in module.parameters()),
+        forward_flops=flops,
+    )
+
+
+def _on_meta(plan: Blueprint) -> nn.Module:
+    try:
+        with torch.device("meta"):
+            return plan.build().eval()
+    except (AssertionError, ValueError, TypeError) as error:
+        raise BadConfig(
+            f"{plan.id} cannot be built for {plan.input_size[0]} x {plan.input_size[1]} pixels: {error or 'refused'}. "
+            "Leave out the input size, or choose a multiple of the patch (and window) size."
+        ) from error
+
+
+def family_of(module: nn.Module, plan: Blueprint) -> Family:
+    """The one family that covers a module; UnknownFamily, with what was found in it, otherwise."""
+    matches = matching_families(qualified_class(module), plan.architecture)
+    if len(matches) == 1:
+        return matches[0]
+    ffns, attentions = ffn_like(module), attention_like(module)
+    raise UnknownFamily(
+        f"{plan.id}: no family describes the class {qualified_class(module)}.\n"
+        f"  FFN-like modules: {len(ffns)}{_examples(ffns)}\n"
+        f"  attention-like modules: {len(attentions)}{_examples(attentions)}\n"
+        f"Known families: {', '.join(sorted({family.name for family in FAMILIES}))}. To add one, describe the form in "
+        "pipeline/families/: one literal (docs/families.md)."
+    )
+
+
+def _examples(paths: list[str]) -> str:
+    return f" ({paths[0]} ... {paths[-1]})" if paths else ""
+
+
+def representation_dim(module: nn.Module) -> int:
+    """Size of the final representation: pooled features before any classifier; both tokens of a distilled model."""
+    features = getattr(module, "head_hidden_size", None) or getattr(module, "num_features", None)
+    return int(features) * (2 if getattr(module, "head_dist", None) is not None else 1)
+
+
+def load(
+    request: ModelRequest, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32
+) -> LoadedModel:
+    """The model with its weights (see pipeline.load)."""
+    from pipeline.load import load_model
+
+    return load_model(request, torch.device(device), dtype)
