@@ -1,0 +1,248 @@
+"""The bytes of a part or shard: rows in, one self-describing Parquet file out, and back.
+
+The layout serves two readers. `datasets` and the Hub's viewer get plain Parquet with their Image feature. The
+site gets each image with one Range request: the image leaf is PLAIN, uncompressed and without dictionary, so
+every WebP lies verbatim in the file. All settings follow from the table's schema and are asserted on the footer
+of what was written, because pyarrow ignores a misspelt leaf path without a word.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from atlas_schema.columns import IMAGE, SCHEMA_VERSION, Column, Table
+from atlas_schema.errors import BadRow, NotFinite, ShardCorrupt, nearest
+
+#: Prefix of this project's keys in the Parquet key-value metadata.
+PREFIX = "atlas."
+ROWS_PER_PAGE = 16  # one page of images is some 200 kB: what a reader with the page index fetches
+IMAGE_ROWS_PER_GROUP, ROWS_PER_GROUP = 256, 8192
+_DIGEST = b"atlas.sha256"
+_UNKNOWN_DIGEST = b"0" * 64
+
+
+def rows_to_table(
+    columns: Sequence[Column], schema: pa.Schema, rows: Sequence[Mapping[str, Any]]
+) -> pa.Table:
+    """Rows as an Arrow table of `schema`.
+
+    Raises BadRow for a column that is missing, unknown, of another type or null without a declared reason, and
+    NotFinite for NaN or infinity, also inside lists.
+    """
+    names = {column.name for column in columns}
+    for index, row in enumerate(rows):
+        for unknown in row.keys() - names:
+            close = nearest(unknown, names, 1)
+            raise BadRow(f"row {index}: no column {unknown!r}" + (f"; nearest: {close[0]}" if close else ""))
+        for column in columns:
+            if row.get(column.name) is None and not column.absent:
+                raise BadRow(f"row {index} ({_row_name(row)}): {column.name} is missing, and may not be")
+    arrays = []
+    for column in columns:
+        try:
+            arrays.append(pa.array([row.get(column.name) for row in rows], type=column.type))
+        except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
+            raise BadRow(f"column {column.name}: expected {column.type}: {error}") from error
+    table = pa.Table.from_arrays(arrays, schema=schema)
+    for column in columns:
+        _require_finite(table, column)
+    return table
+
+
+def encode(table: Table, data: pa.Table, metadata: Mapping[str, str]) -> bytes:
+    """One Parquet file of `data` (sorted by the table's key) with `metadata` (keys without prefix) in its footer.
+
+    Equal input gives equal bytes. The footer also carries `atlas.sha256`: the digest of the whole file with the
+    64 digits of the digest itself set to zero, so that any byte that changes later is found.
+    """
+    entries = {"table": table.name, "schema_version": table.version, **metadata}
+    sink = io.BytesIO()
+    groups = IMAGE_ROWS_PER_GROUP if _image_leaves(data.schema) else ROWS_PER_GROUP
+    with pq.ParquetWriter(sink, data.schema, **_settings(table, data.schema)) as writer:
+        if data.num_rows:
+            writer.write_table(data, row_group_size=groups)
+        keyed = {PREFIX + key: entries[key] for key in sorted(entries)}
+        writer.add_key_value_metadata({**keyed, _DIGEST.decode(): _UNKNOWN_DIGEST.decode()})
+    encoded = sink.getvalue()
+    place = _digest_place(encoded)
+    encoded = encoded[:place] + _digest(encoded, place) + encoded[place + len(_UNKNOWN_DIGEST) :]
+    faults = layout_faults(pq.read_metadata(pa.BufferReader(encoded)), data.schema)
+    if faults:
+        raise AssertionError(f"{table.name}: written otherwise than intended: {'; '.join(faults)}")
+    return encoded
+
+
+def decode(encoded: bytes, path: str) -> tuple[pa.Table, dict[str, str]]:
+    """Rows and footer metadata of a file of this project; ShardCorrupt, naming `path`, where a byte has changed."""
+    metadata = check_whole(encoded, path)
+    with damage(path):
+        table = pq.ParquetFile(pa.BufferReader(encoded), page_checksum_verification=True).read()
+    return table, metadata
+
+
+def check_whole(encoded: bytes, path: str) -> dict[str, str]:
+    """The footer metadata of a file whose every byte is as it was written; ShardCorrupt otherwise."""
+    if not encoded:
+        raise ShardCorrupt(f"{path}: the file is empty. {_REDO}", path)
+    with damage(path):
+        metadata = footer_metadata(pq.read_metadata(pa.BufferReader(encoded)))
+    try:
+        place = _digest_place(encoded)
+    except ValueError:
+        raise ShardCorrupt(
+            f"{path}: no digest in its footer: not a file this project wrote. {_REDO}", path
+        ) from None
+    if encoded[place : place + len(_UNKNOWN_DIGEST)] != _digest(encoded, place):
+        raise ShardCorrupt(
+            f"{path}: damaged: the SHA-256 of its bytes is not the one in its footer. {_REDO}", path
+        )
+    return metadata
+
+
+def footer_metadata(parquet: pq.FileMetaData) -> dict[str, str]:
+    """This project's key-value metadata of a Parquet footer, without the prefix and without the digest."""
+    pairs = {key.decode(): value.decode() for key, value in (parquet.metadata or {}).items()}
+    return {
+        key[len(PREFIX) :]: value
+        for key, value in sorted(pairs.items())
+        if key.startswith(PREFIX) and key != _DIGEST.decode()
+    }
+
+
+def layout_faults(parquet: pq.FileMetaData, schema: pa.Schema) -> list[str]:
+    """Where a file's layout differs from the one this project writes; empty where it does not."""
+    faults = []
+    images = _image_leaves(schema)
+    most = IMAGE_ROWS_PER_GROUP if images else ROWS_PER_GROUP
+    for group in range(parquet.num_row_groups):
+        row_group = parquet.row_group(group)
+        if row_group.num_rows > most:
+            faults.append(f"row group {group} has {row_group.num_rows} rows, not at most {most}")
+        if not row_group.sorting_columns:
+            faults.append(f"row group {group} names no sorting columns")
+        for index in range(row_group.num_columns):
+            chunk = row_group.column(index)
+            wanted = "UNCOMPRESSED" if chunk.path_in_schema in images else "ZSTD"
+            if chunk.compression != wanted:
+                faults.append(f"{chunk.path_in_schema} is {chunk.compression}, not {wanted}")
+            if chunk.path_in_schema in images:
+                if chunk.has_dictionary_page or "PLAIN" not in chunk.encodings or chunk.is_stats_set:
+                    faults.append(f"{chunk.path_in_schema} is not PLAIN without dictionary and statistics")
+            elif not chunk.has_offset_index:
+                faults.append(f"{chunk.path_in_schema} has no page index")
+    return sorted(set(faults))
+
+
+class damage:
+    """Context: whatever pyarrow raises on damaged bytes becomes one ShardCorrupt that names the path."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        # Truncated or empty files raise ArrowInvalid (a ValueError), bad footers and checksums OSError.
+        if isinstance(error, (pa.ArrowException, OSError, ValueError, KeyError)) and not isinstance(
+            error, FileNotFoundError
+        ):
+            cause = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            raise ShardCorrupt(f"{self.path}: damaged: {cause}. {_REDO}", self.path) from error
+
+
+_REDO = "Delete it and run again: only what it held is computed anew"
+
+
+def leaves(schema: pa.Schema) -> Iterator[tuple[str, pa.DataType]]:
+    """Path and type of every leaf as Parquet names it: `image.bytes`, `grids.list.element.height`."""
+    for field in schema:
+        yield from _leaves(field.name, field.type)
+
+
+def _leaves(path: str, arrow: pa.DataType) -> Iterator[tuple[str, pa.DataType]]:
+    if pa.types.is_struct(arrow):
+        for inner in arrow:
+            yield from _leaves(f"{path}.{inner.name}", inner.type)
+    elif pa.types.is_list(arrow):
+        yield from _leaves(f"{path}.list.element", arrow.value_type)
+    else:
+        yield path, arrow
+
+
+def _image_leaves(schema: pa.Schema) -> set[str]:
+    return {f"{field.name}.bytes" for field in schema if field.type == IMAGE}
+
+
+def _settings(table: Table, schema: pa.Schema) -> dict[str, Any]:
+    images = _image_leaves(schema)
+    paths = dict(leaves(schema))
+    # Names that repeat from row to row gain from a dictionary; addresses and numbers do not.
+    repeated = [path for path, leaf in paths.items() if pa.types.is_string(leaf) and path != "address"]
+    return {
+        "version": "2.6",
+        "compression": {path: "NONE" if path in images else "ZSTD" for path in paths},
+        "use_dictionary": repeated,
+        "column_encoding": {path: "PLAIN" for path in paths if path not in repeated},
+        "write_statistics": [path for path in paths if path not in images],
+        "write_page_index": True,
+        "write_page_checksum": True,
+        "max_rows_per_page": ROWS_PER_PAGE,
+        "sorting_columns": pq.SortingColumn.from_ordering(
+            schema, [(name, "ascending") for name in table.key]
+        ),
+    }
+
+
+def _digest_place(encoded: bytes) -> int:
+    """Where the digest's 64 digits begin: after its key and the two bytes Thrift puts between key and value."""
+    key = encoded.rindex(_DIGEST)
+    place = key + len(_DIGEST) + 2
+    if place + len(_UNKNOWN_DIGEST) > len(encoded):
+        raise ValueError("digest cut off")
+    return place
+
+
+def _digest(encoded: bytes, place: int) -> bytes:
+    view = memoryview(encoded)
+    digest = hashlib.sha256(view[:place])
+    digest.update(_UNKNOWN_DIGEST)
+    digest.update(view[place + len(_UNKNOWN_DIGEST) :])
+    return digest.hexdigest().encode()
+
+
+def _require_finite(table: pa.Table, column: Column) -> None:
+    for path, values in float_leaves(column.name, table[column.name]):
+        if any(not math.isfinite(value) for value in values):
+            bad = next(value for value in values if not math.isfinite(value))
+            raise NotFinite(f"{path}: {bad} where a finite number was measured")
+
+
+def float_leaves(path: str, array: pa.ChunkedArray) -> Iterator[tuple[str, list[float]]]:
+    """Every floating-point leaf of a column with its values, nulls left out and lists flattened."""
+    arrow = array.type
+    if pa.types.is_floating(arrow):
+        yield path, array.drop_null().to_pylist()
+    elif pa.types.is_list(arrow):
+        flat = pa.chunked_array([chunk.flatten() for chunk in array.chunks], type=arrow.value_type)
+        yield from float_leaves(path, flat)
+    elif pa.types.is_struct(arrow):
+        for index, inner in enumerate(arrow):
+            flat = pa.chunked_array([chunk.flatten()[index] for chunk in array.chunks], type=inner.type)
+            yield from float_leaves(f"{path}.{inner.name}", flat)
+
+
+def _row_name(row: Mapping[str, Any]) -> str:
+    return str(row.get("address") or row.get("path") or row.get("slug") or row.get("run_id") or "?")
+
+
+def versions_agree(version: str) -> bool:
+    """Whether this code reads files of `version`: the same major."""
+    return version.split(".")[0] == SCHEMA_VERSION.split(".")[0]

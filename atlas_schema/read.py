@@ -1,0 +1,220 @@
+"""Reading an atlas: models, sites and runs as rows, neurons by address, pictures by place.
+
+    atlas = Atlas("demo/atlas")
+    row = atlas.neuron("zoo-vit/mlp/3/17")
+    webp = atlas.picture(row["address"])
+
+Nothing reads more than it needs: a neuron costs the shard's footer and one row group of the wanted columns,
+picked by the footer's statistics, on a local folder and over the network alike.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from atlas_schema.address import NeuronAddress
+from atlas_schema.errors import AtlasError, BadConfig, NothingThere, ShardCorrupt, nearest
+from atlas_schema.parquet import check_whole, damage
+from atlas_schema.store import Store
+from atlas_schema.tables import MODELS, NEURONS, RUNS, SITES, Table
+
+_SHARD = re.compile(
+    r"(?P<table>[a-z_]+)/(?P<slug>[^/]+)/train-(?P<layer>\d{5,})-of-(?P<layers>\d{5,})\.parquet"
+)
+
+
+class Atlas:
+    """A dataset of this project, in a folder or at an fsspec URL, read only."""
+
+    def __init__(self, url: str | Store) -> None:
+        self.store = url if isinstance(url, Store) else Store(url)
+        self._layers: dict[str, dict[int, str]] = {}
+
+    def models(self) -> list[dict[str, Any]]:
+        """All rows of the models table, sorted by slug."""
+        return self._small(MODELS, None)
+
+    def sites(self, slug: str) -> list[dict[str, Any]]:
+        """The attention and FFN sites of one model, sorted by kind and layer; NothingThere for another slug."""
+        rows = self._small(SITES, slug)
+        if not rows:
+            raise self._no_model(slug)
+        return rows
+
+    def runs(self) -> list[dict[str, Any]]:
+        """All rows of the runs table, the earliest first."""
+        return sorted(self._small(RUNS, None), key=lambda row: (row["started"], row["run_id"]))
+
+    def layers(self, slug: str) -> list[int]:
+        """The layers of which neurons can be read, asked anew each time."""
+        self._layers[slug] = self._neuron_shards(slug)
+        return sorted(self._layers[slug])
+
+    def neuron(self, address: NeuronAddress | str, columns: Sequence[str] | None = None) -> dict[str, Any]:
+        """The row of one neuron: `columns`, or all but the image.
+
+        Raises BadAddress, NothingThere naming what is missing, BadConfig for an unknown column, ShardCorrupt.
+        """
+        address = NeuronAddress.parse(address) if isinstance(address, str) else address
+        names = _columns(columns)
+        path = self._path(address)
+        with self.store.open(path) as file, damage(path):
+            parquet = pq.ParquetFile(
+                file, page_checksum_verification=True, pre_buffer=not self.store.is_local
+            )
+            group = _row_group_of(parquet.metadata, address.unit)
+            if group is not None:
+                rows = parquet.read_row_group(group, columns=list(dict.fromkeys(["unit", *names])))
+                rows = rows.filter(pc.equal(rows["unit"], address.unit))
+                if rows.num_rows:
+                    row: dict[str, Any] = rows.select(names).slice(0, 1).to_pylist()[0]
+                    return row
+        raise NothingThere(
+            f"{address}: the atlas holds layer {address.layer} but not this unit ({_span(parquet.metadata)})"
+        )
+
+    def neurons(self, slug: str, layer: int, columns: Sequence[str] | None = None) -> pa.Table | None:
+        """All neurons of a layer, sorted by unit: `columns`, or all but the image; None where no shard is there."""
+        path = self._find(slug, layer)
+        if path is None:
+            return None
+        with self.store.open(path) as file, damage(path):
+            parquet = pq.ParquetFile(
+                file, page_checksum_verification=True, pre_buffer=not self.store.is_local
+            )
+            return parquet.read(columns=_columns(columns))
+
+    def picture(self, address: NeuronAddress | str) -> bytes:
+        """The WebP bytes of a neuron's visualization."""
+        picture: bytes = self.neuron(address, ["image"])["image"]["bytes"]
+        return picture
+
+    def picture_locations(self, slug: str, layer: int) -> list[tuple[int, int, int]]:
+        """(unit, offset, length) of every picture of a layer in its shard file, verified byte for byte.
+
+        One Range request for these bytes is the picture. Reads the whole shard; empty where none is there.
+        """
+        path = self._find(slug, layer)
+        if path is None:
+            return []
+        encoded = self.store.read(path)
+        check_whole(encoded, path)
+        with damage(path):
+            parquet = pq.ParquetFile(pa.BufferReader(encoded))
+            found = []
+            for group in range(parquet.num_row_groups):
+                start = (
+                    parquet.metadata.row_group(group)
+                    .column(_leaf(parquet.metadata, "image.bytes"))
+                    .data_page_offset
+                )
+                rows = parquet.read_row_group(group, columns=["unit", "image"]).combine_chunks()
+                found += _locate(encoded, start, rows, path)
+        return found
+
+    def _small(self, table: Table, slug: str | None) -> list[dict[str, Any]]:
+        rows = []
+        for path in self.store.list(f"{table.name}/{slug}" if slug else table.name):
+            if _SHARD.fullmatch(path):
+                with self.store.open(path) as file, damage(path):
+                    rows += pq.ParquetFile(file, page_checksum_verification=True).read().to_pylist()
+        return sorted(rows, key=lambda row: tuple(row[name] for name in table.key))
+
+    def _neuron_shards(self, slug: str) -> dict[int, str]:
+        matches = map(_SHARD.fullmatch, self.store.list(f"{NEURONS.name}/{slug}"))
+        return {int(match["layer"]): match[0] for match in matches if match}
+
+    def _find(self, slug: str, layer: int) -> str | None:
+        # A layer's path never changes, so one that was seen is used again; one that was not is looked for anew.
+        if layer not in self._layers.get(slug, {}):
+            self._layers[slug] = self._neuron_shards(slug)
+        return self._layers[slug].get(layer)
+
+    def _path(self, address: NeuronAddress) -> str:
+        path = self._find(address.slug, address.layer)
+        if path is not None:
+            return path
+        held = sorted(self._layers[address.slug])
+        if not held:
+            raise self._no_model(address.slug)
+        raise NothingThere(f"{address}: the atlas holds layers {_ranges(held)} of {address.slug}")
+
+    def _no_model(self, slug: str) -> AtlasError:
+        known = sorted(
+            {path.split("/")[1] for path in self.store.list(MODELS.name) if _SHARD.fullmatch(path)}
+        )
+        if not known:
+            return NothingThere(
+                f"{self.store.url}: no atlas here: expected a folder with models/ and neurons/ in it"
+            )
+        close = nearest(slug, known)
+        hint = f"nearest: {', '.join(close)}" if close else f"it holds {', '.join(known[:8])}"
+        return NothingThere(f"{slug}: no such model, or none of its neurons, in {self.store.url}; {hint}")
+
+
+def _columns(columns: Sequence[str] | None) -> list[str]:
+    if columns is None:
+        return [column.name for column in NEURONS.columns if not column.is_image]
+    for name in columns:
+        if name not in NEURONS.names:
+            close = nearest(name, NEURONS.names)
+            raise BadConfig(
+                f"neurons: no column {name!r}; expected one of {', '.join(close or NEURONS.names)}"
+            )
+    return list(columns)
+
+
+def _leaf(metadata: pq.FileMetaData, name: str) -> int:
+    row_group = metadata.row_group(0)
+    return next(i for i in range(row_group.num_columns) if row_group.column(i).path_in_schema == name)
+
+
+def _row_group_of(metadata: pq.FileMetaData, unit: int) -> int | None:
+    for group in range(metadata.num_row_groups):
+        statistics = metadata.row_group(group).column(_leaf(metadata, "unit")).statistics
+        if statistics.min <= unit <= statistics.max:
+            return group
+    return None
+
+
+def _span(metadata: pq.FileMetaData) -> str:
+    if not metadata.num_rows:
+        return "the shard is empty"
+    leaf = _leaf(metadata, "unit")
+    statistics = [
+        metadata.row_group(group).column(leaf).statistics for group in range(metadata.num_row_groups)
+    ]
+    low, high = min(s.min for s in statistics), max(s.max for s in statistics)
+    return f"it holds {metadata.num_rows} units between {low} and {high}"
+
+
+def _locate(encoded: bytes, start: int, rows: pa.Table, path: str) -> Iterable[tuple[int, int, int]]:
+    """Walk one image column chunk: values follow each other, each after its length in four bytes."""
+    position = start
+    for unit, image in zip(rows["unit"].to_pylist(), rows["image"].to_pylist(), strict=True):
+        picture = image and image["bytes"]
+        if not picture:
+            continue
+        # The length and the first bytes find a value at once; the comparison in full then proves it.
+        offset = encoded.find(len(picture).to_bytes(4, "little") + picture[:28], position) + 4
+        if offset < 4 or encoded[offset : offset + len(picture)] != picture:
+            raise ShardCorrupt(f"{path}: the picture of unit {unit} does not lie verbatim in the file", path)
+        yield unit, offset, len(picture)
+        position = offset + len(picture)
+
+
+def _ranges(numbers: Sequence[int]) -> str:
+    """0, 1, 2, 5 -> '0-2, 5'."""
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and number == runs[-1][1] + 1:
+            runs[-1][1] = number
+        else:
+            runs.append([number, number])
+    return ", ".join(str(a) if a == b else f"{a}-{b}" for a, b in runs)

@@ -1,0 +1,310 @@
+"""Where an atlas lies: one folder, or one fsspec URL, and the few operations that the rest is built on.
+
+Every write is whole or absent: a file is created once or replaced in one step, and a process that dies at any
+moment leaves nothing under a final name that a reader could take for a finished file.
+
+| store | create once | replace |
+| --- | --- | --- |
+| folder | hidden temporary file, fsync, `os.link` | the same, `os.replace` |
+| memory:// | fsspec's exclusive create; one process only | overwrite |
+| s3://, gs://, az:// | one PUT that the store refuses when the key exists | one PUT |
+| hf:// | not offered: the Hub has no such request; run elsewhere, then push | - |
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path, PurePosixPath
+from typing import Any, BinaryIO
+
+from atlas_schema.errors import StoreFailed, StoreFull
+
+#: Seconds after which one call to a remote store counts as failed: a server may go silent without closing.
+CALL_TIMEOUT = 300.0
+_NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK, errno.ENOSYS}
+_CREATE_ONCE = {"memory", "s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "adl"}
+_Names = list[str]  # inside Store, `list` is the method
+
+
+class Store:
+    """One folder or fsspec URL; paths inside it are relative and POSIX.
+
+    Raises StoreFull where space ran out, StoreFailed where the store refuses or does not answer, and
+    FileNotFoundError where something to be read is not there.
+    """
+
+    def __init__(self, url: str | os.PathLike[str]) -> None:
+        self.url = os.fspath(url)
+        scheme, separator, rest = self.url.partition("://")
+        self.is_local = not separator or scheme in ("file", "local")
+        self._files: _Folder | _Objects
+        if self.is_local:
+            self._files = _Folder(Path(rest if separator else self.url).expanduser())
+        else:
+            with _failures(self.url, "open", ""):
+                self._files = _Objects(self.url, scheme)
+
+    def __repr__(self) -> str:
+        return f"Store({self.url!r})"
+
+    def __reduce__(self) -> tuple[type[Store], tuple[str]]:
+        return Store, (self.url,)
+
+    def read(self, path: str) -> bytes:
+        """The whole file; FileNotFoundError where there is none."""
+        with _failures(self.url, "read", path):
+            return self._files.read(_checked(path), 0, None)
+
+    def read_range(self, path: str, offset: int, length: int) -> bytes:
+        """`length` bytes from `offset`, fewer where the file ends before."""
+        with _failures(self.url, "read", path):
+            return self._files.read(_checked(path), offset, length)
+
+    def open(self, path: str) -> BinaryIO:
+        """The file opened for reading at places; nothing is read ahead, so that a remote read costs its bytes."""
+        with _failures(self.url, "open", path):
+            return self._files.open(_checked(path))
+
+    def exists(self, path: str) -> bool:
+        """Whether the file is there, asked anew each time."""
+        with _failures(self.url, "look up", path):
+            return self._files.size(_checked(path)) is not None
+
+    def size(self, path: str) -> int:
+        """Bytes of the file; FileNotFoundError where there is none."""
+        with _failures(self.url, "look up", path):
+            size = self._files.size(_checked(path))
+            if size is None:
+                raise FileNotFoundError(f"{self.url}: no file {path}")
+            return size
+
+    def create(self, path: str, data: bytes) -> bool:
+        """Write a file that must not be there yet, whole or not at all.
+
+        False: one was there, and it is as it was. True: what stands there is what was brought. On an object
+        store that also holds for a file of exactly these bytes found in place, since that is what a write looks
+        like whose acknowledgement was lost and which was sent again.
+        """
+        with _failures(self.url, "write", path):
+            return self._files.create(_checked(path), data)
+
+    def replace(self, path: str, data: bytes) -> None:
+        """Write a file in one step, in place of any that is there: readers see the old or the new, whole."""
+        with _failures(self.url, "write", path):
+            self._files.replace(_checked(path), data)
+
+    def delete(self, path: str) -> None:
+        """Remove the file; one that is not there is no error."""
+        with _failures(self.url, "delete", path):
+            self._files.delete(_checked(path))
+
+    def list(self, prefix: str = "") -> _Names:
+        """All files in the folder `prefix` and below, sorted, asked anew each time; unfinished ones left out."""
+        with _failures(self.url, "list", prefix):
+            names = self._files.walk(_checked(prefix.rstrip("/")) if prefix else "")
+            return sorted(name for name in names if not _is_temporary(name))
+
+
+class _Folder:
+    """A folder of this machine (or a file system it mounts)."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def read(self, path: str, offset: int, length: int | None) -> bytes:
+        with open(self.root / path, "rb") as file:
+            file.seek(offset)
+            return file.read(-1 if length is None else length)
+
+    def open(self, path: str) -> BinaryIO:
+        return open(self.root / path, "rb")
+
+    def size(self, path: str) -> int | None:
+        full = self.root / path
+        return full.stat().st_size if full.is_file() else None
+
+    def create(self, path: str, data: bytes) -> bool:
+        with self._written(path, data) as (temporary, final):
+            try:
+                os.link(temporary, final)
+            except FileExistsError:
+                # NFS may carry out a link and lose the answer: then our file has its second name.
+                return os.stat(temporary).st_nlink == 2
+            except OSError as error:
+                if error.errno not in _NO_LINKS:
+                    raise
+                if final.exists():
+                    return False
+                os.replace(temporary, final)  # no links here: of two writers at one moment, the later wins
+        _fsync_folder(final.parent)
+        return True
+
+    def replace(self, path: str, data: bytes) -> None:
+        with self._written(path, data) as (temporary, final):
+            os.replace(temporary, final)
+        _fsync_folder(final.parent)
+
+    def delete(self, path: str) -> None:
+        (self.root / path).unlink(missing_ok=True)
+
+    def walk(self, prefix: str) -> Iterator[str]:
+        for folder, _, files in os.walk(self.root / prefix):
+            inside = Path(folder).relative_to(self.root)
+            yield from (str(inside / name) for name in files)
+
+    @contextmanager
+    def _written(self, path: str, data: bytes) -> Iterator[tuple[Path, Path]]:
+        """The data on disk under a hidden name beside the final one; the hidden name goes whatever happens."""
+        final = self.root / path
+        final.parent.mkdir(parents=True, exist_ok=True)
+        temporary = final.with_name(f".{final.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+        try:
+            with open(temporary, "xb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            yield temporary, final
+        finally:
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
+
+
+class _Objects:
+    """An object store through fsspec. A PUT is atomic there: a file is visible whole or not at all."""
+
+    def __init__(self, url: str, scheme: str) -> None:
+        import fsspec  # here, so that a local atlas starts without it
+
+        self.creates_once = scheme in _CREATE_ONCE
+        self.filesystem, root = fsspec.url_to_fs(url, use_listings_cache=False)
+        self.root = root.rstrip("/")
+        # fsspec ends an asynchronous call at this deadline, whatever the client library waits for.
+        self.deadline: dict[str, Any] = {"timeout": CALL_TIMEOUT} if self.filesystem.async_impl else {}
+
+    def read(self, path: str, offset: int, length: int | None) -> bytes:
+        if length == 0:
+            return b""
+        stop = None if length is None else offset + length
+        return bytes(self.filesystem.cat_file(self._full(path), offset or None, stop, **self.deadline))
+
+    def open(self, path: str) -> BinaryIO:
+        file: BinaryIO = self.filesystem.open(self._full(path), "rb", cache_type="none")
+        return file
+
+    def size(self, path: str) -> int | None:
+        try:
+            info = self.filesystem.info(self._full(path), **self.deadline)
+        except FileNotFoundError:
+            return None
+        return int(info["size"]) if info["type"] == "file" else None
+
+    def create(self, path: str, data: bytes) -> bool:
+        self._require_create_once()
+        try:
+            self.filesystem.pipe_file(self._full(path), data, mode="create", **self.deadline)
+        except FileExistsError:
+            return self.filesystem.protocol != "memory" and self._holds(path, data)
+        except Exception:
+            # The outcome is unknown: the store may have kept the file and failed to say so.
+            if self._holds(path, data):
+                return True
+            raise
+        return True
+
+    def replace(self, path: str, data: bytes) -> None:
+        self._require_create_once()
+        self.filesystem.pipe_file(self._full(path), data, **self.deadline)
+
+    def delete(self, path: str) -> None:
+        with suppress(FileNotFoundError):
+            self.filesystem.rm_file(self._full(path), **self.deadline)
+
+    def walk(self, prefix: str) -> Iterator[str]:
+        self.filesystem.invalidate_cache()
+        start = f"{self.root}/{prefix}".rstrip("/")
+        for name in self.filesystem.find(start, **self.deadline):
+            yield name[len(self.root) :].lstrip("/")
+
+    def _full(self, path: str) -> str:
+        return f"{self.root}/{path}"
+
+    def _holds(self, path: str, data: bytes) -> bool:
+        try:
+            return self.size(path) == len(data) and self.read(path, 0, None) == data
+        except Exception:  # a store that fails while asked back leaves the first failure to be reported
+            return False
+
+    def _require_create_once(self) -> None:
+        if not self.creates_once:
+            raise StoreFailed(
+                "this store has no way to create a file only if it is absent; run into a folder or s3://, gs:// or"
+                " az://, then push"
+            )
+
+
+@contextmanager
+def _failures(url: str, action: str, path: str) -> Iterator[None]:
+    """Turn whatever a store raises into StoreFull or StoreFailed; FileNotFoundError and our own errors pass."""
+    where = f"{url.rstrip('/')}/{path}"
+    try:
+        yield
+    except StoreFailed as error:
+        raise StoreFailed(f"cannot {action} {where}: {error}") from error
+    except FileNotFoundError as error:
+        if action in ("write", "list"):
+            raise StoreFailed(
+                f"cannot {action} {where}: {error or 'no such bucket'}. Expected a bucket or folder that exists;"
+                " create it or correct the URL"
+            ) from error
+        raise
+    except PermissionError as error:
+        raise StoreFailed(
+            f"cannot {action} {where}: permission denied ({error}). Expected read and write access; check the"
+            " credentials or the folder's owner, then run the same command again"
+        ) from error
+    except OSError as error:
+        if error.errno in _NO_SPACE:
+            raise StoreFull(
+                f"no space left while writing {where}. Nothing of it was kept, and everything committed before is"
+                " intact. Free some space or move the atlas to a larger disk, then run the same command again"
+            ) from error
+        raise _failed(where, action, error) from error
+    except (ValueError, TypeError):
+        raise
+    except Exception as error:  # each client library has exceptions of its own, botocore's are no OSErrors
+        raise _failed(where, action, error) from error
+
+
+def _failed(where: str, action: str, error: Exception) -> StoreFailed:
+    cause = str(error) or type(error).__name__
+    return StoreFailed(
+        f"cannot {action} {where}: {cause}. What is committed stands; run the same command again once the store"
+        " answers"
+    )
+
+
+def _checked(path: str) -> str:
+    """`path` itself; ValueError (a bug, not a user's mistake) where it could leave the store."""
+    if not path or path.startswith("/") or ".." in path.split("/") or str(PurePosixPath(path)) != path:
+        raise ValueError(f"not a relative POSIX path inside the store: {path!r}")
+    return path
+
+
+def _is_temporary(path: str) -> bool:
+    name = path.rpartition("/")[2]
+    return name.startswith(".") and name.endswith(".tmp")
+
+
+def _fsync_folder(folder: Path) -> None:
+    """Make a new name itself survive a power cut; file systems that cannot do it are left alone."""
+    with suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
