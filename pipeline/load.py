@@ -35,7 +35,7 @@ def load_model(request: ModelRequest, device: torch.device, dtype: torch.dtype) 
         module = _random(plan)
         changes = fit(module, read_weights(request.weights), request.weights)
     else:
-        module = _fetched(plan)
+        module, changes = _fetched(plan)
     module = module.eval().requires_grad_(False)
     fingerprint = fingerprint_of(module)
     family = family_of(module, plan)
@@ -52,8 +52,12 @@ def _random(plan: Blueprint) -> nn.Module:
         return plan.build()
 
 
-def _fetched(plan: Blueprint) -> nn.Module:
-    return plan.fetch()
+def _fetched(plan: Blueprint) -> tuple[nn.Module, tuple[str, ...]]:
+    got = plan.fetch()
+    if isinstance(got, nn.Module):
+        return got, ()
+    module = _random(plan)
+    return module, fit(module, got, plan.id)
 
 
 def fingerprint_of(module: nn.Module) -> str:

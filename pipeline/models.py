@@ -108,9 +108,16 @@ def _untagged(plan: Blueprint) -> str:
 @lru_cache(maxsize=64)
 def _describe(model: str, input_size: int | None, slug: str, own_weights: bool) -> ModelDescription:
     plan = blueprint(model, input_size)
-    module = _on_meta(plan)
-    family = family_of(module, plan)
-    ffns, attentions, flops = find_sites(family, module, plan.input_size)
+    try:
+        module = _on_meta(plan)
+        family = family_of(module, plan)
+        _check_patches(module, plan)
+        ffns, attentions, flops = find_sites(family, module, plan.input_size)
+    except (AssertionError, ValueError, TypeError, RuntimeError) as error:
+        raise BadConfig(
+            f"{plan.id} cannot be built for {plan.input_size[0]} x {plan.input_size[1]} pixels: {error}. "
+            "Leave out the input size, or take a multiple of its patch and window sizes."
+        ) from error
     return ModelDescription(
         id=_untagged(plan) if own_weights else plan.id,
         slug=slug,
@@ -121,7 +128,7 @@ def _describe(model: str, input_size: int | None, slug: str, own_weights: bool) 
         mean=plan.mean,
         std=plan.std,
         interpolation=plan.interpolation,
-        representation_dim=representation_dim(module),
+        representation_dim=representation_dim(module, plan.input_size),
         ffn_sites=ffns,
         attention_sites=attentions,
         parameters=sum(p.numel() for p in module.parameters()),
@@ -130,19 +137,27 @@ def _describe(model: str, input_size: int | None, slug: str, own_weights: bool) 
 
 
 def _on_meta(plan: Blueprint) -> nn.Module:
-    try:
-        with torch.device("meta"):
-            return plan.build().eval()
-    except (AssertionError, ValueError, TypeError) as error:
-        raise BadConfig(
-            f"{plan.id} cannot be built for {plan.input_size[0]} x {plan.input_size[1]} pixels: {error or 'refused'}. "
-            "Leave out the input size, or choose a multiple of the patch (and window) size."
-        ) from error
+    with torch.device("meta"):
+        return plan.build().eval()
+
+
+def _check_patches(module: nn.Module, plan: Blueprint) -> None:
+    """Patches must tile the picture: the libraries would silently leave out what is over at the right and below."""
+    first = next((m for m in module.modules() if isinstance(m, nn.Conv2d)), None)
+    if first is None or tuple(first.kernel_size) != tuple(first.stride):
+        return
+    for pixels, patch in zip(plan.input_size, first.stride, strict=True):
+        if pixels % patch:
+            near = max(pixels // patch, 1) * patch
+            raise BadConfig(
+                f"{plan.id}: input size {pixels} is no multiple of its {patch}-pixel patches. "
+                f"Take {near} or {near + patch}."
+            )
 
 
 def family_of(module: nn.Module, plan: Blueprint) -> Family:
     """The one family that covers a module; UnknownFamily, with what was found in it, otherwise."""
-    matches = matching_families(qualified_class(module), plan.architecture)
+    matches = matching_families(module, plan.architecture)
     if len(matches) == 1:
         return matches[0]
     ffns, attentions = ffn_like(module), attention_like(module)
@@ -159,10 +174,13 @@ def _examples(paths: list[str]) -> str:
     return f" ({paths[0]} ... {paths[-1]})" if paths else ""
 
 
-def representation_dim(module: nn.Module) -> int:
+def representation_dim(module: nn.Module, input_size: tuple[int, int]) -> int:
     """Size of the final representation: pooled features before any classifier; both tokens of a distilled model."""
+    if hasattr(module, "trunk") or hasattr(module, "output_dim"):
+        out = module(torch.zeros(1, 3, *input_size, device=next(module.parameters()).device))
+        return int((out[0] if isinstance(out, tuple) else out).shape[-1])
     features = getattr(module, "head_hidden_size", None) or getattr(module, "num_features", None)
-    return int(features) * (2 if getattr(module, "head_dist", None) is not None else 1)
+    return int(features) * (2 if getattr(module, "head_dist", None) is not None else 1)  # type: ignore[arg-type]
 
 
 def load(

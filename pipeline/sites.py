@@ -7,7 +7,7 @@ read. Prefix tokens and patch grids follow from these shapes and from the grids 
 import re
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,7 @@ from atlas_schema.errors import SiteMissing, UnknownFamily
 from pipeline.families.family import Family
 from pipeline.flops import RunningFlops
 
+GATED = ("GluMlp", "SwiGLU", "GatedMlp", "GlobalResponseNormMlp")  # what enters fc2 mixes values of one token
 TRACE_BATCH = 3  # tells the batch axis from the token axis in a traced shape
 
 
@@ -83,36 +84,30 @@ class _Trace:
 def ffn_parts(module: nn.Module) -> FfnParts | None:
     """The parts of an FFN-like module, or None. Covers timm's and open_clip's forms:
 
-    fc1 - act - [norm] - fc2 (`Mlp`); fc1 - norm - act - fc2 (`ConvMlp`); c_fc - gelu - [ln] - c_proj (open_clip);
-    gated forms whose product enters fc2 (`GluMlp`, `SwiGLU`, `GatedMlp`).
+    fc1 - act - [norm] - fc2 (`Mlp`); fc1 - norm - act - fc2 (`ConvMlp`); c_fc - gelu - [ln] - c_proj
+    (open_clip); and those of GATED, whose fc2 takes a product of two values.
     """
-    names = {name for name, _ in module.named_children()}
-    if {"c_fc", "gelu", "c_proj"} <= names:
-        normed = not isinstance(getattr(module, "ln", nn.Identity()), nn.Identity)
-        return _plain_parts(module, "c_fc", "gelu", "c_proj", gathers=not normed)
-    if "fc2" not in names or "act" not in names:
-        return None
     kind = type(module).__name__
+    if isinstance(module, nn.Sequential) and {"c_fc", "gelu", "c_proj"} <= set(module._modules):
+        return _plain_parts(module, "c_fc", "gelu", "c_proj", norm="ln")
     if kind == "ConvMlp":
-        normed = not isinstance(module.norm, nn.Identity)
-        parts = _plain_parts(module, "fc1", "act", "fc2", gathers=not normed)
-        return FfnParts("norm" if normed else "fc1", parts.post, parts.expand, parts.act, parts.activation)
-    if kind == "Mlp":
-        return _plain_parts(module, "fc1", "act", "fc2", gathers=isinstance(module.norm, nn.Identity))
-    return FfnParts("", "fc2", "", "", type(module.act).__name__)
+        parts = _plain_parts(module, "fc1", "act", "fc2", norm="norm")
+        return parts if parts.expand else replace(parts, pre="norm")
+    if kind == "Mlp" and "fc2" in module._modules:
+        return _plain_parts(module, "fc1", "act", "fc2", norm="norm")
+    if kind in GATED and "fc2" in module._modules:
+        return FfnParts("", "fc2", "", "", type(module.get_submodule("act")).__name__)
+    return None
 
 
-def _plain_parts(module: nn.Module, expand: str, act: str, post: str, *, gathers: bool) -> FfnParts:
+def _plain_parts(module: nn.Module, expand: str, act: str, post: str, *, norm: str) -> FfnParts:
     activation = module.get_submodule(act)
-    # a unit can be made from its row alone only by a linear map and an activation that treats units alike
-    gathers = (
-        gathers
-        and _is_row_wise(module.get_submodule(expand))
-        and not any(True for _ in activation.parameters())
-    )
-    return FfnParts(
-        expand, post, expand if gathers else "", act if gathers else "", type(activation).__name__
-    )
+    # a unit is made from its row alone only by a linear map, an activation that treats all units alike, and
+    # without a norm, which would mix units
+    normed = not isinstance(module._modules.get(norm, nn.Identity()), nn.Identity)
+    alone = not normed and _is_row_wise(module.get_submodule(expand)) and not list(activation.parameters())
+    name = type(activation).__name__
+    return FfnParts(expand, post, expand if alone else "", act if alone else "", name)
 
 
 def _is_row_wise(module: nn.Module) -> bool:
@@ -129,11 +124,11 @@ def heads_of(module: nn.Module) -> tuple[int, int] | None:
     if isinstance(module, nn.MultiheadAttention):
         return heads, module.head_dim
     projection = getattr(module, "proj", None) or getattr(module, "out_proj", None)
-    return (heads, projection.in_features // heads) if isinstance(projection, nn.Linear) else None
+    return (heads, _inputs_of(projection) // heads) if isinstance(projection, nn.Linear | nn.Conv2d) else None
 
 
 def attention_kind(module: nn.Module, path: str) -> str:
-    """How the queries of an attention module see keys, from its class (and, for MaxViT's two, its path)."""
+    """How the queries of an attention module see keys: from its class, for MaxViT's two from its path."""
     name = type(module).__name__
     if "attn_grid" in path:
         return "grid"
@@ -232,18 +227,18 @@ def _run(
         trace.calls.setdefault(path, []).append(_Call(tuple(x.shape), grid, before, layout, flops))
 
     def saw_map(module: nn.Module, args: tuple, out: Tensor) -> None:
-        if isinstance(out, Tensor) and out.ndim == 4:
-            grids.append((int(out.shape[-2]), int(out.shape[-1])))
+        if out.ndim == 4 and out.shape[0] == TRACE_BATCH:  # linear maps act on the last axis, convolutions on axis 1
+            grids.append(tuple(out.shape[1:3]) if isinstance(module, nn.Linear) else tuple(out.shape[2:4]))
 
     def ffn_hook(path: str) -> Callable:
         return lambda module, args: record(path, args[0], _inputs_of(module), counter.so_far)
 
     def attention_hook(path: str) -> Callable:
-        return lambda module, args, out: record(path, args[0], args[0].shape[-1], counter.so_far)
+        return lambda module, args, out: record(path, args[0], _attended(module), counter.so_far)
 
     with ExitStack() as hooks, RunningFlops() as counter:
         for module in model.modules():
-            if isinstance(module, nn.Conv2d):
+            if isinstance(module, nn.Conv2d | nn.Linear):
                 hooks.callback(module.register_forward_hook(saw_map).remove)
         for path in ffns:
             module = model.get_submodule(path)
@@ -259,6 +254,15 @@ def _run(
 
 def _inputs_of(module: nn.Module) -> int:
     return int(module.in_features if isinstance(module, nn.Linear) else module.in_channels)  # type: ignore[arg-type]
+
+
+def _attended(module: nn.Module) -> int:
+    """Channels that an attention module receives."""
+    if isinstance(module, nn.MultiheadAttention):
+        return int(module.embed_dim)
+    first = next(module._modules[name] for name in ("qkv", "q", "qk", "q_proj") if module._modules.get(name))
+    assert first is not None
+    return _inputs_of(first)
 
 
 def layout_of(shape: tuple[int, ...], channels: int) -> str:

@@ -1,14 +1,14 @@
 """Where models come from: timm, open_clip and the zoo, each as a blueprint that can build its module.
 
-A blueprint knows names, tags, preprocessing and licence from the library's own records; nothing here needs weights
-or the network except `Blueprint.build(pretrained=True)`.
+A blueprint knows names, tags, preprocessing and licence from the library's own records. Nothing here needs
+weights or the network, except `Blueprint.fetch`.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from atlas_schema.errors import BadConfig, UnknownModel, nearest
 
@@ -26,8 +26,11 @@ class Blueprint:
     std: tuple[float, ...]
     interpolation: str
     licence: str  # of the pretrained weights; "" where the library does not say
+    tags: tuple[str, ...]  # all that the library knows for the architecture
     build: Callable[[], nn.Module]  # the vision tower with fresh weights, on torch's current device
-    fetch: Callable[[], nn.Module]  # the same with the weights of the tag; needs the network or a cache
+    fetch: Callable[[], nn.Module | dict[str, Tensor]]
+    # ^ the weights of the tag: already in a module (timm does both at once) or as a state dict; needs the network
+    #   or the library's cache
 
 
 def blueprint(model: str, input_size: int | None = None) -> Blueprint:
@@ -68,31 +71,25 @@ def _timm(rest: str, input_size: int | None) -> Blueprint:
         raise UnknownModel(_unknown("timm", rest, timm.list_models() + timm.list_pretrained()))
     tags = timm_tags(name)
     if tag and tag not in tags:
-        known = ", ".join(tags) or "none: this architecture has no weights on the hub"
-        close = nearest(tag, tags)
-        hint = f" Did you mean {', '.join(close)}?" if close else ""
-        raise UnknownModel(f"timm/{rest}: {name} has no tag {tag!r}.{hint} Its tags: {known}.")
+        raise UnknownModel(_no_tag(f"timm/{rest}", name, tag, tags))
     cfg = get_pretrained_cfg(f"{name}.{tag}" if tag else name)
     tag = tag or (cfg.tag or "" if tags else "")
-    size = (input_size, input_size) if input_size else tuple(cfg.input_size[-2:])
-
-    def make(pretrained: bool) -> nn.Module:
-        return timm.create_model(
-            f"{name}.{tag}" if tag else name, pretrained=pretrained, **_timm_size(name, cfg, input_size)
-        )
-
+    full = f"{name}.{tag}" if tag else name
+    # a model that takes any size is built for none
+    sized = {"img_size": input_size} if input_size is not None and cfg.fixed_input_size else {}
     return Blueprint(
         source="timm",
         architecture=name,
         tag=tag,
-        id=f"timm/{name}.{tag}" if tag else f"timm/{name}",
-        input_size=size,
+        id=f"timm/{full}",
+        input_size=(input_size, input_size) if input_size else tuple(cfg.input_size[-2:]),
         mean=tuple(cfg.mean),
         std=tuple(cfg.std),
         interpolation=cfg.interpolation,
         licence=cfg.license or "",
-        build=lambda: make(False),
-        fetch=lambda: make(True),
+        tags=tuple(tags),
+        build=lambda: timm.create_model(full, pretrained=False, **sized),
+        fetch=lambda: timm.create_model(full, pretrained=True, **sized),
     )
 
 
@@ -101,13 +98,6 @@ def timm_tags(name: str) -> list[str]:
     from timm.models import list_pretrained
 
     return [full.partition(".")[2] for full in list_pretrained(f"{name}.*")]
-
-
-def _timm_size(name: str, cfg: Any, input_size: int | None) -> dict[str, Any]:
-    """Constructor arguments for an input size; a model that takes any size needs none."""
-    if input_size is None or not cfg.fixed_input_size:
-        return {}
-    return {"img_size": input_size}
 
 
 def _unknown(source: str, name: str, candidates: list[str]) -> str:
@@ -120,15 +110,93 @@ def _unknown(source: str, name: str, candidates: list[str]) -> str:
     )
 
 
+def _no_tag(model: str, name: str, tag: str, tags: list[str]) -> str:
+    close = nearest(tag, tags)
+    hint = f" Did you mean {', '.join(close)}?" if close else ""
+    return f"{model}: {name} has no tag {tag!r}.{hint} Its tags: {', '.join(tags) or 'none, it has no weights'}."
+
+
 # ----------------------------------------------------------------------------------------------- open_clip
 
 
 def _open_clip(rest: str, input_size: int | None) -> Blueprint:
-    raise NotImplementedError
+    import open_clip
+    from open_clip.factory import load_state_dict
+
+    name, _, tag = rest.partition("/")
+    config = open_clip.get_model_config(name)
+    if config is None:
+        raise UnknownModel(_unknown("open_clip", name, open_clip.list_models()))
+    tags = open_clip.list_pretrained_tags_by_model(name)
+    record = open_clip.get_pretrained_cfg(name, tag) if tag else {}
+    if tag and not record:
+        raise UnknownModel(_no_tag(f"open_clip/{rest}", name, tag, tags))
+    record = record or next((open_clip.get_pretrained_cfg(name, t) for t in tags), {})
+    vision = config["vision_cfg"]
+    if input_size is not None:
+        vision["image_size"] = input_size
+    size = vision.get("image_size", 224)
+    height, width = (size, size) if isinstance(size, int) else size
+    # what the weights were trained with decides; the same architecture has tags of both kinds
+    quick_gelu = bool(record.get("quick_gelu") if tag else config.get("quick_gelu"))
+
+    def build() -> nn.Module:
+        return _open_clip_tower(config["embed_dim"], vision, quick_gelu, (height, width), resize=input_size is not None)
+
+    return Blueprint(
+        source="open_clip",
+        architecture=name,
+        tag=tag,
+        id=f"open_clip/{rest}",
+        input_size=(height, width),
+        mean=tuple(record.get("mean") or open_clip.OPENAI_DATASET_MEAN),
+        std=tuple(record.get("std") or open_clip.OPENAI_DATASET_STD),
+        interpolation=record.get("interpolation", "bicubic"),
+        licence="",  # open_clip records none
+        tags=tuple(tags),
+        build=build,
+        fetch=lambda: load_state_dict(open_clip.download_pretrained(record)),
+    )
+
+
+def _open_clip_tower(
+    embed_dim: int, vision: dict[str, Any], quick_gelu: bool, size: tuple[int, int], *, resize: bool
+) -> nn.Module:
+    """The image tower alone: the text tower may need files from the hub even where it is built empty."""
+    from open_clip.model import CLIPVisionCfg, _build_vision_tower
+
+    config = CLIPVisionCfg(**{**vision, "timm_model_pretrained": False})
+    tower: nn.Module = _build_vision_tower(embed_dim, config, quick_gelu)
+    if resize and config.timm_model_name:
+        tower.set_input_size(size)  # type: ignore[operator]
+    return tower
 
 
 # ---------------------------------------------------------------------------------------------------- zoo
 
 
 def _zoo(rest: str, input_size: int | None) -> Blueprint:
-    raise NotImplementedError
+    from pipeline import zoo
+
+    config = zoo.zoo_config(rest)  # UnknownModel with close matches
+    if input_size is not None and (input_size, input_size) != config["input_size"]:
+        raise BadConfig(f"zoo/{rest} takes {config['input_size']} pixels only; leave out the input size.")
+
+    def build() -> nn.Module:
+        module = zoo.build(rest)
+        return module.visual if hasattr(module, "visual") else module
+
+    return Blueprint(
+        source="zoo",
+        architecture=rest,
+        tag="",
+        id=f"zoo/{rest}",
+        input_size=config["input_size"],
+        mean=config["mean"],
+        std=config["std"],
+        interpolation=config["interpolation"],
+        licence=config["licence"],
+        tags=(),
+        build=build,
+        fetch=lambda: zoo.load_state(rest),
+    )
