@@ -1,0 +1,118 @@
+"""The claim a run lays on a slug: the rows of `models` and `sites`, and the refusal to touch another's atlas."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from atlas_schema.errors import ForeignAtlas
+from atlas_schema.read import Atlas
+from atlas_schema.store import Store
+from jobs.plan import Range, union
+from jobs.version import software
+
+if TYPE_CHECKING:
+    from pipeline.models import LoadedModel, ModelDescription
+    from pipeline.recipes import Recipe
+
+# What makes an atlas of a slug this run's own: field of the models row -> what it is called in messages.
+IDENTITY = {"fingerprint": "weights (fingerprint)", "recipe": "recipe", "recipe_hash": "settings of the recipe (hash)",
+            "seed": "seed", "input_height": "input height", "input_width": "input width"}
+
+
+def model_row(model: LoadedModel, recipe: Recipe, seed: int, precision: str | None) -> dict[str, Any]:
+    """The row of `models` for a loaded model."""
+    description = model.description
+    return {
+        "slug": description.slug,
+        "model_id": description.id,
+        "family": description.family,
+        "source": description.source,
+        "licence": description.licence or None,
+        "fingerprint": model.fingerprint,
+        "parameters": description.parameters,
+        "input_height": description.input_size[0],
+        "input_width": description.input_size[1],
+        "mean": list(description.mean),
+        "std": list(description.std),
+        "interpolation": description.interpolation,
+        "representation_dim": description.representation_dim,
+        "ffn_sites": len(description.ffn_sites),
+        "neurons": description.neurons,
+        "attention_sites": len(description.attention_sites),
+        "heads": description.heads,
+        "recipe": recipe.name,
+        "recipe_hash": recipe.hash,
+        "recipe_json": recipe.to_json(),
+        "seed": seed,
+        "precision": precision,
+        "software": software(),
+    }
+
+
+def site_rows(description: ModelDescription, planned: Mapping[int, Sequence[Range]]) -> list[dict[str, Any]]:
+    """The rows of `sites`: FFN sites with the ranges of units that the atlas sets out to describe, attention sites."""
+    rows: list[dict[str, Any]] = []
+    for ffn in description.ffn_sites:
+        rows.append(_site(description.slug, "ffn", ffn) | {
+            "width": ffn.width, "heads": None, "head_dim": None, "attention_kind": None,
+            "activation_function": ffn.activation,
+            "planned": [{"start": start, "stop": stop} for start, stop in planned.get(ffn.layer, ())]})
+    for attention in description.attention_sites:
+        rows.append(_site(description.slug, "attention", attention) | {
+            "width": None, "heads": attention.heads, "head_dim": attention.head_dim,
+            "attention_kind": attention.kind, "activation_function": None, "planned": None})
+    return rows
+
+
+def _site(slug: str, kind: str, site: Any) -> dict[str, Any]:
+    return {"slug": slug, "kind": kind, "layer": site.layer, "path": site.path, "depth": site.depth,
+            "grids": [{"height": height, "width": width} for height, width in site.grids],
+            "prefix_tokens": list(site.prefix_tokens), "calls": max(1, len(site.grids))}
+
+
+def refuse_foreign(store: Store, wanted: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Compare the models rows this run would write with those in the folder; rows that are there, by slug.
+
+    Raises ForeignAtlas, naming field, found and expected, before anything was touched: for a slug that holds
+    other weights or another recipe, and for a folder whose files are no atlas.
+    """
+    _refuse_other_folder(store)
+    found = {row["slug"]: row for row in Atlas(store.url).models()}
+    for row in wanted:
+        there = found.get(row["slug"])
+        for field, name in IDENTITY.items():
+            if there is not None and there[field] != row[field]:
+                raise ForeignAtlas(
+                    f"{store.url}: {row['slug']} in this atlas has another {name}: found {_brief(there[field])}, "
+                    f"expected {_brief(row[field])}. Nothing was changed. Write to another folder with --out, give "
+                    f"the model another name with --as, or ask for {name} {_brief(there[field])}.")
+    return found
+
+
+def _brief(value: object) -> str:
+    text = str(value)
+    return text if len(text) <= 24 else text[:16] + "..."
+
+
+def _refuse_other_folder(store: Store) -> None:
+    """A folder with visible files and no trace of an atlas is somebody's own: its README.md would be replaced."""
+    if not store.is_local:
+        return
+    names = store.list()
+    visible = [name for name in names if not name.startswith(".")]
+    if visible and not any(name.startswith((".atlas/", "models/")) for name in names):
+        raise ForeignAtlas(f"{store.url}: this folder holds other files ({visible[0]}) and no atlas. Nothing was "
+                           "changed. Give an empty or new folder with --out.")
+
+
+def planned_ranges(site_row: Mapping[str, Any]) -> tuple[Range, ...]:
+    return tuple((one["start"], one["stop"]) for one in site_row["planned"] or ())
+
+
+def planned_with(store: Store, slug: str, known: bool, ranges: Mapping[int, Sequence[Range]]) -> dict[int, tuple[Range, ...]]:
+    """By layer: what the atlas already set out to describe together with what this run adds."""
+    before = {row["layer"]: planned_ranges(row) for row in Atlas(store.url).sites(slug)
+              if row["kind"] == "ffn"} if known else {}
+    layers = sorted({*before, *ranges})
+    return {layer: union(before.get(layer, ()), ranges.get(layer, ())) for layer in layers}

@@ -1,0 +1,205 @@
+"""What a run was asked to do: one frozen, validated record from a TOML file and flags.
+
+No torch, ray or pyarrow here: the command line imports this module before it knows what to do.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from atlas_schema.errors import BadConfig, nearest
+
+if TYPE_CHECKING:
+    from pipeline.models import ModelRequest
+
+STAGES = ("visualize",)
+_SELECTION_ITEM = re.compile(r"^(-?\d+|(-?\d+)?:(-?\d+)?)$")
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+
+class ModelEntry(_Frozen):
+    """One checkpoint: the fields of `pipeline.models.ModelRequest`."""
+
+    model: str
+    weights: str | None = None
+    name: str | None = None
+    random_weights: bool = False
+    input_size: int | None = Field(default=None, ge=8)
+
+    def request(self) -> ModelRequest:
+        from pipeline.models import ModelRequest
+
+        return ModelRequest(**self.model_dump())
+
+
+class RunConfig(_Frozen):
+    """Everything that decides what a run computes, where, and how patiently.
+
+    `layers` and `units` are selections: "all", or a comma-separated list of indices and half-open
+    ranges counted from 0 ("0,5,11", "0:16", "-1"); TOML lists ([0, 5, "8:11"]) are read too.
+    """
+
+    models: tuple[ModelEntry, ...] = Field(min_length=1)
+    recipe: str = "fast"
+    seed: int = Field(default=0, ge=0, lt=2**63)
+    layers: str = "all"
+    units: str = "all"
+    stages: tuple[Literal["visualize"], ...] = STAGES
+    out: str = "atlas"
+    address: str | None = None  # of a Ray cluster; absent: Ray is started on this machine
+    workers: int | None = Field(default=None, ge=1)  # absent: one per GPU, or one per core
+    threads: int | None = Field(default=None, ge=1)  # CPU threads of one worker
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    precision: Literal["float64", "float32", "bfloat16"] | None = None  # absent: measured on the device
+    unit_seconds: float = Field(default=60.0, gt=0)  # aimed length of one work unit
+    retries: int = Field(default=2, ge=0)  # after the first attempt of a unit
+    hang_seconds: float = Field(default=600.0, gt=0)  # a worker without a step for so long is replaced
+
+    @field_validator("models", mode="before")
+    @classmethod
+    def _models_from_names(cls, value: Any) -> Any:
+        """A bare string is a model id; one string alone is a list of one."""
+        entries = [value] if isinstance(value, str | Mapping) else value
+        if not isinstance(entries, list | tuple):
+            return value
+        return [{"model": entry} if isinstance(entry, str) else entry for entry in entries]
+
+    @field_validator("stages", mode="before")
+    @classmethod
+    def _stages_from_text(cls, value: Any) -> Any:
+        return value.split(",") if isinstance(value, str) else value
+
+    @field_validator("layers", "units", mode="before")
+    @classmethod
+    def _selection_text(cls, value: Any) -> Any:
+        """Lists and integers become the canonical text, so that equal selections compare equal."""
+        if isinstance(value, bool) or value is None:
+            return value
+        items = value if isinstance(value, list | tuple) else str(value).split(",")
+        texts = [str(item).strip() for item in items]
+        if texts == ["all"] or texts == [":"]:
+            return "all"
+        wrong = [text for text in texts if not _SELECTION_ITEM.match(text)]
+        if wrong:
+            raise ValueError(f"{wrong[0]!r} is neither 'all', an index such as 5, nor a range such as 0:16")
+        return ",".join(texts)
+
+    @model_validator(mode="after")
+    def _one_name_one_model(self) -> RunConfig:
+        if not self.stages:
+            raise ValueError("stages: at least one of " + ", ".join(STAGES))
+        for entry in self.models:
+            if entry.weights and entry.random_weights:
+                raise ValueError(f"{entry.model}: weights and random_weights exclude each other; give one")
+        return self
+
+    def to_json(self) -> str:
+        """The resolved config as it is stored with the run, keys sorted."""
+        return json.dumps(self.model_dump(mode="json"), sort_keys=True)
+
+
+_PER_MODEL = ("weights", "name", "random_weights", "input_size")
+
+
+def load_config(path: str | Path | None, flags: Mapping[str, Any]) -> RunConfig:
+    """The TOML file (if any) overridden by the flags that were given (values not None).
+
+    In the file as on the command line, `weights`, `name`, `random_weights` and `input_size` may stand
+    beside `models`; `weights` and `name` only where there is one model. Raises BadConfig.
+    """
+    mapping = _read_toml(path) if path is not None else {}
+    mapping.update({key: value for key, value in flags.items() if value is not None})
+    where = str(path) if path is not None else "the options"
+    return config_from_mapping(mapping, where)
+
+
+def _read_toml(path: str | Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise BadConfig(f"{path}: cannot be read ({error.strerror}). Give --config a TOML file.") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise BadConfig(f"{path}: not valid TOML: {error}.") from error
+
+
+def config_from_mapping(mapping: Mapping[str, Any], where: str = "the options") -> RunConfig:
+    """Validate a mapping; every fault is named at once, a misspelt key with its nearest valid name."""
+    data = dict(mapping)
+    per_model = {key: data.pop(key) for key in _PER_MODEL if key in data}
+    models = data.get("models")
+    if not models:
+        raise BadConfig(f"{where}: no model given. Name one, e.g. --model zoo/vit (see `neuron-atlas models`).")
+    if per_model:
+        data["models"] = _spread(models, per_model)
+    try:
+        return RunConfig.model_validate(data)
+    except ValidationError as error:
+        raise BadConfig(_explain(error, where)) from error
+
+
+def _spread(models: Any, per_model: dict[str, Any]) -> Any:
+    """Apply weights/name/random_weights/input_size given beside `models` to the entries."""
+    entries = RunConfig._models_from_names(models)
+    if not isinstance(entries, list):
+        return models
+    alone = [key for key in ("weights", "name") if per_model.get(key) is not None]
+    if alone and len(entries) > 1:
+        flag = "--as" if alone[0] == "name" else "--weights"
+        raise BadConfig(f"{flag} belongs to one model, but {len(entries)} were given. Run them one by one, or "
+                        "give each its own [[models]] table in a TOML file.")
+    return [{**per_model, **entry} if isinstance(entry, Mapping) else entry for entry in entries]
+
+
+def _explain(error: ValidationError, where: str) -> str:
+    """One line a fault: path of the key, what is wrong, what would be right."""
+    lines = []
+    for fault in error.errors():
+        place = ".".join(str(step) for step in fault["loc"])
+        if fault["type"] == "extra_forbidden":
+            known = ModelEntry if fault["loc"][0] == "models" else RunConfig
+            names = list(known.model_fields) + (list(_PER_MODEL) if known is RunConfig else [])
+            close = nearest(str(fault["loc"][-1]), names, 1)
+            hint = f"nearest: {close[0]}" if close else "known: " + ", ".join(sorted(names))
+            lines.append(f"{place}: unknown key; {hint}")
+        elif fault["type"] == "literal_error":
+            close = nearest(str(fault["input"]), re.findall(r"'([^']*)'", fault["ctx"]["expected"]), 1)
+            hint = f"; nearest: {close[0]}" if close else ""
+            lines.append(f"{place}: {fault['input']!r}, expected {fault['ctx']['expected']}{hint}")
+        else:
+            message = fault["msg"].removeprefix("Value error, ")
+            found = "" if fault["type"] == "value_error" else f" (found {fault['input']!r})"
+            lines.append(f"{place}: {message}{found}" if place else message)
+    return f"{where}: " + ("\n  " if len(lines) > 1 else "") + "\n  ".join(lines)
+
+
+def select(selection: str, count: int, what: str) -> list[int]:
+    """Indices that a selection names among `count` things, ascending, without duplicates.
+
+    Ranges are cut at the end as slices are; an index that does not exist raises BadConfig. Negative
+    numbers count from the end.
+    """
+    if selection == "all":
+        return list(range(count))
+    chosen: set[int] = set()
+    for item in selection.split(","):
+        if ":" in item:
+            start, stop = (int(text) if text else None for text in item.split(":"))
+            chosen.update(range(count)[start:stop])
+        else:
+            index = int(item)
+            if not -count <= index < count:
+                raise BadConfig(f"{item}: there is no such {what}; there are {count} (0 to {count - 1}).")
+            chosen.add(index % count)
+    if not chosen:
+        raise BadConfig(f"{selection!r} selects no {what}; there are {count} (0 to {count - 1}).")
+    return sorted(chosen)

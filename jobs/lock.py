@@ -1,0 +1,179 @@
+"""One driver a folder: a lock file with a heartbeat.
+
+The lock is a courtesy, not what keeps the data right: parts are created once and two drivers may do the same
+unit without harm. It spares the work of doing everything twice, and tells the second driver why it stops.
+A lock whose owner ran on this host and is dead is taken over at once; any other is watched, on this host's
+monotonic clock: where its sequence does not move for `watch_seconds`, the owner is taken for dead.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from atlas_schema.errors import AtlasLocked
+from atlas_schema.store import Store
+
+LOCK_PATH = ".atlas/lock.json"
+HEARTBEAT_SECONDS = 10.0
+WATCH_SECONDS = 45.0
+_SETTLE_SECONDS = 0.3  # after a take-over: time for a rival to show
+
+
+@dataclass(frozen=True)
+class Holder:
+    """Who holds the lock, as lock.json says it."""
+
+    nonce: str
+    host: str
+    pid: int
+    born: str  # start time of the process, so that a reused pid is not taken for the owner
+    run_id: str
+    sequence: int = 0
+
+    def to_bytes(self) -> bytes:
+        return json.dumps(asdict(self)).encode()
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Holder | None:
+        """None for a file that is damaged or of another form: it belongs to nobody we can watch."""
+        try:
+            return cls(**json.loads(data))
+        except (ValueError, TypeError):
+            return None
+
+
+def this_host() -> str:
+    """This host and its process-number space: containers may share a host name, but not pids."""
+    try:
+        space = os.readlink("/proc/self/ns/pid")
+    except OSError:
+        space = ""
+    return f"{socket.gethostname()} {space}".strip()
+
+
+def birth(pid: int) -> str | None:
+    """Start time of a process in the kernel's own count, "" where it is not told, None if it is dead."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return None
+    except PermissionError:
+        pass
+    try:
+        after_name = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return ""
+    return None if after_name[0] in "ZX" else after_name[19]  # field 22 of proc(5): starttime
+
+
+def read_holder(store: Store) -> Holder | None:
+    try:
+        return Holder.from_bytes(store.read(LOCK_PATH))
+    except FileNotFoundError:
+        return None
+
+
+def surely_dead(holder: Holder) -> bool:
+    """True only for an owner on this host whose process is gone (or whose pid is another process now)."""
+    return holder.host == this_host() and birth(holder.pid) != holder.born
+
+
+class Lock:
+    """Held from `acquire` to `release`; a thread moves the sequence meanwhile."""
+
+    def __init__(self, store: Store, run_id: str, *, watch_seconds: float = WATCH_SECONDS,
+                 heartbeat_seconds: float = HEARTBEAT_SECONDS, clock: Callable[[], float] = time.monotonic,
+                 sleep: Callable[[float], None] = time.sleep):
+        self.store, self.clock, self.sleep = store, clock, sleep
+        self.watch_seconds, self.heartbeat_seconds = watch_seconds, heartbeat_seconds
+        self.me = Holder(secrets.token_hex(8), this_host(), os.getpid(), birth(os.getpid()) or "", run_id)
+        self.lost = False  # somebody took the lock over: stop handing out work
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._keep, name="lock heartbeat", daemon=True)
+
+    def acquire(self, waiting: Callable[[Holder], None] = lambda holder: None) -> None:
+        """Take the lock or raise AtlasLocked; `waiting` hears once that a silent owner is being watched."""
+        while not self.store.create(LOCK_PATH, self.me.to_bytes()):
+            if self._take_over(waiting):
+                break
+        self._thread.start()
+
+    def _take_over(self, waiting: Callable[[Holder], None]) -> bool:
+        """True: it is ours; False: it vanished, try again; AtlasLocked: somebody else is at work."""
+        try:
+            data = self.store.read(LOCK_PATH)
+        except FileNotFoundError:
+            return False
+        holder = Holder.from_bytes(data)
+        if holder is not None and not surely_dead(holder):
+            if holder.host == this_host():
+                raise AtlasLocked(self._message(holder))
+            waiting(holder)
+        if holder is None or not surely_dead(holder):
+            self._watch(data, holder)
+        self.store.replace(LOCK_PATH, self.me.to_bytes())
+        self.sleep(_SETTLE_SECONDS)
+        now = read_holder(self.store)
+        if now is None or now.nonce != self.me.nonce:
+            raise AtlasLocked(self._message(now))
+        return True
+
+    def _watch(self, data: bytes, holder: Holder | None) -> None:
+        """Return when the lock file did not change for `watch_seconds`."""
+        started = self.clock()
+        while self.clock() - started < self.watch_seconds:
+            self.sleep(1.0)
+            try:
+                moved = self.store.read(LOCK_PATH) != data
+            except FileNotFoundError:
+                return
+            if moved:
+                raise AtlasLocked(self._message(holder))
+
+    def _message(self, holder: Holder | None) -> str:
+        who = "another driver" if holder is None else (
+            f"run {holder.run_id} (process {holder.pid} on {holder.host.split()[0]})")
+        return (f"{self.store.url}: {who} is writing to this atlas. Nothing was changed. Wait for it to end "
+                "(`neuron-atlas status` shows how far it is), stop it, or give another folder with --out.")
+
+    def _keep(self) -> None:
+        while not self._ended.wait(self.heartbeat_seconds):
+            with contextlib.suppress(Exception):  # a store that fails now fails the work too, and is told there
+                self.beat()
+
+    def beat(self) -> None:
+        """Move the sequence; notice if the lock became someone else's."""
+        holder = read_holder(self.store)
+        if holder is not None and holder.nonce != self.me.nonce:
+            self.lost = True
+            return
+        self.me = replace(self.me, sequence=self.me.sequence + 1)
+        self.store.replace(LOCK_PATH, self.me.to_bytes())
+
+    def release(self) -> None:
+        self._ended.set()
+        if self._thread.is_alive():
+            self._thread.join(timeout=5)
+        holder = read_holder(self.store)
+        if holder is not None and holder.nonce == self.me.nonce:
+            self.store.delete(LOCK_PATH)
+
+
+@contextlib.contextmanager
+def locked(store: Store, run_id: str, waiting: Callable[[Holder], None] = lambda holder: None) -> Iterator[Lock]:
+    """The lock around a block; released on the way out, whatever happens."""
+    lock = Lock(store, run_id)
+    lock.acquire(waiting)
+    try:
+        yield lock
+    finally:
+        lock.release()

@@ -1,0 +1,315 @@
+"""The scheduling loop: hands work units to workers, settles what comes back, replaces what dies.
+
+It knows nothing of Ray: an `Executor` starts workers and reports events, so that the whole logic runs in
+virtual time in the tests. Three outcomes of an attempt are kept apart:
+
+- a receipt: the part is committed;
+- a *unit fault*: the computation raised. It spends the unit's retries, then the unit is given up;
+- an *infrastructure fault*: the worker died, hung or vanished. Exactly that unit is queued again and the
+  worker replaced, with backoff; but a unit that fells several workers is given up too.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Protocol, TypeVar
+
+from atlas_schema.parts import PartReceipt, WorkUnit
+
+
+@dataclass(frozen=True)
+class Fault:
+    """An exception as a plain record: it crosses processes without being unpickled as its own class."""
+
+    kind: str  # class name of the exception
+    message: str
+    trace: str = ""
+    fatal: bool = False  # no other unit can succeed either (a full disk, a store that refuses)
+
+    def __str__(self) -> str:
+        return f"{self.kind}: {self.message}" if self.message else self.kind
+
+
+@dataclass(frozen=True)
+class Ready:
+    """The worker answered for the first time."""
+
+    worker: int
+
+
+@dataclass(frozen=True)
+class Committed:
+    worker: int
+    unit: WorkUnit
+    receipt: PartReceipt
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class UnitFailed:
+    worker: int
+    unit: WorkUnit
+    fault: Fault
+
+
+@dataclass(frozen=True)
+class WorkerLost:
+    """The worker is gone, with whatever it was doing."""
+
+    worker: int
+    reason: str
+    in_constructor: bool = False
+
+
+Event = Ready | Committed | UnitFailed | WorkerLost
+
+
+class Executor(Protocol):
+    """Starts workers and reports what happens to them; each worker does one unit at a time."""
+
+    def clock(self) -> float: ...  # seconds, monotonic
+    def hire(self) -> int: ...  # returns at once; Ready or WorkerLost follows
+    def assign(self, worker: int, unit: WorkUnit, attempt: int) -> None: ...
+    def wait(self, seconds: float) -> list[Event]: ...  # at most so long; [] if nothing happened
+    def beat(self, worker: int) -> int: ...  # steps the worker made so far, as last heard
+    def dismiss(self, worker: int) -> None: ...  # kill at once; no event follows
+
+
+class Stop(Enum):
+    NO = 0
+    DRAIN = 1  # hand out nothing, let units in flight end within the grace
+
+
+@dataclass(frozen=True)
+class Policy:
+    workers: int = 1
+    retries: int = 2  # of a unit whose computation raised
+    felled: int = 3  # workers that one unit may take down
+    hang_seconds: float = 600.0  # without a step
+    load_seconds: float = 1800.0  # the same while the model is being loaded (a download may be part of it)
+    start_failures: int = 3  # in a row, before the run is given up
+    lost_in_a_row: int = 20  # workers lost without one commit in between
+    backoff_seconds: float = 1.0  # before a replacement, doubling
+    backoff_most: float = 60.0
+    grace_seconds: float = 20.0
+    tick_seconds: float = 0.5
+
+
+@dataclass
+class Flight:
+    unit: WorkUnit
+    attempt: int
+    beat: int
+    beat_at: float
+    patience: float
+
+
+@dataclass
+class Outcome:
+    """What became of the units: every one given to the loop is in exactly one of the three."""
+
+    done: list[PartReceipt] = field(default_factory=list)
+    failed: dict[WorkUnit, Fault] = field(default_factory=dict)
+    left: list[WorkUnit] = field(default_factory=list)
+    fatal: Fault | None = None
+    stopped: bool = False
+    workers_lost: int = 0
+
+
+class Listener:
+    """Hears of each event after it was settled; override what is of interest."""
+
+    def started(self, worker: int, unit: WorkUnit, attempt: int) -> None: ...
+    def committed(self, worker: int, unit: WorkUnit, receipt: PartReceipt, seconds: float) -> Iterable[WorkUnit]:
+        """May return units that have to be done again (a part that was found damaged)."""
+        return ()
+
+    def retrying(self, unit: WorkUnit, attempt: int, fault: Fault) -> None: ...
+    def gave_up(self, unit: WorkUnit, fault: Fault) -> None: ...
+    def lost(self, worker: int, unit: WorkUnit | None, reason: str) -> None: ...
+    def tick(self, todo: int, flying: int, workers: int) -> None: ...
+
+
+_Key = TypeVar("_Key", str, int)
+
+
+class Loop:
+    """One pass over `units`; `run()` returns when each is committed, given up, or was left by a stop."""
+
+    def __init__(self, units: Iterable[WorkUnit], executor: Executor, policy: Policy, listener: Listener,
+                 stop: Callable[[], Stop] = lambda: Stop.NO):
+        self.todo = list(units)
+        self.executor, self.policy, self.listener, self.stop = executor, policy, listener, stop
+        self.outcome = Outcome()
+        self.flying: dict[int, Flight] = {}
+        self.starting: set[int] = set()
+        self.idle: list[int] = []
+        self.holds: dict[int, WorkUnit] = {}  # worker -> its last unit, whose model it has loaded
+        self.faults: Counter[WorkUnit] = Counter()
+        self.felled: Counter[WorkUnit] = Counter()
+        self.start_failures = 0
+        self.lost_in_a_row = 0
+        self.hire_after = 0.0
+
+    def run(self) -> Outcome:
+        try:
+            self._run()
+        finally:
+            self._close()
+        return self.outcome
+
+    def _run(self) -> None:
+        deadline: float | None = None
+        while self._unfinished():
+            if deadline is None and (self.outcome.fatal or self.stop() is not Stop.NO):
+                self.outcome.stopped = self.outcome.fatal is None
+                deadline = self.executor.clock() + self.policy.grace_seconds
+            if deadline is None:
+                self._staff()
+                self._hand_out()
+            elif not self.flying or self.executor.clock() >= deadline:
+                break
+            for event in self.executor.wait(self.policy.tick_seconds):
+                self._settle(event)
+            self._dismiss_hung()
+            self.listener.tick(len(self.todo), len(self.flying), len(self.idle) + len(self.flying))
+
+    def _unfinished(self) -> bool:
+        return bool(self.flying or self.todo)
+
+    def _close(self) -> None:
+        """Dismiss everyone; what is still in flight or queued is left for the next run."""
+        self.outcome.left = [flight.unit for flight in self.flying.values()] + self.todo
+        for worker in [*self.flying, *self.idle, *self.starting]:
+            self.executor.dismiss(worker)
+        self.flying.clear()
+
+    def _staff(self) -> None:
+        """Start or replace workers, never more than there is work for."""
+        if self.executor.clock() < self.hire_after:
+            return
+        present = len(self.flying) + len(self.idle) + len(self.starting)
+        for _ in range(min(self.policy.workers, len(self.todo) + len(self.flying)) - present):
+            self.starting.add(self.executor.hire())
+
+    def _hand_out(self) -> None:
+        for worker in sorted(self.idle):
+            if not self.todo:
+                return
+            unit = self.todo.pop(self._choose(self.holds.get(worker)))
+            self.idle.remove(worker)
+            held = self.holds.get(worker)
+            loaded = held is not None and held.slug == unit.slug
+            self.holds[worker] = unit
+            patience = self.policy.hang_seconds if loaded else max(self.policy.load_seconds, self.policy.hang_seconds)
+            attempt = self.faults[unit] + self.felled[unit] + 1
+            self.flying[worker] = Flight(unit, attempt, self.executor.beat(worker), self.executor.clock(), patience)
+            self.executor.assign(worker, unit, attempt)
+            self.listener.started(worker, unit, attempt)
+
+    def _choose(self, held: WorkUnit | None) -> int:
+        """Index in todo. A loaded model is kept, and a site that a worker has its starts for, where possible;
+        otherwise the model, then the site, that no other worker is at; else the one with most units a worker.
+        """
+        busy = [flight.unit for flight in self.flying.values()]
+        slugs = [held.slug] if held else []
+        slug = _least_crowded([unit.slug for unit in self.todo], [unit.slug for unit in busy], slugs)
+        layers = [held.layer] if held and held.slug == slug else []
+        layer = _least_crowded([unit.layer for unit in self.todo if unit.slug == slug],
+                               [unit.layer for unit in busy if unit.slug == slug], layers)
+        return next(i for i, unit in enumerate(self.todo) if (unit.slug, unit.layer) == (slug, layer))
+
+    def _settle(self, event: Event) -> None:
+        match event:
+            case Ready(worker):
+                self.starting.discard(worker)
+                self.start_failures = 0
+                self.idle.append(worker)
+            case Committed(worker, unit, receipt, seconds):
+                self._land(worker)
+                self.lost_in_a_row = 0
+                self.outcome.done.append(receipt)
+                self.todo.extend(self.listener.committed(worker, unit, receipt, seconds))
+            case UnitFailed(worker, unit, fault):
+                self._land(worker)
+                self._unit_fault(unit, fault)
+            case WorkerLost(worker, reason, in_constructor):
+                self._worker_lost(worker, reason, in_constructor)
+
+    def _land(self, worker: int) -> None:
+        del self.flying[worker]
+        self.idle.append(worker)
+
+    def _unit_fault(self, unit: WorkUnit, fault: Fault) -> None:
+        if fault.fatal:
+            self.outcome.fatal = fault
+            self.todo.insert(0, unit)
+            return
+        self.faults[unit] += 1
+        if self.faults[unit] > self.policy.retries:
+            self._give_up(unit, fault)
+        else:
+            self.listener.retrying(unit, self.faults[unit] + 1, fault)
+            self.todo.append(unit)  # last: a passing fault has time to pass
+
+    def _give_up(self, unit: WorkUnit, fault: Fault) -> None:
+        self.outcome.failed[unit] = fault
+        self.listener.gave_up(unit, fault)
+
+    def _worker_lost(self, worker: int, reason: str, in_constructor: bool) -> None:
+        flight = self.flying.pop(worker, None)
+        self.starting.discard(worker)
+        self.holds.pop(worker, None)
+        if worker in self.idle:
+            self.idle.remove(worker)
+        self.outcome.workers_lost += 1
+        self.lost_in_a_row += 1
+        self._back_off()
+        self.listener.lost(worker, flight.unit if flight else None, reason)
+        if flight:
+            self._felled(flight.unit, reason)
+        if in_constructor:
+            self.start_failures += 1
+            if self.start_failures >= self.policy.start_failures:
+                self.outcome.fatal = Fault("WorkFailed", f"workers cannot start: {reason}")
+        if self.lost_in_a_row >= self.policy.lost_in_a_row:
+            self.outcome.fatal = Fault("WorkFailed", f"{self.lost_in_a_row} workers were lost without one "
+                                                     f"committed unit in between; the last: {reason}")
+
+    def _felled(self, unit: WorkUnit, reason: str) -> None:
+        self.felled[unit] += 1
+        if self.felled[unit] >= self.policy.felled:
+            message = f"took down {self.felled[unit]} workers; the last: {reason}"
+            self._give_up(unit, Fault("WorkerLost", message))
+        else:
+            self.todo.insert(0, unit)
+
+    def _back_off(self) -> None:
+        delay = self.policy.backoff_seconds * 2 ** (self.lost_in_a_row - 1)
+        self.hire_after = self.executor.clock() + min(delay, self.policy.backoff_most)
+
+    def _dismiss_hung(self) -> None:
+        """Only an advancing step counter counts as life: a worker may answer and yet do nothing."""
+        now = self.executor.clock()
+        for worker, flight in list(self.flying.items()):
+            beat = self.executor.beat(worker)
+            if beat != flight.beat:
+                flight.beat, flight.beat_at, flight.patience = beat, now, self.policy.hang_seconds
+            elif now - flight.beat_at > flight.patience:
+                self.executor.dismiss(worker)
+                self._worker_lost(worker, f"no step for {flight.patience:.0f} s", in_constructor=False)
+
+
+def _least_crowded(waiting: list[_Key], busy: list[_Key], preferred: list[_Key]) -> _Key:
+    """The preferred one if it waits; else the first that nobody is busy with; else most waiting per busy."""
+    for one in preferred:
+        if one in waiting:
+            return one
+    free = [one for one in waiting if one not in busy]
+    if free:
+        return free[0]
+    counts, crowds = Counter(waiting), Counter(busy)
+    return max(counts, key=lambda one: counts[one] / crowds[one])

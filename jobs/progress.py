@@ -1,0 +1,86 @@
+"""How far a run is: one live line a stage on a terminal, a plain line now and then elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterable
+from typing import IO
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn
+
+from atlas_schema.parts import PartReceipt, WorkUnit
+from jobs.loop import Fault
+
+PLAIN_SECONDS = 20.0  # between plain lines
+
+
+class StageProgress:
+    """Counts of one stage, in neurons; the time left follows estimated FLOPs, as deep neurons cost more."""
+
+    def __init__(self, stage: str, total: int, reused: int, flops: dict[WorkUnit, float], stream: IO[str] | None = None):
+        self.stage, self.total, self.done, self.reused, self.failed = stage, total, reused, reused, 0
+        self.flops, self.flops_all, self.flops_done = flops, sum(flops.values()), 0.0
+        self.console = Console(file=stream or sys.stderr, highlight=False)
+        self.began = self.told = time.monotonic()
+        self.live: Progress | None = None
+
+    def __enter__(self) -> StageProgress:
+        if self.console.is_terminal:
+            self.live = Progress(TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[text]}"),
+                                 console=self.console, refresh_per_second=4)
+            self.bar = self.live.add_task(self.stage, total=self.total, completed=self.done, text="starting")
+            self.live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.live:
+            self.live.stop()
+        else:
+            self.say(f"{self.stage}: {self.line()}")
+
+    def say(self, text: str) -> None:
+        """A line above the live one, or a plain line."""
+        self.console.print(text, markup=False, soft_wrap=True)
+
+    def committed(self, unit: WorkUnit) -> None:
+        self.done += unit.stop - unit.start
+        self.flops_done += self.flops.get(unit, 0.0)
+
+    def gave_up(self, unit: WorkUnit) -> None:
+        self.failed += unit.stop - unit.start
+        self.flops_done += self.flops.get(unit, 0.0)
+
+    def again(self, unit: WorkUnit) -> None:
+        """A committed unit was found damaged."""
+        self.done -= unit.stop - unit.start
+        self.flops_done -= self.flops.get(unit, 0.0)
+
+    def tick(self) -> None:
+        if self.live:
+            self.live.update(self.bar, completed=self.done, text=self.line())
+        elif time.monotonic() - self.told >= PLAIN_SECONDS:
+            self.told = time.monotonic()
+            self.say(f"{self.stage}: {self.line()}")
+
+    def line(self) -> str:
+        """For example `96 of 1,024 neurons, 1.6/s, 9 min left, 0 failed`."""
+        elapsed = time.monotonic() - self.began
+        new = self.done - self.reused
+        parts = [f"{self.done:,} of {self.total:,} neurons"]
+        if new:
+            parts.append(f"{new / elapsed:.3g}/s")
+        if 0 < self.flops_done < self.flops_all:
+            parts.append(duration(elapsed * (self.flops_all / self.flops_done - 1)) + " left")
+        parts.append(f"{self.failed:,} failed")
+        return ", ".join(parts)
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people say them: `40 s`, `9 min`, `3.5 h`."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if seconds < 5400:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"

@@ -1,0 +1,198 @@
+"""Ray: start or join it, and run workers as actors behind the loop's `Executor` interface.
+
+Plain actors with `max_restarts=0` and no task retries: an attempt is ours to count. Results are small
+records; images travel as committed files only.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import secrets
+import tempfile
+import time
+from collections.abc import Iterator
+from typing import Any
+
+# Before Ray is imported: it reads its environment once.
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+os.environ.setdefault("RAY_DEDUP_LOGS", "0")
+os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
+
+import ray
+from ray.exceptions import RayActorError, RayError, RayTaskError
+
+from atlas_schema.errors import BadConfig
+from atlas_schema.parts import WorkUnit
+from jobs.config import RunConfig
+from jobs.loop import Committed, Event, Fault, Ready, UnitFailed, WorkerLost
+from jobs.plan import Machine
+from jobs.worker import Answer, Worker, WorkerSettings
+
+OBJECT_STORE_BYTES = 100 << 20  # receipts only; Ray refuses less than 75 MiB
+BEAT_SECONDS = 5.0
+LONGEST_TEMP_DIR = 43  # characters: Ray adds up to 64 to make a socket path of at most 107
+
+
+class WorkerActor(Worker):
+    """`Worker` whose `beat` answers while `run` is busy."""
+
+    @ray.method(concurrency_group="beat")
+    def beat(self) -> int:
+        return super().beat()
+
+
+@contextlib.contextmanager
+def ray_session(address: str | None, machine: Machine | None) -> Iterator[None]:
+    """Ray on this machine (`machine` says how large), or a cluster at `address`; shut down on the way out."""
+    if address is not None:
+        _join(address)
+    else:
+        assert machine is not None
+        _start_local(machine)
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _join(address: str) -> None:
+    try:
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise BadConfig(f"--address {address}: no Ray cluster can be joined there ({error}). Give the head node's "
+                        "host:port, or auto on a node of the cluster; leave it out to run on this machine.") from error
+
+
+def _start_local(machine: Machine) -> None:
+    """Embedded: `local` whatever RAY_ADDRESS says, no dashboard, nothing written under HOME."""
+    os.environ.setdefault("RAY_AUTH_MODE", "token")
+    if os.environ["RAY_AUTH_MODE"] == "token" and "RAY_AUTH_TOKEN_PATH" not in os.environ:
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))  # for this run's own processes only
+    ray.init(
+        address="local",
+        num_cpus=machine.workers * machine.threads,
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+        object_store_memory=OBJECT_STORE_BYTES,
+        _temp_dir=_temp_dir(),
+    )
+
+
+def _temp_dir() -> str | None:
+    """None (Ray's own choice) where that can be written, else a short folder of our own."""
+    common = os.path.join(tempfile.gettempdir(), "ray")
+    if len(common) <= LONGEST_TEMP_DIR and (not os.path.exists(common) or os.access(common, os.W_OK)):
+        return None
+    return tempfile.mkdtemp(prefix="atlas-", dir="/tmp" if os.access("/tmp", os.W_OK) else None)
+
+
+def cluster_size() -> tuple[int, int]:
+    """(GPUs, CPUs) that the joined cluster has now."""
+    resources = ray.cluster_resources()
+    return int(resources.get("GPU", 0)), int(resources.get("CPU", 1))
+
+
+class RayExecutor:
+    """Workers as Ray actors; see `jobs.loop.Executor`."""
+
+    def __init__(self, settings: WorkerSettings, machine: Machine, beat_seconds: float = BEAT_SECONDS):
+        self._settings = ray.put(settings)
+        self._class = ray.remote(
+            num_cpus=machine.threads, num_gpus=1 if machine.device == "cuda" else 0, max_restarts=0,
+            max_task_retries=0, concurrency_groups={"beat": 1})(WorkerActor)
+        self._spread = {"scheduling_strategy": "SPREAD"}
+        self._actors: dict[int, Any] = {}
+        self._calls: dict[Any, tuple[int, WorkUnit | None]] = {}  # ref of ready() or run() -> worker, unit
+        self._beats: dict[int, int] = {}
+        self._asked: dict[Any, int] = {}  # ref of beat() -> worker
+        self._beat_seconds, self._beat_at = beat_seconds, time.monotonic()
+        self._hired = 0
+
+    def clock(self) -> float:
+        return time.monotonic()
+
+    def hire(self) -> int:
+        self._hired += 1
+        worker = self._hired
+        actor = self._class.options(**self._spread).remote(self._settings)
+        self._actors[worker], self._beats[worker] = actor, 0
+        self._calls[actor.ready.remote()] = (worker, None)
+        return worker
+
+    def assign(self, worker: int, unit: WorkUnit, attempt: int) -> None:
+        self._calls[self._actors[worker].run.remote(unit, attempt)] = (worker, unit)
+
+    def wait(self, seconds: float) -> list[Event]:
+        self._listen_for_beats()
+        if not self._calls:
+            time.sleep(seconds)
+            return []
+        ready, _ = ray.wait(list(self._calls), num_returns=1, timeout=seconds)
+        if ready:  # whatever else is there already
+            ready, _ = ray.wait(list(self._calls), num_returns=len(self._calls), timeout=0)
+        return [self._event(ref, *self._calls.pop(ref)) for ref in ready]
+
+    def _event(self, ref: Any, worker: int, unit: WorkUnit | None) -> Event:
+        try:
+            answer = ray.get(ref)
+        except RayTaskError as error:
+            if unit is None:  # ready() raised: this worker can do no unit
+                self.dismiss(worker)
+                return WorkerLost(worker, str(error.cause or error), in_constructor=True)
+            return UnitFailed(worker, unit, Fault(type(error.cause).__name__, str(error.cause), str(error)))
+        except RayError as error:
+            in_constructor = isinstance(error, RayActorError) and bool(getattr(error, "actor_init_failed", False))
+            self.dismiss(worker)
+            return WorkerLost(worker, _first_line(error), in_constructor)
+        if unit is None:
+            return Ready(worker)
+        return self._settled(worker, unit, answer)
+
+    @staticmethod
+    def _settled(worker: int, unit: WorkUnit, answer: Answer) -> Event:
+        if answer.fault is not None:
+            return UnitFailed(worker, unit, answer.fault)
+        assert answer.receipt is not None
+        return Committed(worker, unit, answer.receipt, answer.seconds)
+
+    def _listen_for_beats(self) -> None:
+        """Collect the beats that have come; ask again at most every `beat_seconds`."""
+        if self._asked:
+            come, _ = ray.wait(list(self._asked), num_returns=len(self._asked), timeout=0)
+            for ref in come:
+                worker = self._asked.pop(ref)
+                with contextlib.suppress(RayError):  # a dead worker is told by the call it was doing
+                    self._beats[worker] = ray.get(ref)
+        if time.monotonic() - self._beat_at >= self._beat_seconds:
+            self._beat_at = time.monotonic()
+            waiting = set(self._asked.values())
+            busy = {worker for worker, unit in self._calls.values() if unit is not None}
+            for worker in busy - waiting:
+                self._asked[self._actors[worker].beat.remote()] = worker
+
+    def beat(self, worker: int) -> int:
+        return self._beats.get(worker, 0)
+
+    def dismiss(self, worker: int) -> None:
+        actor = self._actors.pop(worker, None)
+        if actor is not None:
+            with contextlib.suppress(RayError):
+                ray.kill(actor)
+        self._beats.pop(worker, None)
+        self._calls = {ref: call for ref, call in self._calls.items() if call[0] != worker}
+        self._asked = {ref: asked for ref, asked in self._asked.items() if asked != worker}
+
+
+def _first_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
+
+
+def machine_of_cluster(config: RunConfig) -> Machine:
+    """What the joined cluster offers, as the config asks for it."""
+    from jobs.machine import arrange
+
+    gpus, cpus = cluster_size()
+    return arrange(config, gpus=gpus, cores=cpus, memory=1 << 62)

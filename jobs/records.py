@@ -1,0 +1,119 @@
+"""What a run leaves beside the data: its row in `runs`, a log of JSON lines, a record of each unit given up."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import secrets
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+from atlas_schema.parts import WorkUnit
+from atlas_schema.read import Atlas
+from atlas_schema.shards import write_rows
+from atlas_schema.store import Store
+from atlas_schema.tables import RUNS
+from jobs.loop import Fault
+from jobs.version import code_version
+
+FAILED = ".atlas/failed"
+LOGS = ".atlas/logs"
+UPLOAD_SECONDS = 60.0
+
+
+def now() -> datetime.datetime:
+    return datetime.datetime.now(datetime.UTC)
+
+
+def new_run_id() -> str:
+    """Sorts by time, and no two runs share one."""
+    return f"{now():%Y%m%dt%H%M%Sz}-{secrets.token_hex(3)}"
+
+
+@dataclass
+class RunRow:
+    """The run's row of the `runs` table; `write` at the start, and again at the end."""
+
+    run_id: str
+    command: str
+    config: str
+    machine: str
+    started: datetime.datetime = field(default_factory=now)
+    finished: datetime.datetime | None = None
+    status: str = "running"
+    units_done: int = 0
+    units_failed: int = 0
+    units_reused: int = 0
+    failures: list[dict[str, str]] = field(default_factory=list)
+    code_version: str = field(default_factory=code_version)
+
+    def write(self, store: Store) -> None:
+        write_rows(store, RUNS, self.run_id, [asdict(self)], provenance={"code_version": self.code_version})
+
+
+def close_dead_runs(store: Store) -> None:
+    """Rows that say `running` while this process holds the lock belong to runs that were killed."""
+    for row in Atlas(store).runs():
+        if row["status"] == "running":
+            write_rows(store, RUNS, row["run_id"], [row | {"status": "interrupted"}],
+                       provenance={"code_version": row["code_version"]})
+
+
+def failed_path(unit: WorkUnit) -> str:
+    return f"{FAILED}/{unit.stage}/{unit.slug}/{unit.layer:05d}-{unit.start:06d}-{unit.stop:06d}-{unit.key}.json"
+
+
+def record_failure(store: Store, unit: WorkUnit, fault: Fault, run_id: str) -> None:
+    record = {"unit": str(unit), "error": str(fault), "trace": fault.trace, "run_id": run_id,
+              "time": now().isoformat(timespec="seconds"), **asdict(unit)}
+    store.replace(failed_path(unit), json.dumps(record, indent=1).encode())
+
+
+def failures(store: Store) -> Iterator[Mapping[str, Any]]:
+    """Records of units given up and not done since, as earlier runs left them."""
+    for path in store.list(FAILED):
+        yield json.loads(store.read(path))
+
+
+class RunLog:
+    """`.atlas/logs/{run_id}.jsonl`: one JSON object a line, each with the time, the event and the unit's name.
+
+    A folder gets each line at once; an object store, which cannot append, the whole file once a minute.
+    """
+
+    def __init__(self, store: Store, run_id: str):
+        self.store, self.path = store, f"{LOGS}/{run_id}.jsonl"
+        self.file = _appending(store, self.path)
+        self.lines: list[str] = []
+        self.written = time.monotonic()
+
+    def __call__(self, event: str, **facts: Any) -> None:
+        line = json.dumps({"time": now().isoformat(timespec="milliseconds"), "event": event, **facts}, default=str)
+        if self.file is not None:
+            self.file.write(line + "\n")
+            return
+        self.lines.append(line)
+        if time.monotonic() - self.written >= UPLOAD_SECONDS:
+            self._upload()
+
+    def _upload(self) -> None:
+        self.written = time.monotonic()
+        if self.lines:
+            self.store.replace(self.path, ("\n".join(self.lines) + "\n").encode())
+
+    def close(self) -> None:
+        if self.file is not None:
+            self.file.close()
+        else:
+            self._upload()
+
+
+def _appending(store: Store, path: str) -> IO[str] | None:
+    if not store.is_local:
+        return None
+    full = Path(store.url.removeprefix("file://").removeprefix("local://")).expanduser() / path
+    full.parent.mkdir(parents=True, exist_ok=True)
+    return open(full, "a", encoding="utf-8", buffering=1)

@@ -1,0 +1,135 @@
+"""What one worker process does: keep a model loaded, compute a unit, commit its part, answer with a receipt.
+
+A plain class without Ray: `ray_run` makes it an actor, a notebook or a test may call it as it stands.
+"""
+
+from __future__ import annotations
+
+import platform
+import time
+import traceback
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from atlas_schema.errors import AtlasError, ForeignAtlas, StoreFailed, StoreFull, WeightsMismatch
+from atlas_schema.parts import PartReceipt, WorkUnit, commit_part
+from atlas_schema.store import Store
+from jobs.failpoints import failpoint
+from jobs.lock import read_holder
+from jobs.loop import Fault
+from jobs.version import code_version
+
+
+@dataclass(frozen=True)
+class WorkerSettings:
+    """Everything a worker needs to know; small, and sent once."""
+
+    store_url: str
+    requests: Mapping[str, Any]  # slug -> pipeline.models.ModelRequest
+    recipe: Any  # pipeline.recipes.Recipe
+    device: str
+    threads: int
+    precision: str | None
+    nonce: str  # of the driver's lock: a worker that does not see it writes to another folder
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Receipt or fault of one attempt: never both, and never an image."""
+
+    receipt: PartReceipt | None
+    fault: Fault | None
+    seconds: float
+
+
+class Worker:
+    """One process, one device, one model at a time."""
+
+    def __init__(self, settings: WorkerSettings):
+        self.settings = settings
+        self.store = Store(settings.store_url)
+        self.steps = 0
+        self.model: Any = None
+        self.slug = ""
+
+    def ready(self) -> str:
+        """Host name, once torch is there and the atlas is seen to be the driver's own folder."""
+        import torch
+
+        torch.set_num_threads(self.settings.threads)
+        holder = read_holder(self.store)
+        if self.settings.nonce and (holder is None or holder.nonce != self.settings.nonce):
+            raise StoreFailed(
+                f"{self.store.url}: a worker on {platform.node()} does not see what the driver wrote there. On a "
+                "cluster the atlas must be a folder that all nodes share, or a URL such as s3://bucket/atlas.")
+        return platform.node()
+
+    def beat(self) -> int:
+        """Steps made so far; answered from a thread of its own while a unit is computed."""
+        return self.steps
+
+    def run(self, unit: WorkUnit, attempt: int) -> Answer:
+        """Compute and commit one unit. Never raises what the computation raises: it comes back as a Fault."""
+        began = time.monotonic()
+        try:
+            receipt = self._run(unit, attempt)
+        except Exception as error:
+            return Answer(None, fault_of(error), time.monotonic() - began)
+        return Answer(receipt, None, time.monotonic() - began)
+
+    def _run(self, unit: WorkUnit, attempt: int) -> PartReceipt:
+        failpoint("start", str(unit), attempt)
+        if self.store.exists(unit.path):  # a late commit of a worker thought lost, or another driver's
+            return PartReceipt(unit, unit.path, unit.stop - unit.start, self.store.size(unit.path), created=False)
+        self._hold(unit)
+        rows = self._rows(unit, attempt)
+        failpoint("before_commit", str(unit), attempt)
+        receipt = commit_part(self.store, unit, rows, provenance=self._provenance(rows))
+        failpoint("after_commit", str(unit), attempt)
+        return receipt
+
+    def _hold(self, unit: WorkUnit) -> None:
+        """Load the unit's model unless it is the one held, and make sure it is the driver's."""
+        if self.slug == unit.slug:
+            return
+        import torch
+
+        from pipeline.models import load
+
+        self.model, self.slug = None, ""  # free the memory before the next one comes
+        dtype = torch.float64 if self.settings.precision == "float64" else torch.float32
+        model = load(self.settings.requests[unit.slug], device=self.settings.device, dtype=dtype)
+        if model.fingerprint != unit.fingerprint:
+            raise WeightsMismatch(
+                f"{unit.slug}: the worker on {platform.node()} loaded weights with fingerprint "
+                f"{model.fingerprint[:16]}, the driver has {unit.fingerprint[:16]}. The file changed or differs "
+                "between machines; run the same command again.")
+        self.model, self.slug = model, unit.slug
+        self.steps += 1
+
+    def _rows(self, unit: WorkUnit, attempt: int) -> list[dict[str, Any]]:
+        import torch
+
+        from pipeline.visualize import visualize
+
+        def on_step(*_: object, **__: object) -> None:
+            self.steps += 1
+            failpoint("step", str(unit), attempt)
+
+        torch.set_num_threads(self.settings.threads)  # per thread: Ray runs methods off the main thread
+        site = self.model.description.ffn_sites[unit.layer]
+        pictures = visualize(self.model, site, range(unit.start, unit.stop), self.settings.recipe, seed=unit.seed,
+                             precision=self.settings.precision, on_step=on_step)
+        return [picture.row() for picture in pictures]
+
+    def _provenance(self, rows: list[dict[str, Any]]) -> dict[str, str]:
+        return {"code_version": code_version(), "precision": str(rows[0]["precision"]),
+                "recipe": self.settings.recipe.name}
+
+
+def fault_of(error: Exception) -> Fault:
+    """The exception as a record; fatal where no other unit could succeed either."""
+    hopeless = StoreFull | StoreFailed | ForeignAtlas
+    fatal = isinstance(error, hopeless) or (isinstance(error, AtlasError) and error.exit_code == 2)
+    return Fault(type(error).__name__, str(error), traceback.format_exc(), fatal)

@@ -1,0 +1,258 @@
+"""The scheduling loop against a scripted executor in virtual time: no Ray, no clock, no model."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from atlas_schema.parts import PartReceipt, WorkUnit
+from jobs.loop import Committed, Event, Fault, Listener, Loop, Outcome, Policy, Ready, Stop, UnitFailed, WorkerLost
+
+FAST = Policy(workers=2, backoff_seconds=1, hang_seconds=30, load_seconds=60)
+
+
+def unit(index: int, slug: str = "zoo-vit", layer: int = 0) -> WorkUnit:
+    return WorkUnit("visualize", slug, layer, 16 * index, 16 * index + 16, "f" * 64, "r" * 16, 0)
+
+
+@dataclass
+class Script:
+    """What becomes of an attempt: (outcome, seconds). Outcomes: ok, raise, full, die, hang."""
+
+    of: Callable[[WorkUnit, int], tuple[str, float]] = lambda unit, attempt: ("ok", 10.0)
+    starts: Callable[[int], str] = lambda worker: "ok"  # ok, fail, never
+
+
+@dataclass
+class FakeExecutor:
+    """Virtual time: `wait` jumps to the next event. Beats advance each second unless the worker hangs."""
+
+    script: Script
+    now: float = 0.0
+    hired: int = 0
+    alive: set[int] = field(default_factory=set)
+    due: list[tuple[float, int, Event]] = field(default_factory=list)
+    hung: dict[int, float] = field(default_factory=dict)
+    attempts: list[tuple[WorkUnit, int, int]] = field(default_factory=list)
+    busy: set[int] = field(default_factory=set)
+    hire_times: list[float] = field(default_factory=list)
+
+    def clock(self) -> float:
+        return self.now
+
+    def hire(self) -> int:
+        self.hired += 1
+        worker = self.hired
+        self.alive.add(worker)
+        self.hire_times.append(self.now)
+        how = self.script.starts(worker)
+        if how == "ok":
+            self.due.append((self.now + 1, worker, Ready(worker)))
+        elif how == "fail":
+            self.due.append((self.now + 1, worker, WorkerLost(worker, "no such module", in_constructor=True)))
+        return worker
+
+    def assign(self, worker: int, unit: WorkUnit, attempt: int) -> None:
+        assert worker in self.alive
+        assert worker not in self.busy, "one unit in flight a worker"
+        self.busy.add(worker)
+        self.attempts.append((unit, attempt, worker))
+        outcome, seconds = self.script.of(unit, attempt)
+        event: Event | None = {
+            "ok": Committed(worker, unit, PartReceipt(unit, unit.path, 16, 1, True), seconds),
+            "raise": UnitFailed(worker, unit, Fault("ValueError", "boom")),
+            "full": UnitFailed(worker, unit, Fault("StoreFull", "no space left", fatal=True)),
+            "die": WorkerLost(worker, "killed"),
+            "hang": None,
+        }[outcome]
+        if event is None:
+            self.hung[worker] = self.now
+        else:
+            self.due.append((self.now + seconds, worker, event))
+
+    def wait(self, seconds: float) -> list[Event]:
+        self.due.sort(key=lambda entry: entry[0])
+        if not self.due or self.due[0][0] > self.now + seconds:
+            self.now += seconds
+            return []
+        self.now, worker, event = self.due.pop(0)
+        if not isinstance(event, Ready):
+            self.busy.discard(worker)
+        if isinstance(event, WorkerLost):
+            self.alive.discard(worker)
+        return [event]
+
+    def beat(self, worker: int) -> int:
+        return int(self.hung.get(worker, self.now))
+
+    def dismiss(self, worker: int) -> None:
+        self.alive.discard(worker)
+        self.busy.discard(worker)
+        self.due = [entry for entry in self.due if entry[1] != worker]
+
+
+def play(units: list[WorkUnit], script: Script | None = None, policy: Policy = FAST,
+         stop: Callable[[FakeExecutor], Stop] = lambda executor: Stop.NO,
+         listener: Listener | None = None) -> tuple[Outcome, FakeExecutor]:
+    executor = FakeExecutor(script or Script())
+    outcome = Loop(units, executor, policy, listener or Listener(), lambda: stop(executor)).run()
+    assert not executor.alive, "no worker is left behind"
+    settled = Counter([r.unit for r in outcome.done]) + Counter(list(outcome.failed)) + Counter(outcome.left)
+    assert set(settled) == set(units)
+    assert set(settled.values()) <= {1}, "each unit ends in exactly one place"
+    return outcome, executor
+
+
+def test_all_units_are_done_by_workers_in_parallel():
+    outcome, executor = play([unit(i) for i in range(10)])
+    assert len(outcome.done) == 10
+    assert executor.hired == 2
+    assert executor.now == pytest.approx(1 + 5 * 10)
+
+
+def test_no_more_workers_than_units():
+    _, executor = play([unit(0)], policy=Policy(workers=8))
+    assert executor.hired == 1
+
+
+def test_a_unit_that_raises_is_retried_then_given_up_and_the_rest_done():
+    bad = unit(1)
+    script = Script(lambda u, attempt: ("raise", 1) if u == bad else ("ok", 1))
+    outcome, executor = play([unit(i) for i in range(4)], script, Policy(workers=2, retries=2))
+    assert outcome.failed == {bad: Fault("ValueError", "boom")}
+    assert len(outcome.done) == 3
+    assert [attempt for u, attempt, _ in executor.attempts if u == bad] == [1, 2, 3]
+    assert executor.hired == 2, "a fault of the unit costs no worker"
+
+
+def test_a_passing_fault_costs_one_more_attempt():
+    script = Script(lambda u, attempt: ("raise", 1) if attempt == 1 else ("ok", 1))
+    outcome, executor = play([unit(0), unit(1)], script)
+    assert len(outcome.done) == 2
+    assert not outcome.failed
+    assert len(executor.attempts) == 4
+
+
+def test_a_dead_worker_is_replaced_and_only_its_unit_done_again():
+    script = Script(lambda u, attempt: ("die", 5) if u == unit(2) and attempt == 1 else ("ok", 10))
+    outcome, executor = play([unit(i) for i in range(6)], script)
+    assert len(outcome.done) == 6
+    assert outcome.workers_lost == 1
+    assert executor.hired == 3
+    assert Counter(u for u, _, _ in executor.attempts) == Counter({unit(i): 1 for i in range(6)} | {unit(2): 2})
+
+
+def test_a_unit_that_fells_three_workers_is_poisoned():
+    script = Script(lambda u, attempt: ("die", 1) if u == unit(0) else ("ok", 1))
+    outcome, executor = play([unit(i) for i in range(5)], script)
+    assert list(outcome.failed) == [unit(0)]
+    assert "took down 3 workers" in outcome.failed[unit(0)].message
+    assert len(outcome.done) == 4
+    assert outcome.workers_lost == 3
+
+
+def test_a_hung_worker_is_replaced_at_its_deadline():
+    script = Script(lambda u, attempt: ("hang", 0) if u == unit(0) and attempt == 1 else ("ok", 10))
+    outcome, executor = play([unit(0), unit(1)], script)
+    assert len(outcome.done) == 2
+    assert 60 < executor.now < 60 + 30, "the first unit of a worker includes the load: its patience is load_seconds"
+
+
+def test_a_worker_that_steps_slowly_is_left_alone():
+    outcome, executor = play([unit(0)], Script(lambda u, attempt: ("ok", 10_000)))
+    assert len(outcome.done) == 1
+    assert executor.hired == 1
+
+
+def test_workers_that_cannot_start_end_the_run():
+    outcome, executor = play([unit(0)], Script(starts=lambda worker: "fail"))
+    assert outcome.fatal is not None
+    assert "cannot start: no such module" in outcome.fatal.message
+    assert outcome.left == [unit(0)]
+    assert executor.hired == 3 + 0
+
+
+def test_replacements_come_with_growing_delays():
+    script = Script(lambda u, attempt: ("die", 1))
+    policy = Policy(workers=1, felled=99, lost_in_a_row=6, backoff_seconds=1, tick_seconds=0.01)
+    outcome, executor = play([unit(0)], script, policy)
+    gaps = [b - a for a, b in zip(executor.hire_times, executor.hire_times[1:], strict=False)]
+    assert outcome.fatal is not None
+    assert gaps == pytest.approx([3, 4, 6, 10, 18], abs=0.1)  # start 1 s, work 1 s, then 1, 2, 4, 8, 16
+
+
+def test_a_full_disk_stops_the_run_without_blaming_units():
+    script = Script(lambda u, attempt: ("full", 1) if u == unit(3) else ("ok", 1))
+    outcome, _ = play([unit(i) for i in range(8)], script)
+    assert outcome.fatal == Fault("StoreFull", "no space left", fatal=True)
+    assert not outcome.failed
+    assert unit(3) in outcome.left
+
+
+def test_stop_hands_out_nothing_and_lets_units_in_flight_end():
+    outcome, executor = play([unit(i) for i in range(8)],
+                             stop=lambda executor: Stop.DRAIN if executor.now > 15 else Stop.NO)
+    assert outcome.stopped
+    assert len(outcome.done) == 4
+    assert outcome.left == [unit(i) for i in range(4, 8)]
+    assert executor.now < 25
+
+
+def test_stop_waits_no_longer_than_the_grace():
+    outcome, executor = play([unit(0)], Script(lambda u, attempt: ("ok", 500)), Policy(grace_seconds=20),
+                             stop=lambda executor: Stop.DRAIN if executor.now > 5 else Stop.NO)
+    assert outcome.left == [unit(0)]
+    assert 20 < executor.now < 30
+
+
+def test_workers_keep_their_model_and_share_the_last():
+    units = [unit(i, slug) for slug in ("a", "b") for i in range(3)] + [unit(i, "c") for i in range(8)]
+    _, executor = play(units)
+    slugs: dict[int, list[str]] = {}
+    for u, _, worker in executor.attempts:
+        slugs.setdefault(worker, []).append(u.slug)
+    switches = {worker: sum(a != b for a, b in zip(names, names[1:], strict=False)) for worker, names in slugs.items()}
+    assert switches == {1: 1, 2: 1}
+    assert {names[0] for names in slugs.values()} == {"a", "b"}
+
+
+def test_workers_of_one_model_start_at_different_sites():
+    units = [unit(i, layer=layer) for layer in range(2) for i in range(3)]
+    _, executor = play(units)
+    layers: dict[int, list[int]] = {}
+    for u, _, worker in executor.attempts:
+        layers.setdefault(worker, []).append(u.layer)
+    assert sorted(layers.values()) == [[0, 0, 0], [1, 1, 1]]
+
+
+def test_a_damaged_part_named_by_the_listener_is_done_again():
+    class Finds(Listener):
+        found = False
+
+        def committed(self, worker, unit, receipt, seconds):
+            if unit.start == 0 and not self.found:
+                self.found = True
+                return [unit]
+            return []
+
+    executor = FakeExecutor(Script())
+    outcome = Loop([unit(0), unit(1)], executor, FAST, Finds()).run()
+    assert Counter(r.unit for r in outcome.done) == Counter({unit(0): 2, unit(1): 1})
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(st.sampled_from(["ok", "raise", "die", "hang"]), max_size=12), st.integers(1, 4), st.integers(1, 9))
+def test_whatever_happens_every_unit_is_settled_once(faults: list[str], workers: int, count: int):
+    """Faults strike the first attempts in order; each unit still ends done or given up, exactly once."""
+    queue = list(faults)
+    script = Script(lambda u, attempt: (queue.pop(0) if queue else "ok", 3.0))
+    outcome, executor = play([unit(i) for i in range(count)], script,
+                             Policy(workers=workers, hang_seconds=5, load_seconds=5, lost_in_a_row=50))
+    assert not outcome.left
+    assert len(outcome.done) + len(outcome.failed) == count
+    assert len(executor.attempts) <= count + len(faults)
