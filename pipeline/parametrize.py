@@ -1,0 +1,93 @@
+"""Latent to picture: what gradient ascent moves, and the picture in [0, 1] that it stands for."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+# Square root of the covariance of ImageNet's colours (Olah et al. 2017, figures published with lucid):
+# columns are the decorrelated axes, of which the first is brightness. Scaled so that its longest column is 1.
+_COLOURS = torch.tensor([[0.26, 0.09, 0.02], [0.27, 0.00, -0.05], [0.27, -0.09, 0.03]], dtype=torch.float64)
+COLOURS = _COLOURS / _COLOURS.norm(dim=0).max()
+
+LIMIT = 0.02  # how close to black or white a picture may be and still have a finite latent
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """The picture itself. Latent: (batch, 3, height, width) in [0, 1]."""
+
+    height: int
+    width: int
+
+    def picture(self, latent: Tensor) -> Tensor:
+        return latent
+
+    def latent(self, picture: Tensor) -> Tensor:
+        return picture.clone()
+
+    def project(self, latent: Tensor) -> None:
+        """Keep the latent a picture, in place: clamp to [0, 1]."""
+        latent.clamp_(0, 1)
+
+
+@dataclass(frozen=True)
+class Fourier:
+    """Fourier coefficients of a colour-decorrelated picture under a sigmoid.
+
+    Latent: (batch, 3, height, width // 2 + 1, 2), real and imaginary parts. A coefficient of frequency f is
+    scaled by 1 / f ** exponent, and the scales are normalised so that coefficients of unit variance give
+    values of unit variance before the sigmoid, whatever the exponent and the size: one learning rate then
+    means the same everywhere.
+    """
+
+    height: int
+    width: int
+    exponent: float
+
+    def scale(self, like: Tensor) -> Tensor:
+        return _scale(self.height, self.width, self.exponent).to(like)
+
+    def picture(self, latent: Tensor) -> Tensor:
+        coefficients = torch.view_as_complex(latent * self.scale(latent)[..., None])
+        values = torch.fft.irfft2(coefficients, s=(self.height, self.width), norm="ortho")
+        colours = torch.einsum("rc,bchw->brhw", COLOURS.to(values), values)
+        return torch.sigmoid(colours)
+
+    def latent(self, picture: Tensor) -> Tensor:
+        """The latent whose picture is `picture` (clipped to [LIMIT, 1 - LIMIT])."""
+        colours = torch.logit(picture.clamp(LIMIT, 1 - LIMIT))
+        values = torch.einsum("cr,brhw->bchw", torch.linalg.inv(COLOURS).to(colours), colours)
+        coefficients = torch.fft.rfft2(values, norm="ortho") / self.scale(values)
+        return torch.view_as_real(coefficients).contiguous()
+
+    def project(self, latent: Tensor) -> None:
+        """Nothing to keep: every latent is a picture."""
+
+
+@lru_cache(maxsize=32)
+def _scale(height: int, width: int, exponent: float) -> Tensor:
+    """(height, width // 2 + 1): how far each coefficient moves the picture."""
+    rows = torch.fft.fftfreq(height, dtype=torch.float64)[:, None]
+    columns = torch.fft.rfftfreq(width, dtype=torch.float64)[None, :]
+    frequency = torch.sqrt(rows**2 + columns**2).clamp(min=1 / max(height, width))
+    scale = frequency**-exponent
+    twice = torch.full((width // 2 + 1,), 2.0, dtype=torch.float64)  # rfft keeps one of each conjugate pair
+    twice[0] = 1.0
+    if width % 2 == 0:
+        twice[-1] = 1.0
+    power = (scale**2 * twice).sum() / (height * width)
+    return scale / math.sqrt(power)
+
+
+def parameterization(name: str, size: tuple[int, int], exponent: float) -> Pixels | Fourier:
+    """`pixels` or `fourier` for pictures of `size` (height, width)."""
+    if name == "pixels":
+        return Pixels(*size)
+    if name == "fourier":
+        return Fourier(*size, exponent)
+    raise ValueError(f"parameterization is {name!r}; expected 'pixels' or 'fourier'")

@@ -1,0 +1,152 @@
+"""Visualization: equal to the published loop, independent of the batch, true to a known optimum."""
+
+import numpy as np
+import pytest
+import torch
+
+from atlas_schema.errors import BadAddress
+from pipeline.models import ModelRequest, load
+from pipeline.recipes import PUBLISHED, RECIPES, Ascent, Recipe
+from pipeline.starts import own_noise
+from pipeline.transforms import draw
+from pipeline.visualize import _Climber, visualize
+from tests.pipeline import published
+
+
+@pytest.fixture(scope="module")
+def zoo_vit():
+    """The zoo's trained ViT, in float64."""
+    return load(ModelRequest(model="zoo/vit"), dtype=torch.float64)
+
+
+@pytest.fixture(scope="module")
+def zoo_vit32():
+    return load(ModelRequest(model="zoo/vit"))
+
+
+def plain_picture(model, site, unit, recipe, steps, ascent=PUBLISHED):
+    """The published loop for one neuron of `model`, on the random numbers that our recipe draws for it."""
+    size = model.description.input_size
+    dtype = next(model.module.parameters()).dtype
+    like = torch.empty(0, dtype=dtype)
+    climber = _Climber(model, model, site, recipe, 0, "float32", None)
+    key = climber._key(unit, "ascent 0")
+    draws = draw([key], ascent, size, like)
+    from pipeline.parametrize import Pixels
+
+    start = own_noise(key, Pixels(*size), like)[None]
+    seen = {}
+    hook = model.module.get_submodule(site.post).register_forward_pre_hook(
+        lambda module, args: seen.__setitem__("hidden", args[0][:, len(site.prefix_tokens) :])
+    )
+    try:
+        return published.visualize(
+            model.module,
+            model.normalise,
+            lambda: seen["hidden"],
+            start,
+            unit,
+            lambda step: (
+                *(part[step, 0][:, :, None, None] for part in (draws.mean, draws.std, draws.offset)),
+                tuple(draws.roll[step, 0].tolist()),
+            ),
+            steps=steps,
+        )
+    finally:
+        hook.remove()
+
+
+def ours(model, site, unit, recipe, precision, stop_after=None):
+    """Our picture before rounding, for one neuron, after `stop_after` steps of the recipe."""
+
+    class Stop(Exception):
+        pass
+
+    climber = _Climber(model, model, site, recipe, 0, precision, None)
+    if stop_after is None:
+        return climber.climb([unit], PUBLISHED, "ascent 0").pictures[0]
+    kept = {}
+
+    def watch(done, total):
+        if done == stop_after:
+            raise Stop
+
+    climber.on_step = watch
+    import pipeline.visualize as module
+
+    original = module.roll_each
+
+    def spy(picture, roll):
+        kept["picture"] = picture
+        return original(picture, roll)
+
+    module.roll_each = spy
+    try:
+        climber.climb([unit], PUBLISHED, "ascent 0")
+    except Stop:
+        return kept["picture"].detach()[0]  # the leaf itself: holds the state after the last step
+    finally:
+        module.roll_each = original
+    raise AssertionError("the ascent was not stopped")
+
+
+@pytest.mark.parametrize("layer", [0, 2])
+def test_reference_equals_published_loop_20_steps_float32(zoo_vit32, layer):
+    site = zoo_vit32.description.ffn_sites[layer]
+    recipe = RECIPES["reference"]
+    theirs = plain_picture(zoo_vit32, site, 5, recipe, steps=20)[0]
+    mine = ours(zoo_vit32, site, 5, recipe, "float32", stop_after=20)
+    assert (mine - theirs).abs().max() < 1e-3  # Adam's first steps have size lr whatever the gradient's
+    assert (mine - theirs).abs().mean() < 1e-5
+
+
+def test_reference_equals_published_loop_401_steps_float64(zoo_vit):
+    site = zoo_vit.description.ffn_sites[1]
+    recipe = RECIPES["reference"]
+    theirs = plain_picture(zoo_vit, site, 5, recipe, steps=401)[0]
+    mine = ours(zoo_vit, site, 5, recipe, "float64")
+    assert (mine - theirs).abs().max() < 1e-6
+
+
+def test_same_picture_alone_in_8_and_in_64(zoo_vit):
+    recipe = Recipe(
+        name="short",
+        version=1,
+        bands=((1.0, (Ascent(parameterization="fourier", steps=12, copies=1, learning_rate=0.2, start="noise"),)),),
+    )
+    site = zoo_vit.description.ffn_sites[1]
+    climber = _Climber(zoo_vit, zoo_vit, site, recipe, 0, "float64", None)
+    pictures = {
+        n: climber.climb(list(range(n)), recipe.ascents_at(0.5)[0], "ascent 0").pictures for n in (1, 8, 64)
+    }
+    assert (pictures[1][0] - pictures[64][0]).abs().max() < 1e-12
+    assert (pictures[8] - pictures[64][:8]).abs().max() < 1e-12
+
+
+def test_unknown_unit_is_named(zoo_vit32):
+    site = zoo_vit32.description.ffn_sites[0]
+    with pytest.raises(BadAddress, match=f"no unit {site.width}.*0 to {site.width - 1}"):
+        visualize(zoo_vit32, site, [0, site.width], RECIPES["reference"])
+
+
+def test_out_of_memory_halves_the_batch_and_changes_nothing(zoo_vit, monkeypatch):
+    """A real allocator error above three pictures: the same pictures come out, nothing is lost."""
+    recipe = Recipe(
+        name="short",
+        version=1,
+        bands=((1.0, (Ascent(parameterization="fourier", steps=4, copies=1, learning_rate=0.2, start="noise"),)),),
+    )
+    site = zoo_vit.description.ffn_sites[0]
+    plain = visualize(zoo_vit, site, range(7), recipe, batch=7)
+    climb, sizes = _Climber.climb, []
+
+    def tight(self, units, ascent, purpose):
+        sizes.append(len(units))
+        if len(units) > 3:
+            raise torch.OutOfMemoryError("no room")
+        return climb(self, units, ascent, purpose)
+
+    monkeypatch.setattr(_Climber, "climb", tight)
+    halved = visualize(zoo_vit, site, range(7), recipe, batch=7)
+    assert sizes[:2] == [7, 3]
+    assert all(np.array_equal(a.image, b.image) for a, b in zip(plain, halved, strict=True))
