@@ -1,0 +1,94 @@
+"""`neuron-atlas`: the commands, their exit codes, and how errors are told.
+
+Exit codes: 0 done, 1 work failed or violations found, 2 misuse, 130 and 143 interrupted. Commands live in
+`jobs.commands` and are imported when they are called; nothing here or there loads torch, ray, timm or pyarrow
+before a command runs.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from cyclopts import App, CycloptsError
+
+from atlas_schema.errors import AtlasError
+
+HELP = """Look at every neuron of a vision transformer, and publish what was found.
+
+Begin with a demonstration that needs no network and no GPU:
+
+    neuron-atlas demo --out demo
+"""
+
+# command -> (function, one line for the list of commands, example)
+COMMANDS = {
+    "demo": ("work:demo", "Run all stages on the zoo models and build the site: no network, no GPU.", "--out demo"),
+    "models": ("data:models", "List the checkpoints that can be asked for by name.", '"timm/deit*"'),
+    "plan": ("work:plan", "Say what a run would do and cost, without weights or network.",
+             "--model timm/deit_tiny_patch16_224 --json"),
+    "run": ("work:run", "Compute what is missing of an atlas; run the same command again to resume.",
+            "--model zoo/vit --units 0:16 --out atlas"),
+    "status": ("data:status", "Say what of an atlas is committed.", "demo/atlas"),
+    "validate": ("data:validate", "Check an atlas: schema, counts, keys, images, gaps.", "demo/atlas"),
+    "show": ("data:show", "Print a neuron's numbers; save or open its picture.",
+             "zoo-vit/mlp/3/17 --atlas demo/atlas --image neuron.png"),
+    "card": ("data:card", "Write the dataset card (README.md) of an atlas again.", "demo/atlas"),
+}
+GROUPS = {
+    "site": ("Build the static site of an atlas, and look at it.", {
+        "build": ("site:build", "Build the static site of an atlas: any file host can serve it.",
+                  "--atlas demo/atlas --out demo/site"),
+        "serve": ("site:serve", "Serve a built site on this machine, until Ctrl-C.", "demo/site --port 8000"),
+    }),
+    "zoo": ("The small models that ship with the project.", {
+        "train": ("zoo:train", "Train zoo models from scratch on the procedural images: minutes a model.",
+                  "vit --out zoo-weights"),
+    }),
+}
+
+
+def make_app() -> App:
+    """All commands by import path: resolving one imports its module, listing them imports none."""
+    app = App(name="neuron-atlas", help=HELP, version=_version, help_format="markdown", result_action="return_value")
+    for name, entry in COMMANDS.items():
+        _register(app, "neuron-atlas", name, *entry)
+    for group, (line, commands) in GROUPS.items():
+        inner = App(name=group, help=line)
+        for name, entry in commands.items():
+            _register(inner, f"neuron-atlas {group}", name, *entry)
+        app.command(inner)
+    return app
+
+
+def _register(app: App, parent: str, name: str, path: str, line: str, example: str) -> None:
+    app.command(f"jobs.commands.{path}", name=name, help=line,
+                help_epilogue=f"Example:\n\n    {parent} {name} {example}")
+
+
+def _version() -> str:
+    from jobs.version import code_version
+
+    return code_version()
+
+
+def call(tokens: Sequence[str]) -> int:
+    """Run one command line; its exit code. Errors of the user's become one short message on stderr."""
+    try:
+        result = make_app()(list(tokens), exit_on_error=False, print_error=True)
+    except CycloptsError:  # already told, with the nearest valid name
+        return 2
+    except AtlasError as error:
+        print(f"neuron-atlas: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("neuron-atlas: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # `| head` closed our output: there is nobody to tell
+        sys.stderr.close()
+        return 0
+    return result if isinstance(result, int) else 0
+
+
+def main() -> None:
+    sys.exit(call(sys.argv[1:]))

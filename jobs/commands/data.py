@@ -1,0 +1,136 @@
+"""models, status, validate, show, card: the commands that read what is there."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+
+AtlasArgument = Annotated[str, Parameter(help="The atlas: a folder or URL.")]
+Json = Annotated[bool, Parameter(name="--json", help="Print JSON.", negative="")]
+
+
+def models(pattern: Annotated[str, Parameter(help="Shell pattern on model ids, or a part of one.")] = "*", *,
+           as_json: Json = False) -> int:
+    """List the checkpoints that can be asked for by name."""
+    from atlas_schema.errors import UnknownModel
+    from pipeline.models import known_models
+
+    found = known_models(pattern if "*" in pattern or "?" in pattern else f"*{pattern}*")
+    if not found:
+        raise UnknownModel(f"No known model id matches {pattern!r}. `neuron-atlas models` lists all.")
+    print(json.dumps(found, indent=1) if as_json else "\n".join(found))
+    return 0
+
+
+def status(atlas: AtlasArgument = "atlas", *, as_json: Json = False) -> int:
+    """Say what of an atlas is committed: read from its files alone."""
+    from jobs.status import status_of, status_text
+
+    state = status_of(_store(atlas))
+    print(json.dumps(state, indent=1) if as_json else status_text(state))
+    return 0
+
+
+def validate(atlas: AtlasArgument = "atlas", *,
+             quick: Annotated[bool, Parameter(help="Leave out the images' bytes.", negative="")] = False,
+             as_json: Json = False) -> int:
+    """Check an atlas: schema, counts against the model, keys, images, gaps, duplicates. Exit code 1: violations."""
+    from dataclasses import asdict
+
+    from atlas_schema.validate import validate as check
+
+    violations = check(_store(atlas), deep=not quick)
+    if as_json:
+        print(json.dumps([asdict(one) for one in violations], indent=1))
+    else:
+        for one in violations:
+            print(f"{one.path}: {one.kind}: {one.message}")
+        print(f"{atlas}: {len(violations)} violations" if violations else f"{atlas}: valid")
+    return 1 if violations else 0
+
+
+def show(address: Annotated[str, Parameter(help="For example zoo-vit/mlp/3/17.")], *,
+         atlas: AtlasArgument = "atlas",
+         image: Annotated[Path | None, Parameter(help="Save the picture: .webp as stored, or .png, .jpg.")] = None,
+         open_picture: Annotated[bool, Parameter(name="--open", help="Open the picture.", negative="")] = False,
+         as_json: Json = False) -> int:
+    """Print a neuron's numbers; save or open its picture."""
+    from atlas_schema.read import Atlas
+
+    reader = Atlas(_store(atlas))
+    row = reader.neuron(address)
+    if image or open_picture:
+        path = _save(reader.picture(address), image or _temporary(address))
+        print(f"Picture: {path}", file=sys.stderr)
+        if open_picture:
+            import webbrowser
+
+            webbrowser.open(path.resolve().as_uri())
+    print(json.dumps(row, indent=1, default=str) if as_json else _row_text(row))
+    return 0
+
+
+def _temporary(address: str) -> Path:
+    import tempfile
+
+    return Path(tempfile.mkdtemp(prefix="neuron-atlas-")) / (address.replace("/", "-") + ".webp")
+
+
+def _save(webp: bytes, path: Path) -> Path:
+    from atlas_schema.errors import BadConfig
+
+    try:
+        if path.suffix.lower() == ".webp":
+            path.write_bytes(webp)
+        else:
+            import io
+
+            from PIL import Image
+
+            Image.open(io.BytesIO(webp)).convert("RGB").save(path)
+    except (OSError, ValueError) as error:
+        raise BadConfig(f"--image {path}: the picture cannot be written there ({error}). Give a file name that ends "
+                        "in .webp, .png or .jpg in a folder that exists.") from error
+    return path
+
+
+def _row_text(row: dict[str, Any]) -> str:
+    """Name, value and unit of each column, in the order of the table; what is absent says why."""
+    from atlas_schema.tables import NEURONS
+
+    lines = []
+    for column in NEURONS.columns:
+        if column.name in row:
+            value = row[column.name]
+            text = f"- ({column.absent})" if value is None else _value_text(value)
+            lines.append(f"{column.name:22} {text}{' ' + column.unit if column.unit and value is not None else ''}")
+    return "\n".join(lines)
+
+
+def _value_text(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.5g}"
+    if isinstance(value, list):
+        return "\n".join([f"{len(value)} points" if value else "none"] + [
+            " " * 23 + ", ".join(f"{key} {_value_text(item)}" for key, item in point.items())
+            if isinstance(point, dict) else " " * 23 + _value_text(point) for point in value])
+    return str(value)
+
+
+def card(atlas: AtlasArgument = "atlas") -> int:
+    """Write the dataset card (README.md) of an atlas again, from what is in it."""
+    from atlas_schema.card import write_card
+
+    write_card(_store(atlas))
+    print(f"{atlas}/README.md")
+    return 0
+
+
+def _store(url: str):
+    from atlas_schema.store import Store
+
+    return Store(url)
