@@ -1,0 +1,55 @@
+# Every target sets up what it needs: a virtual environment with the pinned packages, then the project itself.
+#   make demo      all neurons of the eight zoo models -> demo/atlas (dataset) and demo/site (pages)
+#   make test      the tests, within 15 minutes on 2 cores;  make test-all adds the slow ones
+#   make lint      ruff, mypy, import-linter;                make bench  the benchmarks, as JSON
+
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+PYTEST := $(BIN)/python -m pytest
+
+.PHONY: demo test test-all lint bench serve constraints clean browser
+
+$(READY): pyproject.toml constraints.txt
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m uv --version >/dev/null 2>&1 || $(BIN)/python -m pip install --quiet uv
+	$(BIN)/python -m uv pip install --python $(BIN)/python --compile-bytecode --require-hashes -r constraints.txt
+	$(BIN)/python -m uv pip install --python $(BIN)/python --no-deps -e .
+	@touch $@
+
+demo: $(READY)
+	$(BIN)/neuron-atlas demo --out demo
+
+serve: $(READY)
+	$(BIN)/neuron-atlas site serve demo/site
+
+# Browser tests need Debian's chromium; they skip, loudly, where it cannot be had.
+browser:
+	@command -v chromium >/dev/null && command -v chromedriver >/dev/null || \
+	  { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \
+	    apt-get update -qq && apt-get install -y -qq chromium chromium-driver >/dev/null; } || \
+	  echo "chromium and chromium-driver are not installed: browser tests will be skipped"
+
+test: $(READY) browser
+	$(PYTEST) -m "not slow"
+
+test-all: $(READY) browser
+	$(PYTEST)
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(READY)
+	$(BIN)/python -m benchmarks.visualize --quick
+
+# Names, versions and hashes; no addresses.
+constraints:
+	$(BIN)/python -m uv pip compile pyproject.toml --extra dev --generate-hashes --no-emit-index-url \
+	  --no-annotate --no-header --python-version 3.11 --universal -o constraints.txt
+
+clean:
+	rm -rf demo out build dist
