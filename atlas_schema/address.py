@@ -74,7 +74,7 @@ class HeadAddress:
 
 
 def parse_address(text: str) -> NeuronAddress | HeadAddress:
-    """The neuron or head that `text` names; BadAddress, with the spelling that was probably meant, otherwise."""
+    """The neuron or head that `text` names; else BadAddress, with the spelling that was probably meant."""
     *slug, kind, layer, index = text.split("/") if text.count("/") >= 3 else ["", "", "", ""]
     name = "/".join(slug)
     if kind in KINDS and _SLUG.fullmatch(name) and _NUMBER.fullmatch(layer) and _NUMBER.fullmatch(index):
@@ -87,8 +87,8 @@ def parse_address(text: str) -> NeuronAddress | HeadAddress:
 def slug_of(model_id: str) -> str:
     """The slug of a model id: its name, then `--` and its tag; `clip-` or `zoo-` in front for those sources.
 
-    >>> slug_of("timm/deit_tiny_patch16_224.fb_in1k"), slug_of("open_clip/ViT-B-32/openai"), slug_of("zoo/vit")
-    ('deit-tiny-patch16-224--fb-in1k', 'clip-vit-b-32--openai', 'zoo-vit')
+    >>> slug_of("timm/deit_tiny_patch16_224.fb_in1k"), slug_of("open_clip/ViT-B-32/openai")
+    ('deit-tiny-patch16-224--fb-in1k', 'clip-vit-b-32--openai')
     """
     source, _, rest = model_id.partition("/")
     if source not in SOURCES or not rest:
@@ -102,7 +102,7 @@ def slug_of(model_id: str) -> str:
 
 
 def slugify(name: str) -> str:
-    """A slug made of a user's own name (`--as`): lower case letters, digits and hyphens. A slug stays as it is."""
+    """A slug made of a user's own name (`--as`): a-z, digits and hyphens. A slug stays as it is."""
     return name if _SLUG.fullmatch(name) else _words(name)
 
 

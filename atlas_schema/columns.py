@@ -12,12 +12,12 @@ import pyarrow as pa
 #: comes. It stands in every file, and its major is part of every work unit's key.
 SCHEMA_VERSION = "1.0.0"
 
-#: The storage of `datasets.Image`: these two fields, nullable, in this order. `large_binary`, another order or
-#: `nullable=False` make `datasets` lose the Image feature without a word.
+#: The storage of `datasets.Image`: these two fields, nullable, in this order. With `large_binary`, another
+#: order or `nullable=False`, `datasets` loses the Image feature without a word.
 IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Column:
     """One column: its Arrow type and the sentence that explains it wherever it is shown."""
 
@@ -36,7 +36,7 @@ class Column:
         return bool(self.type == IMAGE)
 
     def field(self) -> pa.Field:
-        """The Arrow field. Nullable always: `validate` holds `absent`, since `datasets` needs nullable fields."""
+        """The Arrow field: nullable always, as `datasets` needs it; writers and `validate` hold `absent`."""
         return pa.field(self.name, self.type, nullable=True)
 
 
@@ -64,7 +64,7 @@ class Table:
 
     @property
     def stages(self) -> list[str]:
-        """The stages that fill this table, in the order of their first column; none for a table written whole."""
+        """The stages that fill this table, in the order of their columns; none: it is written whole."""
         return list(dict.fromkeys(column.stage for column in self.columns if column.stage))
 
     def schema(self) -> pa.Schema:

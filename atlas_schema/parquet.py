@@ -1,9 +1,9 @@
 """The bytes of a part or shard: rows in, one self-describing Parquet file out, and back.
 
-The layout serves two readers. `datasets` and the Hub's viewer get plain Parquet with their Image feature. The
-site gets each image with one Range request: the image leaf is PLAIN, uncompressed and without dictionary, so
-every WebP lies verbatim in the file. All settings follow from the table's schema and are asserted on the footer
-of what was written, because pyarrow ignores a misspelt leaf path without a word.
+The layout serves two readers. `datasets` and the Hub's viewer get plain Parquet with their Image feature.
+The site gets each image with one Range request: the image leaf is PLAIN, uncompressed and without dictionary,
+so every WebP lies verbatim in the file. All settings follow from the table's schema and are asserted on the
+footer of what was written, because pyarrow ignores a misspelt leaf path without a word.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ def rows_to_table(
 ) -> pa.Table:
     """Rows as an Arrow table of `schema`.
 
-    Raises BadRow for a column that is missing, unknown, of another type or null without a declared reason, and
-    NotFinite for NaN or infinity, also inside lists.
+    Raises BadRow for a column that is missing, unknown, of another type or null without a declared reason,
+    and NotFinite for NaN or infinity, also inside lists.
     """
     names = {column.name for column in columns}
     for index, row in enumerate(rows):
@@ -57,10 +57,10 @@ def rows_to_table(
 
 
 def encode(table: Table, data: pa.Table, metadata: Mapping[str, str]) -> bytes:
-    """One Parquet file of `data` (sorted by the table's key) with `metadata` (keys without prefix) in its footer.
+    """One Parquet file of `data` (sorted by the table's key) with `metadata` in its footer.
 
-    Equal input gives equal bytes. The footer also carries `atlas.sha256`: the digest of the whole file with the
-    64 digits of the digest itself set to zero, so that any byte that changes later is found.
+    Equal input gives equal bytes. The footer also carries `atlas.sha256`: the digest of the whole file with
+    the 64 digits of the digest itself set to zero, so that any byte that changes later is found.
     """
     entries = {"table": table.name, "schema_version": table.version, **metadata}
     sink = io.BytesIO()
@@ -80,7 +80,7 @@ def encode(table: Table, data: pa.Table, metadata: Mapping[str, str]) -> bytes:
 
 
 def decode(encoded: bytes, path: str) -> tuple[pa.Table, dict[str, str]]:
-    """Rows and footer metadata of a file of this project; ShardCorrupt, naming `path`, where a byte has changed."""
+    """Rows and footer metadata of a file of this project; ShardCorrupt where a byte has changed."""
     metadata = check_whole(encoded, path)
     with damage(path):
         table = pq.ParquetFile(pa.BufferReader(encoded), page_checksum_verification=True).read()
@@ -202,7 +202,7 @@ def _settings(table: Table, schema: pa.Schema) -> dict[str, Any]:
 
 
 def _digest_place(encoded: bytes) -> int:
-    """Where the digest's 64 digits begin: after its key and the two bytes Thrift puts between key and value."""
+    """Where the digest's 64 digits begin: Thrift puts two bytes between key and value."""
     key = encoded.rindex(_DIGEST)
     place = key + len(_DIGEST) + 2
     if place + len(_UNKNOWN_DIGEST) > len(encoded):

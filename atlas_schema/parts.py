@@ -1,7 +1,7 @@
 """Parts: what one work unit commits. They are the run's memory.
 
-A part's name is a function of its work unit, and its footer says again all that the name stands for. So what is
-done can be read from one listing, two workers that do the same unit agree on the file, and a file that was
+A part's name is a function of its work unit, and its footer says again all that the name stands for. So what
+is done can be read from one listing, two workers that do the same unit agree on the file, and a file that was
 renamed, copied from elsewhere or damaged is found out when it is read.
 """
 
@@ -16,12 +16,12 @@ from typing import Any
 
 import pyarrow as pa
 
-from atlas_schema.address import NeuronAddress
+from atlas_schema.address import NeuronAddress, is_slug
 from atlas_schema.columns import SCHEMA_VERSION
 from atlas_schema.errors import BadRow, ForeignAtlas, ShardCorrupt
 from atlas_schema.parquet import decode, encode, rows_to_table, versions_agree
 from atlas_schema.store import Store
-from atlas_schema.tables import stage_table
+from atlas_schema.tables import STAGE_TABLES, stage_table
 
 PARTS = ".atlas/parts"  # outside every config of the card; `datasets` skips dot folders
 _NAME = re.compile(r"(\d{5,})-(\d{6,})-(\d{6,})-([0-9a-f]{16})\.parquet")
@@ -29,7 +29,7 @@ _NAME = re.compile(r"(\d{5,})-(\d{6,})-(\d{6,})-([0-9a-f]{16})\.parquet")
 
 @dataclass(frozen=True)
 class WorkUnit:
-    """What one task does and one part holds: units [start, stop) of one FFN site, under one recipe and seed."""
+    """What one task does and one part holds: units [start, stop) of one FFN site under one recipe."""
 
     stage: str
     slug: str
@@ -42,7 +42,7 @@ class WorkUnit:
 
     @property
     def key(self) -> str:
-        """16 hex digits of the SHA-256 of everything that decides the rows: equal keys, interchangeable parts."""
+        """16 hex digits of the SHA-256 of all that decides the rows: equal keys, interchangeable parts."""
         facts = {field.name: getattr(self, field.name) for field in fields(self)}
         facts["schema"] = int(SCHEMA_VERSION.split(".")[0])
         return hashlib.sha256(json.dumps(facts, sort_keys=True, separators=(",", ":")).encode()).hexdigest()[
@@ -52,7 +52,8 @@ class WorkUnit:
     @property
     def path(self) -> str:
         """Where the part lies in the store."""
-        return f"{part_folder(self.stage, self.slug)}/{self.layer:05d}-{self.start:06d}-{self.stop:06d}-{self.key}.parquet"
+        name = f"{self.layer:05d}-{self.start:06d}-{self.stop:06d}-{self.key}.parquet"
+        return f"{part_folder(self.stage, self.slug)}/{name}"
 
     def __str__(self) -> str:
         return f"{self.stage} {self.slug}/mlp/{self.layer} units {self.start} to {self.stop - 1}"
@@ -64,7 +65,7 @@ class WorkUnit:
 
 @dataclass(frozen=True)
 class PartReceipt:
-    """A part that is committed; `created` is False where another writer had committed it and ours was dropped."""
+    """A committed part; `created` is False where another writer was first and ours was dropped."""
 
     unit: WorkUnit
     path: str
@@ -81,9 +82,9 @@ def part_folder(stage: str, slug: str) -> str:
 def commit_part(
     store: Store, unit: WorkUnit, rows: Sequence[Mapping[str, Any]], *, provenance: Mapping[str, str]
 ) -> PartReceipt:
-    """Commit the rows of `unit`: one row for each of its units, in any order; keys of the address may be left out.
+    """Commit the rows of `unit`: one for each of its units, in any order, with or without address keys.
 
-    `provenance` (code_version, precision, recipe, ...: facts that hold for the unit wherever it ran) goes to the
+    `provenance` (code_version, precision, recipe, ...: facts that hold wherever the unit ran) goes to the
     footer. Where a sound part is there already it stays and is adopted; a damaged one is replaced.
 
     Raises BadRow or NotFinite for rows the table does not allow, StoreFull, StoreFailed.
@@ -131,8 +132,8 @@ def decode_part(encoded: bytes, path: str) -> tuple[pa.Table, WorkUnit, dict[str
     data, metadata = decode(encoded, path)
     if not versions_agree(metadata.get("schema_version", "")):
         raise ForeignAtlas(
-            f"{path}: schema version {metadata.get('schema_version')}, expected {SCHEMA_VERSION}; read it with the"
-            " release of neuron-atlas that wrote it, or run into another folder"
+            f"{path}: schema version {metadata.get('schema_version')}, expected {SCHEMA_VERSION}; read it"
+            " with the release of neuron-atlas that wrote it, or run into another folder"
         )
     unit = unit_of(metadata, path)
     if unit.path != path or metadata.get("key") != unit.key:
@@ -163,10 +164,21 @@ def unit_of(metadata: Mapping[str, str], path: str) -> WorkUnit:
 
 
 def committed(store: Store, stage: str, slug: str) -> list[tuple[int, int, int, str]]:
-    """(layer, start, stop, key) of every part of one stage of one model, sorted, from one listing of names."""
-    names = (path.rpartition("/")[2] for path in store.list(part_folder(stage, slug)))
-    found = (match.groups() for match in map(_NAME.fullmatch, names) if match)
-    return sorted((int(layer), int(start), int(stop), key) for layer, start, stop, key in found)
+    """(layer, start, stop, key) of every part of one stage of one model, sorted, from one listing."""
+    found = (_place(path.rpartition("/")[2]) for path in store.list(part_folder(stage, slug)))
+    return sorted(place for place in found if place)
+
+
+def is_part_path(path: str) -> bool:
+    """Whether a path is where some part may lie."""
+    folder, _, name = path.rpartition("/")
+    stage, _, slug = folder.removeprefix(f"{PARTS}/").partition("/")
+    return _place(name) is not None and stage in STAGE_TABLES and is_slug(slug)
+
+
+def _place(name: str) -> tuple[int, int, int, str] | None:
+    match = _NAME.fullmatch(name)
+    return (int(match[1]), int(match[2]), int(match[3]), match[4]) if match else None
 
 
 def alike(store: Store, unit: WorkUnit, layer: int | None = None) -> list[WorkUnit]:

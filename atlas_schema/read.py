@@ -10,7 +10,6 @@ picked by the footer's statistics, on a local folder and over the network alike.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -19,14 +18,12 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from atlas_schema.address import NeuronAddress
+from atlas_schema.columns import Table
 from atlas_schema.errors import AtlasError, BadConfig, NothingThere, ShardCorrupt, nearest
 from atlas_schema.parquet import check_whole, damage
+from atlas_schema.shards import parse_shard_path
 from atlas_schema.store import Store
-from atlas_schema.tables import MODELS, NEURONS, RUNS, SITES, Table
-
-_SHARD = re.compile(
-    r"(?P<table>[a-z_]+)/(?P<slug>[^/]+)/train-(?P<layer>\d{5,})-of-(?P<layers>\d{5,})\.parquet"
-)
+from atlas_schema.tables import MODELS, NEURONS, RUNS, SITES
 
 
 class Atlas:
@@ -41,7 +38,7 @@ class Atlas:
         return self._small(MODELS, None)
 
     def sites(self, slug: str) -> list[dict[str, Any]]:
-        """The attention and FFN sites of one model, sorted by kind and layer; NothingThere for another slug."""
+        """The attention and FFN sites of one model, by kind and layer; NothingThere for an unknown slug."""
         rows = self._small(SITES, slug)
         if not rows:
             raise self._no_model(slug)
@@ -80,7 +77,7 @@ class Atlas:
         )
 
     def neurons(self, slug: str, layer: int, columns: Sequence[str] | None = None) -> pa.Table | None:
-        """All neurons of a layer, sorted by unit: `columns`, or all but the image; None where no shard is there."""
+        """All neurons of a layer by unit: `columns`, or all but the image; None where no shard is there."""
         path = self._find(slug, layer)
         if path is None:
             return None
@@ -107,7 +104,7 @@ class Atlas:
         check_whole(encoded, path)
         with damage(path):
             parquet = pq.ParquetFile(pa.BufferReader(encoded))
-            found = []
+            found: list[tuple[int, int, int]] = []
             for group in range(parquet.num_row_groups):
                 start = (
                     parquet.metadata.row_group(group)
@@ -121,17 +118,17 @@ class Atlas:
     def _small(self, table: Table, slug: str | None) -> list[dict[str, Any]]:
         rows = []
         for path in self.store.list(f"{table.name}/{slug}" if slug else table.name):
-            if _SHARD.fullmatch(path):
+            if parse_shard_path(path):
                 with self.store.open(path) as file, damage(path):
                     rows += pq.ParquetFile(file, page_checksum_verification=True).read().to_pylist()
         return sorted(rows, key=lambda row: tuple(row[name] for name in table.key))
 
     def _neuron_shards(self, slug: str) -> dict[int, str]:
-        matches = map(_SHARD.fullmatch, self.store.list(f"{NEURONS.name}/{slug}"))
-        return {int(match["layer"]): match[0] for match in matches if match}
+        places = {path: parse_shard_path(path) for path in self.store.list(f"{NEURONS.name}/{slug}")}
+        return {place[2]: path for path, place in places.items() if place}
 
     def _find(self, slug: str, layer: int) -> str | None:
-        # A layer's path never changes, so one that was seen is used again; one that was not is looked for anew.
+        # A layer's path never changes: one that was seen is used again, another is looked for anew.
         if layer not in self._layers.get(slug, {}):
             self._layers[slug] = self._neuron_shards(slug)
         return self._layers[slug].get(layer)
@@ -146,9 +143,8 @@ class Atlas:
         raise NothingThere(f"{address}: the atlas holds layers {_ranges(held)} of {address.slug}")
 
     def _no_model(self, slug: str) -> AtlasError:
-        known = sorted(
-            {path.split("/")[1] for path in self.store.list(MODELS.name) if _SHARD.fullmatch(path)}
-        )
+        paths = [*self.store.list(MODELS.name), *self.store.list(NEURONS.name)]
+        known = sorted({place[1] for place in map(parse_shard_path, paths) if place})
         if not known:
             return NothingThere(
                 f"{self.store.url}: no atlas here: expected a folder with models/ and neurons/ in it"

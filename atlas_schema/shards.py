@@ -1,12 +1,13 @@
-"""Shards: what people read. One file per table and layer, `neurons/{slug}/train-{layer:05d}-of-{layers:05d}.parquet`.
+"""Shards: what people read, one file per table and layer (`neurons/zoo-vit/train-00003-of-00012.parquet`).
 
 A shard of neurons is assembled from parts and is a function of them, byte for byte; the small tables (models,
-sites, runs) are written whole. Either way it is replaced in one step, and a shard of another recipe, checkpoint
-or seed is never overwritten.
+sites, runs) are written whole. Either way it is replaced in one step, and a shard of another recipe,
+checkpoint or seed is never overwritten.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -20,14 +21,21 @@ from atlas_schema.parts import WorkUnit, alike, decode_part
 from atlas_schema.store import Store
 from atlas_schema.tables import TABLES, stage_table
 
+_PATH = re.compile(r"([a-z_]+)/([^/]+)/train-(\d{5,})-of-(\d{5,})\.parquet")
 #: What must agree between everything that one shard of neurons is made of, and with the shard it replaces.
 IDENTITY = ("fingerprint", "recipe_hash", "seed")
 
 
 def shard_path(table: Table | str, slug: str, layer: int = 0, layers: int = 1) -> str:
-    """Where a shard lies: the split and the numbers are those that `datasets` knows; `slug` is a run's id in runs."""
+    """Where a shard lies, in the form that `datasets` knows; for runs, `slug` is the run's id."""
     name = table if isinstance(table, str) else table.name
     return f"{name}/{slug}/train-{layer:05d}-of-{layers:05d}.parquet"
+
+
+def parse_shard_path(path: str) -> tuple[str, str, int, int] | None:
+    """(table, slug, layer, layers) of a shard's path; None for any other path."""
+    match = _PATH.fullmatch(path)
+    return (match[1], match[2], int(match[3]), int(match[4])) if match else None
 
 
 def write_rows(
@@ -107,7 +115,7 @@ def _stacked(parts: Sequence[tuple[pa.Table, dict[str, str]]]) -> pa.Table:
 
 
 def _joined(table: Table, stages: Mapping[str, pa.Table]) -> pa.Table:
-    """The columns of all stages side by side, for every unit that any stage describes; null where one does not."""
+    """The columns of all stages side by side, for every unit that any describes; null where one does not."""
     keys = _stacked(
         [(rows.select([c.name for c in table.columns if not c.stage]), {}) for rows in stages.values()]
     )

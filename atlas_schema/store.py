@@ -66,7 +66,7 @@ class Store:
             return self._files.read(_checked(path), offset, length)
 
     def open(self, path: str) -> BinaryIO:
-        """The file opened for reading at places; nothing is read ahead, so that a remote read costs its bytes."""
+        """The file opened for reading at places; nothing is read ahead: a remote read costs its bytes."""
         with _failures(self.url, "open", path):
             return self._files.open(_checked(path))
 
@@ -87,8 +87,8 @@ class Store:
         """Write a file that must not be there yet, whole or not at all.
 
         False: one was there, and it is as it was. True: what stands there is what was brought. On an object
-        store that also holds for a file of exactly these bytes found in place, since that is what a write looks
-        like whose acknowledgement was lost and which was sent again.
+        store that includes a file of exactly these bytes found in place, since a write looks like that whose
+        acknowledgement was lost and which was sent again.
         """
         with _failures(self.url, "write", path):
             return self._files.create(_checked(path), data)
@@ -104,7 +104,7 @@ class Store:
             self._files.delete(_checked(path))
 
     def list(self, prefix: str = "") -> _Names:
-        """All files in the folder `prefix` and below, sorted, asked anew each time; unfinished ones left out."""
+        """All files in the folder `prefix` and below, sorted, asked anew each time; no unfinished ones."""
         with _failures(self.url, "list", prefix):
             names = self._files.walk(_checked(prefix.rstrip("/")) if prefix else "")
             return sorted(name for name in names if not _is_temporary(name))
@@ -159,7 +159,7 @@ class _Folder:
 
     @contextmanager
     def _written(self, path: str, data: bytes) -> Iterator[tuple[Path, Path]]:
-        """The data on disk under a hidden name beside the final one; the hidden name goes whatever happens."""
+        """The data on disk under a hidden name beside the final one; the hidden name always goes."""
         final = self.root / path
         final.parent.mkdir(parents=True, exist_ok=True)
         temporary = final.with_name(f".{final.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
@@ -242,14 +242,14 @@ class _Objects:
     def _require_create_once(self) -> None:
         if not self.creates_once:
             raise StoreFailed(
-                "this store has no way to create a file only if it is absent; run into a folder or s3://, gs:// or"
-                " az://, then push"
+                "this store has no way to create a file only if it is absent; run into a folder, s3://, gs://"
+                " or az://, then push"
             )
 
 
 @contextmanager
 def _failures(url: str, action: str, path: str) -> Iterator[None]:
-    """Turn whatever a store raises into StoreFull or StoreFailed; FileNotFoundError and our own errors pass."""
+    """Turn whatever a store raises into StoreFull or StoreFailed; FileNotFoundError passes."""
     where = f"{url.rstrip('/')}/{path}"
     try:
         yield
@@ -258,8 +258,8 @@ def _failures(url: str, action: str, path: str) -> Iterator[None]:
     except FileNotFoundError as error:
         if action in ("write", "list"):
             raise StoreFailed(
-                f"cannot {action} {where}: {error or 'no such bucket'}. Expected a bucket or folder that exists;"
-                " create it or correct the URL"
+                f"cannot {action} {where}: {error or 'no such bucket'}. Expected a bucket or folder that"
+                " exists; create it or correct the URL"
             ) from error
         raise
     except PermissionError as error:
@@ -270,8 +270,8 @@ def _failures(url: str, action: str, path: str) -> Iterator[None]:
     except OSError as error:
         if error.errno in _NO_SPACE:
             raise StoreFull(
-                f"no space left while writing {where}. Nothing of it was kept, and everything committed before is"
-                " intact. Free some space or move the atlas to a larger disk, then run the same command again"
+                f"no space left to write {where}. Nothing of it was kept; what is committed is intact."
+                " Free some space or move the atlas to a larger disk, then run the same command again"
             ) from error
         raise _failed(where, action, error) from error
     except (ValueError, TypeError):
@@ -283,8 +283,8 @@ def _failures(url: str, action: str, path: str) -> Iterator[None]:
 def _failed(where: str, action: str, error: Exception) -> StoreFailed:
     cause = str(error) or type(error).__name__
     return StoreFailed(
-        f"cannot {action} {where}: {cause}. What is committed stands; run the same command again once the store"
-        " answers"
+        f"cannot {action} {where}: {cause}. What is committed stands; run the same command again once the"
+        " store answers"
     )
 
 

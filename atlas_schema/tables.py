@@ -6,6 +6,7 @@ Writers, readers, `validate`, the dataset card, docs/tables.md and the site's JS
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import pyarrow as pa
 
@@ -13,108 +14,65 @@ from atlas_schema.columns import IMAGE, SCHEMA_VERSION, Column, Table
 
 __all__ = ["MODELS", "NEURONS", "RUNS", "SCHEMA_VERSION", "SITES", "STAGE_TABLES", "TABLES", "stage_table"]
 
-INF = math.inf
-VISUALIZE = "visualize"
+TEXT, INT16, INT32, INT64, FLOAT = pa.string(), pa.int16(), pa.int32(), pa.int64(), pa.float32()
+TIME = pa.timestamp("us", "UTC")
+FLOATS, TEXTS = pa.list_(FLOAT), pa.list_(TEXT)
 
 
-def _sizes(*names: str) -> pa.DataType:
-    return pa.list_(pa.struct([(name, pa.int32()) for name in names]))
+def _list_of(**fields: pa.DataType) -> pa.DataType:
+    return pa.list_(pa.struct(list(fields.items())))
 
 
-_SLUG = Column(
-    name="slug", type=pa.string(), means="Model, as it stands in addresses: lower case, digits and hyphens"
-)
+#: A count or an index may be anything from 0 (or from 1) up.
+_count = partial(Column, bounds=(0, math.inf))
+_number = partial(Column, bounds=(1, math.inf))
+_slug = Column("slug", TEXT, "Model, as addresses name it: lower case letters, digits and hyphens")
 
 MODELS = Table(
     name="models",
     row="a model",
     key=("slug",),
     columns=(
-        _SLUG,
+        _slug,
+        Column("model_id", TEXT, "Where the model comes from: timm/NAME.TAG, open_clip/NAME/TAG or zoo/NAME"),
+        Column("family", TEXT, "Architecture family, which says where its FFN and attention sites are"),
         Column(
-            name="model_id",
-            type=pa.string(),
-            means="Where the model comes from: timm/NAME.TAG, open_clip/NAME/TAG or zoo/NAME",
-        ),
-        Column(
-            name="family",
-            type=pa.string(),
-            means="Architecture family, which says where its FFN and attention sites are",
-        ),
-        Column(
-            name="source",
-            type=pa.string(),
+            "source",
+            TEXT,
+            "Library that builds the model; zoo is this project's own",
             choices=("timm", "open_clip", "zoo"),
-            means="Library that builds the model: timm, open_clip, or the zoo of this project",
         ),
         Column(
-            name="licence",
-            type=pa.string(),
-            means="Licence of the weights, as their source states it",
+            "licence",
+            TEXT,
+            "Licence of the weights, as their source states it",
             absent="the source states none",
         ),
+        Column("fingerprint", TEXT, "SHA-256 over the sorted state dict (names, dtypes, shapes, bytes)"),
+        _number("parameters", INT64, "Number of parameters"),
+        _number("input_height", INT32, "Height of the input image", unit="pixel"),
+        _number("input_width", INT32, "Width of the input image", unit="pixel"),
+        Column("mean", FLOATS, "Subtracted from the red, green and blue of an image in [0, 1]"),
+        Column("std", FLOATS, "Divides red, green and blue after the mean is subtracted"),
+        Column("interpolation", TEXT, "How preprocessing resizes images, for example bicubic"),
+        _number("representation_dim", INT32, "Length of the final representation, before any classifier"),
+        _count("ffn_sites", INT32, "Number of FFN sites"),
+        _count("neurons", INT64, "Number of hidden units of all FFN sites together"),
+        _count("attention_sites", INT32, "Number of attention sites"),
+        _count("heads", INT64, "Number of attention heads of all sites together"),
+        Column("recipe", TEXT, "Name of the recipe that visualized this model's neurons"),
         Column(
-            name="fingerprint",
-            type=pa.string(),
-            means="SHA-256 over the sorted state dict (names, dtypes, shapes, bytes); it identifies the weights",
+            "recipe_hash", TEXT, "SHA-256 of the recipe's settings, 16 hex digits; equal means equal settings"
         ),
-        Column(name="parameters", type=pa.int64(), bounds=(1, INF), means="Number of parameters"),
+        Column("recipe_json", TEXT, "All settings of the recipe, as JSON"),
+        Column("seed", INT64, "Seed of all random numbers of this model's visualizations"),
         Column(
-            name="input_height", type=pa.int32(), unit="pixel", bounds=(1, INF), means="Height of the input"
+            "precision",
+            TEXT,
+            "Arithmetic of the visualizations: float32, float64 or bfloat16",
+            absent="each unit chose for its device: see neurons.precision",
         ),
-        Column(
-            name="input_width", type=pa.int32(), unit="pixel", bounds=(1, INF), means="Width of the input"
-        ),
-        Column(
-            name="mean",
-            type=pa.list_(pa.float32()),
-            means="What preprocessing subtracts from each channel (red, green, blue) of an image in [0, 1]",
-        ),
-        Column(
-            name="std",
-            type=pa.list_(pa.float32()),
-            means="What preprocessing divides each channel (red, green, blue) by, after subtracting the mean",
-        ),
-        Column(
-            name="interpolation",
-            type=pa.string(),
-            means="How preprocessing resizes images, for example bicubic",
-        ),
-        Column(
-            name="representation_dim",
-            type=pa.int32(),
-            bounds=(1, INF),
-            means="Length of the final representation, before any classifier",
-        ),
-        Column(name="ffn_sites", type=pa.int32(), bounds=(0, INF), means="Number of feed-forward modules"),
-        Column(
-            name="neurons", type=pa.int64(), bounds=(0, INF), means="Hidden units of all FFN sites together"
-        ),
-        Column(name="attention_sites", type=pa.int32(), bounds=(0, INF), means="Number of attention modules"),
-        Column(name="heads", type=pa.int64(), bounds=(0, INF), means="Attention heads of all sites together"),
-        Column(
-            name="recipe", type=pa.string(), means="Name of the visualization recipe of this model's neurons"
-        ),
-        Column(
-            name="recipe_hash",
-            type=pa.string(),
-            means="SHA-256 of the recipe's settings (16 hex digits); equal hashes mean equal settings",
-        ),
-        Column(name="recipe_json", type=pa.string(), means="All settings of the recipe, as JSON"),
-        Column(
-            name="seed", type=pa.int64(), means="Seed of all random numbers of this model's visualizations"
-        ),
-        Column(
-            name="precision",
-            type=pa.string(),
-            means="Arithmetic of the visualizations: float32, float64 or bfloat16",
-            absent="each unit chose for its device; the neurons table says which",
-        ),
-        Column(
-            name="software",
-            type=pa.list_(pa.struct([("name", pa.string()), ("version", pa.string())])),
-            means="Versions of the libraries that ran the model",
-        ),
+        Column("software", _list_of(name=TEXT, version=TEXT), "Versions of the libraries that ran the model"),
     ),
 )
 
@@ -123,229 +81,118 @@ SITES = Table(
     row="an FFN site or an attention site of a model",
     key=("slug", "kind", "layer"),
     columns=(
-        _SLUG,
+        _slug,
         Column(
-            name="kind",
-            type=pa.string(),
-            choices=("ffn", "attention"),
-            means="ffn (fc1, activation function, fc2) or attention",
+            "kind", TEXT, "ffn (fc1, activation function, fc2) or attention", choices=("ffn", "attention")
         ),
-        Column(
-            name="layer",
-            type=pa.int16(),
-            bounds=(0, INF),
-            means="Index among the sites of its kind from the input, in the order of execution",
+        _count("layer", INT16, "Index among the sites of its kind, from the input, in order of execution"),
+        Column("path", TEXT, "Module path in the unmodified model, for example blocks.11.mlp"),
+        Column("depth", FLOAT, "Place in the network, 0 at the input, 1 at the output", bounds=(0, 1)),
+        _number(
+            "width", INT32, "Number of hidden units: the neurons of the layer", absent="an attention site"
         ),
+        _number("heads", INT32, "Number of attention heads", absent="an FFN site"),
+        _number("head_dim", INT32, "Width of one head", absent="an FFN site"),
         Column(
-            name="path",
-            type=pa.string(),
-            means="Module path in the unmodified model, for example blocks.11.mlp",
-        ),
-        Column(
-            name="depth",
-            type=pa.float32(),
-            unit="share",
-            bounds=(0, 1),
-            means="Place in the network: 0 at the input, 1 at the output",
-        ),
-        Column(
-            name="width",
-            type=pa.int32(),
-            bounds=(1, INF),
-            means="Number of hidden units, which are the neurons of the layer",
-            absent="an attention site",
-        ),
-        Column(
-            name="heads",
-            type=pa.int32(),
-            bounds=(1, INF),
-            means="Number of attention heads",
+            "attention_kind",
+            TEXT,
+            "Which tokens see each other: global, window, factorised, pooled, positional, ...",
             absent="an FFN site",
         ),
         Column(
-            name="head_dim", type=pa.int32(), bounds=(1, INF), means="Width of one head", absent="an FFN site"
-        ),
-        Column(
-            name="attention_kind",
-            type=pa.string(),
-            means="Which tokens see each other: global, window, factorised, pooled, positional, ...",
-            absent="an FFN site",
-        ),
-        Column(
-            name="activation_function",
-            type=pa.string(),
-            means="Function between fc1 and fc2, for example GELU",
+            "activation_function",
+            TEXT,
+            "Function between fc1 and fc2, for example GELU",
             absent="an attention site",
         ),
         Column(
-            name="grids",
-            type=_sizes("height", "width"),
+            "grids",
+            _list_of(height=INT32, width=INT32),
+            "Grid of patch tokens at each call of the module; several where one module serves several scales",
             unit="token",
-            means="Patch-token grid at each call of the module; several where one module serves several scales",
         ),
         Column(
-            name="prefix_tokens",
-            type=pa.list_(pa.string()),
-            means="Tokens in front of the patch tokens, in order: class, distillation, register",
+            "prefix_tokens", TEXTS, "Tokens before the patch tokens, in order: class, distillation, register"
         ),
+        _number("calls", INT32, "How often the module runs in one forward pass"),
         Column(
-            name="calls", type=pa.int32(), bounds=(1, INF), means="How often the module runs in one forward"
-        ),
-        Column(
-            name="planned",
-            type=_sizes("start", "stop"),
-            means="Ranges of units [start, stop) that this atlas set out to describe; empty: none",
+            "planned",
+            _list_of(start=INT32, stop=INT32),
+            "Ranges of units [start, stop) that this atlas set out to describe; empty: none",
             absent="an attention site",
         ),
     ),
 )
+
+#: Columns that the visualization stage fills.
+_seen = partial(Column, stage="visualize")
+_activation = partial(_seen, unit="activation")
+_robust = partial(_activation, absent="the recipe draws no fresh transforms")
 
 NEURONS = Table(
     name="neurons",
     row="an FFN neuron: one hidden unit, after the activation function",
     key=("slug", "layer", "unit"),
     columns=(
-        Column(
-            name="address", type=pa.string(), means="Permanent name of the neuron: {slug}/mlp/{layer}/{unit}"
-        ),
-        _SLUG,
-        Column(name="layer", type=pa.int16(), bounds=(0, INF), means="Index of the FFN site from the input"),
-        Column(
-            name="unit", type=pa.int32(), bounds=(0, INF), means="Index of the hidden unit in its FFN site"
-        ),
-        Column(
-            name="image",
-            type=IMAGE,
-            stage=VISUALIZE,
-            means="The visualization: an image optimized to activate the neuron, WebP",
-        ),
-        Column(
-            name="status",
-            type=pa.string(),
-            stage=VISUALIZE,
+        Column("address", TEXT, "Permanent name of the neuron: {slug}/mlp/{layer}/{unit}"),
+        _slug,
+        _count("layer", INT16, "Index of the FFN site, from the input, in order of execution"),
+        _count("unit", INT32, "Index of the hidden unit in its FFN site"),
+        _seen("image", IMAGE, "The visualization: an image optimized to activate the neuron, WebP"),
+        _seen(
+            "status",
+            TEXT,
+            "inactive where no start made the neuron fire, so that its image shows nothing; else active",
             choices=("active", "inactive"),
-            means="active, or inactive where no start made the neuron fire: its image then shows nothing",
         ),
-        Column(
-            name="activation",
-            type=pa.float32(),
-            unit="activation",
-            stage=VISUALIZE,
-            means="Activation on the clean image, mean over patch tokens",
+        _activation("activation", FLOAT, "Activation on the clean image, mean over patch tokens"),
+        _activation("activation_peak", FLOAT, "Activation on the clean image at its strongest patch token"),
+        _activation("activation_start", FLOAT, "Activation on the starting image, mean over patch tokens"),
+        _activation(
+            "activation_start_peak", FLOAT, "Activation on the starting image at its strongest patch token"
         ),
-        Column(
-            name="activation_peak",
-            type=pa.float32(),
-            unit="activation",
-            stage=VISUALIZE,
-            means="Activation on the clean image at its strongest patch token",
+        _robust("robust_mean", FLOAT, "As activation, under fresh random transforms: mean over the draws"),
+        _robust(
+            "robust_std",
+            FLOAT,
+            "As activation, under fresh random transforms: standard deviation over the draws",
+            bounds=(0, math.inf),
         ),
-        Column(
-            name="activation_start",
-            type=pa.float32(),
-            unit="activation",
-            stage=VISUALIZE,
-            means="Activation before the first step, on the image the optimization started from, mean over patches",
+        _robust(
+            "robust_peak", FLOAT, "As activation_peak, under fresh random transforms: mean over the draws"
         ),
-        Column(
-            name="activation_start_peak",
-            type=pa.float32(),
-            unit="activation",
-            stage=VISUALIZE,
-            means="Activation before the first step at the strongest patch token of the starting image",
+        _seen("robust_draws", INT32, "Number of fresh random transforms drawn", bounds=(0, math.inf)),
+        _seen(
+            "loss_curve",
+            _list_of(step=INT16, objective=FLOAT, activation=FLOAT),
+            "A few points of the optimization: step, objective, activation under that step's transforms",
         ),
-        Column(
-            name="robust_mean",
-            type=pa.float32(),
-            unit="activation",
-            stage=VISUALIZE,
-            means="Mean, over fresh random transforms of the image, of the activation averaged over patches",
-            absent="the recipe draws no fresh transforms",
+        _seen(
+            "rescue",
+            TEXT,
+            "What made a neuron with a flat gradient move, for example another start",
+            absent="none was needed",
         ),
-        Column(
-            name="robust_std",
-            type=pa.float32(),
-            unit="activation",
-            bounds=(0, INF),
-            stage=VISUALIZE,
-            means="Standard deviation, over fresh random transforms, of the activation averaged over patches",
-            absent="the recipe draws no fresh transforms",
+        _seen("start", TEXT, "Which image the optimization started from"),
+        _seen("steps", INT16, "Number of optimization steps that led to the image", bounds=(0, math.inf)),
+        _seen(
+            "image_steps",
+            INT32,
+            "Forward-backward passes of one image spent on the neuron, all copies and rescues counted",
+            bounds=(0, math.inf),
         ),
-        Column(
-            name="robust_peak",
-            type=pa.float32(),
-            unit="activation",
-            stage=VISUALIZE,
-            means="Mean, over fresh random transforms, of the activation at the strongest patch token",
-            absent="the recipe draws no fresh transforms",
-        ),
-        Column(
-            name="robust_draws",
-            type=pa.int32(),
-            bounds=(0, INF),
-            stage=VISUALIZE,
-            means="Number of fresh random transforms behind the three robust figures",
-        ),
-        Column(
-            name="loss_curve",
-            type=pa.list_(
-                pa.struct([("step", pa.int16()), ("objective", pa.float32()), ("activation", pa.float32())])
-            ),
-            stage=VISUALIZE,
-            means="A few points of the optimization: step, objective, activation under that step's transforms",
-        ),
-        Column(
-            name="rescue",
-            type=pa.string(),
-            stage=VISUALIZE,
-            means="What made a neuron with a flat gradient move, for example another start",
-            absent="no rescue was needed",
-        ),
-        Column(
-            name="start", type=pa.string(), stage=VISUALIZE, means="The image the optimization started from"
-        ),
-        Column(
-            name="steps",
-            type=pa.int16(),
-            bounds=(0, INF),
-            stage=VISUALIZE,
-            means="Optimization steps that led to the image",
-        ),
-        Column(
-            name="image_steps",
-            type=pa.int32(),
-            bounds=(0, INF),
-            stage=VISUALIZE,
-            means="Forward-backward passes of one image spent on this neuron, all copies and rescues counted",
-        ),
-        Column(
-            name="seconds",
-            type=pa.float32(),
+        _seen(
+            "seconds",
+            FLOAT,
+            "Wall-clock time, the neuron's share of its batch",
             unit="s",
-            bounds=(0, INF),
-            stage=VISUALIZE,
+            bounds=(0, math.inf),
             volatile=True,
-            means="Wall-clock time of this neuron's share of its batch",
         ),
-        Column(name="recipe", type=pa.string(), stage=VISUALIZE, means="Name of the visualization recipe"),
-        Column(
-            name="recipe_hash",
-            type=pa.string(),
-            stage=VISUALIZE,
-            means="SHA-256 of the recipe's settings (16 hex digits)",
-        ),
-        Column(
-            name="precision",
-            type=pa.string(),
-            stage=VISUALIZE,
-            means="Arithmetic of the optimization: float32, float64 or bfloat16",
-        ),
-        Column(
-            name="seed",
-            type=pa.int64(),
-            stage=VISUALIZE,
-            means="Seed that, with recipe and address, gives this neuron's random numbers",
-        ),
+        _seen("recipe", TEXT, "Name of the visualization recipe"),
+        _seen("recipe_hash", TEXT, "SHA-256 of the recipe's settings, 16 hex digits"),
+        _seen("precision", TEXT, "Arithmetic of the optimization: float32, float64 or bfloat16"),
+        _seen("seed", INT64, "Seed that, with recipe and address, gives the neuron's random numbers"),
     ),
 )
 
@@ -354,47 +201,26 @@ RUNS = Table(
     row="a run of the pipeline",
     key=("run_id",),
     columns=(
-        Column(name="run_id", type=pa.string(), means="Name of the run; also the folder of its row"),
-        Column(name="command", type=pa.string(), means="Command line as it was given"),
-        Column(name="config", type=pa.string(), means="Resolved configuration, every setting, as JSON"),
-        Column(name="code_version", type=pa.string(), means="Version of this project's code that ran"),
+        Column("run_id", TEXT, "Name of the run"),
+        Column("command", TEXT, "Command line as it was given"),
+        Column("config", TEXT, "Resolved configuration, every setting, as JSON"),
+        Column("code_version", TEXT, "Version of this project that ran"),
+        Column("machine", TEXT, "Processors, accelerators and system, as JSON", volatile=True),
+        Column("started", TIME, "When the run began", volatile=True),
         Column(
-            name="machine",
-            type=pa.string(),
-            means="Processors, accelerators and system, as JSON",
-            volatile=True,
+            "finished", TIME, "When the run ended", absent="it has not ended, or was killed", volatile=True
         ),
-        Column(name="started", type=pa.timestamp("us", "UTC"), means="When the run began", volatile=True),
+        Column("status", TEXT, "How it stands, for example running, done, failed or interrupted"),
+        _count("units_done", INT64, "Work units that this run committed"),
+        _count("units_failed", INT64, "Work units given up after retries"),
+        _count("units_reused", INT64, "Work units that an earlier run had committed"),
         Column(
-            name="finished",
-            type=pa.timestamp("us", "UTC"),
-            means="When the run ended",
-            absent="the run has not ended, or was killed",
-            volatile=True,
-        ),
-        Column(
-            name="status",
-            type=pa.string(),
-            means="How it stands: running, done, failed (some unit could not be done) or interrupted",
-        ),
-        Column(name="units_done", type=pa.int64(), bounds=(0, INF), means="Work units this run committed"),
-        Column(
-            name="units_failed", type=pa.int64(), bounds=(0, INF), means="Work units given up after retries"
-        ),
-        Column(
-            name="units_reused",
-            type=pa.int64(),
-            bounds=(0, INF),
-            means="Work units found committed by an earlier run and left as they were",
-        ),
-        Column(
-            name="failures",
-            type=pa.list_(pa.struct([("unit", pa.string()), ("error", pa.string())])),
-            means="Each unit that was given up, with its last error; empty: none",
+            "failures", _list_of(unit=TEXT, error=TEXT), "Each unit that was given up, with its last error"
         ),
     ),
 )
 
+#: All tables; the first is the one that the Hub's viewer opens with.
 TABLES: dict[str, Table] = {table.name: table for table in (NEURONS, MODELS, SITES, RUNS)}
 
 #: Which table a stage's parts fill.

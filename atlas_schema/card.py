@@ -1,0 +1,262 @@
+"""The dataset card: README.md with the YAML that `load_dataset` and the Hub's viewer need, and a datasheet.
+
+The prose is in card.md; everything else is read from the tables' declarations and from what the atlas holds.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from importlib.resources import files
+from string import Template
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from atlas_schema.columns import SCHEMA_VERSION, Column, Table, feature
+from atlas_schema.errors import NothingThere
+from atlas_schema.read import Atlas
+from atlas_schema.store import Store
+from atlas_schema.tables import NEURONS, TABLES
+
+#: Licences of weights that ask for no more than the dataset's own.
+_FREE = {"apache-2.0", "mit", "bsd-2-clause", "bsd-3-clause", "cc-by-4.0", "cc0-1.0"}
+#: The Hub's size categories: rows below the number.
+_SIZES = {
+    1_000: "n<1K",
+    10_000: "1K<n<10K",
+    100_000: "10K<n<100K",
+    1_000_000: "100K<n<1M",
+    10_000_000: "1M<n<10M",
+}
+#: Columns of which the card gives the median.
+_MEDIANS = ("activation_start", "activation", "robust_mean", "image_steps")
+
+Row = Mapping[str, Any]
+
+
+def write_card(store: Store) -> None:
+    """Write README.md from what the atlas holds now. Raises NothingThere where it holds no model."""
+    store.replace("README.md", card_text(store).encode())
+
+
+def card_text(store: Store) -> str:
+    """The card: YAML between two `---` lines, then Markdown."""
+    atlas = Atlas(store)
+    models = atlas.models()
+    if not models:
+        raise NothingThere(f"{store.url}: holds no model to write a card about; `neuron-atlas run` makes one")
+    figures = {model["slug"]: _figures(atlas, model["slug"]) for model in models}
+    described = sum(figure["neurons"] for figure in figures.values())
+    return Template(files("atlas_schema").joinpath("card.md").read_text()).substitute(
+        front_matter=_front_matter(models, described),
+        neurons=f"{described:,}",
+        models="one model" if len(models) == 1 else f"{len(models)} models",
+        families=", ".join(sorted({plain(model["family"]) for model in models})),
+        model_table=_model_table(models),
+        slug=models[0]["slug"],
+        address=_an_address(atlas, models),
+        schema_version=SCHEMA_VERSION,
+        table_sizes=_table_sizes(store),
+        columns="\n\n".join(
+            f"### {t.name}\n\nA row is {t.row}.\n\n{column_list(t)}" for t in TABLES.values()
+        ),
+        recipes=_recipes(models),
+        weights=_weights(models),
+        results=_results(models, figures),
+        licences=_licences(models),
+    )
+
+
+def column_list(table: Table) -> str:
+    """The columns as a Markdown table: type, meaning, unit, bounds and why a cell may be empty."""
+    rows = [(f"`{c.name}`", f"`{type_name(c.type)}`", plain(c.means) + _notes(c)) for c in table.columns]
+    return markdown_table(("column", "type", "meaning"), rows)
+
+
+def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table; cells are taken as Markdown."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def plain(text: str) -> str:
+    """Text that Markdown and HTML must take literally: names and licences come from outside."""
+    return re.sub(r"([\\`*_\[\]<>|#{}])", r"\\\1", str(text)).replace("\n", " ")
+
+
+def type_name(arrow: pa.DataType) -> str:
+    """An Arrow type in few words: `list of {step: int16}`, `image`."""
+    return _feature_name(feature(arrow))
+
+
+def _feature_name(described: Row) -> str:
+    kind = described.get("_type")
+    if kind == "List":
+        return f"list of {_feature_name(described['feature'])}"
+    if kind == "Image":
+        return "image"
+    if kind == "Value":
+        return str(described["dtype"])
+    return "{" + ", ".join(f"{name}: {_feature_name(inner)}" for name, inner in described.items()) + "}"
+
+
+def _notes(column: Column) -> str:
+    notes = [f"unit: {column.unit}"] if column.unit else []
+    if column.bounds:
+        low, high = column.bounds
+        notes.append(f"{low:g} to {high:g}" if high != float("inf") else f"at least {low:g}")
+    notes += [f"one of {', '.join(column.choices)}"] if column.choices else []
+    notes += [f"empty: {column.absent}"] if column.absent else []
+    notes += ["differs between equal runs"] if column.volatile else []
+    return f" ({plain('; '.join(notes))})" if notes else ""
+
+
+def _front_matter(models: Sequence[Row], neurons: int) -> str:
+    from huggingface_hub import DatasetCardData  # a network library; only this function needs it
+
+    free = all((model["licence"] or "").lower() in _FREE for model in models)
+    other = {} if free else {"license_name": "see-licences", "license_link": "#licences"}
+    card: Any = DatasetCardData
+    data = card(
+        pretty_name="Neuron atlas of vision transformers",
+        license="cc-by-4.0" if free else "other",
+        size_categories=next((name for most, name in _SIZES.items() if neurons < most), "10M<n<100M"),
+        task_categories=["image-feature-extraction"],
+        tags=[
+            "interpretability",
+            "mechanistic-interpretability",
+            "feature-visualization",
+            "vision-transformer",
+            *sorted({model["source"] for model in models}),
+        ],
+        configs=[_config(table) for table in TABLES.values()],
+        dataset_info=[
+            {"config_name": table.name, "features": [_yaml(c.name, feature(c.type)) for c in table.columns]}
+            for table in TABLES.values()
+        ],
+        **other,
+    )
+    return str(data.to_yaml()).strip()
+
+
+def _config(table: Table) -> dict[str, Any]:
+    files_of = [{"split": "train", "path": f"{table.name}/**/*.parquet"}]
+    default = {"default": True} if table is NEURONS else {}
+    return {"config_name": table.name, "data_files": files_of, **default}
+
+
+def _yaml(name: str, described: Row) -> dict[str, Any]:
+    """A feature in the form that `dataset_info.features` has in a card."""
+    kind = described.get("_type")
+    if kind == "Value":
+        return {"name": name, "dtype": described["dtype"]}
+    if kind == "Image":
+        return {"name": name, "dtype": "image"}
+    if kind == "List":
+        inner = _yaml("", described["feature"])
+        return {"name": name, "list": inner.get("dtype", inner.get("struct"))}
+    return {"name": name, "struct": [_yaml(field, inner) for field, inner in described.items()]}
+
+
+def _figures(atlas: Atlas, slug: str) -> dict[str, Any]:
+    """What a reader asks of a model's visualizations, over all its neurons in the atlas."""
+    layers = [atlas.neurons(slug, layer, ("status", *_MEDIANS)) for layer in atlas.layers(slug)]
+    held = [layer for layer in layers if layer is not None and layer.num_rows]
+    if not held:
+        return {"neurons": 0, "inactive": 0}
+    rows = pa.concat_tables(held)
+    medians = {name: pc.quantile(rows[name], 0.5)[0].as_py() for name in _MEDIANS}
+    inactive = pc.sum(pc.equal(rows["status"], "inactive")).as_py()
+    return {"neurons": rows.num_rows, "inactive": inactive, **medians}
+
+
+def _an_address(atlas: Atlas, models: Sequence[Row]) -> str:
+    """A neuron that the atlas holds, as the example; the first of the first model if it holds none."""
+    for model in models:
+        for layer in atlas.layers(model["slug"])[:1]:
+            rows = atlas.neurons(model["slug"], layer, ["address"])
+            if rows is not None and rows.num_rows:
+                return str(rows["address"][0].as_py())
+    return f"{models[0]['slug']}/mlp/0/0"
+
+
+def _model_table(models: Sequence[Row]) -> str:
+    counted = ("neurons", "FFN sites", "heads", "attention sites")
+    header = ("model", "from", "family", "parameters", "input", *counted)
+    rows = [
+        (
+            f"`{model['slug']}`",
+            plain(model["model_id"]),
+            plain(model["family"]),
+            f"{model['parameters']:,}",
+            f"{model['input_height']} x {model['input_width']}",
+            f"{model['neurons']:,}",
+            str(model["ffn_sites"]),
+            f"{model['heads']:,}",
+            str(model["attention_sites"]),
+        )
+        for model in models
+    ]
+    return markdown_table(header, rows)
+
+
+def _table_sizes(store: Store) -> str:
+    rows = []
+    for name, table in TABLES.items():
+        paths = [path for path in store.list(name) if path.endswith(".parquet")]
+        size = _bytes(sum(map(store.size, paths)))
+        rows.append((f"`{name}`", table.row, ", ".join(table.key), str(len(paths)), size))
+    return markdown_table(("table", "a row is", "sorted by", "files", "size"), rows)
+
+
+def _recipes(models: Sequence[Row]) -> str:
+    texts = []
+    for digest, model in sorted({model["recipe_hash"]: model for model in models}.items()):
+        slugs = ", ".join(f"`{other['slug']}`" for other in models if other["recipe_hash"] == digest)
+        settings = f"```json\n{_indented(model['recipe_json'])}\n```"
+        texts.append(f"Recipe `{model['recipe']}` (hash `{digest}`), for {slugs}:\n\n{settings}")
+    return "\n\n".join(texts)
+
+
+def _weights(models: Sequence[Row]) -> str:
+    rows = [
+        (f"`{m['slug']}`", f"`{m['fingerprint']}`", str(m["seed"]), plain(_software(m["software"])))
+        for m in models
+    ]
+    return markdown_table(("model", "fingerprint", "seed", "software"), rows)
+
+
+def _results(models: Sequence[Row], figures: Mapping[str, Row]) -> str:
+    rows = []
+    for model in models:
+        figure = figures[model["slug"]]
+        medians = ("-" if figure.get(name) is None else f"{figure[name]:.4g}" for name in _MEDIANS)
+        counts = (f"{figure['neurons']:,} of {model['neurons']:,}", f"{figure['inactive']:,}")
+        rows.append((f"`{model['slug']}`", *counts, *medians))
+    return markdown_table(("model", "described", "inactive", *(f"`{name}`" for name in _MEDIANS)), rows)
+
+
+def _licences(models: Sequence[Row]) -> str:
+    rows = [(f"`{m['slug']}`", plain(m["model_id"]), plain(m["licence"] or "not stated")) for m in models]
+    return markdown_table(("model", "weights", "licence of the weights"), rows)
+
+
+def _software(versions: Sequence[Mapping[str, str]] | None) -> str:
+    return ", ".join(f"{item['name']} {item['version']}" for item in versions or [])
+
+
+def _indented(text: str) -> str:
+    """JSON with line breaks; no fence can end inside it."""
+    return json.dumps(json.loads(text), indent=2, ensure_ascii=False).replace("`", "'")
+
+
+def _bytes(count: int) -> str:
+    amount = float(count)
+    for unit in ("B", "kB", "MB", "GB"):
+        if amount < 1000:
+            return f"{amount:.3g} {unit}"
+        amount /= 1000
+    return f"{amount:.3g} TB"

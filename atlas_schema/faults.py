@@ -1,0 +1,125 @@
+"""What can be wrong with one file, by itself: its types, its layout, its values, its images.
+
+All of it follows from the table's declaration in `tables.py`; what several files must agree in is in
+`validate.py`.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from atlas_schema.columns import Column, Table
+from atlas_schema.parquet import float_leaves, layout_faults
+
+MOST_NAMED = 5  # things of one kind that one message names
+
+
+@dataclass(frozen=True)
+class Violation:
+    """One fault: the file, its kind, and a sentence that says what is wrong.
+
+    Kinds: corrupt (bytes differ from what was written), version, schema, layout (Parquet settings), metadata
+    (the footer disagrees), key (order, duplicates, addresses), value (null, bounds, choices, not finite),
+    count, missing, unplanned, image, stray, card.
+    """
+
+    path: str
+    kind: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.kind}: {self.message}"
+
+
+def file_faults(
+    path: str, table: Table, metadata: tuple[pq.FileMetaData, dict[str, str]], read: pa.Schema
+) -> Iterator[Violation]:
+    """Table, types and layout, from the footer."""
+    footer, own = metadata
+    if own.get("table") != table.name:
+        yield Violation(
+            path, "metadata", f"its footer says table {own.get('table')!r}, its folder {table.name!r}"
+        )
+    schema = footer.schema.to_arrow_schema()
+    for column in table.columns:
+        index = schema.get_field_index(column.name)
+        if index < 0:
+            yield Violation(path, "schema", f"no column {column.name}")
+        elif schema.field(index).type != column.type:
+            message = f"column {column.name} is {schema.field(index).type}, expected {column.type}"
+            yield Violation(path, "schema", message)
+    for name in schema.names:
+        # A minor version may bring columns; a file of our own version has exactly ours.
+        if name not in table.names and own.get("schema_version") == table.version:
+            yield Violation(path, "schema", f"unknown column {name}")
+    if (schema.metadata or {}).get(b"huggingface") != table.schema().metadata[b"huggingface"]:
+        yield Violation(
+            path, "schema", "the huggingface metadata, which lets datasets decode images, differs"
+        )
+    for fault in layout_faults(footer, table.schema()):
+        yield Violation(path, "layout", fault)
+
+
+def value_faults(path: str, table: Table, data: pa.Table) -> Iterator[Violation]:
+    """What the columns' declarations do not allow, and keys that are not sorted and unique."""
+    for column in table.columns:
+        if column.name in data.column_names:
+            for message in column_faults(column, data[column.name]):
+                yield Violation(path, "value", f"{column.name}: {message}")
+    if all(name in data.column_names for name in table.key):
+        keys = list(zip(*(data[name].to_pylist() for name in table.key), strict=True))
+        for before, after in pairwise(keys):
+            if None not in before + after and before >= after:
+                fault = "twice" if before == after else f"after {before}"
+                yield Violation(
+                    path, "key", f"{after} comes {fault}; rows are sorted by {', '.join(table.key)}"
+                )
+
+
+def column_faults(column: Column, values: pa.ChunkedArray) -> Iterator[str]:
+    if values.null_count and not column.absent:
+        yield f"{values.null_count} cells are null, and no reason for that is declared"
+    if column.bounds and len(values) > values.null_count:
+        low, high = column.bounds
+        extremes = pc.min_max(values).as_py()
+        if extremes["min"] < low or extremes["max"] > high:
+            yield f"values from {extremes['min']} to {extremes['max']} leave the bounds {low} to {high}"
+    if column.choices:
+        others = sorted(set(values.drop_null().unique().to_pylist()) - set(column.choices))
+        if others:
+            yield f"{', '.join(map(repr, others[:MOST_NAMED]))} is none of {', '.join(column.choices)}"
+    for leaf, numbers in float_leaves(column.name, values):
+        bad = sum(1 for number in numbers if not math.isfinite(number))
+        if bad:
+            yield f"{bad} values of {leaf} are not finite"
+
+
+def image_faults(path: str, data: pa.Table) -> Iterator[Violation]:
+    from PIL import Image
+
+    for address, image in zip(data["address"].to_pylist(), data["image"].to_pylist(), strict=True):
+        if image is None:
+            continue  # _value_faults has said so
+        try:
+            with Image.open(io.BytesIO(image["bytes"] or b"")) as picture:
+                picture.load()
+                form = picture.format
+        except Exception as error:  # Pillow's decoders raise many kinds
+            yield Violation(path, "image", f"{address}: does not decode: {error}")
+        else:
+            if form != "WEBP":
+                yield Violation(path, "image", f"{address}: is {form}, expected WEBP")
+
+
+def some(names: Sequence[Any]) -> str:
+    more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
+    return ", ".join(map(str, names[:MOST_NAMED])) + more

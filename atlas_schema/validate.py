@@ -1,0 +1,269 @@
+"""Whether a folder is a sound atlas: every fault is named, with the file it is in; nothing is changed.
+
+The models table says which models there are, the sites table which neurons must be there (`planned`), and the
+tables' own declarations (types, bounds, reasons for gaps) what a row may say. `deep` reads every byte:
+digests are compared and images decoded; without it footers and small columns are read, which finds what is
+missing but not every damaged byte.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from atlas_schema.columns import SCHEMA_VERSION, Table
+from atlas_schema.errors import AtlasError, ForeignAtlas, NothingThere, ShardCorrupt
+from atlas_schema.faults import Violation, file_faults, image_faults, some, value_faults
+from atlas_schema.parquet import check_whole, damage, footer_metadata, versions_agree
+from atlas_schema.parts import PARTS, WorkUnit, decode_part, is_part_path
+from atlas_schema.shards import IDENTITY, parse_shard_path, shard_path
+from atlas_schema.store import Store
+from atlas_schema.tables import MODELS, NEURONS, SITES, TABLES
+
+#: What else may lie at the top: the card, licences, and whatever begins with a dot (a clone's .git, the Hub's
+#: .gitattributes, the run's .atlas).
+_BESIDE = re.compile(r"README\.md|LICEN[CS]E.*|CITATION\.cff|\..*")
+
+__all__ = ["Violation", "validate"]
+
+Rows = list[dict[str, Any]]
+
+
+def validate(store: Store, *, deep: bool = True) -> list[Violation]:
+    """Every fault of the atlas in `store`, by path; none: it is sound. NothingThere if there is no atlas."""
+    paths = store.list()
+    shards = {path: place for path in paths if (place := parse_shard_path(path)) and place[0] in TABLES}
+    if not shards and not any(path.startswith(".atlas/") for path in paths):
+        raise NothingThere(
+            f"{store.url}: no atlas here: expected a folder with models/, sites/ and neurons/ in it"
+        )
+    found = list(_strays(paths, shards))
+    rows: dict[str, dict[str, Rows]] = {name: {} for name in TABLES}
+    for path, (table, slug, _, _) in shards.items():
+        if table != NEURONS.name:
+            read = _small_shard(store, path, TABLES[table], slug, deep, found)
+            rows[table].setdefault(slug, []).extend(read)
+    models = {slug: read[0] for slug, read in rows[MODELS.name].items() if read}
+    for slug, model in models.items():
+        found += _model_counts(model, rows[SITES.name].get(slug, []))
+    for path, (table, slug, layer, layers) in shards.items():
+        if table == NEURONS.name:
+            site = _ffn_site(rows[SITES.name].get(slug, []), layer)
+            found += _neuron_shard(store, path, (slug, layer, layers), models.get(slug), site, deep)
+    found += _missing_shards(models, rows[SITES.name], shards)
+    for path in paths:
+        if path.startswith(f"{PARTS}/"):
+            found += _part(store, path, models, deep)
+    if "README.md" not in paths:
+        found.append(Violation("README.md", "card", "there is no card; write it with `neuron-atlas card`"))
+    return sorted(found, key=lambda violation: (violation.path, violation.kind, violation.message))
+
+
+def _strays(paths: Sequence[str], shards: Mapping[str, Any]) -> Iterator[Violation]:
+    for path in paths:
+        top, _, rest = path.partition("/")
+        if path not in shards and not (_BESIDE.fullmatch(top) and (not rest or top.startswith("."))):
+            expected = (
+                "train-LLLLL-of-NNNNN.parquet in the folder of its model" if top in TABLES else "the card"
+            )
+            yield Violation(path, "stray", f"not a file of an atlas; expected {expected}, or nothing")
+
+
+def _small_shard(
+    store: Store, path: str, table: Table, slug: str, deep: bool, found: list[Violation]
+) -> Rows:
+    """The rows of a shard of models, sites or runs; what is wrong with it goes to `found`."""
+    try:
+        data, metadata = _read(store, path, None, deep)
+    except (ShardCorrupt, ForeignAtlas) as error:
+        found.append(_violation(path, error))
+        return []
+    faults = [*file_faults(path, table, metadata, data.schema), *value_faults(path, table, data)]
+    found += faults
+    if any(fault.kind in ("schema", "version") for fault in faults):
+        return []
+    owner = table.key[0]
+    others = sorted({row for row in data[owner].to_pylist() if row != slug})
+    if others:
+        found.append(
+            Violation(path, "key", f"holds rows of {', '.join(map(str, others))} in the folder of {slug}")
+        )
+    read: Rows = data.to_pylist()
+    return read
+
+
+def _model_counts(model: Mapping[str, Any], sites: Rows) -> Iterator[Violation]:
+    """The sites table against what the model's row says of it."""
+    path = shard_path(SITES, model["slug"])
+    counts = {"ffn_sites": 0, "neurons": 0, "attention_sites": 0, "heads": 0}
+    for kind, sites_of, parts in (("ffn", "ffn_sites", "width"), ("attention", "attention_sites", "heads")):
+        layers = [site["layer"] for site in sites if site["kind"] == kind]
+        counts[sites_of] = len(layers)
+        counts["neurons" if kind == "ffn" else "heads"] = sum(
+            s[parts] or 0 for s in sites if s["kind"] == kind
+        )
+        if layers != list(range(len(layers))):
+            yield Violation(path, "key", f"{kind} layers are {layers}; expected 0, 1, 2, ... without gaps")
+        for site in sites:
+            if site["kind"] == kind and site[parts] is None:
+                yield Violation(path, "value", f"{kind} site {site['layer']} has no {parts}")
+    for name, count in counts.items():
+        if count != model[name]:
+            yield Violation(
+                path, "count", f"{name}: the sites make {count}, the models table says {model[name]}"
+            )
+    for site in sites:
+        for planned in site["planned"] or []:
+            if not 0 <= planned["start"] < planned["stop"] <= (site["width"] or 0):
+                message = f"layer {site['layer']}: planned {planned} is not within its {site['width']} units"
+                yield Violation(path, "value", message)
+
+
+def _ffn_site(sites: Rows, layer: int) -> dict[str, Any] | None:
+    return next((site for site in sites if site["kind"] == "ffn" and site["layer"] == layer), None)
+
+
+def _neuron_shard(
+    store: Store,
+    path: str,
+    place: tuple[str, int, int],
+    model: Mapping[str, Any] | None,
+    site: Mapping[str, Any] | None,
+    deep: bool,
+) -> Iterator[Violation]:
+    slug, layer, layers = place
+    if model is None or site is None:
+        lacking = f"model {slug}" if model is None else f"FFN site {layer} of {slug}"
+        yield Violation(
+            path, "stray", f"there is no {lacking} in the {'models' if model is None else 'sites'} table"
+        )
+    elif layers != model["ffn_sites"]:
+        yield Violation(path, "count", f"named as one of {layers} layers; the model has {model['ffn_sites']}")
+    try:
+        names = None if deep else [name for name in NEURONS.names if name not in NEURONS.image_columns]
+        data, metadata = _read(store, path, names, deep)
+    except (ShardCorrupt, ForeignAtlas) as error:
+        yield _violation(path, error)
+        return
+    faults = list(file_faults(path, NEURONS, metadata, data.schema))
+    yield from faults
+    if any(fault.kind in ("schema", "version") for fault in faults):
+        return
+    yield from value_faults(path, NEURONS, data)
+    yield from _address_faults(path, slug, layer, data)
+    yield from _identity_faults(path, metadata[1], model, data)
+    if site is not None:
+        yield from _plan_faults(path, site, data["unit"].to_pylist())
+    if deep:
+        yield from image_faults(path, data)
+
+
+def _read(
+    store: Store, path: str, columns: list[str] | None, deep: bool
+) -> tuple[pa.Table, tuple[pq.FileMetaData, dict[str, str]]]:
+    """Rows, footer and this project's metadata; `deep` also compares the file's digest."""
+    if deep:
+        encoded = store.read(path)
+        check_whole(encoded, path)
+        source: Any = pa.BufferReader(encoded)
+    else:
+        source = store.open(path)
+    with source, damage(path):
+        parquet = pq.ParquetFile(source, page_checksum_verification=True)
+        own = footer_metadata(parquet.metadata)
+        if not versions_agree(own.get("schema_version", "")):
+            raise ForeignAtlas(
+                f"schema version {own.get('schema_version', 'unknown')}; this code reads {SCHEMA_VERSION}"
+            )
+        held = None if columns is None else [name for name in columns if name in parquet.schema_arrow.names]
+        return parquet.read(columns=held), (parquet.metadata, own)
+
+
+def _address_faults(path: str, slug: str, layer: int, data: pa.Table) -> Iterator[Violation]:
+    rows = zip(*(data[name].to_pylist() for name in ("address", "slug", "layer", "unit")), strict=True)
+    wrong = [row[0] for row in rows if row != (f"{slug}/mlp/{layer}/{row[3]}", slug, layer, row[3])]
+    if wrong:
+        yield Violation(path, "key", f"{len(wrong)} rows are not of {slug}/mlp/{layer}: {some(wrong)}")
+
+
+def _identity_faults(
+    path: str, own: Mapping[str, str], model: Mapping[str, Any] | None, data: pa.Table
+) -> Iterator[Violation]:
+    """Footer, models row and rows must tell of the same weights, recipe and seed."""
+    for name in IDENTITY:
+        if model is not None and own.get(name) != str(model[name]):
+            yield Violation(
+                path,
+                "metadata",
+                f"{name} is {own.get(name)} in the footer, {model[name]} in the models table",
+            )
+        if name in data.column_names:
+            others = sorted({str(value) for value in data[name].to_pylist()} - {own.get(name, "")})
+            if others:
+                yield Violation(
+                    path, "metadata", f"{name} is {own.get(name)} in the footer, {some(others)} in rows"
+                )
+
+
+def _plan_faults(path: str, site: Mapping[str, Any], units: Sequence[int]) -> Iterator[Violation]:
+    planned = _planned(site)
+    missing, extra = sorted(planned.difference(units)), sorted(set(units) - planned)
+    if missing:
+        yield Violation(path, "missing", f"{len(missing)} of {len(planned)} planned units: {some(missing)}")
+    if extra:
+        yield Violation(
+            path, "unplanned", f"{len(extra)} units that sites.planned does not name: {some(extra)}"
+        )
+
+
+def _planned(site: Mapping[str, Any]) -> set[int]:
+    return {unit for span in site["planned"] or [] for unit in range(span["start"], span["stop"])}
+
+
+def _missing_shards(
+    models: Mapping[str, Mapping[str, Any]], sites: Mapping[str, Rows], shards: Mapping[str, Any]
+) -> Iterator[Violation]:
+    for slug, model in models.items():
+        if slug not in sites:
+            yield Violation(shard_path(SITES, slug), "missing", f"model {slug} has no sites table")
+        for site in sites.get(slug, []):
+            path = shard_path(NEURONS, slug, site["layer"], model["ffn_sites"])
+            if site["kind"] == "ffn" and _planned(site) and path not in shards:
+                yield Violation(path, "missing", f"no shard; {len(_planned(site))} neurons were planned")
+    for slug in sites.keys() - models.keys():
+        yield Violation(
+            shard_path(MODELS, slug), "missing", f"sites of {slug} but no row of it in the models table"
+        )
+
+
+def _part(
+    store: Store, path: str, models: Mapping[str, Mapping[str, Any]], deep: bool
+) -> Iterator[Violation]:
+    """A part by its name and, if `deep`, by every byte; and whether it belongs to the model."""
+    if not is_part_path(path):
+        yield Violation(path, "stray", "not the name of a part")
+        return
+    if not deep:
+        return
+    try:
+        unit: WorkUnit = decode_part(store.read(path), path)[1]
+    except (ShardCorrupt, ForeignAtlas) as error:
+        yield _violation(path, error)
+        return
+    model = models.get(unit.slug)
+    differs = [
+        name for name in IDENTITY if model is not None and str(model[name]) != str(getattr(unit, name))
+    ]
+    if differs:
+        yield Violation(
+            path, "metadata", f"{', '.join(differs)} are not those of {unit.slug} in the models table"
+        )
+
+
+def _violation(path: str, error: AtlasError) -> Violation:
+    kind = "corrupt" if isinstance(error, ShardCorrupt) else "version"
+    return Violation(path, kind, str(error).removeprefix(f"{path}: "))

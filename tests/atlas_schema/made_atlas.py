@@ -1,0 +1,173 @@
+"""A small atlas, made through the same calls as the pipeline's: two FFN sites and one attention site."""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+import io
+import json
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from atlas_schema.card import write_card
+from atlas_schema.parts import WorkUnit, commit_part
+from atlas_schema.shards import reduce_layer, write_rows
+from atlas_schema.store import Store
+
+SLUG = "zoo-vit"
+FINGERPRINT = hashlib.sha256(b"weights").hexdigest()
+RECIPE_HASH = "0123456789abcdef"
+PROVENANCE = {"code_version": "0.1.0", "precision": "float32", "recipe": "fast"}
+
+
+def webp(seed: int, side: int = 24) -> bytes:
+    """A picture that depends on `seed` alone."""
+    pixels = np.random.default_rng(seed).integers(0, 255, (side, side, 3), dtype=np.uint8)
+    sink = io.BytesIO()
+    Image.fromarray(pixels).save(sink, "WEBP", quality=75)
+    return sink.getvalue()
+
+
+def neuron_row(unit: int, **changes: Any) -> dict[str, Any]:
+    """A row as the visualization stage hands it to commit_part, without the keys of the address."""
+    row = {
+        "unit": unit,
+        "image": {"bytes": webp(unit), "path": None},
+        "status": "inactive" if unit % 10 == 9 else "active",
+        "activation": 1.5 + unit,
+        "activation_peak": 2.0 + unit,
+        "activation_start": 0.25,
+        "activation_start_peak": 0.5,
+        "robust_mean": 1.0,
+        "robust_std": 0.125,
+        "robust_peak": 2.0,
+        "robust_draws": 8,
+        "loss_curve": [
+            {"step": step, "objective": -float(step), "activation": 0.5 * step} for step in (0, 20)
+        ],
+        "rescue": None if unit % 3 else "before the activation function",
+        "start": "noise",
+        "steps": 20,
+        "image_steps": 20,
+        "seconds": 0.5,
+        "recipe": "fast",
+        "recipe_hash": RECIPE_HASH,
+        "precision": "float32",
+        "seed": 0,
+    }
+    return {**row, **changes}
+
+
+def units_of(
+    layer: int, width: int, size: int, slug: str = SLUG, stage: str = "visualize", **changes: Any
+) -> list[WorkUnit]:
+    """The work units of a layer, `size` neurons each."""
+    facts = {"fingerprint": FINGERPRINT, "recipe_hash": RECIPE_HASH, "seed": 0, **changes}
+    return [
+        WorkUnit(stage, slug, layer, start, min(start + size, width), **facts)
+        for start in range(0, width, size)
+    ]
+
+
+def commit(store: Store, unit: WorkUnit, **changes: Any) -> Any:
+    """Commit `unit` with made rows."""
+    facts = {"recipe_hash": unit.recipe_hash, "seed": unit.seed}
+    rows = [neuron_row(neuron, **{**facts, **changes}) for neuron in range(unit.start, unit.stop)]
+    return commit_part(store, unit, rows, provenance=PROVENANCE)
+
+
+def model_row(widths: tuple[int, ...], slug: str = SLUG, **changes: Any) -> dict[str, Any]:
+    row = {
+        "slug": slug,
+        "model_id": "zoo/vit",
+        "family": "vit",
+        "source": "zoo",
+        "licence": "apache-2.0",
+        "fingerprint": FINGERPRINT,
+        "parameters": 123_456,
+        "input_height": 64,
+        "input_width": 64,
+        "mean": [0.5, 0.5, 0.5],
+        "std": [0.5, 0.5, 0.5],
+        "interpolation": "bicubic",
+        "representation_dim": 32,
+        "ffn_sites": len(widths),
+        "neurons": sum(widths),
+        "attention_sites": 1,
+        "heads": 3,
+        "recipe": "fast",
+        "recipe_hash": RECIPE_HASH,
+        "recipe_json": json.dumps({"name": "fast", "steps": 20}),
+        "seed": 0,
+        "precision": "float32",
+        "software": [{"name": "timm", "version": "1.0.20"}],
+    }
+    return {**row, **changes}
+
+
+def site_rows(widths: tuple[int, ...], slug: str = SLUG) -> list[dict[str, Any]]:
+    shared = {"slug": slug, "grids": [{"height": 8, "width": 8}], "prefix_tokens": ["class"], "calls": 1}
+    ffn = [
+        {
+            **shared,
+            "kind": "ffn",
+            "layer": layer,
+            "path": f"blocks.{layer}.mlp",
+            "depth": (layer + 1) / len(widths),
+            "width": width,
+            "heads": None,
+            "head_dim": None,
+            "attention_kind": None,
+            "activation_function": "GELU",
+            "planned": [{"start": 0, "stop": width}],
+        }
+        for layer, width in enumerate(widths)
+    ]
+    attention = {
+        **shared,
+        "kind": "attention",
+        "layer": 0,
+        "path": "blocks.0.attn",
+        "depth": 0.25,
+        "width": None,
+        "heads": 3,
+        "head_dim": 16,
+        "attention_kind": "global",
+        "activation_function": None,
+        "planned": None,
+    }
+    return [*ffn, attention]
+
+
+def run_row(run_id: str = "2026-11-21-a1b2", **changes: Any) -> dict[str, Any]:
+    row = {
+        "run_id": run_id,
+        "command": "neuron-atlas run --model zoo/vit",
+        "config": "{}",
+        "code_version": "0.1.0",
+        "machine": "{}",
+        "started": dt.datetime(2026, 11, 21, 10, tzinfo=dt.UTC),
+        "finished": dt.datetime(2026, 11, 21, 11, tzinfo=dt.UTC),
+        "status": "done",
+        "units_done": 4,
+        "units_failed": 0,
+        "units_reused": 0,
+        "failures": [],
+    }
+    return {**row, **changes}
+
+
+def make_atlas(store: Store, widths: tuple[int, ...] = (40, 24), size: int = 16, slug: str = SLUG) -> Store:
+    """A whole, sound atlas with every neuron described."""
+    write_rows(store, "models", slug, [model_row(widths, slug)], provenance=PROVENANCE)
+    write_rows(store, "sites", slug, site_rows(widths, slug), provenance=PROVENANCE)
+    for layer, width in enumerate(widths):
+        units = units_of(layer, width, size, slug)
+        for unit in units:
+            commit(store, unit)
+        reduce_layer(store, slug, layer, len(widths), units)
+    write_rows(store, "runs", "2026-11-21-a1b2", [run_row()], provenance=PROVENANCE)
+    write_card(store)
+    return store
