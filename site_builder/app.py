@@ -1,0 +1,73 @@
+"""The app itself: scripts and style in a folder named by their content, and the one HTML page."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from jinja2 import Environment, PackageLoader, select_autoescape
+
+STATIC = Path(__file__).parent / "static"
+_SHELL = Environment(
+    loader=PackageLoader("site_builder"), autoescape=select_autoescape(), trim_blocks=True, lstrip_blocks=True
+)
+
+
+def write(folder: Path, manifest: Mapping[str, Any], dataset_url: str | None) -> set[str]:
+    """Write the app and, last, index.html, which carries the manifest. Returns what the page names."""
+    files = {
+        path.relative_to(STATIC).as_posix(): path.read_bytes()
+        for path in sorted(STATIC.rglob("*"))
+        if path.is_file()
+    }
+    content = hashlib.sha256()
+    for name, data in files.items():
+        content.update(f"{name} {len(data)} ".encode() + data)
+    home = f"app-{content.hexdigest()[:12]}"
+    for name, data in files.items():
+        path = folder / home / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.exists():
+            path.write_bytes(data)
+    (
+        folder / ".nojekyll"
+    ).touch()  # GitHub Pages would otherwise leave out what begins with a dot or underscore
+    modules = sorted(name for name in files if name.endswith(".js") and name not in ("main.js", "theme.js"))
+    page = _SHELL.get_template("shell.html").render(
+        app=home, modules=modules, manifest=manifest, connect=connect_sources(dataset_url)
+    )
+    unfinished = folder / ".index.html.tmp"
+    unfinished.write_text(page, encoding="utf-8")
+    os.replace(unfinished, folder / "index.html")
+    return {home}
+
+
+def browser_url(dataset_url: str | None) -> str:
+    """Address of the dataset's files for a browser; the Hub's hf:// form becomes its https:// form."""
+    if dataset_url is None:
+        return ""
+    if dataset_url.startswith("hf://datasets/"):
+        name, _, revision = dataset_url.removeprefix("hf://datasets/").rstrip("/").partition("@")
+        return f"https://huggingface.co/datasets/{name}/resolve/{revision or 'main'}"
+    return dataset_url.rstrip("/")
+
+
+def connect_sources(dataset_url: str | None) -> str:
+    """Content-Security-Policy sources for reading data: this site alone, and the dataset where it is read from."""
+    parts = urlsplit(browser_url(dataset_url))
+    if not parts.netloc:
+        return "'self'"
+    sources = ["'self'", f"{parts.scheme}://{parts.netloc}"]
+    if parts.netloc == "huggingface.co":  # its files are answered by a redirect to these
+        sources += ["https://*.huggingface.co", "https://*.hf.co"]
+    return " ".join(sources)
+
+
+def space_card(title: str) -> str:
+    """README.md that makes a Hugging Face repository a static Space."""
+    quoted = title.replace('"', "'")
+    return f'---\ntitle: "{quoted}"\nsdk: static\napp_file: index.html\npinned: false\n---\n'

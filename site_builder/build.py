@@ -1,0 +1,251 @@
+"""A dataset in, a static site out.
+
+The size is known before anything is written. A layer's folder is named by its content, so a second build
+writes only what changed; index.html, the one file that ever changes in place, is replaced last, and what it no
+longer names is then removed. Whoever reads the old page while it is rebuilt meets either site, whole.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from atlas_schema.errors import BadConfig, ForeignAtlas, NothingThere, nearest
+from atlas_schema.read import Atlas
+from atlas_schema.shards import shard_path
+from atlas_schema.tables import NEURONS
+from site_builder import app, overview
+from site_builder.budget import HOSTS, Host, Size, check, estimate, megabytes
+from site_builder.layers import FORMAT, LayerSummary, build_layer
+from site_builder.packs import PACK
+from site_builder.sprites import BUNDLE, THUMB
+
+MARK = ".neuron-atlas-site"  # says that a folder is a site of ours, which may be built over
+MODES = ("sprite", "range", "files")
+
+
+@dataclass(frozen=True)
+class SiteReport:
+    """What was built."""
+
+    out: str
+    target: str
+    images: str
+    models: int
+    layers: int
+    layers_reused: int
+    neurons: int
+    files: int
+    bytes: int
+    notes: list[str] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        lines = [
+            f"{self.out}: {self.neurons:,} neurons in {self.layers} layers of {self.models} models"
+            f" ({self.layers_reused} layers unchanged), {self.files:,} files, {megabytes(self.bytes)}",
+            f"large pictures: {self.images}; built for {self.target}",
+        ]
+        return "\n".join(lines + self.notes)
+
+
+@dataclass(frozen=True)
+class _Layer:
+    """A layer of the dataset that has neurons, before anything of it is read but its footer."""
+
+    slug: str
+    layer: int
+    shard: str
+    neurons: int
+    picture_bytes: int
+    thumb_side: int
+
+    def as_estimate(self) -> dict[str, int]:
+        return {
+            "neurons": self.neurons,
+            "picture_bytes": self.picture_bytes,
+            "thumb_side": self.thumb_side,
+            "packs": -(-self.neurons // PACK),
+            "bundles": -(-self.neurons // BUNDLE),
+        }
+
+
+def build_site(
+    atlas_url: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    *,
+    target: str = "local",
+    images: str = "auto",
+    dataset_url: str | None = None,
+    title: str = "Neuron atlas",
+) -> SiteReport:
+    """Build the site of the atlas at `atlas_url` into the folder `out`.
+
+    target: the host it is for (local, github-pages, hf-space, s3), whose limits are checked first.
+    images: where large pictures come from. `sprite`: bundles of a few WebP files in the site, plain requests
+    only; `files`: one file each; `range`: the dataset's own shards at `dataset_url`, by Range requests; `auto`:
+    range where the host and a dataset URL allow it, else sprite.
+    dataset_url: where the dataset is published (https://..., s3 over https, or hf://datasets/ORG/NAME).
+
+    Raises BadConfig, NothingThere (no atlas, or no neurons yet), ForeignAtlas (`out` holds something else),
+    SiteTooLarge.
+    """
+    host, mode = _settings(target, images, dataset_url)
+    atlas, folder = Atlas(os.fspath(atlas_url)), Path(out)
+    models = atlas.models()
+    sites = {model["slug"]: _ffn_sites(atlas, model["slug"]) for model in models}
+    layers = [layer for model in models for layer in _layers(atlas, model, sites[model["slug"]])]
+    if not layers:
+        raise NothingThere(f"{atlas_url}: no neurons to show yet; run `neuron-atlas run` into it first")
+    size = estimate([layer.as_estimate() for layer in layers], mode)
+    check(host, size, mode)
+    _claim(folder)
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        built = list(pool.map(lambda layer: _write_layer(atlas, layer, folder, mode), layers))
+    summaries = {(layer.slug, layer.layer): made for layer, made in zip(layers, built, strict=True)}
+    written = overview.write(atlas, folder, models, sites, {key: made[:2] for key, made in summaries.items()})
+    manifest = written.manifest | {
+        "title": title,
+        "images": {"mode": mode, "base": app.browser_url(dataset_url) if mode == "range" else ""},
+        "dataset": dataset_url or "",
+    }
+    kept = app.write(folder, manifest, dataset_url if mode == "range" else None)
+    if target == "hf-space":
+        _replace(folder / "README.md", app.space_card(title).encode())
+    _prune(folder, {*kept, *written.files, *(f"d/{made[0]}" for made in built)})
+    found = measure(folder)
+    check(host, found, mode)
+    return SiteReport(
+        out=str(folder),
+        target=target,
+        images=mode,
+        models=len(models),
+        layers=len(layers),
+        layers_reused=sum(made[2] for made in built),
+        neurons=sum(layer.neurons for layer in layers),
+        files=found.files,
+        bytes=found.bytes,
+    )
+
+
+def _settings(target: str, images: str, dataset_url: str | None) -> tuple[Host, str]:
+    if target not in HOSTS:
+        raise BadConfig(
+            f"--target {target}: no such host; expected one of {', '.join(HOSTS)}{_hint(target, HOSTS)}"
+        )
+    if images not in ("auto", *MODES):
+        modes = ("auto", *MODES)
+        raise BadConfig(f"--images {images}: expected one of {', '.join(modes)}{_hint(images, modes)}")
+    host = HOSTS[target]
+    if images == "range" and dataset_url is None:
+        raise BadConfig(
+            "--images range reads pictures from the published dataset: give its address with --dataset-url "
+            "(https://... or hf://datasets/ORG/NAME), or use --images sprite"
+        )
+    if images == "range" and target == "github-pages":
+        raise BadConfig(
+            "--images range: GitHub Pages compresses what it serves in parts and breaks it; use sprite"
+        )
+    if images == "auto":
+        images = "range" if host.serves_ranges and dataset_url is not None else "sprite"
+    return host, images
+
+
+def _hint(name: str, known: Any) -> str:
+    close = nearest(name, known)
+    return f" (nearest: {close[0]})" if close else ""
+
+
+def _ffn_sites(atlas: Atlas, slug: str) -> list[dict[str, Any]]:
+    rows = [row for row in atlas.sites(slug) if row["kind"] == "ffn"]
+    return sorted(rows, key=lambda row: row["layer"])
+
+
+def _layers(atlas: Atlas, model: Mapping[str, Any], sites: list[dict[str, Any]]) -> list[_Layer]:
+    """Layers of a model with neurons in the atlas; sizes come from the shards' footers alone."""
+    slug, found = model["slug"], []
+    for layer in atlas.layers(slug):
+        shard = shard_path(NEURONS, slug, layer, len(sites))
+        with atlas.store.open(shard) as file:
+            metadata = pq.ParquetFile(file).metadata
+        groups = [metadata.row_group(i) for i in range(metadata.num_row_groups)]
+        leaves = [group.column(i) for group in groups for i in range(group.num_columns)]
+        size = sum(leaf.total_compressed_size for leaf in leaves if leaf.path_in_schema == "image.bytes")
+        side = min(THUMB, max(model["input_height"], model["input_width"]))
+        if metadata.num_rows:
+            found.append(_Layer(slug, layer, shard, metadata.num_rows, size, side))
+    return found
+
+
+def _write_layer(atlas: Atlas, layer: _Layer, folder: Path, mode: str) -> tuple[str, LayerSummary, bool]:
+    """The layer's folder below d/, its summary, and whether it was there already."""
+    content = hashlib.sha256(atlas.store.read(layer.shard))
+    content.update(f"{FORMAT} {mode} {PACK} {BUNDLE} {THUMB}".encode())
+    name = f"{layer.slug}/{layer.layer:05d}-{content.hexdigest()[:12]}"
+    final = folder / "d" / name
+    if (final / "summary.json").exists():
+        return name, LayerSummary(**json.loads((final / "summary.json").read_text())), True
+    rows = atlas.neurons(layer.slug, layer.layer, NEURONS.names)
+    if rows is None:
+        raise NothingThere(f"{layer.shard}: removed while the site was built; build it again")
+    places = atlas.picture_locations(layer.slug, layer.layer) if mode == "range" else ()
+    files, summary = build_layer(rows, layer.shard, mode, places)
+    files["summary.json"] = json.dumps(summary.as_json()).encode()
+    unfinished = final.with_name(f".{final.name}.tmp")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    for inner, data in files.items():
+        path = unfinished / inner
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+    os.rename(unfinished, final)
+    return name, summary, False
+
+
+def _claim(folder: Path) -> None:
+    """Take `folder` as a site's; refuse one that holds anything else."""
+    if folder.exists() and not folder.is_dir():
+        raise ForeignAtlas(f"{folder}: a file is in the way; name a folder for the site")
+    if folder.exists() and any(folder.iterdir()) and not (folder / MARK).exists():
+        raise ForeignAtlas(
+            f"{folder}: is not empty and holds no site of this project; nothing was touched. Name a new folder, or "
+            "empty this one"
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / MARK).write_text("Built by `neuron-atlas site build`; the next build replaces what is here.\n")
+
+
+def _replace(path: Path, data: bytes) -> None:
+    unfinished = path.with_name(f".{path.name}.tmp")
+    unfinished.write_bytes(data)
+    os.replace(unfinished, path)
+
+
+def _prune(folder: Path, kept: set[str]) -> None:
+    """Remove what earlier builds left below app-*/ and d/; other files in the folder are not ours."""
+    for old in folder.glob("app-*"):
+        if old.name not in kept:
+            shutil.rmtree(old)
+    for path in [*folder.glob("d/*"), *folder.glob("d/*/*")]:
+        name = path.relative_to(folder).as_posix()
+        holds_kept = any(other == name or other.startswith(f"{name}/") for other in kept)
+        if not holds_kept and path.exists():
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def measure(folder: Path) -> Size:
+    """Files, bytes, and entries of the fullest folder."""
+    files = size = largest = 0
+    for root, folders, names in os.walk(folder):
+        files += len(names)
+        size += sum(os.path.getsize(os.path.join(root, name)) for name in names)
+        largest = max(largest, len(names) + len(folders))
+    return Size(files, size, largest)

@@ -1,0 +1,89 @@
+"""Rows of a layer -> the JSON that the browser reads: packs of 64 neurons, and one small table of the layer."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from atlas_schema.tables import NEURONS
+
+#: Neurons of one pack: units [64 k, 64 k + 64) of a layer lie in pack k.
+PACK = 64
+#: Columns a pack leaves out: the address says them, or (the image) they are served apart.
+IMPLIED = ("address", "slug", "layer", "image")
+#: Columns of the layer's table, by which the layer page sorts and filters.
+LAYER_COLUMNS = ("activation", "robust_mean", "activation_start")
+
+
+def plain(value: Any) -> Any:
+    """A value of Arrow as JSON has it: floats to 7 digits (all of a float32), instants as ISO text.
+
+    A float that is not finite becomes null: JSON has no such number, and validate() has already named it.
+    """
+    if isinstance(value, float):
+        return float(f"{value:.7g}") if np.isfinite(value) else None
+    if isinstance(value, datetime):
+        return value.isoformat(timespec="seconds")
+    if isinstance(value, Mapping):
+        return {name: plain(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(inner) for inner in value]
+    return value
+
+
+def dump(value: Any) -> bytes:
+    """Compact JSON, gzip, the same bytes for the same value (no time stamp in the gzip header)."""
+    text = json.dumps(plain(value), separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return gzip.compress(text.encode(), compresslevel=9, mtime=0)
+
+
+def pack_columns(rows: pa.Table) -> dict[str, list[Any]]:
+    """Every column of the neurons table that a page may show, in the schema's order."""
+    names = [name for name in NEURONS.names if name not in IMPLIED and name in rows.column_names]
+    columns = {name: rows.column(name).to_pylist() for name in names}
+    if "loss_curve" in columns:
+        columns["loss_curve"] = [_points(curve) for curve in columns["loss_curve"]]
+    return columns
+
+
+def _points(curve: list[dict[str, Any]] | None) -> list[list[Any]]:
+    return [[point["step"], point["objective"], point["activation"]] for point in curve or []]
+
+
+def packs(units: Sequence[int], columns: Mapping[str, Sequence[Any]], shard: str) -> dict[int, bytes]:
+    """Pack number -> gzip JSON of its neurons. Columns whose value all neurons of a pack share stand once.
+
+    units: (neurons,) ascending; columns: name -> (neurons,) values in the same order.
+    """
+    numbers = np.asarray(units) // PACK
+    made = {}
+    for number in np.unique(numbers):
+        members = np.flatnonzero(numbers == number)
+        chosen = {name: [values[i] for i in members] for name, values in columns.items()}
+        shared = {name: values[0] for name, values in chosen.items() if name != "unit" and _constant(values)}
+        own = {name: values for name, values in chosen.items() if name not in shared}
+        made[int(number)] = dump({"shard": shard, "shared": shared, "columns": own})
+    return made
+
+
+def _constant(values: Sequence[Any]) -> bool:
+    return all(value == values[0] for value in values[1:])
+
+
+def layer_table(columns: Mapping[str, Sequence[Any]], order: Sequence[int], colors: Sequence[str]) -> bytes:
+    """What the layer page needs of every neuron: figures, status, mean colour, place among the thumbnails.
+
+    order: (neurons,) positions in the order of the thumbnails; colors: (neurons,) six hex digits each.
+    """
+    place = np.empty(len(order), dtype=int)
+    place[np.asarray(order, dtype=int)] = np.arange(len(order))
+    table: dict[str, Any] = {"unit": list(columns["unit"])}
+    table |= {name: list(columns[name]) for name in LAYER_COLUMNS}
+    table["inactive"] = [i for i, status in enumerate(columns["status"]) if status == "inactive"]
+    return dump(table | {"thumb": place.tolist(), "color": "".join(colors)})

@@ -1,0 +1,94 @@
+"""A small file server for a built site: this machine only, with Range requests, no cache surprises."""
+
+from __future__ import annotations
+
+import os
+import re
+from functools import partial
+from http import HTTPStatus
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from io import BytesIO
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from atlas_schema.errors import AtlasError, NothingThere
+
+_ONE_RANGE = re.compile(r"bytes=(\d*)-(\d*)")
+
+
+class PortTaken(AtlasError):
+    """Another program listens on the port."""
+
+
+class RangeHandler(SimpleHTTPRequestHandler):
+    """Static files; a request for one range of bytes is answered with that range (RFC 9110, 14.2)."""
+
+    extensions_map = {
+        **SimpleHTTPRequestHandler.extensions_map,
+        ".js": "text/javascript",
+        ".webp": "image/webp",
+    }
+
+    def send_head(self) -> BytesIO | BinaryIO | None:
+        asked = _ONE_RANGE.fullmatch(self.headers.get("Range", ""))
+        path = self.translate_path(self.path)
+        if asked is None or asked.groups() == ("", "") or not os.path.isfile(path):
+            return super().send_head()
+        size = os.path.getsize(path)
+        first, last = byte_range(asked[1], asked[2], size)
+        if first > last:
+            self.send_response(HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE)
+            self.send_header("Content-Range", f"bytes */{size}")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return None
+        with open(path, "rb") as file:
+            file.seek(first)
+            body = file.read(last - first + 1)
+        self.send_response(HTTPStatus.PARTIAL_CONTENT)
+        self.send_header("Content-Type", self.guess_type(path))
+        self.send_header("Content-Range", f"bytes {first}-{last}/{size}")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        return BytesIO(body)
+
+    def end_headers(self) -> None:
+        self.send_header("Accept-Ranges", "bytes")
+        self.send_header("Cache-Control", "no-cache")  # a site rebuilt in place shows at the next reload
+        super().end_headers()
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Nothing: a page makes dozens of requests, and none of them is news."""
+
+
+def byte_range(first: str, last: str, size: int) -> tuple[int, int]:
+    """First and last byte of `bytes=FIRST-LAST` in a file; `-N` is its last N bytes. first > last: none."""
+    if first == "":
+        return max(0, size - int(last)), size - 1 if int(last) else -1
+    return int(first), min(size - 1, int(last) if last else size - 1)
+
+
+def make_server(
+    folder: str | os.PathLike[str], port: int = 8000, host: str = "127.0.0.1"
+) -> ThreadingHTTPServer:
+    """A server for `folder`, not yet running; port 0 takes a free one. Raises NothingThere, PortTaken."""
+    if not (Path(folder) / "index.html").is_file():
+        raise NothingThere(
+            f"{folder}: no site here (no index.html); build one with `neuron-atlas site build`"
+        )
+    try:
+        return ThreadingHTTPServer((host, port), partial(RangeHandler, directory=os.fspath(folder)))
+    except OSError as error:
+        raise PortTaken(
+            f"port {port}: {error.strerror}; name another with --port, or 0 for any free one"
+        ) from error
+
+
+def serve(folder: str | os.PathLike[str], port: int = 8000, host: str = "127.0.0.1") -> None:
+    """Serve `folder` until Ctrl-C; prints the address first."""
+    with make_server(folder, port, host) as server:
+        print(f"http://{host}:{server.server_address[1]}/  (Ctrl-C ends)", flush=True)
+        try:
+            server.serve_forever()
+        except KeyboardInterrupt:
+            print()

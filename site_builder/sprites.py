@@ -1,0 +1,60 @@
+"""Pictures in bytes -> sheets of thumbnails, mean colours, and bundles of the untouched originals."""
+
+from __future__ import annotations
+
+import io
+import struct
+from collections.abc import Sequence
+from math import ceil
+
+import numpy as np
+from PIL import Image
+
+#: Side of a thumbnail in pixels; a smaller picture keeps its own size and the browser enlarges it.
+THUMB = 96
+#: Thumbnails of a sheet: 8 columns, 8 rows.
+SHEET_COLUMNS = 8
+SHEET = SHEET_COLUMNS * SHEET_COLUMNS
+#: WebP quality of sheets: second-hand pictures for choosing by, about 2.3 kB each.
+QUALITY = 72
+#: Originals in one bundle: enough that next and previous are there at once, little enough (100 kB) to wait for.
+BUNDLE = 8
+
+
+def thumbnail(webp: bytes, limit: int = THUMB) -> Image.Image:
+    """The picture as RGB, at most `limit` pixels on its longer side, never enlarged."""
+    picture = Image.open(io.BytesIO(webp)).convert("RGB")
+    picture.thumbnail((limit, limit), Image.Resampling.LANCZOS)
+    return picture
+
+
+def mean_color(picture: Image.Image) -> str:
+    """Mean colour as six hex digits: what stands in a picture's box before it loads."""
+    red, green, blue = np.asarray(picture, dtype=np.float64).reshape(-1, 3).mean(axis=0).round().astype(int)
+    return f"{red:02x}{green:02x}{blue:02x}"
+
+
+def sheet(pictures: Sequence[Image.Image | None], columns: int, side: int = THUMB) -> bytes:
+    """WebP of a grid of square tiles of one size, row by row; None leaves a tile empty.
+
+    The tile is the largest picture's longer side, at most `side`; a picture that is not square is centred.
+    """
+    present = [picture for picture in pictures if picture is not None]
+    tile = min(side, max((max(picture.size) for picture in present), default=side))
+    grid = Image.new("RGB", (columns * tile, ceil(len(pictures) / columns) * tile), (128, 128, 128))
+    for place, picture in enumerate(pictures):
+        if picture is None:
+            continue
+        fitted = picture.copy()
+        fitted.thumbnail((tile, tile), Image.Resampling.LANCZOS)
+        left, top = place % columns * tile, place // columns * tile
+        grid.paste(fitted, (left + (tile - fitted.width) // 2, top + (tile - fitted.height) // 2))
+    buffer = io.BytesIO()
+    grid.save(buffer, "WEBP", quality=QUALITY, method=4)
+    return buffer.getvalue()
+
+
+def bundle(pictures: Sequence[bytes | None]) -> bytes:
+    """Lengths of BUNDLE pictures (uint32, little-endian; 0 for none), then their bytes one after the other."""
+    filled = [picture or b"" for picture in pictures] + [b""] * (BUNDLE - len(pictures))
+    return struct.pack(f"<{BUNDLE}I", *map(len, filled)) + b"".join(filled)

@@ -1,0 +1,84 @@
+// Small drawings of numbers, each with its words for those who do not see it. Plain SVG in CSS pixels.
+import { html } from "./vendor/htm-preact.js";
+import { figure } from "./format.js";
+
+const scale = (/** @type {number} */ low, /** @type {number} */ high, /** @type {number} */ from, /** @type {number} */ to) =>
+  (/** @type {number} */ value) => from + ((value - low) / (high - low)) * (to - from);
+
+/** Ends that hold all values, a little room at both sides, and never nothing. */
+function extent(/** @type {number[]} */ values, room = 0.04) {
+  const [low, high] = [Math.min(...values), Math.max(...values)];
+  const pad = Math.max((high - low) * room, Math.abs(high) * 1e-3, 1e-9);
+  return [low - pad, high + pad];
+}
+
+/**
+ * Values on one scale, a row each: a dot, a range of one standard deviation, or the spread of a layer.
+ * @param {{label: string, unit?: string, rows: {name: string, value?: number|null, spread?: number|null,
+ *   band?: number[], note?: string, kind?: string}[]}} props
+ */
+export function DotPlot({ label, rows }) {
+  const shown = rows.filter((row) => row.band !== undefined || (row.value !== null && row.value !== undefined));
+  const values = shown.flatMap((row) => row.band ?? [row.value - (row.spread ?? 0), row.value + (row.spread ?? 0)]);
+  const [low, high] = extent([0, ...values]);
+  const at = (value) => `${scale(low, high, 0, 100)(value)}%`;
+  return html`<div class="dots" role="group" aria-label=${label}>
+    ${shown.map((row) => html`<div class="dot-row" key=${row.name}>
+      <span class="name">${row.name}</span>
+      <svg width="100%" height="24" aria-hidden="true" class=${row.kind ?? ""}>
+        <line class="axis" x1="0" x2="100%" y1="12" y2="12" />
+        <line class="zero" x1=${at(0)} x2=${at(0)} y1="0" y2="24" />
+        ${row.band && html`<${Band} band=${row.band} at=${at} />`}
+        ${row.spread != null && html`<line class="spread" x1=${at(row.value - row.spread)} x2=${at(row.value + row.spread)} y1="12" y2="12" />`}
+        ${row.band === undefined && html`<circle cx=${at(row.value)} cy="12" r="5" />`}
+      </svg>
+      <span class="reading">${row.note ?? figure(row.value)}</span>
+    </div>`)}
+  </div>`;
+}
+
+/** Quantiles 5, 25, 50, 75, 95 % of the other neurons. */
+function Band({ band, at }) {
+  const width = (from, to) => `${Math.max(parseFloat(at(to)) - parseFloat(at(from)), 0.3)}%`;
+  return html`<rect class="wide" x=${at(band[0])} width=${width(band[0], band[4])} y="10" height="4" />
+    <rect class="half" x=${at(band[1])} width=${width(band[1], band[3])} y="7" height="10" />
+    <line class="median" x1=${at(band[2])} x2=${at(band[2])} y1="4" y2="20" />`;
+}
+
+/**
+ * A quantity over the steps of the optimization, with its first and last value written out.
+ * @param {{title: string, points: [number, number|null][]}} props step, value
+ */
+export function Curve({ title, points }) {
+  const known = /** @type {[number, number][]} */ (points.filter(([, value]) => value !== null));
+  if (known.length < 2) return null;
+  const [width, height] = [240, 72];
+  const x = scale(known[0][0], known[known.length - 1][0], 4, width - 4);
+  const [low, high] = extent(known.map(([, value]) => value), 0.08);
+  const y = scale(low, high, height - 4, 4);
+  const path = known.map(([step, value]) => `${x(step).toFixed(1)},${y(value).toFixed(1)}`).join(" ");
+  const [first, last] = [known[0], known[known.length - 1]];
+  const words = `${title}: ${figure(first[1])} at step ${first[0]}, ${figure(last[1])} at step ${last[0]}`;
+  return html`<figure class="curve"><figcaption>${title}</figcaption>
+    <svg viewBox=${`0 0 ${width} ${height}`} role="img" aria-label=${words}>
+      ${low < 0 && high > 0 && html`<line class="zero" x1="4" x2=${width - 4} y1=${y(0)} y2=${y(0)} />`}
+      <polyline points=${path} />
+      ${known.map(([step, value]) => html`<circle key=${step} cx=${x(step)} cy=${y(value)} r="2"><title>${`step ${step}: ${figure(value)}`}</title></circle>`)}
+    </svg>
+    <div class="ends"><span>step ${first[0]}: ${figure(first[1])}</span><span>step ${last[0]}: ${figure(last[1])}</span></div>
+  </figure>`;
+}
+
+/** A whole in named parts, drawn to scale and written out. @param {{parts: {name: string, value: number, kind: string}[]}} props */
+export function Shares({ parts }) {
+  const whole = parts.reduce((sum, part) => sum + part.value, 0);
+  const present = parts.filter((part) => part.value > 0);
+  return html`<div class="shares">
+    <svg width="100%" height="8" aria-hidden="true">
+      ${present.map((part, i) => html`<rect key=${part.name} class=${part.kind} y="0" height="8"
+        x=${`${(100 * present.slice(0, i).reduce((sum, before) => sum + before.value, 0)) / whole}%`}
+        width=${`${(100 * part.value) / whole}%`} />`)}
+    </svg>
+    <p>${parts.map((part) => `${part.value.toLocaleString("en")} ${part.name}`).join(" · ")}</p>
+  </div>`;
+}

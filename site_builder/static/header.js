@@ -1,0 +1,42 @@
+// The bar on every page: home, jump box, theme.
+import { html, useEffect, useState } from "./vendor/htm-preact.js";
+import { site } from "./data.js";
+import { usePreference } from "./parts.js";
+import { jumpTarget } from "./jump.js";
+import { link } from "./route.js";
+
+const THEMES = { system: "light", light: "dark", dark: "system" };
+
+/** @param {{route: import("./route.js").Route}} props */
+export function Header({ route }) {
+  const asked = route.page === "search" ? (route.query.get("q") ?? "") : "";
+  const [text, setText] = useState(asked);
+  useEffect(() => setText(asked), [asked]);
+  const go = (event) => {
+    event.preventDefault();
+    if (text.trim() === "") return;
+    location.hash = jumpTarget(text, route) ?? link.search(text.trim());
+    event.target.querySelector("input").blur();
+  };
+  return html`<header class="bar">
+    <a class="home" href=${link.home()}>${site.title}</a>
+    <form role="search" onSubmit=${go}>
+      <input id="jump" type="search" value=${text} onInput=${(event) => setText(event.target.value)}
+        placeholder="Jump to a model, layer or neuron" aria-label="Jump to a model, a layer or a neuron" autocomplete="off"
+        autocapitalize="none" spellcheck=${false} enterkeyhint="go" /><kbd aria-hidden="true">/</kbd>
+    </form>
+    <${Theme} />
+    <a class="help" href=${link.help()}>Help</a>
+  </header>`;
+}
+
+function Theme() {
+  const [theme, setTheme] = usePreference("theme", "system");
+  useEffect(() => {
+    if (theme === "system") delete document.documentElement.dataset.theme;
+    else document.documentElement.dataset.theme = theme;
+  }, [theme]);
+  const next = THEMES[theme] ?? "system";
+  return html`<button class="plain theme" type="button" onClick=${() => setTheme(next)}
+    aria-label=${`Theme: ${theme}. Switch to ${next}.`}>${theme === "system" ? "Auto" : theme === "light" ? "Light" : "Dark"}</button>`;
+}

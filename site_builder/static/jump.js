@@ -1,0 +1,36 @@
+// From what somebody typed to where it leads.
+import { described, holds, site } from "./data.js";
+import { link, readJump } from "./route.js";
+
+/** The one place the text names, or null when it names none or several. @returns {string|null} */
+export function jumpTarget(/** @type {string} */ text, /** @type {import("./route.js").Route} */ here) {
+  const found = jumpMatches(text, here);
+  return found.length === 1 && found[0].problem === "" ? found[0].href : null;
+}
+
+/**
+ * Places that fit the text, with why one of them cannot be opened.
+ * @returns {{title: string, note: string, href: string, problem: string}[]}
+ */
+export function jumpMatches(/** @type {string} */ text, /** @type {import("./route.js").Route} */ here) {
+  const wanted = readJump(text, site.models, here);
+  return wanted.models.map((model) => place(/** @type {any} */ (model), wanted.layer, wanted.unit));
+}
+
+/** @param {import("./data.js").ModelEntry} model @param {number|undefined} layer @param {number|undefined} unit */
+function place(model, layer, unit) {
+  const whole = { title: model.slug, note: model.model_id, href: link.model(model.slug), problem: "" };
+  if (layer === undefined) return whole;
+  const entry = model.layers[layer];
+  if (entry === undefined || described(entry) === 0) {
+    const last = model.layers.length - 1;
+    const problem = entry === undefined ? `its layers are 0 to ${last}` : `layer ${layer} is not in this atlas`;
+    return { ...whole, problem };
+  }
+  const wall = { title: `${model.slug}, layer ${layer}`, note: model.model_id, href: link.layer(model.slug, layer), problem: "" };
+  if (unit === undefined) return wall;
+  if (!holds(entry, unit)) {
+    return { ...wall, problem: `unit ${unit} is not in this atlas; layer ${layer} has ${entry.width} units from 0` };
+  }
+  return { title: `${model.slug}, layer ${layer}, unit ${unit}`, note: model.model_id, href: link.neuron(model.slug, layer, unit), problem: "" };
+}

@@ -1,0 +1,49 @@
+// The app: one route at a time, its page, its title, its place in the scroll.
+import { html, render, useEffect, useErrorBoundary, useState } from "./vendor/htm-preact.js";
+import { Header } from "./header.js";
+import { useKeys } from "./keys.js";
+import { Failure } from "./parts.js";
+import { link, parseHash } from "./route.js";
+import { rememberScroll, restoreScroll } from "./scroll.js";
+import { HelpPage } from "./pages/help.js";
+import { HomePage } from "./pages/home.js";
+import { LayerPage } from "./pages/layer.js";
+import { ModelPage } from "./pages/model.js";
+import { NeuronPage } from "./pages/neuron.js";
+import { SearchPage, UnknownPage } from "./pages/search.js";
+
+const PAGES = {
+  home: HomePage, model: ModelPage, layer: LayerPage, neuron: NeuronPage,
+  search: SearchPage, help: HelpPage, unknown: UnknownPage,
+};
+
+function App() {
+  const [route, setRoute] = useState(parseHash(location.hash));
+  useEffect(() => {
+    const follow = () => setRoute(parseHash(location.hash));
+    addEventListener("hashchange", follow);
+    return () => removeEventListener("hashchange", follow);
+  }, []);
+  useEffect(() => restoreScroll(), [route.hash]);
+  useKeys({
+    "/": () => document.getElementById("jump")?.focus(),
+    "?": () => (location.hash = route.page === "help" ? link.home() : link.help()),
+  }, [route.page]);
+  const Page = PAGES[route.page];
+  // A page keeps its state while its own address changes; another kind of page starts anew.
+  return html`<${Header} route=${route} />
+    <main id="main" tabindex="-1"><${Guard} key=${route.page}><${Page} route=${route} /><//></main>`;
+}
+
+/** An error in a page is told on the page; the header and every other page go on working. */
+function Guard({ children }) {
+  const [error] = useErrorBoundary();
+  return error ? html`<${Failure} error=${error}><p><a href=${link.home()}>To the start</a></p><//>` : children;
+}
+
+document.getElementById("skip")?.addEventListener("click", (event) => {
+  event.preventDefault(); // the hash is the address of a page here, not of a place in it
+  document.getElementById("main")?.focus();
+});
+rememberScroll();
+render(html`<${App} />`, document.getElementById("app"));

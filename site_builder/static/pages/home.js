@@ -1,0 +1,71 @@
+// What this atlas is, in pictures first; its models; how to take it home.
+import { html } from "../vendor/htm-preact.js";
+import { described, site } from "../data.js";
+import { count, plural } from "../format.js";
+import { Snippet } from "../parts.js";
+import { tileStyle } from "../pictures.js";
+import { link } from "../route.js";
+import { useTitle } from "../title.js";
+
+export function HomePage() {
+  useTitle("");
+  const neurons = site.models.reduce((sum, model) => sum + model.described, 0);
+  return html`<section class="intro">
+      <h1>What excites each neuron of a vision transformer</h1>
+      <p>${plural(neurons, "FFN neuron")} of ${plural(site.models.length, "model")}, each with an image optimized to
+        activate it and the numbers that say how far to trust that image.</p>
+    </section>
+    ${site.wall && html`<${Wall} wall=${site.wall} />`}
+    <section aria-labelledby="models"><h2 id="models">Models</h2><${Models} /></section>
+    <section class="take" aria-labelledby="take"><h2 id="take">Take it home</h2><${TakeHome} /></section>`;
+}
+
+/** Pictures by depth, early layers on top; one or more columns a model. */
+function Wall({ wall }) {
+  return html`<figure class="wall-of-models">
+    <div class="grid" style=${{ "--columns": wall.columns, "--narrow": wall.narrow }}>
+      ${wall.tiles.map((tile, at) => html`<${WallTile} key=${at} wall=${wall} tile=${tile} at=${at} />`)}
+    </div>
+    <figcaption><span>Early layers on top, late layers below.</span> <span>Each picture opens its neuron.</span></figcaption>
+  </figure>`;
+}
+
+function WallTile({ wall, tile, at }) {
+  const column = at % wall.columns;
+  const kind = column >= wall.narrow ? "wide-only" : "";
+  if (tile === null) return html`<span class=${kind}></span>`;
+  const [index, layer, unit] = tile;
+  const model = site.models[index];
+  return html`<a class=${`tile ${kind}`} href=${link.neuron(model.slug, layer, unit)} title=${`${model.slug}, layer ${layer}, unit ${unit}`}
+    aria-label=${`${model.slug}, layer ${layer}, unit ${unit}`} style=${tileStyle(wall.file, at, wall.columns, wall.rows)}></a>`;
+}
+
+function Models() {
+  return html`<ul class="models">${site.models.map((model) => html`<li key=${model.slug}>
+    <div class="name"><a href=${link.model(model.slug)}>${model.slug}</a>
+      <span class="note">${model.model_id}</span></div>
+    <div class="facts">${model.family} · ${plural(model.layers.length, "layer")} · ${model.described === model.neurons
+      ? plural(model.neurons, "neuron") : `${count(model.described)} of ${plural(model.neurons, "neuron")}`}${model.inactive > 0
+      && ` · ${count(model.inactive)} inactive`}</div>
+    <${DepthStrip} model=${model} />
+  </li>`)}</ul>`;
+}
+
+/** One small picture a layer, from input to output. */
+function DepthStrip({ model }) {
+  const layers = model.layers.map((entry, layer) => ({ entry, layer })).filter(({ entry }) => described(entry) > 0);
+  if (model.depth === null) return html`<p class="note">No neuron described yet.</p>`;
+  return html`<div class="depth">${layers.map(({ layer }, at) => html`<a key=${layer} class="tile"
+    href=${link.layer(model.slug, layer)} title=${`Layer ${layer}`} aria-label=${`${model.slug}, layer ${layer}`}
+    style=${tileStyle(model.depth, at, layers.length, 1)}></a>`)}</div>`;
+}
+
+function TakeHome() {
+  const atlas = site.dataset === "" ? "path/to/atlas" : site.dataset;
+  return html`<${Snippet} title="The whole table of neurons, in Python"
+      text=${`from datasets import load_dataset\n\nneurons = load_dataset("${atlas}", "neurons", split="train", streaming=True)`} />
+    <${Snippet} title="The same for a checkpoint of your own, in the shell"
+      text=${"neuron-atlas run --model timm/vit_small_patch16_224 --weights my.safetensors --as my-vit --out my-atlas\nneuron-atlas site build my-atlas my-site"} />
+    <p>The pictures come from activation maximization as in Ghiasi et al.,
+      <cite>What do Vision Transformers Learn? A Visual Exploration</cite>, arXiv 2212.06727. Each neuron's page has its own citation.</p>`;
+}

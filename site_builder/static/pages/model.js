@@ -1,0 +1,77 @@
+// A model as its layers: from the input down to the output, eight pictures each.
+import { html } from "../vendor/htm-preact.js";
+import { Shares } from "../charts.js";
+import { described, fetchModel, findModel } from "../data.js";
+import { count, figure, grids, plural } from "../format.js";
+import { Failure, Figure, Trail, useLoaded } from "../parts.js";
+import { tileStyle } from "../pictures.js";
+import { link } from "../route.js";
+import { useTitle } from "../title.js";
+import { Runs } from "./runs.js";
+
+export function ModelPage({ route }) {
+  useTitle(route.slug);
+  const { value, error } = useLoaded(() => fetchModel(route.slug), [route.slug]);
+  if (error) return html`<${Failure} error=${error}><p><a href=${link.home()}>All models of this atlas</a></p><//>`;
+  if (value === undefined || value.model.slug !== route.slug) return html`<p class="note">Reading ${route.slug} …</p>`;
+  const entry = findModel(route.slug);
+  return html`<${Trail} trail=${[["Models", link.home()], [route.slug, null]]} />
+    <h1>${route.slug}</h1>
+    <p class="lede">${value.model.model_id} · ${value.model.family} · ${plural(value.model.neurons, "neuron")} in
+      ${plural(value.sites.length, "layer")}${entry.described < entry.neurons && `, ${count(entry.described)} of them in this atlas`}</p>
+    <section aria-labelledby="layers"><h2 id="layers">Layers, from the input to the output</h2>
+      <p class="note">The eight pictures of a layer that hold best under fresh random transforms.</p>
+      <ol class="layers">${value.sites.map((site) => html`<${LayerRow} key=${site.layer} slug=${route.slug} site=${site}
+        entry=${entry.layers[site.layer]} summary=${value.layers[site.layer]} />`)}</ol>
+    </section>
+    <section aria-labelledby="facts"><h2 id="facts">Facts</h2><${Facts} model=${value.model} /></section>
+    <section aria-labelledby="runs"><h2 id="runs">Runs</h2><${Runs} runs=${value.runs} /></section>`;
+}
+
+function LayerRow({ slug, site, entry, summary }) {
+  const name = html`<div class="name"><b>Layer ${site.layer}</b>
+    <span class="note"><code>${site.path}</code><br />${grids(site.grids)} tokens · ${plural(site.width, "unit")}</span></div>`;
+  if (summary === null || described(entry) === 0) {
+    return html`<li class="absent">${name}<p class="note">Not described in this atlas.</p></li>`;
+  }
+  const strip = `${entry.folder}/strip.webp`;
+  return html`<li>
+    <a class="open" href=${link.layer(slug, site.layer)} aria-label=${`Open layer ${site.layer}`}>${name}</a>
+    <div class="strip">${summary.strip.map((unit, at) => html`<a key=${unit} class="tile" href=${link.neuron(slug, site.layer, unit)}
+      title=${`Unit ${unit}`} aria-label=${`Layer ${site.layer}, unit ${unit}`}
+      style=${{ ...tileStyle(strip, at, summary.strip.length, 1), backgroundColor: `#${summary.colors[at]}` }}></a>`)}</div>
+    <div class="sum"><${Shares} parts=${[
+        { name: "active", value: summary.active, kind: "active" },
+        { name: "inactive", value: summary.inactive, kind: "inactive" },
+      ]} /><p class="note">activation, median ${figure(summary.quantiles[2])}</p></div>
+  </li>`;
+}
+
+function Facts({ model }) {
+  const fact = (name, column, value, rest = {}) => html`<${Figure} key=${column} name=${name} column=${column} table="models"
+    value=${value} ...${rest} />`;
+  const list = (values) => (values ?? []).map(figure).join(", ");
+  return html`<dl class="figures facts">
+    ${fact("Checkpoint", "model_id", model.model_id)}
+    ${fact("Fingerprint of the weights", "fingerprint", html`<code class="hash">${model.fingerprint}</code>`)}
+    ${fact("Licence", "licence", model.licence)}
+    ${fact("Parameters", "parameters", count(model.parameters))}
+    ${fact("Input", "input_height", `${model.input_height} × ${model.input_width}`, { unit: "pixel" })}
+    ${fact("Preprocessing", "mean", `mean ${list(model.mean)}; std ${list(model.std)}; ${model.interpolation}`)}
+    ${fact("Representation", "representation_dim", count(model.representation_dim), { unit: "numbers" })}
+    ${fact("Recipe of the pictures", "recipe", html`${model.recipe} <code>${model.recipe_hash}</code>`)}
+    ${fact("Seed", "seed", String(model.seed))}
+    ${fact("Precision", "precision", model.precision)}
+    ${fact("Versions", "software", (model.software ?? []).map((item) => `${item.name} ${item.version}`).join(", "))}
+  </dl>
+  <details><summary>All settings of the recipe</summary><pre tabindex="0"><code>${pretty(model.recipe_json)}</code></pre></details>`;
+}
+
+/** JSON text, indented; a text that is no JSON stays as it is. */
+export function pretty(/** @type {string} */ text) {
+  try {
+    return JSON.stringify(JSON.parse(text), null, 2);
+  } catch {
+    return text;
+  }
+}

@@ -1,0 +1,108 @@
+// One neuron: its picture, how far to trust it, how it was made, how to take it along.
+import { html, useEffect } from "../vendor/htm-preact.js";
+import { described, fetchModel, fetchNeuron, findModel, neighbour } from "../data.js";
+import { useKeys } from "../keys.js";
+import { Choice, Copy, Failure, Picture, Trail, useLoaded, usePreference } from "../parts.js";
+import { pictureUrl } from "../pictures.js";
+import { addressOf, link } from "../route.js";
+import { useTitle } from "../title.js";
+import { Numbers, Trust } from "./neuron_numbers.js";
+import { HowMade, UseThis } from "./neuron_use.js";
+
+export function NeuronPage({ route }) {
+  const { slug, layer, unit } = route;
+  useTitle(addressOf(slug, layer, unit));
+  const { value, error } = useLoaded(async () => {
+    const [row, model] = await Promise.all([fetchNeuron(slug, layer, unit), fetchModel(slug)]);
+    return { slug, layer, unit, row, model };
+  }, [slug, layer, unit]);
+  const ways = waysFrom(slug, layer, unit);
+  const [look, setLook] = usePreference("picture", "smooth");
+  const go = (href) => () => href && (location.hash = href);
+  useKeys({
+    ArrowLeft: go(ways.previous?.href), ArrowRight: go(ways.next?.href), ArrowUp: go(ways.earlier?.href), ArrowDown: go(ways.later?.href),
+    u: go(link.layer(slug, layer)), p: () => setLook(look === "smooth" ? "pixels" : "smooth"),
+  }, [slug, layer, unit, look]);
+  useEffect(() => void (value && fetchAhead(ways)), [value]);
+
+  return html`<${Trail} trail=${[["Models", link.home()], [slug, link.model(slug)], [`Layer ${layer}`, link.layer(slug, layer)], [`Unit ${unit}`, null]]} />
+    <div class="head"><div><h1>Unit ${unit} <span class="of">layer ${layer} of ${slug}</span></h1>
+      <p class="lede address"><code>${addressOf(slug, layer, unit)}</code> <${Copy} text=${location.href}>Copy link<//></p></div>
+      <${Ways} ways=${ways} /></div>
+    ${error && html`<${Failure} error=${error}><${Nearest} slug=${slug} layer=${layer} unit=${unit} /><//>`}
+    ${!error && value && html`<${Body} ...${value} look=${look} setLook=${setLook} />`}
+    ${!error && !value && html`<div class="neuron" aria-busy="true"><div class="picture"></div></div>`}`;
+}
+
+function Body({ slug, layer, unit, row, model, look, setLook }) {
+  const size = [model.model.input_height, model.model.input_width];
+  const inactive = row.status === "inactive";
+  const alt = `Image optimized to activate unit ${unit} of layer ${layer} of ${slug}${inactive ? "; the unit stayed inactive" : ""}`;
+  return html`<article class="neuron">
+      <figure class="large">
+        ${inactive && html`<p class="inactive-note"><b>Inactive.</b> No start made this neuron fire, so this picture shows
+          where the search ended, not what excites the neuron.</p>`}
+        <${Picture} slug=${slug} layer=${layer} unit=${unit} size=${size} color=${`#${row.color}`} alt=${alt} pixelated=${look === "pixels"} />
+        <figcaption><${Choice} name="Pixels" value=${look} options=${[["smooth", "smooth"], ["pixels", "pixels"]]} onChange=${setLook} />
+          <span class="note">${size[1]} × ${size[0]} px, <${Save} slug=${slug} layer=${layer} unit=${unit} /></span></figcaption>
+      </figure>
+      <div class="trust"><${Trust} row=${row} summary=${model.layers[layer]} layer=${layer} /></div>
+    </article>
+    <section aria-labelledby="numbers"><h2 id="numbers">Numbers</h2><${Numbers} row=${row} summary=${model.layers[layer]} /></section>
+    <section aria-labelledby="use"><h2 id="use">Use this</h2><${UseThis} slug=${slug} layer=${layer} unit=${unit} row=${row} model=${model} /></section>
+    <section aria-labelledby="made"><h2 id="made">How it was made</h2><${HowMade} row=${row} model=${model} site=${model.sites[layer]} /></section>`;
+}
+
+function Save({ slug, layer, unit }) {
+  const { value } = useLoaded(() => pictureUrl(slug, layer, unit), [slug, layer, unit]);
+  return html`<a href=${value} download=${`${slug}-mlp-${layer}-${unit}.webp`}>save as WebP</a>`;
+}
+
+/** Neighbours: units of this layer, and the same unit (or the nearest described) one layer earlier and later. */
+function waysFrom(slug, layer, unit) {
+  let layers;
+  try {
+    layers = findModel(slug).layers;
+  } catch {
+    return {};
+  }
+  const beside = (step) => {
+    const to = layers[layer] ? neighbour(layers[layer], unit, step) : null;
+    return to === null ? null : { text: String(to), href: link.neuron(slug, layer, to), place: [slug, layer, to] };
+  };
+  const across = (step) => {
+    let to = layer + step;
+    while (layers[to] !== undefined && described(layers[to]) === 0) to += step;
+    if (layers[to] === undefined) return null;
+    return { text: `layer ${to}`, href: link.neuron(slug, to, neighbour(layers[to], unit, 0)) };
+  };
+  return { previous: beside(-1), next: beside(1), earlier: across(-1), later: across(1) };
+}
+
+function Ways({ ways }) {
+  const step = (way, label, text) => (way ? html`<a href=${way.href} aria-label=${`${label}: ${way.text}`}>${text(way.text)}</a>`
+    : html`<span aria-disabled="true">${text("–")}</span>`);
+  return html`<nav class="steps" aria-label="Neighbours">
+    ${step(ways.previous, "Previous unit", (text) => `← ${text}`)}${step(ways.next, "Next unit", (text) => `${text} →`)}
+    ${step(ways.earlier, "Earlier", (text) => `↑ ${text}`)}${step(ways.later, "Later", (text) => `↓ ${text}`)}</nav>`;
+}
+
+/** While the reader looks, the neighbours' rows and pictures come. */
+function fetchAhead(ways) {
+  for (const way of [ways.next, ways.previous]) {
+    if (way) pictureUrl(...way.place).then(() => fetchNeuron(...way.place)).catch(() => {}); // told when it is opened
+  }
+}
+
+function Nearest({ slug, layer, unit }) {
+  let entry;
+  try {
+    entry = findModel(slug).layers[layer];
+  } catch {
+    return html`<p><a href=${link.home()}>All models of this atlas</a></p>`;
+  }
+  const nearest = entry && neighbour(entry, unit, 0);
+  if (nearest == null) return html`<p><a href=${link.model(slug)}>All layers of ${slug}</a></p>`;
+  return html`<p><a href=${link.neuron(slug, layer, nearest)}>Nearest neuron: unit ${nearest}</a> ·
+    <a href=${link.layer(slug, layer)}>all neurons of layer ${layer}</a></p>`;
+}

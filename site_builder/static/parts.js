@@ -1,0 +1,128 @@
+// Small pieces that several pages share.
+import { html, useEffect, useRef, useState } from "./vendor/htm-preact.js";
+import { site, Trouble } from "./data.js";
+import { figure } from "./format.js";
+import { pictureUrl } from "./pictures.js";
+
+/**
+ * The value of a promise, and why there is none. While the next value loads the last one stays on screen.
+ * @template T @param {() => Promise<T>} load @param {any[]} inputs
+ * @returns {{value: T|undefined, error: Error|undefined}}
+ */
+export function useLoaded(load, inputs) {
+  const [state, setState] = useState({ value: undefined, error: undefined });
+  useEffect(() => {
+    let current = true;
+    load().then(
+      (value) => current && setState({ value, error: undefined }),
+      (error) => current && setState({ value: undefined, error }),
+    );
+    return () => void (current = false);
+  }, inputs);
+  return state;
+}
+
+/** Why a page or a part of it has nothing to show, and what to do. */
+export function Failure({ error, children }) {
+  if (!(error instanceof Trouble)) console.error(error);
+  return html`<div class="failure" role="alert"><p>${error.message}</p>${children}</div>`;
+}
+
+/** What a column means: a button that opens its one sentence below the figure. */
+export function useExplanation(name, column, table) {
+  const [open, setOpen] = useState(false);
+  const about = site.columns[table][column];
+  if (about === undefined) return [null, null];
+  const id = `means-${table}-${column}`;
+  return [
+    html`<button class="why" type="button" aria-expanded=${open} aria-controls=${id}
+      aria-label=${`What is ${name}?`} onClick=${() => setOpen(!open)}>?</button>`,
+    open && html`<dd class="means" id=${id}>${about.means}. <code>${table}.${column}</code></dd>`,
+  ];
+}
+
+/** One figure with its unit, what it is compared with, and its explanation. */
+export function Figure({ name, column, table = "neurons", value, unit, compare, children }) {
+  const [button, sentence] = useExplanation(name, column, table);
+  const about = site.columns[table][column];
+  const missing = value === null || value === undefined;
+  return html`<div class="figure">
+    <dt>${name}${button}</dt>
+    <dd class="value">${children ?? html`<b>${typeof value === "number" ? figure(value) : (value ?? "–")}</b>`}
+      ${!missing && unit && html` <span class="unit">${unit}</span>`}</dd>
+    <dd class="compare">${missing ? (about?.absent ?? "") : compare}</dd>
+    ${sentence}
+  </div>`;
+}
+
+/** Text that a click copies; says so for a moment. */
+export function Copy({ text, children }) {
+  const [done, setDone] = useState("");
+  const timer = useRef(0);
+  useEffect(() => () => clearTimeout(timer.current), []);
+  const copy = async () => {
+    try {
+      await navigator.clipboard.writeText(text);
+      setDone("Copied");
+    } catch {
+      setDone("Select the text and copy it"); // no clipboard outside https and localhost
+    }
+    timer.current = setTimeout(() => setDone(""), 2000);
+  };
+  return html`<button class="plain copy" type="button" onClick=${copy}>
+    <span aria-live="polite">${done === "" ? (children ?? "Copy") : done}</span></button>`;
+}
+
+export function Snippet({ title, text }) {
+  return html`<figure class="snippet"><figcaption><span>${title}</span><${Copy} text=${text} /></figcaption>
+    <pre tabindex="0"><code>${text}</code></pre></figure>`;
+}
+
+/** The picture in its reserved box: mean colour first, then the dataset's own pixels; or why they are missing. */
+export function Picture({ slug, layer, unit, size, color, alt, pixelated }) {
+  const { value, error } = useLoaded(() => pictureUrl(slug, layer, unit), [slug, layer, unit]);
+  const [height, width] = size;
+  return html`<div class="picture" style=${{ aspectRatio: `${width} / ${height}`, backgroundColor: color ?? "" }}>
+    ${error && html`<${Failure} error=${error} />`}
+    ${value && html`<img src=${value} alt=${alt} width=${width} height=${height} draggable=${false}
+      class=${pixelated ? "pixelated" : ""} />`}
+  </div>`;
+}
+
+/** A choice of a few, as one group of buttons. @param {{name: string, value: string, options: [string, string][]}} props */
+export function Choice({ name, value, options, onChange }) {
+  return html`<div class="choice" role="group" aria-label=${name}>
+    ${options.map(([key, label]) => html`<button type="button" key=${key} aria-pressed=${key === value}
+      onClick=${() => onChange(key)}>${label}</button>`)}
+  </div>`;
+}
+
+/** Where one is: links from the atlas down. @param {{trail: [string, string|null][]}} props */
+export function Trail({ trail }) {
+  return html`<nav class="trail" aria-label="Where you are"><ol>
+    ${trail.map(([text, href]) => html`<li key=${text}>${href === null
+      ? html`<span aria-current="page">${text}</span>` : html`<a href=${href}>${text}</a>`}</li>`)}
+  </ol></nav>`;
+}
+
+/** A preference of the reader, kept in this browser where it lets us. @returns {[string, (value: string) => void]} */
+export function usePreference(name, fallback) {
+  const [value, setValue] = useState(() => readPreference(name) ?? fallback);
+  const set = (next) => {
+    setValue(next);
+    try {
+      localStorage.setItem(`neuron-atlas.${name}`, next);
+    } catch {
+      // storage is switched off: the choice holds until the page is left
+    }
+  };
+  return [value, set];
+}
+
+function readPreference(name) {
+  try {
+    return localStorage.getItem(`neuron-atlas.${name}`);
+  } catch {
+    return null;
+  }
+}

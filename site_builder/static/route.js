@@ -1,0 +1,89 @@
+// Hash addresses: the one place that reads and writes them. Pure, so that links survive every host.
+
+/**
+ * @typedef {{page: "home"|"model"|"layer"|"neuron"|"search"|"help"|"unknown",
+ *   slug?: string, layer?: number, unit?: number, query: URLSearchParams, hash: string}} Route
+ */
+
+const FORMS = [
+  ["neuron", /^n\/([a-z0-9-]+)\/(\d+)\/(\d+)$/],
+  ["layer", /^m\/([a-z0-9-]+)\/(\d+)$/],
+  ["model", /^m\/([a-z0-9-]+)$/],
+  ["search", /^s$/],
+  ["help", /^help$/],
+  ["home", /^$/],
+];
+
+/** @param {string} hash with or without its leading "#/" @returns {Route} */
+export function parseHash(hash) {
+  const text = hash.replace(/^#?\/?/, "");
+  const cut = text.indexOf("?");
+  const path = (cut < 0 ? text : text.slice(0, cut)).replace(/\/+$/, "");
+  const query = new URLSearchParams(cut < 0 ? "" : text.slice(cut + 1));
+  for (const [page, form] of FORMS) {
+    const found = form.exec(path);
+    if (found) {
+      const [, slug, layer, unit] = found;
+      return { page, slug, layer: whole(layer), unit: whole(unit), query, hash: path };
+    }
+  }
+  return { page: "unknown", query, hash: path };
+}
+
+const whole = (/** @type {string|undefined} */ text) => (text === undefined ? undefined : Number(text));
+
+export const link = {
+  home: () => "#/",
+  help: () => "#/help",
+  model: (/** @type {string} */ slug) => `#/m/${slug}`,
+  layer: (/** @type {string} */ slug, /** @type {number} */ layer, query = "") =>
+    `#/m/${slug}/${layer}${query ? "?" + query : ""}`,
+  neuron: (/** @type {string} */ slug, /** @type {number} */ layer, /** @type {number} */ unit) =>
+    `#/n/${slug}/${layer}/${unit}`,
+  search: (/** @type {string} */ text) => `#/s?q=${encodeURIComponent(text)}`,
+};
+
+/** The id of a neuron in rows, citations and on the command line. */
+export const addressOf = (/** @type {string} */ slug, /** @type {number} */ layer, /** @type {number} */ unit) =>
+  `${slug}/mlp/${layer}/${unit}`;
+
+/**
+ * What somebody typed into the jump box: an address in any of the usual spellings, or part of a name.
+ * `deit-tiny/mlp/3/41`, `deit_tiny/3/41`, `deit-tiny@3:41`, `deit-tiny/3`, `3/41` and `41` (of the model and
+ * layer on screen), or a link copied from the address bar.
+ * @param {string} text
+ * @param {{slug: string, model_id: string}[]} models
+ * @param {Route} here
+ * @returns {{models: {slug: string, model_id: string}[], layer?: number, unit?: number}}
+ */
+export function readJump(text, models, here) {
+  const pasted = /#\/(.*)$/.exec(text);
+  if (pasted) {
+    const route = parseHash(pasted[1]);
+    return { models: models.filter((model) => model.slug === route.slug), layer: route.layer, unit: route.unit };
+  }
+  const plain = text.trim().toLowerCase();
+  const parts = /^(?:(.*?)[/@])??(?:mlp\/)?(\d+)(?:[/:](\d+))?$/.exec(plain);
+  let [name, layer, unit] = parts ? [parts[1] ?? "", whole(parts[2]), whole(parts[3])] : [plain, undefined, undefined];
+  if (name === "" && here.slug !== undefined) {
+    name = here.slug;
+    if (unit === undefined && here.layer !== undefined) [layer, unit] = [here.layer, layer];
+  }
+  return { models: named(name.replace(/\/mlp$/, ""), models), layer, unit };
+}
+
+/** Models whose slug or id is, else begins with, else contains the name; `_` and `.` count as hyphens. */
+function named(/** @type {string} */ name, /** @type {{slug: string, model_id: string}[]} */ models) {
+  const plain = (/** @type {string} */ text) => text.toLowerCase().replace(/[^a-z0-9]+/g, "-");
+  const wanted = plain(name);
+  const tests = [
+    (/** @type {string} */ text) => text === wanted,
+    (/** @type {string} */ text) => text.startsWith(wanted),
+    (/** @type {string} */ text) => text.includes(wanted),
+  ];
+  for (const test of tests) {
+    const found = models.filter((model) => test(plain(model.slug)) || test(plain(model.model_id)));
+    if (found.length > 0) return found;
+  }
+  return [];
+}

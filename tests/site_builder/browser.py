@@ -1,0 +1,169 @@
+"""A headless Chromium that looks at a built site: sizes, themes, console, requests, pixels."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from selenium import webdriver
+from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.common.by import By
+
+CHROMIUM, DRIVER = "/usr/bin/chromium", "/usr/bin/chromedriver"
+
+
+def missing() -> str:
+    """What is not installed, or an empty text."""
+    absent = [path for path in (CHROMIUM, DRIVER) if shutil.which(path) is None]
+    return f"{' and '.join(absent)} missing: apt-get install chromium chromium-driver" if absent else ""
+
+
+class PlainHandler(SimpleHTTPRequestHandler):
+    """The standard library's file server as it is: no Range. It keeps a list of what was asked."""
+
+    asked: list[str]
+
+    def do_GET(self) -> None:
+        self.asked.append(self.path)
+        super().do_GET()
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Quiet."""
+
+
+@contextmanager
+def plain_server(root: Path) -> Iterator[tuple[str, list[str]]]:
+    """Serve `root` by the plain handler; its address and the paths asked so far."""
+    asked: list[str] = []
+    handler = type("Handler", (PlainHandler,), {"asked": asked})
+    with running(ThreadingHTTPServer(("127.0.0.1", 0), partial(handler, directory=str(root)))) as address:
+        yield address, asked
+
+
+@contextmanager
+def running(server: ThreadingHTTPServer) -> Iterator[str]:
+    """Run a server in a thread; its address."""
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+class Page:
+    """One tab, with what tests and screenshots ask of it."""
+
+    def __init__(self) -> None:
+        options = webdriver.ChromeOptions()
+        options.binary_location = CHROMIUM
+        for argument in (
+            "--headless=new",
+            "--no-sandbox",
+            "--disable-dev-shm-usage",
+            "--hide-scrollbars",
+            "--disable-gpu",
+        ):
+            options.add_argument(argument)
+        options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+        self.driver = webdriver.Chrome(options=options, service=Service(DRIVER))
+
+    def close(self) -> None:
+        self.driver.quit()
+
+    def size(self, width: int, height: int = 900, *, phone: bool = False) -> None:
+        """CSS pixels of the window; a phone has touch and 2 device pixels a CSS pixel."""
+        metrics = {"width": width, "height": height, "deviceScaleFactor": 2 if phone else 1, "mobile": phone}
+        self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+        self.driver.execute_cdp_cmd("Emulation.setTouchEmulationEnabled", {"enabled": phone})
+
+    def scheme(self, scheme: str) -> None:
+        feature = {"name": "prefers-color-scheme", "value": scheme}
+        self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [feature]})
+
+    def open(self, url: str, ready: str = "h1") -> None:
+        """Load `url` anew (also where only its hash differs) and wait for `ready`, a CSS selector."""
+        self.driver.get("about:blank")
+        self.driver.get(url)
+        self.wait(lambda: self.all(ready))
+
+    def all(self, selector: str) -> list[Any]:
+        return self.driver.find_elements(By.CSS_SELECTOR, selector)
+
+    def text(self, selector: str) -> str:
+        return self.wait(lambda: self.all(selector))[0].text
+
+    def run(self, script: str, *arguments: Any) -> Any:
+        return self.driver.execute_script(script, *arguments)
+
+    def wait(self, condition: Callable[[], Any], seconds: float = 10, what: str = "") -> Any:
+        """The first true value of `condition`; AssertionError after `seconds`."""
+        until = time.monotonic() + seconds
+        while True:
+            try:
+                value = condition()
+            except Exception as error:  # an element that was redrawn while it was asked
+                value, problem = None, error
+            else:
+                problem = None
+            if value:
+                return value
+            if time.monotonic() > until:
+                shown = self.run("return document.body.innerText")[:500]
+                raise AssertionError(
+                    f"waited {seconds} s {what or 'in vain'}; {problem or ''} page shows: {shown}"
+                )
+            time.sleep(0.03)
+
+    def settle(self) -> None:
+        """Wait until no picture and no request is under way."""
+        script = """const done = arguments[0]; let last = performance.getEntriesByType('resource').length, still = 0;
+          const tick = () => { const now = performance.getEntriesByType('resource').length;
+            const loading = [...document.images].some((image) => !image.complete);
+            still = now === last && !loading ? still + 1 : 0; last = now; still > 4 ? done() : setTimeout(tick, 50); }; tick();"""
+        self.driver.execute_async_script(script)
+
+    def key(self, key: str) -> None:
+        webdriver.ActionChains(self.driver).send_keys(key).perform()
+
+    def pixels(self, selector: str = "", at: int = 0) -> np.ndarray:
+        """uint8 (height, width, 3) of the window, or of the `at`-th element that matches."""
+        png = self.all(selector)[at].screenshot_as_png if selector else self.driver.get_screenshot_as_png()
+        return np.asarray(Image.open(io.BytesIO(png)).convert("RGB"))
+
+    def whole(self) -> Image.Image:
+        """The whole page, however long, in one picture."""
+        height = self.run("return document.documentElement.scrollHeight")
+        width = self.run("return innerWidth")
+        clip = {"x": 0, "y": 0, "width": width, "height": height, "scale": 1}
+        shot = self.driver.execute_cdp_cmd(
+            "Page.captureScreenshot", {"captureBeyondViewport": True, "clip": clip}
+        )
+        return Image.open(io.BytesIO(base64.b64decode(shot["data"])))
+
+    def console(self) -> list[str]:
+        """Everything the console said since the last call, warnings included."""
+        return [f"{entry['level']}: {entry['message']}" for entry in self.driver.get_log("browser")]
+
+    def requests(self) -> list[str]:
+        """Addresses asked for by the page since the last call."""
+        events = [json.loads(entry["message"])["message"] for entry in self.driver.get_log("performance")]
+        return [
+            event["params"]["request"]["url"]
+            for event in events
+            if event["method"] == "Network.requestWillBeSent"
+        ]

@@ -1,0 +1,156 @@
+"""Atlases for tests of the site: written through atlas_schema like real ones, with drawn pictures as test data.
+
+No model is behind these figures. Pictures are gratings, rings and blobs whose period falls with the unit's
+index, so that neighbours differ and a wrong tile or a wrong order is seen at once.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from atlas_schema.parts import WorkUnit, commit_part
+from atlas_schema.shards import reduce_layer, write_rows
+from atlas_schema.store import Store
+from atlas_schema.tables import MODELS, RUNS, SITES
+
+PROVENANCE = {"code_version": "test", "precision": "float32", "recipe": "drawn"}
+FINGERPRINT = "0123456789abcdef" * 4
+RECIPE_HASH = "00112233aabbccdd"
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A model of an atlas that is drawn: its layers' widths, the ranges of units described, picture size."""
+
+    slug: str
+    widths: tuple[int, ...]
+    side: int = 64
+    planned: tuple[tuple[int, int], ...] | None = None  # None: all units
+    family: str = "vit"
+    skipped_layers: tuple[int, ...] = ()
+
+
+SMALL = (
+    Drawn("drawn-vit", (96, 96, 160, 70)),
+    Drawn("drawn-swin-with-a-rather-long-name--tag-in1k", (80, 80, 40), family="swin"),
+    Drawn("drawn-part", (128, 128, 128), side=112, planned=((3, 5), (64, 90)), skipped_layers=(1,)),
+)
+WIDE = (Drawn("drawn-wide", (3072,), side=32),)
+
+
+def picture(rng: np.random.Generator, unit: int, side: int, depth: float) -> np.ndarray:
+    """uint8 (side, side, 3): a coloured grating early in the network, rings and blobs later."""
+    y, x = np.mgrid[0:side, 0:side] / side
+    angle, frequency = rng.uniform(0, np.pi), 2 + 10 * rng.random()
+    wave = np.sin(2 * np.pi * frequency * (np.cos(angle) * x + np.sin(angle) * y))
+    centre = rng.uniform(0.2, 0.8, 2)
+    rings = np.cos(2 * np.pi * frequency * np.hypot(x - centre[0], y - centre[1]))
+    pattern = (1 - depth) * wave + depth * rings * np.exp(-3 * depth * np.hypot(x - centre[0], y - centre[1]))
+    low, high = rng.uniform(0, 1, 3), rng.uniform(0, 1, 3)
+    mixed = low + (high - low) * (pattern[..., None] + 1) / 2 + rng.normal(0, 0.03, (side, side, 3))
+    return (np.clip(mixed, 0, 1) * 255).astype(np.uint8)
+
+
+def webp(pixels: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "WEBP", quality=75)
+    return buffer.getvalue()
+
+
+def neuron_row(slug: str, layer: int, unit: int, side: int, depth: float) -> dict[str, Any]:
+    """One row of the neurons table, a function of its address."""
+    rng = np.random.default_rng([layer, unit, len(slug)])
+    inactive = unit % 17 == 5
+    start = float(rng.normal(0.02, 0.05))
+    end = start if inactive else float(rng.lognormal(0.8, 0.6))
+    robust = end * float(rng.uniform(0.3, 0.98))
+    steps = [0, 8, 16, 32, 64]
+    curve = [start + (end - start) * (1 - np.exp(-step / 12)) for step in steps]
+    image = {"bytes": webp(picture(rng, unit, side, depth)), "path": f"{slug}-{layer}-{unit}.webp"}
+    return {
+        "address": f"{slug}/mlp/{layer}/{unit}", "slug": slug, "layer": layer, "unit": unit, "image": image,
+        "status": "inactive" if inactive else "active", "activation": end, "activation_peak": abs(end) * 2.1,
+        "activation_start": start, "activation_start_peak": abs(start) * 3, "robust_mean": robust,
+        "robust_std": abs(robust) * 0.08, "robust_peak": robust * 1.9, "robust_draws": 16,
+        "loss_curve": [{"step": s, "objective": -v / 8, "activation": v} for s, v in zip(steps, curve, strict=True)],
+        "rescue": "value before the activation function" if unit % 11 == 3 else None, "start": "fourier noise",
+        "steps": 64, "image_steps": 80, "seconds": 0.21, "recipe": "drawn", "recipe_hash": RECIPE_HASH,
+        "precision": "float32", "seed": 7,
+    }  # fmt: skip
+
+
+def write_model(store: Store, model: Drawn) -> None:
+    """The model's row, its sites, and all its shards."""
+    layers = len(model.widths)
+    for layer, width in enumerate(model.widths):
+        if layer in model.skipped_layers:
+            continue
+        units = []
+        for start, stop in _ranges(model, width):
+            unit = WorkUnit("visualize", model.slug, layer, start, stop, FINGERPRINT, RECIPE_HASH, 7)
+            depth = layer / max(1, layers - 1)
+            rows = [neuron_row(model.slug, layer, u, model.side, depth) for u in range(start, stop)]
+            commit_part(store, unit, rows, provenance=PROVENANCE)
+            units.append(unit)
+        reduce_layer(store, model.slug, layer, layers, units)
+    write_rows(
+        store, SITES, model.slug, [_site(model, layer) for layer in range(layers)], provenance=PROVENANCE
+    )
+    write_rows(store, MODELS, model.slug, [_model(model)], provenance=PROVENANCE)
+
+
+def _ranges(model: Drawn, width: int) -> list[tuple[int, int]]:
+    return [(0, width)] if model.planned is None else [(a, min(b, width)) for a, b in model.planned]
+
+
+def _site(model: Drawn, layer: int) -> dict[str, Any]:
+    grid = max(2, 8 >> layer)
+    planned = [] if layer in model.skipped_layers else _ranges(model, model.widths[layer])
+    return {
+        "slug": model.slug, "kind": "ffn", "layer": layer, "path": f"blocks.{layer}.mlp", "depth": (layer + 1) / len(model.widths),
+        "width": model.widths[layer], "heads": None, "head_dim": None, "attention_kind": None, "activation_function": "GELU",
+        "grids": [{"height": grid, "width": grid}], "prefix_tokens": ["class"], "calls": 1,
+        "planned": [{"start": a, "stop": b} for a, b in planned],
+    }  # fmt: skip
+
+
+def _model(model: Drawn) -> dict[str, Any]:
+    return {
+        "slug": model.slug, "model_id": f"zoo/{model.slug}", "family": model.family, "source": "zoo", "licence": "Apache-2.0",
+        "fingerprint": FINGERPRINT, "parameters": 123456, "input_height": model.side, "input_width": model.side,
+        "mean": [0.5, 0.5, 0.5], "std": [0.25, 0.25, 0.25], "interpolation": "bicubic", "representation_dim": 64,
+        "ffn_sites": len(model.widths), "neurons": sum(model.widths), "attention_sites": 0, "heads": 0, "recipe": "drawn",
+        "recipe_hash": RECIPE_HASH, "recipe_json": json.dumps({"name": "drawn", "steps": 64}), "seed": 7, "precision": "float32",
+        "software": [{"name": "torch", "version": "2.8.0"}, {"name": "timm", "version": "1.0.20"}],
+    }  # fmt: skip
+
+
+def draw_atlas(
+    folder: Path | str, models: tuple[Drawn, ...] = SMALL, command: str = "neuron-atlas run"
+) -> str:
+    """Write an atlas of drawn pictures into `folder` (or a memory:// URL); its address."""
+    store = Store(str(folder))
+    for model in models:
+        write_model(store, model)
+    began = datetime(2026, 1, 2, 3, 4, tzinfo=UTC)
+    run = {
+        "run_id": "20260102-030400-test", "command": command, "config": json.dumps({"models": [m.slug for m in models]}),
+        "code_version": "test", "machine": json.dumps({"cpus": 2}), "started": began, "finished": began + timedelta(minutes=3),
+        "status": "done", "units_done": 9, "units_failed": 0, "units_reused": 0, "failures": [],
+    }  # fmt: skip
+    write_rows(store, RUNS, run["run_id"], [run], provenance=PROVENANCE)
+    return str(folder)
+
+
+if __name__ == "__main__":
+    import sys
+
+    print(draw_atlas(sys.argv[1], WIDE if sys.argv[2:] == ["wide"] else SMALL))
