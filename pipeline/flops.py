@@ -4,7 +4,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 
 class RunningFlops(FlopCounterMode):
-    """Counts matrix products and convolutions (2 per multiply-add); `so_far` can be read during the forward."""
+    """Counts matrix products and convolutions (2 per multiply-add); `so_far` can be read during the
+    forward.
+    """
 
     def __init__(self) -> None:
         super().__init__(display=False)

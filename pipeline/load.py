@@ -1,28 +1,29 @@
-"""Weights: from the hub, from a file or URL of one's own, or random; fitted to the architecture or refused."""
+"""Weights into a model: from the hub, from a file of one's own, or random; they fit, or they are refused."""
 
 import hashlib
 import inspect
-import pickle
+import os
+import socket
 import sys
-from pathlib import PurePosixPath
-from typing import Any
-from zipfile import BadZipFile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import SimpleNamespace
+from urllib.parse import urlsplit
 
-import fsspec
 import torch
 from torch import Tensor, nn
 
-from atlas_schema.errors import WeightsMismatch, WeightsUnreadable
-from pipeline.models import LoadedModel, ModelRequest, describe, family_of
+from atlas_schema.errors import AtlasError, NoNetwork, UnknownModel, WeightsMismatch
+from pipeline.checkpoint import listed, read_checkpoint, without_prefix
+from pipeline.families.clip import WRAPPER
+from pipeline.models import LoadedModel, ModelRequest, describe, family_of, qualified_class
 from pipeline.sources import Blueprint, blueprint
 
-WRAPPERS = ("state_dict_ema", "model_ema", "state_dict", "model", "module", "teacher", "student")
-PREFIXES = ("module.", "_orig_mod.", "model.", "backbone.")
 RANDOM_SEED = 0
 
 
 def load_model(request: ModelRequest, device: torch.device, dtype: torch.dtype) -> LoadedModel:
-    """The requested model on a device, in eval mode, parameters frozen.
+    """The requested model on a device, in eval mode, its parameters without gradient.
 
     Raises NoNetwork, WeightsMismatch, WeightsUnreadable, and what `describe` raises.
     """
@@ -33,123 +34,223 @@ def load_model(request: ModelRequest, device: torch.device, dtype: torch.dtype) 
         module = _random(plan)
     elif request.weights:
         module = _random(plan)
-        changes = fit(module, read_weights(request.weights), request.weights)
+        changes = fit(module, read_checkpoint(request.weights), request.weights)
     else:
-        module, changes = _fetched(plan)
+        module, changes = _pretrained(plan)
     module = module.eval().requires_grad_(False)
     fingerprint = fingerprint_of(module)
-    family = family_of(module, plan)
     module = module.to(device=device, dtype=dtype)
-    if family.prepare is not None:
-        family.prepare(module, description.ffn_sites[0].grids[0])
+    prepare = family_of(module, plan).prepare
+    if prepare is not None:
+        prepare(module, description.ffn_sites[0].grids[0])
     return LoadedModel(description, module, fingerprint, device, changes)
 
 
+def fingerprint_of(module: nn.Module) -> str:
+    """SHA-256 (hex) over names, dtypes, shapes and bytes of the sorted state dict; the device does not
+    matter.
+    """
+    digest = hashlib.sha256()
+    for name, value in sorted(module.state_dict().items()):
+        tensor = value.detach().cpu().contiguous()
+        digest.update(f"{name}\0{tensor.dtype}\0{tuple(tensor.shape)}\0".encode())
+        if tensor.numel():
+            digest.update(memoryview(tensor.reshape(-1).view(torch.uint8).numpy()))
+    return digest.hexdigest()
+
+
 def _random(plan: Blueprint) -> nn.Module:
-    """Fresh weights from a fixed seed, whatever the state of the global generators."""
+    """Fresh weights from a fixed seed; the global generators are left as they were."""
     with torch.random.fork_rng(devices=[]), torch.device("cpu"):
         torch.manual_seed(RANDOM_SEED)
         return plan.build()
 
 
-def _fetched(plan: Blueprint) -> tuple[nn.Module, tuple[str, ...]]:
-    got = plan.fetch()
+# ------------------------------------------------------------------------------------------------- the hub
+
+
+def _pretrained(plan: Blueprint) -> tuple[nn.Module, tuple[str, ...]]:
+    if plan.source != "zoo" and not plan.tag:
+        tags = "The hub has no weights for it."
+        if plan.tags:
+            tags = f"Add one of its tags: {listed(plan.tags, 8)}."
+        raise UnknownModel(
+            f"{plan.id} is an architecture without weights. {tags} "
+            "Or give --weights FILE --as NAME, or --random-weights."
+        )
+    try:
+        with _quick_when_offline():
+            got = plan.fetch()
+    except AtlasError:
+        raise
+    except RuntimeError as error:  # torch: shapes of the hub's weights against another input size
+        raise WeightsMismatch(
+            f"{plan.id}: the hub's weights do not fit at {plan.input_size[0]} pixels: {_told(error)} "
+            "Leave out the input size."
+        ) from error
+    except Exception as error:
+        raise NoNetwork(_unreachable(plan, error)) from error
     if isinstance(got, nn.Module):
         return got, ()
     module = _random(plan)
     return module, fit(module, got, plan.id)
 
 
-def fingerprint_of(module: nn.Module) -> str:
-    """SHA-256 (hex) over names, dtypes, shapes and bytes of the sorted state dict; the device does not matter."""
-    digest = hashlib.sha256()
-    for name, value in sorted(module.state_dict().items()):
-        tensor = value.detach().cpu().contiguous()
-        digest.update(f"{name}\0{tensor.dtype}\0{tuple(tensor.shape)}\0".encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes() if tensor.numel() else b"")
-    return digest.hexdigest()
+def _unreachable(plan: Blueprint, error: Exception) -> str:
+    return (
+        f"{plan.id}: its weights are neither in the local cache nor can they be fetched from the hub.\n"
+        f"  {_told(error)}\n"
+        "Connect this machine once (they are kept), set HF_ENDPOINT to a mirror or HF_HOME to a filled "
+        "cache, "
+        "or use --weights FILE --as NAME, or --random-weights to try the pipeline."
+    )
 
 
-def read_weights(location: str) -> dict[str, Tensor]:
-    """The state dict in a .safetensors, .pth, .pt or .bin file (or fsspec URL), out of its common wrappers.
+def _told(error: BaseException) -> str:
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return " ".join(line.strip() for line in lines[:2])[:300]
 
-    Pickled files are read with weights_only: nothing in them is executed. WeightsUnreadable otherwise.
+
+@contextmanager
+def _quick_when_offline() -> Iterator[None]:
+    """Where the hub's name does not resolve, look in the cache only: its client would retry for a minute."""
+    from huggingface_hub import constants
+
+    was = constants.HF_HUB_OFFLINE
+    proxied = any(os.environ.get(name) for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"))
+    host = urlsplit(constants.ENDPOINT).hostname or ""
+    try:
+        if not proxied:
+            socket.getaddrinfo(host, 443)
+    except OSError:
+        constants.HF_HUB_OFFLINE = True
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = was
+
+
+# -------------------------------------------------------------------------------------------------- fitting
+
+
+def fit(module: nn.Module, weights: dict[str, Tensor], origin: str) -> tuple[str, ...]:
+    """Load weights into a module. All keys and shapes must be the module's, but for its classifier.
+
+    Returns notes on what is not as the architecture has it (a classifier of other size or none, modules of a
+    training wrapper left out), for the record. WeightsMismatch otherwise, with the keys that differ.
     """
-    try:
-        with fsspec.open(location, "rb") as file:
-            data = file.read()
-    except (OSError, ValueError, ImportError) as error:
-        raise WeightsUnreadable(
-            f"{location} cannot be read: {error}. Give a file or an fsspec URL."
-        ) from error
-    try:
-        return unwrapped(_parse(data, PurePosixPath(location).suffix.lower()), location)
-    except WeightsUnreadable:
-        raise
-    except (pickle.UnpicklingError, RuntimeError, BadZipFile, EOFError, ValueError, KeyError) as error:
-        raise WeightsUnreadable(f"{location}: {error}") from error
-
-
-def _parse(data: bytes, suffix: str) -> Any:
-    if suffix == ".safetensors":
-        from safetensors.torch import load
-
-        return load(data)
-    import io
-
-    return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-
-
-def unwrapped(checkpoint: Any, location: str) -> dict[str, Tensor]:
-    """The tensors of a checkpoint without the wrappers of training scripts."""
-    while isinstance(checkpoint, dict) and not _is_state_dict(checkpoint):
-        inner = next((checkpoint[key] for key in WRAPPERS if isinstance(checkpoint.get(key), dict)), None)
-        if inner is None:
-            raise WeightsUnreadable(f"{location} holds no state dict: its keys are {list(checkpoint)[:5]}.")
-        checkpoint = inner
-    if not isinstance(checkpoint, dict):
-        raise WeightsUnreadable(f"{location} holds a {type(checkpoint).__name__}, not a state dict.")
-    for prefix in PREFIXES:
-        if checkpoint and all(key.startswith(prefix) for key in checkpoint):
-            checkpoint = {key.removeprefix(prefix): value for key, value in checkpoint.items()}
-    return checkpoint
-
-
-def _is_state_dict(checkpoint: dict) -> bool:
-    return bool(checkpoint) and all(isinstance(value, Tensor) for value in checkpoint.values())
-
-
-def fit(module: nn.Module, weights: dict[str, Tensor], location: str) -> tuple[str, ...]:
-    """Load weights into a module; what differs in the classifier is returned, anything else raises."""
-    weights = _adapted(module, weights)
+    weights, left_out = without_prefix(_floats(weights), module.state_dict())
+    weights = _adapted(module, weights, origin)
+    notes = [f"{left_out} tensors of other modules left out"] if left_out else []
+    notes += _settle_classifier(module, weights)
     own = module.state_dict()
-    classifier = _classifier_prefixes(module)
-    changed = [
-        key
-        for key in own
-        if key.startswith(classifier) and (key not in weights or weights[key].shape != own[key].shape)
-    ]
-    weights = {key: value for key, value in weights.items() if key not in changed}
-    missing = [key for key in own if key not in weights and key not in changed]
+    missing = [key for key in own if key not in weights]
     unexpected = [key for key in weights if key not in own]
     misshapen = [key for key in weights if key in own and weights[key].shape != own[key].shape]
     if missing or unexpected or misshapen:
-        raise WeightsMismatch(f"{location}: {missing[:3]} {unexpected[:3]} {misshapen[:3]}")
-    module.load_state_dict({key: weights.get(key, own[key]) for key in own})
-    return tuple(changed)
+        raise WeightsMismatch(_mismatch(origin, module, weights, missing, unexpected, misshapen))
+    module.load_state_dict(weights)
+    return tuple(notes)
 
 
-def _adapted(module: nn.Module, weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Through the library's own filter for foreign layouts and other image sizes, where its module has one."""
-    convert = getattr(sys.modules[type(module).__module__], "checkpoint_filter_fn", None)
+def _floats(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Half precision is for storage: position embeddings are resampled, and fingerprints taken, in
+    float32.
+    """
+    return {key: value.float() if value.is_floating_point() else value for key, value in weights.items()}
+
+
+def _mismatch(
+    origin: str,
+    module: nn.Module,
+    weights: dict[str, Tensor],
+    missing: list[str],
+    unexpected: list[str],
+    misshapen: list[str],
+) -> str:
+    own = module.state_dict()
+    lines = [f"{origin} does not fit {type(module).__name__}:"]
+    if len(missing) == len(own):
+        lines.append(
+            f"  none of its {len(weights)} tensors has a name of this architecture: {listed(weights)}"
+        )
+    elif missing:
+        lines.append(f"  {len(missing)} missing: {listed(missing)}")
+    if unexpected and len(missing) < len(own):
+        lines.append(f"  {len(unexpected)} unexpected: {listed(unexpected)}")
+    if misshapen:
+        shapes = [f"{k} {tuple(weights[k].shape)}, expected {tuple(own[k].shape)}" for k in misshapen]
+        lines.append(f"  {len(misshapen)} of another shape: {listed(shapes)}")
+    lines.append("Name the architecture (and --input-size) they were trained with, or rename their keys.")
+    return "\n".join(lines)
+
+
+def _adapted(module: nn.Module, weights: dict[str, Tensor], origin: str) -> dict[str, Tensor]:
+    """Through the library's own conversion of foreign layouts and other image sizes."""
+    try:
+        if qualified_class(module).startswith("open_clip."):
+            return _adapted_open_clip(module, weights)
+        return _adapted_timm(module, weights)
+    except (LookupError, RuntimeError, AttributeError, ValueError, AssertionError, TypeError) as error:
+        raise WeightsMismatch(
+            f"{origin} does not fit {type(module).__name__}: {type(error).__name__} {_told(error)} while its "
+            f"{len(weights)} tensors ({listed(weights)}) were read as weights of this architecture."
+        ) from error
+
+
+def _adapted_timm(module: nn.Module, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    convert: Callable | None = getattr(sys.modules[type(module).__module__], "checkpoint_filter_fn", None)
     if convert is None:
         return weights
-    options = (
-        {"adapt_layer_scale": True} if "adapt_layer_scale" in inspect.signature(convert).parameters else {}
-    )
-    return convert({key: value.float() for key, value in weights.items()}, module, **options)
+    options = {}
+    if "adapt_layer_scale" in inspect.signature(convert).parameters:
+        options["adapt_layer_scale"] = True  # DeiT-III wrote gamma_1 for ls1.gamma; else without effect
+    return dict(convert(weights, module, **options))
 
 
-def _classifier_prefixes(module: nn.Module) -> tuple[str, ...]:
-    names = getattr(module, "pretrained_cfg", {}).get("classifier") or ()
-    return tuple(f"{name}." for name in ((names,) if isinstance(names, str) else names))
+def _adapted_open_clip(module: nn.Module, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """open_clip converts whole models; here only the tower is built, and only its keys are kept."""
+    from open_clip.convert import convert_state_dict
+    from open_clip.model import resize_pos_embed
+
+    whole = SimpleNamespace(visual=module)
+    weights = convert_state_dict(whole, weights)
+    if any(key.startswith("visual.") for key in weights):
+        weights = {k.removeprefix("visual."): v for k, v in weights.items() if k.startswith("visual.")}
+    if qualified_class(module) == WRAPPER:
+        trunk = {key.removeprefix("trunk."): v for key, v in weights.items() if key.startswith("trunk.")}
+        rest = {key: value for key, value in weights.items() if not key.startswith("trunk.")}
+        adapted = _adapted_timm(module.get_submodule("trunk"), trunk)
+        return rest | {f"trunk.{key}": value for key, value in adapted.items()}
+    prefixed = {f"visual.{key}": value for key, value in weights.items()}
+    resize_pos_embed(prefixed, whole)
+    return {key.removeprefix("visual."): value for key, value in prefixed.items()}
+
+
+def _settle_classifier(module: nn.Module, weights: dict[str, Tensor]) -> list[str]:
+    """Make the module's classifier what the weights have: of their number of classes, or zero where they
+    have none.
+
+    Changes `module` and removes from `weights` what a module without a classifier cannot take.
+    """
+    named = getattr(module, "pretrained_cfg", {}).get("classifier") or ()
+    names = (named,) if isinstance(named, str) else tuple(named)
+    notes = []
+    for name in names:
+        own, given = f"{name}.weight" in module.state_dict(), weights.get(f"{name}.weight")
+        if not own:
+            dropped = [key for key in weights if key.startswith(f"{name}.")]
+            for key in dropped:
+                del weights[key]
+            notes += [f"classifier {name} left out: the architecture has none"] if dropped else []
+        elif given is None:
+            for part in ("weight", "bias"):
+                key = f"{name}.{part}"
+                if key in module.state_dict() and key not in weights:
+                    weights[key] = torch.zeros_like(module.state_dict()[key])
+            notes.append(f"classifier {name} missing: set to zero")
+        elif given.shape[0] != module.state_dict()[f"{name}.weight"].shape[0]:
+            classes = module.state_dict()[f"{name}.weight"].shape[0]
+            module.reset_classifier(given.shape[0])  # type: ignore[operator]
+            notes.append(f"classifier {name} has {given.shape[0]} classes instead of {classes}")
+    return notes

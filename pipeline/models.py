@@ -17,7 +17,9 @@ __all__ = ["AttentionSite", "FfnSite", "LoadedModel", "ModelDescription", "Model
 
 @dataclass(frozen=True)
 class ModelRequest:
-    """What a user asks for. `weights` (a file or fsspec URL) needs `name`; it replaces the weights of the tag."""
+    """What a user asks for. `weights` (a file or fsspec URL) needs `name`; it replaces the weights of the
+    tag.
+    """
 
     model: str  # timm/NAME[.TAG] | open_clip/NAME[/TAG] | zoo/NAME
     weights: str | None = None
@@ -62,9 +64,7 @@ class LoadedModel:
     module: nn.Module  # for CLIP the vision tower
     fingerprint: str  # SHA-256 over the sorted state dict as loaded
     device: torch.device
-    classifier_changes: tuple[
-        str, ...
-    ] = ()  # classifier keys of the weights that were missing or of another shape
+    notes: tuple[str, ...] = ()  # classifier keys of the weights that were missing or of another shape
 
     def normalise(self, x01: Tensor) -> Tensor:
         """(batch, 3, height, width) in [0, 1] -> what the module takes, on x01's device and in its dtype."""
@@ -89,7 +89,8 @@ def slug_for(request: ModelRequest) -> str:
     """
     if request.weights and not request.name:
         raise BadConfig(
-            f"{request.model} with weights of your own ({request.weights}) needs a name of its own: add --as NAME."
+            f"{request.model} with weights of your own ({request.weights}) needs a name of its own: add --as "
+            f"NAME."
         )
     if request.weights and request.random_weights:
         raise BadConfig(
@@ -142,7 +143,9 @@ def _on_meta(plan: Blueprint) -> nn.Module:
 
 
 def _check_patches(module: nn.Module, plan: Blueprint) -> None:
-    """Patches must tile the picture: the libraries would silently leave out what is over at the right and below."""
+    """Patches must tile the picture: the libraries would silently leave out what is over at the right and
+    below.
+    """
     first = next((m for m in module.modules() if isinstance(m, nn.Conv2d)), None)
     if first is None or tuple(first.kernel_size) != tuple(first.stride):
         return
@@ -165,7 +168,8 @@ def family_of(module: nn.Module, plan: Blueprint) -> Family:
         f"{plan.id}: no family describes the class {qualified_class(module)}.\n"
         f"  FFN-like modules: {len(ffns)}{_examples(ffns)}\n"
         f"  attention-like modules: {len(attentions)}{_examples(attentions)}\n"
-        f"Known families: {', '.join(sorted({family.name for family in FAMILIES}))}. To add one, describe the form in "
+        f"Known families: {', '.join(sorted({family.name for family in FAMILIES}))}. To add one, describe "
+        f"the form in "
         "pipeline/families/: one literal (docs/families.md)."
     )
 
@@ -175,12 +179,15 @@ def _examples(paths: list[str]) -> str:
 
 
 def representation_dim(module: nn.Module, input_size: tuple[int, int]) -> int:
-    """Size of the final representation: pooled features before any classifier; both tokens of a distilled model."""
+    """Size of the final representation: pooled features before any classifier; both tokens of a distilled
+    model.
+    """
     if hasattr(module, "trunk") or hasattr(module, "output_dim"):
         out = module(torch.zeros(1, 3, *input_size, device=next(module.parameters()).device))
         return int((out[0] if isinstance(out, tuple) else out).shape[-1])
     features = getattr(module, "head_hidden_size", None) or getattr(module, "num_features", None)
-    return int(features) * (2 if getattr(module, "head_dist", None) is not None else 1)  # type: ignore[arg-type]
+    # type: ignore[arg-type]
+    return int(features) * (2 if getattr(module, "head_dist", None) is not None else 1)
 
 
 def load(

@@ -1,7 +1,9 @@
-"""FFN and attention sites of a model: found by its family's description, measured on one forward without data.
+"""FFN and attention sites of a model: found by its family's description, measured on one forward without
+data.
 
-Shapes are never computed from formulas: the model runs once on the meta device and what its modules received is
-read. Prefix tokens and patch grids follow from these shapes and from the grids of the convolutions before them.
+Shapes are never computed from formulas: the model runs once on the meta device and what its modules received
+is read. Prefix tokens and patch grids follow from these shapes and from the grids of the convolutions before
+them.
 """
 
 import re
@@ -27,7 +29,8 @@ class FfnSite:
     layer: int
     path: str
     width: int  # hidden units: neurons
-    pre: str  # module whose output is the value before the activation function; "" where there is no such value
+    # module whose output is the value before the activation function; "" where there is no such value
+    pre: str
     post: str  # module whose input is the hidden vector after activation (and gate, and norm)
     activation: str  # class name of the activation function
     grids: tuple[tuple[int, int], ...]  # patch grid (height, width) of each call
@@ -150,8 +153,8 @@ def find_sites(
 ) -> tuple[tuple[FfnSite, ...], tuple[AttentionSite, ...], int]:
     """All sites in the order of execution, and the forward FLOPs of one image.
 
-    `model` is on the meta device and in eval mode; it is run once and left as it was. UnknownFamily if the model
-    has FFNs or attention where the family expects none, or none where it expects some.
+    `model` is on the meta device and in eval mode; it is run once and left as it was. UnknownFamily if the
+    model has FFNs or attention where the family expects none, or none where it expects some.
     """
     modules = dict(model.named_modules())
     ffn_paths, attention_paths = _match(family, modules)
@@ -227,7 +230,8 @@ def _run(
         trace.calls.setdefault(path, []).append(_Call(tuple(x.shape), grid, before, layout, flops))
 
     def saw_map(module: nn.Module, args: tuple, out: Tensor) -> None:
-        if out.ndim == 4 and out.shape[0] == TRACE_BATCH:  # linear maps act on the last axis, convolutions on axis 1
+        # linear maps act on the last axis, convolutions on axis 1
+        if out.ndim == 4 and out.shape[0] == TRACE_BATCH:
             grids.append(tuple(out.shape[1:3]) if isinstance(module, nn.Linear) else tuple(out.shape[2:4]))
 
     def ffn_hook(path: str) -> Callable:
@@ -253,7 +257,8 @@ def _run(
 
 
 def _inputs_of(module: nn.Module) -> int:
-    return int(module.in_features if isinstance(module, nn.Linear) else module.in_channels)  # type: ignore[arg-type]
+    # type: ignore[arg-type]
+    return int(module.in_features if isinstance(module, nn.Linear) else module.in_channels)
 
 
 def _attended(module: nn.Module) -> int:
@@ -280,10 +285,11 @@ def layout_of(shape: tuple[int, ...], channels: int) -> str:
 def grid_of(
     shape: tuple[int, ...], layout: str, grids: list[tuple[int, int]], prefix: tuple[str, ...]
 ) -> tuple[tuple[int, int], tuple[str, ...]]:
-    """Patch grid and prefix tokens of a traced activation; (0, 0) where only its block's FFN can tell (windows).
+    """Patch grid and prefix tokens of a traced activation; (0, 0) where only its block's FFN can tell
+    (windows).
 
-    A token sequence says only its length: it must be the patches of the latest convolution map that fits, behind
-    either all prefix tokens of the model or none of them.
+    A token sequence says only its length: it must be the patches of the latest convolution map that fits,
+    behind either all prefix tokens of the model or none of them.
     """
     if layout == "windows":
         return (0, 0), ()
@@ -295,7 +301,8 @@ def grid_of(
             if tokens == height * width + len(before):
                 return (height, width), before
     raise UnknownFamily(
-        f"A site received {tokens} tokens, which is no patch grid of the model ({grids}) with its prefix tokens "
+        f"A site received {tokens} tokens, which is no patch grid of the model ({grids}) with its prefix "
+        f"tokens "
         f"{prefix} or without them. Name the prefix tokens in the family's description (docs/families.md)."
     )
 
@@ -304,7 +311,8 @@ def _check_ran(family: Family, trace: _Trace, paths: set[str]) -> None:
     idle = paths - set(trace.calls)
     if idle:
         raise UnknownFamily(
-            f"Sites of the family {family.name!r} that the forward pass never calls as modules: {_some(idle)}. "
+            f"Sites of the family {family.name!r} that the forward pass never calls as modules: "
+            f"{_some(idle)}. "
             "Their activations cannot be read; describe the form in pipeline/families/ (docs/families.md)."
         )
 

@@ -29,8 +29,8 @@ class Blueprint:
     tags: tuple[str, ...]  # all that the library knows for the architecture
     build: Callable[[], nn.Module]  # the vision tower with fresh weights, on torch's current device
     fetch: Callable[[], nn.Module | dict[str, Tensor]]
-    # ^ the weights of the tag: already in a module (timm does both at once) or as a state dict; needs the network
-    #   or the library's cache
+    # ^ the weights of the tag: already in a module (timm does both at once) or as a state dict; needs the
+    # network   or the library's cache
 
 
 def blueprint(model: str, input_size: int | None = None) -> Blueprint:
@@ -113,7 +113,8 @@ def _unknown(source: str, name: str, candidates: list[str]) -> str:
 def _no_tag(model: str, name: str, tag: str, tags: list[str]) -> str:
     close = nearest(tag, tags)
     hint = f" Did you mean {', '.join(close)}?" if close else ""
-    return f"{model}: {name} has no tag {tag!r}.{hint} Its tags: {', '.join(tags) or 'none, it has no weights'}."
+    known = ", ".join(tags) or "none, it has no weights"
+    return f"{model}: {name} has no tag {tag!r}.{hint} Its tags: {known}."
 
 
 # ----------------------------------------------------------------------------------------------- open_clip
@@ -141,7 +142,9 @@ def _open_clip(rest: str, input_size: int | None) -> Blueprint:
     quick_gelu = bool(record.get("quick_gelu") if tag else config.get("quick_gelu"))
 
     def build() -> nn.Module:
-        return _open_clip_tower(config["embed_dim"], vision, quick_gelu, (height, width), resize=input_size is not None)
+        return _open_clip_tower(
+            config["embed_dim"], vision, quick_gelu, (height, width), resize=input_size is not None
+        )
 
     return Blueprint(
         source="open_clip",

@@ -4,9 +4,9 @@ A forward that is asked for one site stops there: the hook that has read what it
 behind the site runs. Nothing here turns gradients on or off: with a differentiable `x` the results are
 differentiable with respect to `x`, and under autocast they are computed as autocast says.
 
-A site of a shared module fires several times per forward (CoaT: one FFN, three scales): results are lists over
-calls. Only patch tokens are returned, in row-major order of the site's grid for that call. One model must not be
-tapped from two threads at once.
+A site of a shared module fires several times per forward (CoaT: one FFN, three scales): results are lists
+over calls. Only patch tokens are returned, in row-major order of the site's grid for that call. One model
+must not be tapped from two threads at once.
 """
 
 from collections.abc import Callable, Iterator
@@ -47,8 +47,8 @@ def ffn_pre_and_post(
 ) -> list[tuple[Tensor, Tensor]]:
     """(before, after) the activation function, both as in `ffn_activations`, from one forward.
 
-    SiteMissing where the FFN has no value of the unit before an activation function: in a gated FFN the unit is a
-    product of two.
+    SiteMissing where the FFN has no value of the unit before an activation function: in a gated FFN the unit
+    is a product of two.
     """
     if not site.pre:
         raise SiteMissing(
@@ -61,7 +61,9 @@ def ffn_pre_and_post(
 
 
 def all_ffn_activations(model: LoadedModel, x: Tensor) -> dict[int, list[Tensor]]:
-    """Hidden activations of every FFN site from one whole forward: layer -> per call (batch, tokens, width)."""
+    """Hidden activations of every FFN site from one whole forward: layer -> per call (batch, tokens,
+    width).
+    """
     found: dict[int, list[Tensor]] = {site.layer: [] for site in model.description.ffn_sites}
 
     def reader(site: FfnSite) -> Callable:
@@ -121,7 +123,9 @@ def _whole_hidden(
 def _own_units(
     model: LoadedModel, site: FfnSite, x: Tensor, units: Tensor
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """z = W[unit] . x_hat + b[unit], h = act(z): one row of the expansion per image instead of all of them."""
+    """z = W[unit] . x_hat + b[unit], h = act(z): one row of the expansion per image instead of all of
+    them.
+    """
     expand, act = model.module.get_submodule(site.expand), model.module.get_submodule(site.act)
     inputs: list[Tensor] = []
     calls = len(site.grids)
@@ -149,7 +153,8 @@ def _forward_until_reached(model: LoadedModel, site: FfnSite, x: Tensor, read: l
     except _Reached:
         return
     raise SiteMissing(
-        f"{model.description.slug}: {site.path} fired {len(read)} times in a forward, expected {len(site.grids)}. "
+        f"{model.description.slug}: {site.path} fired {len(read)} times in a forward, expected "
+        f"{len(site.grids)}. "
         "The site does not belong to this model, or the model was changed after it was described."
     )
 

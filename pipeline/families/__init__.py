@@ -47,7 +47,9 @@ def matching_families(module: nn.Module, architecture: str) -> list[Family]:
 
 
 def families_named(timm_module: str, architecture: str) -> list[Family]:
-    """Families that an architecture of timm.models.<timm_module> belongs to by its name, without building it."""
+    """Families that an architecture of timm.models.<timm_module> belongs to by its name, without building
+    it.
+    """
     claiming = [f for f in FAMILIES if any(fnmatchcase(architecture, glob) for glob in f.models)]
     plain = [f for f in FAMILIES if not f.models and timm_module in f.timm_modules]
     return [f for f in claiming if timm_module in f.timm_modules] or plain

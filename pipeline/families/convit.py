@@ -11,8 +11,8 @@ from pipeline.families.family import Family
 def cache_positions(model: nn.Module, grid: tuple[int, int]) -> None:
     """Fill the relative positions that GPSA otherwise makes in the first forward.
 
-    Made there under inference mode they could never take part in a gradient, and a captured graph would make them
-    each time.
+    Made there under inference mode they could never take part in a gradient, and a captured graph would make
+    them each time.
     """
     for module in model.modules():
         if type(module).__name__ == "GPSA":

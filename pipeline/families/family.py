@@ -10,8 +10,9 @@ from torch import nn
 class Family:
     """Where the models of one family keep their FFNs and attention.
 
-    Paths are regular expressions that match a whole module path. Every FFN-like and attention-like module of a
-    model must match exactly one of `ffn`, `attention` and `outside`: what is new fails here, not as wrong numbers.
+    Paths are regular expressions that match a whole module path. Every FFN-like and attention-like module of
+    a model must match exactly one of `ffn`, `attention` and `outside`: what is new fails here, not as wrong
+    numbers.
     """
 
     name: str
@@ -22,8 +23,8 @@ class Family:
         r"(?!)"  # FFNs and attention that never see the patch grid (pooling heads): not in the atlas
     )
     prefix: Callable[[nn.Module], tuple[str, ...]] = field(default=lambda model: ())
-    # ^ the tokens before the patches, in order: "class", "distillation", "register". A site may run before they
-    #   are added (ConViT); the traced shapes decide.
+    # ^ the tokens before the patches, in order: "class", "distillation", "register". A site may run before
+    # they   are added (ConViT); the traced shapes decide.
     models: tuple[
         str, ...
     ] = ()  # globs on the architecture; empty: whatever no other family of the class claims

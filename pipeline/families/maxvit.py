@@ -1,4 +1,6 @@
-"""MaxViT and CoAtNet: convolution blocks, then attention in windows and over a dilated grid; no prefix tokens."""
+"""MaxViT and CoAtNet: convolution blocks, then attention in windows and over a dilated grid; no prefix
+tokens.
+"""
 
 from pipeline.families.family import Family
 

@@ -7,6 +7,7 @@ PIT = Family(
     classes=("timm.models.pit.PoolingVisionTransformer",),
     ffn=r"transformers\.\d+\.blocks\.\d+\.mlp",
     attention=r"transformers\.\d+\.blocks\.\d+\.attn",
-    prefix=lambda model: ("class", "distillation")[: int(model.cls_token.shape[1])],  # type: ignore[operator, union-attr]
+    # type: ignore[operator, union-attr]
+    prefix=lambda model: ("class", "distillation")[: int(model.cls_token.shape[1])],
     timm_modules=("pit",),
 )

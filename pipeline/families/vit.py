@@ -1,4 +1,6 @@
-"""The plain form: one stack of `blocks`, each with `attn` and `mlp` (ViT, DeiT, DINO, CLIP of timm, EVA, BEiT)."""
+"""The plain form: one stack of `blocks`, each with `attn` and `mlp` (ViT, DeiT, DINO, CLIP of timm, EVA,
+BEiT).
+"""
 
 from dataclasses import replace
 
@@ -32,7 +34,10 @@ VIT = Family(
 DEIT = replace(
     VIT,
     name="deit",
-    classes=("timm.models.vision_transformer.VisionTransformer", "timm.models.deit.VisionTransformerDistilled"),
+    classes=(
+        "timm.models.vision_transformer.VisionTransformer",
+        "timm.models.deit.VisionTransformerDistilled",
+    ),
     models=("deit*",),
     timm_modules=("deit",),
 )
