@@ -57,7 +57,7 @@ def browser_url(dataset_url: str | None) -> str:
 
 
 def connect_sources(dataset_url: str | None) -> str:
-    """Content-Security-Policy sources for reading data: this site alone, and the dataset where it is read from."""
+    """Content-Security-Policy sources of data: this site alone, and the dataset where it is read from."""
     parts = urlsplit(browser_url(dataset_url))
     if not parts.netloc:
         return "'self'"

@@ -9,7 +9,7 @@ from atlas_schema.errors import AtlasError
 from site_builder.packs import PACK
 from site_builder.sprites import BUNDLE, SHEET
 
-#: Bytes of one neuron in a pack and its layer's table (gzip), and of one thumbnail of 96 px: measured, rounded up.
+#: Bytes of a neuron in its pack and its layer's table (gzip), and of a thumbnail of 96 px: measured.
 RECORD_BYTES = 420
 THUMB_BYTES = 2400
 #: Shell, scripts, style, licences; strips, depth sheets and lists of a layer.
@@ -65,7 +65,7 @@ def megabytes(size: int) -> str:
 
 
 def estimate(layers: Iterable[Mapping[str, int]], mode: str) -> Size:
-    """Size of a site from its layers: `neurons`, `picture_bytes` (their sum), `thumb_side`, `packs`, `bundles`."""
+    """Size of a site. Of each layer: `neurons`, `picture_bytes` (all), `thumb_side`, `packs`, `bundles`."""
     files, size, largest = APP_FILES, APP_BYTES, 0
     for layer in layers:
         neurons = layer["neurons"]
@@ -87,7 +87,7 @@ def estimate(layers: Iterable[Mapping[str, int]], mode: str) -> Size:
 
 
 def check(host: Host, size: Size, mode: str) -> None:
-    """SiteTooLarge where `host` cannot hold a site of `size`; the message says which limit, and what to do."""
+    """SiteTooLarge where `host` cannot hold a site of `size`, saying which limit breaks and what to do."""
     broken = [
         f"{what} would be {found}, allowed are {allowed}"
         for what, found, allowed, over in (
@@ -118,4 +118,4 @@ def _way_out(host: Host, mode: str) -> str:
         return "Use --images sprite, which needs about a tenth of the files."
     if mode == "sprite" and host.serves_ranges:
         return "Publish the dataset and use --images range with its URL, so that large pictures stay there."
-    return "Build it for another host (--target s3 or hf-space, --images range), or from an atlas of fewer models."
+    return "Build it for another host (--target s3 or hf-space, --images range), or from a smaller atlas."

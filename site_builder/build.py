@@ -1,8 +1,8 @@
 """A dataset in, a static site out.
 
 The size is known before anything is written. A layer's folder is named by its content, so a second build
-writes only what changed; index.html, the one file that ever changes in place, is replaced last, and what it no
-longer names is then removed. Whoever reads the old page while it is rebuilt meets either site, whole.
+writes only what changed; index.html, the one file that ever changes in place, is replaced last, and what it
+no longer names is then removed. Whoever opens the site while it is rebuilt meets the old or the new, whole.
 """
 
 from __future__ import annotations
@@ -91,8 +91,8 @@ def build_site(
 
     target: the host it is for (local, github-pages, hf-space, s3), whose limits are checked first.
     images: where large pictures come from. `sprite`: bundles of a few WebP files in the site, plain requests
-    only; `files`: one file each; `range`: the dataset's own shards at `dataset_url`, by Range requests; `auto`:
-    range where the host and a dataset URL allow it, else sprite.
+    only; `files`: one file each; `range`: the dataset's own shards at `dataset_url`, by Range requests;
+    `auto`: range where the host and a dataset URL allow it, else sprite.
     dataset_url: where the dataset is published (https://..., s3 over https, or hf://datasets/ORG/NAME).
 
     Raises BadConfig, NothingThere (no atlas, or no neurons yet), ForeignAtlas (`out` holds something else),
@@ -216,8 +216,8 @@ def _claim(folder: Path) -> None:
         raise ForeignAtlas(f"{folder}: a file is in the way; name a folder for the site")
     if folder.exists() and any(folder.iterdir()) and not (folder / MARK).exists():
         raise ForeignAtlas(
-            f"{folder}: is not empty and holds no site of this project; nothing was touched. Name a new folder, or "
-            "empty this one"
+            f"{folder}: is not empty and holds no site of this project; nothing was touched. "
+            "Name a new folder, or empty this one"
         )
     folder.mkdir(parents=True, exist_ok=True)
     (folder / MARK).write_text("Built by `neuron-atlas site build`; the next build replaces what is here.\n")

@@ -1,4 +1,4 @@
-"""One layer of the atlas -> the files of its folder in the site, and what the rest of the site needs to know of it."""
+"""One layer of the atlas -> the files of its folder in the site, and a summary for the other pages."""
 
 from __future__ import annotations
 
@@ -37,7 +37,8 @@ class LayerSummary:
     picture: list[int]  # height and width of a picture, pixels
 
     def as_json(self) -> dict[str, Any]:
-        return plain(asdict(self))
+        values: dict[str, Any] = plain(asdict(self))
+        return values
 
 
 def build_layer(
@@ -84,7 +85,7 @@ def trust_order(columns: dict[str, list[Any]]) -> list[int]:
 def activation_ranks(activation: Sequence[float]) -> list[int]:
     """1 for the highest; equal activations share the better rank."""
     values = -np.asarray(activation, dtype=np.float64)
-    return (np.searchsorted(np.sort(values), values, side="left") + 1).tolist()
+    return [int(rank) for rank in np.searchsorted(np.sort(values), values, side="left") + 1]
 
 
 def ranges_of(units: Sequence[int]) -> list[list[int]]:

@@ -1,4 +1,4 @@
-"""What spans layers: a file of facts a model, a strip of depth a model, the wall of the home page, the manifest."""
+"""What spans layers: a model's facts, its strip of depth, the wall of the home page, the manifest."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def _layer_entry(site: Mapping[str, Any], made: tuple[str, LayerSummary] | None)
 
 
 def _worked_on(run: Mapping[str, Any], model: Mapping[str, Any]) -> bool:
-    """Whether a run's configuration names the model; runs say it in their own words, so the text is searched."""
+    """Whether a run's configuration or command names the model; the text is searched for its names."""
     said = f"{run['config']} {run['command']}"
     return model["slug"] in said or model["model_id"] in said or model["model_id"].rpartition("/")[2] in said
 
@@ -127,7 +127,7 @@ def _depth(
 def _wall(
     atlas: Atlas, folder: Path, entries: Sequence[dict[str, Any]], layers: Layers
 ) -> dict[str, Any] | None:
-    """Pictures of all models by depth. Each model has a column among the first, then the models come round again."""
+    """Pictures by depth, a column a model; then the models come round again, with other pictures."""
     shown = [index for index, entry in enumerate(entries) if entry["described"]]
     if not shown:
         return None

@@ -1,4 +1,4 @@
-"""Rows of a layer -> the JSON that the browser reads: packs of 64 neurons, and one small table of the layer."""
+"""Rows of a layer -> the JSON that the browser reads: packs of 64 neurons, and a table of the layer."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def packs(units: Sequence[int], columns: Mapping[str, Sequence[Any]], shard: str
     numbers = np.asarray(units) // PACK
     made = {}
     for number in np.unique(numbers):
-        members = np.flatnonzero(numbers == number)
+        members = np.flatnonzero(numbers == number).tolist()
         chosen = {name: [values[i] for i in members] for name, values in columns.items()}
         shared = {name: values[0] for name, values in chosen.items() if name != "unit" and _constant(values)}
         own = {name: values for name, values in chosen.items() if name not in shared}

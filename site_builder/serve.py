@@ -23,7 +23,7 @@ class PortTaken(AtlasError):
 class RangeHandler(SimpleHTTPRequestHandler):
     """Static files; a request for one range of bytes is answered with that range (RFC 9110, 14.2)."""
 
-    extensions_map = {
+    extensions_map: dict[str, str] = {  # noqa: RUF012  (the base class declares it so)
         **SimpleHTTPRequestHandler.extensions_map,
         ".js": "text/javascript",
         ".webp": "image/webp",

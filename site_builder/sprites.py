@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from math import ceil
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 #: Side of a thumbnail in pixels; a smaller picture keeps its own size and the browser enlarges it.
 THUMB = 96
@@ -17,7 +17,7 @@ SHEET_COLUMNS = 8
 SHEET = SHEET_COLUMNS * SHEET_COLUMNS
 #: WebP quality of sheets: second-hand pictures for choosing by, about 2.3 kB each.
 QUALITY = 72
-#: Originals in one bundle: enough that next and previous are there at once, little enough (100 kB) to wait for.
+#: Originals in one bundle: next and previous come along, and 100 kB are not long to wait for.
 BUNDLE = 8
 
 
@@ -37,7 +37,8 @@ def mean_color(picture: Image.Image) -> str:
 def sheet(pictures: Sequence[Image.Image | None], columns: int, side: int = THUMB) -> bytes:
     """WebP of a grid of square tiles of one size, row by row; None leaves a tile empty.
 
-    The tile is the largest picture's longer side, at most `side`; a picture that is not square is centred.
+    The tile is the largest picture's longer side, at most `side`: smaller ones are enlarged to it, and one
+    that is not square is centred.
     """
     present = [picture for picture in pictures if picture is not None]
     tile = min(side, max((max(picture.size) for picture in present), default=side))
@@ -45,8 +46,7 @@ def sheet(pictures: Sequence[Image.Image | None], columns: int, side: int = THUM
     for place, picture in enumerate(pictures):
         if picture is None:
             continue
-        fitted = picture.copy()
-        fitted.thumbnail((tile, tile), Image.Resampling.LANCZOS)
+        fitted = ImageOps.contain(picture, (tile, tile), Image.Resampling.LANCZOS)
         left, top = place % columns * tile, place // columns * tile
         grid.paste(fitted, (left + (tile - fitted.width) // 2, top + (tile - fitted.height) // 2))
     buffer = io.BytesIO()
@@ -55,6 +55,6 @@ def sheet(pictures: Sequence[Image.Image | None], columns: int, side: int = THUM
 
 
 def bundle(pictures: Sequence[bytes | None]) -> bytes:
-    """Lengths of BUNDLE pictures (uint32, little-endian; 0 for none), then their bytes one after the other."""
+    """Lengths of BUNDLE pictures (uint32, little-endian; 0: none), then their bytes one after the other."""
     filled = [picture or b"" for picture in pictures] + [b""] * (BUNDLE - len(pictures))
     return struct.pack(f"<{BUNDLE}I", *map(len, filled)) + b"".join(filled)

@@ -1,5 +1,6 @@
 // Numbers and words as people read them.
 
+const two = new Intl.NumberFormat("en", { maximumSignificantDigits: 2 });
 const three = new Intl.NumberFormat("en", { maximumSignificantDigits: 3 });
 const grouped = new Intl.NumberFormat("en");
 
@@ -15,6 +16,10 @@ export function figure(/** @type {number|null|undefined} */ value) {
   }
   return (size >= 1000 ? grouped.format(Math.round(value)) : three.format(value)).replace("-", "−");
 }
+
+/** A spread belongs to a figure: two digits say enough. */
+export const spread = (/** @type {number|null|undefined} */ value) =>
+  value === null || value === undefined ? "–" : value !== 0 && value < 1e-3 ? figure(value) : two.format(value);
 
 const superscript = (/** @type {number} */ power) =>
   String(power).replace("-", "⁻").replace(/\d/g, (digit) => "⁰¹²³⁴⁵⁶⁷⁸⁹"[Number(digit)]);

@@ -73,9 +73,9 @@ export function Copy({ text, children }) {
     <span aria-live="polite">${done === "" ? (children ?? "Copy") : done}</span></button>`;
 }
 
-export function Snippet({ title, text }) {
+export function Snippet({ title, text, wrapped }) {
   return html`<figure class="snippet"><figcaption><span>${title}</span><${Copy} text=${text} /></figcaption>
-    <pre tabindex="0"><code>${text}</code></pre></figure>`;
+    <pre tabindex="0" class=${wrapped ? "wrapped" : ""}><code>${text}</code></pre></figure>`;
 }
 
 /** The picture in its reserved box: mean colour first, then the dataset's own pixels; or why they are missing. */

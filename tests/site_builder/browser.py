@@ -131,10 +131,17 @@ class Page:
 
     def settle(self) -> None:
         """Wait until no picture and no request is under way."""
-        script = """const done = arguments[0]; let last = performance.getEntriesByType('resource').length, still = 0;
-          const tick = () => { const now = performance.getEntriesByType('resource').length;
+        script = """
+          const done = arguments[0];
+          const asked = () => performance.getEntriesByType("resource").length;
+          let last = asked(), still = 0;
+          const tick = () => {
             const loading = [...document.images].some((image) => !image.complete);
-            still = now === last && !loading ? still + 1 : 0; last = now; still > 4 ? done() : setTimeout(tick, 50); }; tick();"""
+            still = asked() === last && !loading ? still + 1 : 0;
+            last = asked();
+            still > 4 ? done() : setTimeout(tick, 50);
+          };
+          tick();"""
         self.driver.execute_async_script(script)
 
     def key(self, key: str) -> None:

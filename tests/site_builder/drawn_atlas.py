@@ -1,4 +1,4 @@
-"""Atlases for tests of the site: written through atlas_schema like real ones, with drawn pictures as test data.
+"""Atlases for tests of the site: written through atlas_schema like real ones, their pictures drawn.
 
 No model is behind these figures. Pictures are gratings, rings and blobs whose period falls with the unit's
 index, so that neighbours differ and a wrong tile or a wrong order is seen at once.
@@ -76,15 +76,33 @@ def neuron_row(slug: str, layer: int, unit: int, side: int, depth: float) -> dic
     curve = [start + (end - start) * (1 - np.exp(-step / 12)) for step in steps]
     image = {"bytes": webp(picture(rng, unit, side, depth)), "path": f"{slug}-{layer}-{unit}.webp"}
     return {
-        "address": f"{slug}/mlp/{layer}/{unit}", "slug": slug, "layer": layer, "unit": unit, "image": image,
-        "status": "inactive" if inactive else "active", "activation": end, "activation_peak": abs(end) * 2.1,
-        "activation_start": start, "activation_start_peak": abs(start) * 3, "robust_mean": robust,
-        "robust_std": abs(robust) * 0.08, "robust_peak": robust * 1.9, "robust_draws": 16,
-        "loss_curve": [{"step": s, "objective": -v / 8, "activation": v} for s, v in zip(steps, curve, strict=True)],
-        "rescue": "value before the activation function" if unit % 11 == 3 else None, "start": "fourier noise",
-        "steps": 64, "image_steps": 80, "seconds": 0.21, "recipe": "drawn", "recipe_hash": RECIPE_HASH,
-        "precision": "float32", "seed": 7,
-    }  # fmt: skip
+        "address": f"{slug}/mlp/{layer}/{unit}",
+        "slug": slug,
+        "layer": layer,
+        "unit": unit,
+        "image": image,
+        "status": "inactive" if inactive else "active",
+        "activation": end,
+        "activation_peak": abs(end) * 2.1,
+        "activation_start": start,
+        "activation_start_peak": abs(start) * 3,
+        "robust_mean": robust,
+        "robust_std": abs(robust) * 0.08,
+        "robust_peak": robust * 1.9,
+        "robust_draws": 16,
+        "loss_curve": [
+            {"step": s, "objective": -v / 8, "activation": v} for s, v in zip(steps, curve, strict=True)
+        ],
+        "rescue": "value before the activation function" if unit % 11 == 3 else None,
+        "start": "fourier noise",
+        "steps": 64,
+        "image_steps": 80,
+        "seconds": 0.21,
+        "recipe": "drawn",
+        "recipe_hash": RECIPE_HASH,
+        "precision": "float32",
+        "seed": 7,
+    }
 
 
 def write_model(store: Store, model: Drawn) -> None:
@@ -115,22 +133,49 @@ def _site(model: Drawn, layer: int) -> dict[str, Any]:
     grid = max(2, 8 >> layer)
     planned = [] if layer in model.skipped_layers else _ranges(model, model.widths[layer])
     return {
-        "slug": model.slug, "kind": "ffn", "layer": layer, "path": f"blocks.{layer}.mlp", "depth": (layer + 1) / len(model.widths),
-        "width": model.widths[layer], "heads": None, "head_dim": None, "attention_kind": None, "activation_function": "GELU",
-        "grids": [{"height": grid, "width": grid}], "prefix_tokens": ["class"], "calls": 1,
+        "slug": model.slug,
+        "kind": "ffn",
+        "layer": layer,
+        "path": f"blocks.{layer}.mlp",
+        "depth": (layer + 1) / len(model.widths),
+        "width": model.widths[layer],
+        "heads": None,
+        "head_dim": None,
+        "attention_kind": None,
+        "activation_function": "GELU",
+        "grids": [{"height": grid, "width": grid}],
+        "prefix_tokens": ["class"],
+        "calls": 1,
         "planned": [{"start": a, "stop": b} for a, b in planned],
-    }  # fmt: skip
+    }
 
 
 def _model(model: Drawn) -> dict[str, Any]:
     return {
-        "slug": model.slug, "model_id": f"zoo/{model.slug}", "family": model.family, "source": "zoo", "licence": "Apache-2.0",
-        "fingerprint": FINGERPRINT, "parameters": 123456, "input_height": model.side, "input_width": model.side,
-        "mean": [0.5, 0.5, 0.5], "std": [0.25, 0.25, 0.25], "interpolation": "bicubic", "representation_dim": 64,
-        "ffn_sites": len(model.widths), "neurons": sum(model.widths), "attention_sites": 0, "heads": 0, "recipe": "drawn",
-        "recipe_hash": RECIPE_HASH, "recipe_json": json.dumps({"name": "drawn", "steps": 64}), "seed": 7, "precision": "float32",
+        "slug": model.slug,
+        "model_id": f"zoo/{model.slug}",
+        "family": model.family,
+        "source": "zoo",
+        "licence": "Apache-2.0",
+        "fingerprint": FINGERPRINT,
+        "parameters": 123456,
+        "input_height": model.side,
+        "input_width": model.side,
+        "mean": [0.5, 0.5, 0.5],
+        "std": [0.25, 0.25, 0.25],
+        "interpolation": "bicubic",
+        "representation_dim": 64,
+        "ffn_sites": len(model.widths),
+        "neurons": sum(model.widths),
+        "attention_sites": 0,
+        "heads": 0,
+        "recipe": "drawn",
+        "recipe_hash": RECIPE_HASH,
+        "recipe_json": json.dumps({"name": "drawn", "steps": 64}),
+        "seed": 7,
+        "precision": "float32",
         "software": [{"name": "torch", "version": "2.8.0"}, {"name": "timm", "version": "1.0.20"}],
-    }  # fmt: skip
+    }
 
 
 def draw_atlas(
@@ -142,10 +187,19 @@ def draw_atlas(
         write_model(store, model)
     began = datetime(2026, 1, 2, 3, 4, tzinfo=UTC)
     run = {
-        "run_id": "20260102-030400-test", "command": command, "config": json.dumps({"models": [m.slug for m in models]}),
-        "code_version": "test", "machine": json.dumps({"cpus": 2}), "started": began, "finished": began + timedelta(minutes=3),
-        "status": "done", "units_done": 9, "units_failed": 0, "units_reused": 0, "failures": [],
-    }  # fmt: skip
+        "run_id": "20260102-030400-test",
+        "command": command,
+        "config": json.dumps({"models": [m.slug for m in models]}),
+        "code_version": "test",
+        "machine": json.dumps({"cpus": 2}),
+        "started": began,
+        "finished": began + timedelta(minutes=3),
+        "status": "done",
+        "units_done": 9,
+        "units_failed": 0,
+        "units_reused": 0,
+        "failures": [],
+    }
     write_rows(store, RUNS, run["run_id"], [run], provenance=PROVENANCE)
     return str(folder)
 

@@ -65,7 +65,6 @@ function TakeHome() {
   return html`<${Snippet} title="The whole table of neurons, in Python"
       text=${`from datasets import load_dataset\n\nneurons = load_dataset("${atlas}", "neurons", split="train", streaming=True)`} />
     <${Snippet} title="The same for a checkpoint of your own, in the shell"
-      text=${"neuron-atlas run --model timm/vit_small_patch16_224 --weights my.safetensors --as my-vit --out my-atlas\nneuron-atlas site build my-atlas my-site"} />
-    <p>The pictures come from activation maximization as in Ghiasi et al.,
-      <cite>What do Vision Transformers Learn? A Visual Exploration</cite>, arXiv 2212.06727. Each neuron's page has its own citation.</p>`;
+      text=${"neuron-atlas run --model timm/vit_small_patch16_224 --weights my.safetensors --as my-vit --out my-atlas\nneuron-atlas site build --atlas my-atlas --out my-site"} />
+    <p>The pictures come from activation maximization as in Ghiasi et al., <cite>What do Vision Transformers Learn? A Visual Exploration</cite>, arXiv 2212.06727. Each neuron's page has its own citation.</p>`;
 }

@@ -1,7 +1,7 @@
 // What the picture reaches, against what: its start, fresh transforms, the other neurons of the layer.
 import { html } from "../vendor/htm-preact.js";
 import { Curve, DotPlot } from "../charts.js";
-import { count, figure, percent } from "../format.js";
+import { count, figure, percent, spread } from "../format.js";
 import { Figure } from "../parts.js";
 
 const has = (value) => value !== null && value !== undefined;
@@ -12,7 +12,7 @@ export function Trust({ row, summary, layer }) {
     { name: "start", value: row.activation_start, kind: "start" },
     { name: "this picture", value: row.activation, kind: "end" },
     { name: "fresh transforms", value: row.robust_mean, spread: row.robust_std, kind: "fresh",
-      note: `${figure(row.robust_mean)} ± ${figure(row.robust_std)}` },
+      note: `${figure(row.robust_mean)} ± ${spread(row.robust_std)}` },
     { name: `layer ${layer}`, band: summary.quantiles, kind: "layer", note: `median ${figure(summary.quantiles[2])}` },
   ];
   return html`<h2>How far to trust the picture</h2>
@@ -21,7 +21,11 @@ export function Trust({ row, summary, layer }) {
     <p class="note">Activation, mean over patch tokens, on one scale; the line is 0. The bar of layer ${layer} holds half, its thin
       part nine tenths of the activations that the ${count(summary.described)} pictures of this layer reach.</p>
     <p class="rank">Rank <b>${count(row.rank)}</b> of ${count(summary.described)} in its layer by activation.</p>
-    ${has(row.rescue) && html`<p class="rank">Rescued: the first attempt gave no gradient, then <b>${row.rescue}</b> moved it.</p>`}`;
+    ${has(row.rescue) && html`<p class="rank">Rescued: the first attempt gave no gradient, then <b>${row.rescue}</b> moved it.</p>`}
+    <div class="curves">
+      <${Curve} title="Activation, step by step" points=${row.loss_curve.map(([step, , activation]) => [step, activation])} />
+      <${Curve} title="Objective, step by step" points=${row.loss_curve.map(([step, objective]) => [step, objective])} />
+    </div>`;
 }
 
 function verdict(row) {
@@ -40,16 +44,12 @@ export function Numbers({ row, summary }) {
         compare=${`median of the layer ${figure(summary.quantiles[2])}, start ${figure(row.activation_start)}`} />
       <${Figure} name="Strongest patch" column="activation_peak" value=${row.activation_peak} unit="activation"
         compare=${`start ${figure(row.activation_start_peak)}`} />
-      <${Figure} name="Under fresh transforms" column="robust_mean" value=${row.robust_mean} unit=${`± ${figure(row.robust_std)}, ${row.robust_draws} draws`}
+      <${Figure} name="Under fresh transforms" column="robust_mean" value=${row.robust_mean} unit=${`± ${spread(row.robust_std)}, ${row.robust_draws} draws`}
         compare=${kept(row.robust_mean, row.activation)} />
       <${Figure} name="Strongest patch, fresh" column="robust_peak" value=${row.robust_peak} unit="activation" compare=${kept(row.robust_peak, row.activation_peak)} />
       <${Figure} name="Status" column="status" value=${row.status} compare=${`${count(summary.active)} active, ${count(summary.inactive)} inactive in this layer`} />
       <${Figure} name="Rescue" column="rescue" value=${row.rescue ?? "none"} compare=${has(row.rescue) ? "" : "a neuron with a flat gradient gets another start"} />
       <${Figure} name="Steps" column="steps" value=${row.steps} unit="steps" compare=${`${count(row.image_steps ?? 0)} forward-backward passes of one image`} />
       <${Figure} name="Time" column="seconds" value=${row.seconds} unit="s" compare="share of its batch, on the machine of the run" />
-    </dl>
-    <div class="curves">
-      <${Curve} title="Activation while optimizing, under that step's transforms" points=${row.loss_curve.map(([step, , activation]) => [step, activation])} />
-      <${Curve} title="Objective while optimizing" points=${row.loss_curve.map(([step, objective]) => [step, objective])} />
-    </div>`;
+    </dl>`;
 }

@@ -30,7 +30,7 @@ export function UseThis({ slug, layer, unit, row, model }) {
   const citation = `${address}, ${atlas.title}, schema ${atlas.schema}. Model ${model.model.model_id}, weights SHA-256 ` +
     `${model.model.fingerprint}. Recipe ${row.recipe} (${row.recipe_hash}), seed ${row.seed}. ${location.href}`;
   return html`<${Snippet} title="This row in Python" text=${pythonFor(row.layer_pictures, unit)} />
-    <${Snippet} title="Cite this neuron" text=${citation} />
+    <${Snippet} title="Cite this neuron" text=${citation} wrapped />
     <${Snippet} title="Cite the method" text=${METHOD} />`;
 }
 
