@@ -16,8 +16,14 @@ if TYPE_CHECKING:
     from pipeline.recipes import Recipe
 
 # What makes an atlas of a slug this run's own: field of the models row -> what it is called in messages.
-IDENTITY = {"fingerprint": "weights (fingerprint)", "recipe": "recipe", "recipe_hash": "settings of the recipe (hash)",
-            "seed": "seed", "input_height": "input height", "input_width": "input width"}
+IDENTITY = {
+    "fingerprint": "weights (fingerprint)",
+    "recipe": "recipe",
+    "recipe_hash": "settings of the recipe (hash)",
+    "seed": "seed",
+    "input_height": "input height",
+    "input_width": "input width",
+}
 
 
 def model_row(model: LoadedModel, recipe: Recipe, seed: int, precision: str | None) -> dict[str, Any]:
@@ -54,21 +60,43 @@ def site_rows(description: ModelDescription, planned: Mapping[int, Sequence[Rang
     """The rows of `sites`: FFN sites with the ranges of units that the atlas sets out to describe, attention sites."""
     rows: list[dict[str, Any]] = []
     for ffn in description.ffn_sites:
-        rows.append(_site(description.slug, "ffn", ffn) | {
-            "width": ffn.width, "heads": None, "head_dim": None, "attention_kind": None,
-            "activation_function": ffn.activation,
-            "planned": [{"start": start, "stop": stop} for start, stop in planned.get(ffn.layer, ())]})
+        rows.append(
+            _site(description.slug, "ffn", ffn)
+            | {
+                "width": ffn.width,
+                "heads": None,
+                "head_dim": None,
+                "attention_kind": None,
+                "activation_function": ffn.activation,
+                "planned": [{"start": start, "stop": stop} for start, stop in planned.get(ffn.layer, ())],
+            }
+        )
     for attention in description.attention_sites:
-        rows.append(_site(description.slug, "attention", attention) | {
-            "width": None, "heads": attention.heads, "head_dim": attention.head_dim,
-            "attention_kind": attention.kind, "activation_function": None, "planned": None})
+        rows.append(
+            _site(description.slug, "attention", attention)
+            | {
+                "width": None,
+                "heads": attention.heads,
+                "head_dim": attention.head_dim,
+                "attention_kind": attention.kind,
+                "activation_function": None,
+                "planned": None,
+            }
+        )
     return rows
 
 
 def _site(slug: str, kind: str, site: Any) -> dict[str, Any]:
-    return {"slug": slug, "kind": kind, "layer": site.layer, "path": site.path, "depth": site.depth,
-            "grids": [{"height": height, "width": width} for height, width in site.grids],
-            "prefix_tokens": list(site.prefix_tokens), "calls": max(1, len(site.grids))}
+    return {
+        "slug": slug,
+        "kind": kind,
+        "layer": site.layer,
+        "path": site.path,
+        "depth": site.depth,
+        "grids": [{"height": height, "width": width} for height, width in site.grids],
+        "prefix_tokens": list(site.prefix_tokens),
+        "calls": max(1, len(site.grids)),
+    }
 
 
 def refuse_foreign(store: Store, wanted: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
@@ -86,7 +114,8 @@ def refuse_foreign(store: Store, wanted: Sequence[Mapping[str, Any]]) -> dict[st
                 raise ForeignAtlas(
                     f"{store.url}: {row['slug']} in this atlas has another {name}: found {_brief(there[field])}, "
                     f"expected {_brief(row[field])}. Nothing was changed. Write to another folder with --out, give "
-                    f"the model another name with --as, or ask for {name} {_brief(there[field])}.")
+                    f"the model another name with --as, or ask for {name} {_brief(there[field])}."
+                )
     return found
 
 
@@ -102,17 +131,24 @@ def _refuse_other_folder(store: Store) -> None:
     names = store.list()
     visible = [name for name in names if not name.startswith(".")]
     if visible and not any(name.startswith((".atlas/", "models/")) for name in names):
-        raise ForeignAtlas(f"{store.url}: this folder holds other files ({visible[0]}) and no atlas. Nothing was "
-                           "changed. Give an empty or new folder with --out.")
+        raise ForeignAtlas(
+            f"{store.url}: this folder holds other files ({visible[0]}) and no atlas. Nothing was "
+            "changed. Give an empty or new folder with --out."
+        )
 
 
 def planned_ranges(site_row: Mapping[str, Any]) -> tuple[Range, ...]:
     return tuple((one["start"], one["stop"]) for one in site_row["planned"] or ())
 
 
-def planned_with(store: Store, slug: str, known: bool, ranges: Mapping[int, Sequence[Range]]) -> dict[int, tuple[Range, ...]]:
+def planned_with(
+    store: Store, slug: str, known: bool, ranges: Mapping[int, Sequence[Range]]
+) -> dict[int, tuple[Range, ...]]:
     """By layer: what the atlas already set out to describe together with what this run adds."""
-    before = {row["layer"]: planned_ranges(row) for row in Atlas(store.url).sites(slug)
-              if row["kind"] == "ffn"} if known else {}
+    before = (
+        {row["layer"]: planned_ranges(row) for row in Atlas(store.url).sites(slug) if row["kind"] == "ffn"}
+        if known
+        else {}
+    )
     layers = sorted({*before, *ranges})
     return {layer: union(before.get(layer, ()), ranges.get(layer, ())) for layer in layers}

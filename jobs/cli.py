@@ -23,34 +23,65 @@ Begin with a demonstration that needs no network and no GPU:
 
 # command -> (function, one line for the list of commands, example)
 COMMANDS = {
-    "demo": ("work:demo", "Run all stages on the zoo models and build the site: no network, no GPU.", "--out demo"),
+    "demo": (
+        "work:demo",
+        "Run all stages on the zoo models and build the site: no network, no GPU.",
+        "--out demo",
+    ),
     "models": ("data:models", "List the checkpoints that can be asked for by name.", '"timm/deit*"'),
-    "plan": ("work:plan", "Say what a run would do and cost, without weights or network.",
-             "--model timm/deit_tiny_patch16_224 --json"),
-    "run": ("work:run", "Compute what is missing of an atlas; run the same command again to resume.",
-            "--model zoo/vit --units 0:16 --out atlas"),
+    "plan": (
+        "work:plan",
+        "Say what a run would do and cost, without weights or network.",
+        "--model timm/deit_tiny_patch16_224 --json",
+    ),
+    "run": (
+        "work:run",
+        "Compute what is missing of an atlas; run the same command again to resume.",
+        "--model zoo/vit --units 0:16 --out atlas",
+    ),
     "status": ("data:status", "Say what of an atlas is committed.", "demo/atlas"),
     "validate": ("data:validate", "Check an atlas: schema, counts, keys, images, gaps.", "demo/atlas"),
-    "show": ("data:show", "Print a neuron's numbers; save or open its picture.",
-             "zoo-vit/mlp/3/17 --atlas demo/atlas --image neuron.png"),
+    "show": (
+        "data:show",
+        "Print a neuron's numbers; save or open its picture.",
+        "zoo-vit/mlp/3/17 --atlas demo/atlas --image neuron.png",
+    ),
     "card": ("data:card", "Write the dataset card (README.md) of an atlas again.", "demo/atlas"),
 }
 GROUPS = {
-    "site": ("Build the static site of an atlas, and look at it.", {
-        "build": ("site:build", "Build the static site of an atlas: any file host can serve it.",
-                  "--atlas demo/atlas --out demo/site"),
-        "serve": ("site:serve", "Serve a built site on this machine, until Ctrl-C.", "demo/site --port 8000"),
-    }),
-    "zoo": ("The small models that ship with the project.", {
-        "train": ("zoo:train", "Train zoo models from scratch on the procedural images: minutes a model.",
-                  "vit --out zoo-weights"),
-    }),
+    "site": (
+        "Build the static site of an atlas, and look at it.",
+        {
+            "build": (
+                "site:build",
+                "Build the static site of an atlas: any file host can serve it.",
+                "--atlas demo/atlas --out demo/site",
+            ),
+            "serve": (
+                "site:serve",
+                "Serve a built site on this machine, until Ctrl-C.",
+                "demo/site --port 8000",
+            ),
+        },
+    ),
+    "zoo": (
+        "The small models that ship with the project.",
+        {
+            "train": (
+                "zoo:train",
+                "Train zoo models from scratch on the procedural images: minutes a model.",
+                "vit --out zoo-weights",
+            ),
+        },
+    ),
 }
 
 
 def make_app() -> App:
     """All commands by import path: resolving one imports its module, listing them imports none."""
-    app = App(name="neuron-atlas", help=HELP, version=_version, help_format="markdown", result_action="return_value")
+    app = App(
+        name="neuron-atlas", help=HELP, version=_version, help_format="markdown", result_action="return_value"
+    )
     for name, entry in COMMANDS.items():
         _register(app, "neuron-atlas", name, *entry)
     for group, (line, commands) in GROUPS.items():
@@ -62,8 +93,12 @@ def make_app() -> App:
 
 
 def _register(app: App, parent: str, name: str, path: str, line: str, example: str) -> None:
-    app.command(f"jobs.commands.{path}", name=name, help=line,
-                help_epilogue=f"Example:\n\n    {parent} {name} {example}")
+    app.command(
+        f"jobs.commands.{path}",
+        name=name,
+        help=line,
+        help_epilogue=f"Example:\n\n    {parent} {name} {example}",
+    )
 
 
 def _version() -> str:

@@ -138,7 +138,9 @@ def config_from_mapping(mapping: Mapping[str, Any], where: str = "the options") 
     per_model = {key: data.pop(key) for key in _PER_MODEL if key in data}
     models = data.get("models")
     if not models:
-        raise BadConfig(f"{where}: no model given. Name one, e.g. --model zoo/vit (see `neuron-atlas models`).")
+        raise BadConfig(
+            f"{where}: no model given. Name one, e.g. --model zoo/vit (see `neuron-atlas models`)."
+        )
     if per_model:
         data["models"] = _spread(models, per_model)
     try:
@@ -155,8 +157,10 @@ def _spread(models: Any, per_model: dict[str, Any]) -> Any:
     alone = [key for key in ("weights", "name") if per_model.get(key) is not None]
     if alone and len(entries) > 1:
         flag = "--as" if alone[0] == "name" else "--weights"
-        raise BadConfig(f"{flag} belongs to one model, but {len(entries)} were given. Run them one by one, or "
-                        "give each its own [[models]] table in a TOML file.")
+        raise BadConfig(
+            f"{flag} belongs to one model, but {len(entries)} were given. Run them one by one, or "
+            "give each its own [[models]] table in a TOML file."
+        )
     return [{**per_model, **entry} if isinstance(entry, Mapping) else entry for entry in entries]
 
 

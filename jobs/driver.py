@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from atlas_schema.card import write_card
-from atlas_schema.errors import AtlasLocked, BadConfig, ShardCorrupt, WorkFailed
+from atlas_schema.errors import AtlasLocked, BadConfig, WorkFailed
 from atlas_schema.parts import PartReceipt, WorkUnit
 from atlas_schema.shards import write_rows
 from atlas_schema.store import Store
@@ -77,8 +77,15 @@ def run(config: RunConfig, *, command: str, say: Say) -> RunReport:
     prepared = prepare(config, say)
     store, run_id = prepared.store, new_run_id()
     with ExitStack() as stack:
-        lock = stack.enter_context(locked(store, run_id, lambda holder: say(
-            f"The lock of {holder.run_id} on {holder.host.split()[0]} is there; watching whether it lives.")))
+        lock = stack.enter_context(
+            locked(
+                store,
+                run_id,
+                lambda holder: say(
+                    f"The lock of {holder.run_id} on {holder.host.split()[0]} is there; watching whether it lives."
+                ),
+            )
+        )
         known = refuse_foreign(store, prepared.rows)  # again, now that nobody else writes
         close_dead_runs(store)
         machine = _enter_ray(stack, config, say)
@@ -99,7 +106,9 @@ def prepare(config: RunConfig, say: Say) -> Prepared:
     recipe = recipe_named(config.recipe)
     store = open_store(config.out)
     described = describe_all(config)
-    make_plan(config, described, recipe, Machine())  # slug clashes and impossible selections, before any download
+    make_plan(
+        config, described, recipe, Machine()
+    )  # slug clashes and impossible selections, before any download
     rows = []
     for request, description in described:
         say(f"Loading {description.id}" + (f" with {request.weights}" if request.weights else ""))
@@ -135,8 +144,10 @@ def expand(config: RunConfig) -> RunConfig:
 def open_store(url: str) -> Store:
     """The atlas's store; a folder becomes absolute, as workers start elsewhere. Refuses memory://."""
     if url.startswith("memory:"):
-        raise BadConfig(f"{url}: a memory store lives in one process, but the workers are others. "
-                        "Give a folder or an object store with --out.")
+        raise BadConfig(
+            f"{url}: a memory store lives in one process, but the workers are others. "
+            "Give a folder or an object store with --out."
+        )
     return Store(url if "://" in url else os.path.abspath(os.path.expanduser(url)))
 
 
@@ -153,8 +164,10 @@ def _enter_ray(stack: ExitStack, config: RunConfig, say: Say) -> Machine:
     machine = None if config.address else local_machine(config)
     stack.enter_context(ray_session(config.address, machine))
     machine = machine or machine_of_cluster(config)
-    say(f"{machine.workers} worker{'s' * (machine.workers > 1)} on {machine.device}"
-        + (f", {machine.threads} thread{'s' * (machine.threads > 1)} each" if machine.device == "cpu" else ""))
+    say(
+        f"{machine.workers} worker{'s' * (machine.workers > 1)} on {machine.device}"
+        + (f", {machine.threads} thread{'s' * (machine.threads > 1)} each" if machine.device == "cpu" else "")
+    )
     return machine
 
 
@@ -164,14 +177,24 @@ def claim(prepared: Prepared, plan: Plan, known: dict[str, dict[str, Any]]) -> N
     for model, row in zip(plan.models, prepared.rows, strict=True):
         planned = planned_with(prepared.store, model.slug, model.slug in known, model.ranges)
         write_rows(prepared.store, MODELS, model.slug, [row], provenance=provenance)
-        write_rows(prepared.store, SITES, model.slug, site_rows(model.description, planned), provenance=provenance)
+        write_rows(
+            prepared.store, SITES, model.slug, site_rows(model.description, planned), provenance=provenance
+        )
 
 
 class Run(Listener):
     """The computing part of a run, under lock and with Ray up."""
 
-    def __init__(self, prepared: Prepared, plan: Plan, lock: Lock, log: RunLog, row: RunRow, stop: StopRequest,
-                 say: Say):
+    def __init__(
+        self,
+        prepared: Prepared,
+        plan: Plan,
+        lock: Lock,
+        log: RunLog,
+        row: RunRow,
+        stop: StopRequest,
+        say: Say,
+    ):
         self.prepared, self.plan, self.lock, self.log, self.row = prepared, plan, lock, log, row
         self.stop, self.say, self.store = stop, say, prepared.store
         self.layers = Layers.of(self.store, plan, prepared.identities)
@@ -187,8 +210,14 @@ class Run(Listener):
         self.row.units_reused = sum(len(found) for found in self.layers.units.values())
         total = sum(model.neurons for model in self.plan.models)
         reused = total - neurons_in((unit.start, unit.stop) for unit in units)
-        self.log("start", units=len(units), reused=self.row.units_reused, neurons=total,
-                 machine=self.row.machine, host=socket.gethostname())
+        self.log(
+            "start",
+            units=len(units),
+            reused=self.row.units_reused,
+            neurons=total,
+            machine=self.row.machine,
+            host=socket.gethostname(),
+        )
         outcome = Outcome()
         try:
             with StageProgress("visualize", total, reused, flops) as self.progress:
@@ -205,9 +234,14 @@ class Run(Listener):
 
         config, machine = self.prepared.config, self.plan.machine
         settings = WorkerSettings(
-            store_url=self.store.url, requests={model.slug: model.request for model in self.plan.models},
-            recipe=self.prepared.recipe, device=machine.device, threads=machine.threads,
-            precision=config.precision, nonce=self.lock.me.nonce)
+            store_url=self.store.url,
+            requests={model.slug: model.request for model in self.plan.models},
+            recipe=self.prepared.recipe,
+            device=machine.device,
+            threads=machine.threads,
+            precision=config.precision,
+            nonce=self.lock.me.nonce,
+        )
         policy = Policy(workers=machine.workers, retries=config.retries, hang_seconds=config.hang_seconds)
         executor = RayExecutor(settings, machine, beat_seconds=min(5.0, config.hang_seconds / 4))
         return Loop(units, executor, policy, self, self._stop).run()
@@ -220,11 +254,19 @@ class Run(Listener):
     def started(self, worker: int, unit: WorkUnit, attempt: int) -> None:
         self.log("started", unit=str(unit), worker=worker, attempt=attempt)
 
-    def committed(self, worker: int, unit: WorkUnit, receipt: PartReceipt, seconds: float) -> Iterable[WorkUnit]:
+    def committed(
+        self, worker: int, unit: WorkUnit, receipt: PartReceipt, seconds: float
+    ) -> Iterable[WorkUnit]:
         self.receipts += 1
         failpoint("receipt", str(unit), self.receipts)
-        self.log("committed", unit=str(unit), worker=worker, seconds=round(seconds, 3), bytes=receipt.bytes,
-                 adopted=not receipt.created)
+        self.log(
+            "committed",
+            unit=str(unit),
+            worker=worker,
+            seconds=round(seconds, 3),
+            bytes=receipt.bytes,
+            adopted=not receipt.created,
+        )
         self.row.units_done += 1
         self.layers.add(unit)
         self.progress.committed(unit)
@@ -264,22 +306,38 @@ class Run(Listener):
 
     def _close(self, outcome: Outcome) -> RunReport:
         """Assemble what can be read, close the run's record, and say how it stands."""
-        report = RunReport(self.row.run_id, self.store.url, units_done=self.row.units_done,
-                           units_reused=self.row.units_reused, units_failed=len(outcome.failed),
-                           workers_lost=outcome.workers_lost)
+        report = RunReport(
+            self.row.run_id,
+            self.store.url,
+            units_done=self.row.units_done,
+            units_reused=self.row.units_reused,
+            units_failed=len(outcome.failed),
+            workers_lost=outcome.workers_lost,
+        )
         store_works = outcome.fatal is None or not outcome.fatal.kind.startswith("Store")
         for unit in outcome.failed:  # a layer with gaps is still worth reading; `validate` names the gaps
             self.layers.assemble((unit.stage, unit.slug, unit.layer))
         gaps = self.layers.missing()
-        report.missing = [f"{slug}/mlp/{layer} units {start} to {stop - 1}" for (_, slug, layer), (start, stop) in gaps]
+        report.missing = [
+            f"{slug}/mlp/{layer} units {start} to {stop - 1}" for (_, slug, layer), (start, stop) in gaps
+        ]
         report.neurons = sum(model.neurons for model in self.plan.models) - neurons_in(gap for _, gap in gaps)
         self._verdict(report, outcome)
         self.row.status, self.row.finished = report.status, now()
         self.row.units_failed = report.units_failed
-        self.row.failures = [{"unit": str(unit), "error": str(fault)} for unit, fault in outcome.failed.items()]
+        self.row.failures = [
+            {"unit": str(unit), "error": str(fault)} for unit, fault in outcome.failed.items()
+        ]
         report.seconds = (self.row.finished - self.row.started).total_seconds()
-        self.log("end", status=report.status, done=report.units_done, failed=report.units_failed,
-                 missing=len(gaps), seconds=round(report.seconds, 1), error=report.error)
+        self.log(
+            "end",
+            status=report.status,
+            done=report.units_done,
+            failed=report.units_failed,
+            missing=len(gaps),
+            seconds=round(report.seconds, 1),
+            error=report.error,
+        )
         if store_works:
             self.row.write(self.store)
             write_card(self.store)
@@ -299,13 +357,18 @@ class Run(Listener):
 
 def summary(report: RunReport) -> list[str]:
     """The last lines of a run, for people."""
-    lines = [f"{report.neurons:,} neurons in {report.atlas} after {duration(report.seconds)}: "
-             f"{report.units_done} units done, {report.units_reused} reused, {report.units_failed} failed."]
+    lines = [
+        f"{report.neurons:,} neurons in {report.atlas} after {duration(report.seconds)}: "
+        f"{report.units_done} units done, {report.units_reused} reused, {report.units_failed} failed."
+    ]
     if report.error:
         lines.append(f"Stopped: {report.error}")
     if report.missing:
         shown = report.missing[:8]
-        lines.append(f"Missing ({len(report.missing)}): " + "; ".join(shown)
-                     + ("; ..." if len(report.missing) > len(shown) else ""))
+        lines.append(
+            f"Missing ({len(report.missing)}): "
+            + "; ".join(shown)
+            + ("; ..." if len(report.missing) > len(shown) else "")
+        )
         lines.append("What is committed stays. Run the same command again to do what is missing.")
     return lines

@@ -18,7 +18,9 @@ import signal
 import time
 from pathlib import Path
 
-_FORM = re.compile(r"(?P<place>[a-z_]+)(@(?P<unit>[^#=]+))?(#(?P<count>\d+))?=(?P<action>[a-z]+)(:(?P<value>[\d.]+))?(?P<always>!)?")
+_FORM = re.compile(
+    r"(?P<place>[a-z_]+)(@(?P<unit>[^#=]+))?(#(?P<count>\d+))?=(?P<action>[a-z]+)(:(?P<value>[\d.]+))?(?P<always>!)?"
+)
 
 
 def failpoint(place: str, unit: str = "", count: int = 0) -> None:

@@ -73,11 +73,13 @@ class Layers:
         Repeated at will: an equal shard is left alone, a damaged one is replaced. A damaged part is removed,
         and its unit returned; ShardCorrupt if that does not help.
         """
-        stage, slug, layer = site
+        _stage, slug, layer = site
         damaged: list[WorkUnit] = []
         while self.units.get(site):
             try:
-                self.assembled[site] = reduce_layer(self.store, slug, layer, self.depths[slug], self.units[site])
+                self.assembled[site] = reduce_layer(
+                    self.store, slug, layer, self.depths[slug], self.units[site]
+                )
                 break
             except ShardCorrupt as error:
                 damaged.append(self._remove(site, error))
@@ -98,8 +100,12 @@ class Layers:
     def missing(self) -> list[tuple[Site, Range]]:
         """What the run wanted and no part holds."""
         covered = self.covered()
-        return [(site, gap) for site, ranges in self.wanted.items() for one in ranges
-                for gap in subtract(one, covered.get(site, []))]
+        return [
+            (site, gap)
+            for site, ranges in self.wanted.items()
+            for one in ranges
+            for gap in subtract(one, covered.get(site, []))
+        ]
 
 
 def neurons_in(ranges: Iterable[Range]) -> int:
@@ -108,5 +114,8 @@ def neurons_in(ranges: Iterable[Range]) -> int:
 
 def work_units(plan: Plan, left: Iterable[UnitSlice], identities: Mapping[str, Identity]) -> list[WorkUnit]:
     """The slices of a plan as work units of the loaded models."""
-    return [one.work_unit(own.fingerprint, own.recipe_hash, own.seed)
-            for one in left for own in [identities[one.slug]]]
+    return [
+        one.work_unit(own.fingerprint, own.recipe_hash, own.seed)
+        for one in left
+        for own in [identities[one.slug]]
+    ]

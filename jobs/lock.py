@@ -90,9 +90,16 @@ def surely_dead(holder: Holder) -> bool:
 class Lock:
     """Held from `acquire` to `release`; a thread moves the sequence meanwhile."""
 
-    def __init__(self, store: Store, run_id: str, *, watch_seconds: float = WATCH_SECONDS,
-                 heartbeat_seconds: float = HEARTBEAT_SECONDS, clock: Callable[[], float] = time.monotonic,
-                 sleep: Callable[[float], None] = time.sleep):
+    def __init__(
+        self,
+        store: Store,
+        run_id: str,
+        *,
+        watch_seconds: float = WATCH_SECONDS,
+        heartbeat_seconds: float = HEARTBEAT_SECONDS,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ):
         self.store, self.clock, self.sleep = store, clock, sleep
         self.watch_seconds, self.heartbeat_seconds = watch_seconds, heartbeat_seconds
         self.me = Holder(secrets.token_hex(8), this_host(), os.getpid(), birth(os.getpid()) or "", run_id)
@@ -140,14 +147,21 @@ class Lock:
                 raise AtlasLocked(self._message(holder))
 
     def _message(self, holder: Holder | None) -> str:
-        who = "another driver" if holder is None else (
-            f"run {holder.run_id} (process {holder.pid} on {holder.host.split()[0]})")
-        return (f"{self.store.url}: {who} is writing to this atlas. Nothing was changed. Wait for it to end "
-                "(`neuron-atlas status` shows how far it is), stop it, or give another folder with --out.")
+        who = (
+            "another driver"
+            if holder is None
+            else (f"run {holder.run_id} (process {holder.pid} on {holder.host.split()[0]})")
+        )
+        return (
+            f"{self.store.url}: {who} is writing to this atlas. Nothing was changed. Wait for it to end "
+            "(`neuron-atlas status` shows how far it is), stop it, or give another folder with --out."
+        )
 
     def _keep(self) -> None:
         while not self._ended.wait(self.heartbeat_seconds):
-            with contextlib.suppress(Exception):  # a store that fails now fails the work too, and is told there
+            with contextlib.suppress(
+                Exception
+            ):  # a store that fails now fails the work too, and is told there
                 self.beat()
 
     def beat(self) -> None:
@@ -169,7 +183,9 @@ class Lock:
 
 
 @contextlib.contextmanager
-def locked(store: Store, run_id: str, waiting: Callable[[Holder], None] = lambda holder: None) -> Iterator[Lock]:
+def locked(
+    store: Store, run_id: str, waiting: Callable[[Holder], None] = lambda holder: None
+) -> Iterator[Lock]:
     """The lock around a block; released on the way out, whatever happens."""
     lock = Lock(store, run_id)
     lock.acquire(waiting)

@@ -123,7 +123,9 @@ class Listener:
     """Hears of each event after it was settled; override what is of interest."""
 
     def started(self, worker: int, unit: WorkUnit, attempt: int) -> None: ...
-    def committed(self, worker: int, unit: WorkUnit, receipt: PartReceipt, seconds: float) -> Iterable[WorkUnit]:
+    def committed(
+        self, worker: int, unit: WorkUnit, receipt: PartReceipt, seconds: float
+    ) -> Iterable[WorkUnit]:
         """May return units that have to be done again (a part that was found damaged)."""
         return ()
 
@@ -139,8 +141,14 @@ _Key = TypeVar("_Key", str, int)
 class Loop:
     """One pass over `units`; `run()` returns when each is committed, given up, or was left by a stop."""
 
-    def __init__(self, units: Iterable[WorkUnit], executor: Executor, policy: Policy, listener: Listener,
-                 stop: Callable[[], Stop] = lambda: Stop.NO):
+    def __init__(
+        self,
+        units: Iterable[WorkUnit],
+        executor: Executor,
+        policy: Policy,
+        listener: Listener,
+        stop: Callable[[], Stop] = lambda: Stop.NO,
+    ):
         self.todo = list(units)
         self.executor, self.policy, self.listener, self.stop = executor, policy, listener, stop
         self.outcome = Outcome()
@@ -204,9 +212,15 @@ class Loop:
             held = self.holds.get(worker)
             loaded = held is not None and held.slug == unit.slug
             self.holds[worker] = unit
-            patience = self.policy.hang_seconds if loaded else max(self.policy.load_seconds, self.policy.hang_seconds)
+            patience = (
+                self.policy.hang_seconds
+                if loaded
+                else max(self.policy.load_seconds, self.policy.hang_seconds)
+            )
             attempt = self.faults[unit] + self.felled[unit] + 1
-            self.flying[worker] = Flight(unit, attempt, self.executor.beat(worker), self.executor.clock(), patience)
+            self.flying[worker] = Flight(
+                unit, attempt, self.executor.beat(worker), self.executor.clock(), patience
+            )
             self.executor.assign(worker, unit, attempt)
             self.listener.started(worker, unit, attempt)
 
@@ -218,8 +232,11 @@ class Loop:
         slugs = [held.slug] if held else []
         slug = _least_crowded([unit.slug for unit in self.todo], [unit.slug for unit in busy], slugs)
         layers = [held.layer] if held and held.slug == slug else []
-        layer = _least_crowded([unit.layer for unit in self.todo if unit.slug == slug],
-                               [unit.layer for unit in busy if unit.slug == slug], layers)
+        layer = _least_crowded(
+            [unit.layer for unit in self.todo if unit.slug == slug],
+            [unit.layer for unit in busy if unit.slug == slug],
+            layers,
+        )
         return next(i for i, unit in enumerate(self.todo) if (unit.slug, unit.layer) == (slug, layer))
 
     def _settle(self, event: Event) -> None:
@@ -276,8 +293,11 @@ class Loop:
             if self.start_failures >= self.policy.start_failures:
                 self.outcome.fatal = Fault("WorkFailed", f"workers cannot start: {reason}")
         if self.lost_in_a_row >= self.policy.lost_in_a_row:
-            self.outcome.fatal = Fault("WorkFailed", f"{self.lost_in_a_row} workers were lost without one "
-                                                     f"committed unit in between; the last: {reason}")
+            self.outcome.fatal = Fault(
+                "WorkFailed",
+                f"{self.lost_in_a_row} workers were lost without one "
+                f"committed unit in between; the last: {reason}",
+            )
 
     def _felled(self, unit: WorkUnit, reason: str) -> None:
         self.felled[unit] += 1

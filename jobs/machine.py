@@ -25,7 +25,11 @@ def arrange(config: RunConfig, *, gpus: int, cores: int, memory: int, mps: bool 
     if device == "auto":
         device = "cuda" if gpus else "mps" if mps else "cpu"
     if device == "cuda" and not gpus and not (config.address and config.workers):
-        hint = " On a cluster that starts its GPU nodes on demand, say how many with --workers." if config.address else ""
+        hint = (
+            " On a cluster that starts its GPU nodes on demand, say how many with --workers."
+            if config.address
+            else ""
+        )
         raise BadConfig(f"device cuda: no GPU was found here. Use --device cpu or auto.{hint}")
     if device == "mps" and not mps:
         raise BadConfig("device mps: this machine has no Metal device for torch. Use --device cpu or auto.")
@@ -66,8 +70,16 @@ def has_mps() -> bool:
 
 def machine_json(machine: Machine, address: str | None) -> str:
     """The machine as the runs table keeps it."""
-    return json.dumps({
-        "device": machine.device, "workers": machine.workers, "threads": machine.threads, "cores": cores(),
-        "processor": platform.processor() or platform.machine(), "system": platform.platform(terse=True),
-        "python": platform.python_version(), "cluster": address or "local",
-    }, sort_keys=True)
+    return json.dumps(
+        {
+            "device": machine.device,
+            "workers": machine.workers,
+            "threads": machine.threads,
+            "cores": cores(),
+            "processor": platform.processor() or platform.machine(),
+            "system": platform.platform(terse=True),
+            "python": platform.python_version(),
+            "cluster": address or "local",
+        },
+        sort_keys=True,
+    )

@@ -64,8 +64,16 @@ class UnitSlice:
         return self.neuron_flops * (self.stop - self.start)
 
     def work_unit(self, fingerprint: str, recipe_hash: str, seed: int) -> WorkUnit:
-        return WorkUnit(stage=self.stage, slug=self.slug, layer=self.layer, start=self.start, stop=self.stop,
-                        fingerprint=fingerprint, recipe_hash=recipe_hash, seed=seed)
+        return WorkUnit(
+            stage=self.stage,
+            slug=self.slug,
+            layer=self.layer,
+            start=self.start,
+            stop=self.stop,
+            fingerprint=fingerprint,
+            recipe_hash=recipe_hash,
+            seed=seed,
+        )
 
 
 @dataclass(frozen=True)
@@ -104,8 +112,12 @@ class Plan:
     @property
     def bytes(self) -> int:
         """Estimated size of the pictures and numbers that the run adds to the atlas."""
-        return round(sum(model.neurons * (BYTES_PER_ROW + BYTES_PER_PIXEL * math.prod(model.description.input_size))
-                         for model in self.models))
+        return round(
+            sum(
+                model.neurons * (BYTES_PER_ROW + BYTES_PER_PIXEL * math.prod(model.description.input_size))
+                for model in self.models
+            )
+        )
 
     @property
     def hours(self) -> float:
@@ -113,19 +125,32 @@ class Plan:
         return self.flops / self.machine.speed / 3600
 
 
-def make_plan(config: RunConfig, described: Sequence[tuple[ModelRequest, ModelDescription]], recipe: Recipe,
-              machine: Machine) -> Plan:
+def make_plan(
+    config: RunConfig,
+    described: Sequence[tuple[ModelRequest, ModelDescription]],
+    recipe: Recipe,
+    machine: Machine,
+) -> Plan:
     """Cut the selected neurons of all models into work units. Raises SlugClash, BadConfig."""
     _refuse_slug_clash([description for _, description in described])
-    chosen = [(request, description, _selected_ranges(config, description)) for request, description in described]
-    total = sum(neuron_flops(description.ffn_sites[layer], recipe) * (stop - start)
-                for _, description, ranges in chosen for layer, layer_ranges in ranges.items()
-                for start, stop in layer_ranges)
+    chosen = [
+        (request, description, _selected_ranges(config, description)) for request, description in described
+    ]
+    total = sum(
+        neuron_flops(description.ffn_sites[layer], recipe) * (stop - start)
+        for _, description, ranges in chosen
+        for layer, layer_ranges in ranges.items()
+        for start, stop in layer_ranges
+    )
     target = unit_flops(total, config.unit_seconds, machine)
     models = []
     for request, description, ranges in chosen:
-        slices = tuple(one for stage in config.stages for layer, layer_ranges in ranges.items()
-                       for one in _cut(stage, description, layer, layer_ranges, recipe, target))
+        slices = tuple(
+            one
+            for stage in config.stages
+            for layer, layer_ranges in ranges.items()
+            for one in _cut(stage, description, layer, layer_ranges, recipe, target)
+        )
         models.append(ModelPlan(request, description, ranges, slices))
     return Plan(tuple(models), machine)
 
@@ -158,15 +183,21 @@ def _refuse_slug_clash(descriptions: Sequence[ModelDescription]) -> None:
             raise SlugClash(
                 f"{seen[description.slug]} and {description.id} would share the slug {description.slug!r}, "
                 "and with it every address. Give one of them another name with --as NAME (in a TOML file: "
-                "name = \"NAME\" in its [[models]] table).")
+                'name = "NAME" in its [[models]] table).'
+            )
         seen[description.slug] = description.id
 
 
 def _selected_ranges(config: RunConfig, description: ModelDescription) -> dict[int, tuple[Range, ...]]:
     layers = select(config.layers, len(description.ffn_sites), f"FFN layer in {description.id}")
-    return {layer: as_ranges(select(config.units, description.ffn_sites[layer].width,
-                                    f"unit in layer {layer} of {description.id}"))
-            for layer in layers}
+    return {
+        layer: as_ranges(
+            select(
+                config.units, description.ffn_sites[layer].width, f"unit in layer {layer} of {description.id}"
+            )
+        )
+        for layer in layers
+    }
 
 
 def as_ranges(units: Iterable[int]) -> tuple[Range, ...]:
@@ -206,21 +237,30 @@ def subtract(wanted: Range, covered: Iterable[Range]) -> tuple[Range, ...]:
     return tuple(left)
 
 
-def _cut(stage: str, description: ModelDescription, layer: int, ranges: Iterable[Range], recipe: Recipe,
-         target: float) -> Iterable[UnitSlice]:
-    """Cut each range into pieces of equal length, at most `target` FLOPs where a neuron allows it."""
+def _cut(
+    stage: str,
+    description: ModelDescription,
+    layer: int,
+    ranges: Iterable[Range],
+    recipe: Recipe,
+    target: float,
+) -> Iterable[UnitSlice]:
+    """Cut each range into pieces of about equal length, at most `target` FLOPs where a neuron allows it."""
     per_neuron = neuron_flops(description.ffn_sites[layer], recipe)
     most = max(1, int(target / per_neuron))
+    if most > BATCH_MULTIPLE:
+        most -= most % BATCH_MULTIPLE
     for start, stop in ranges:
-        pieces = math.ceil((stop - start) / most)
-        length = math.ceil((stop - start) / pieces)
-        if length > BATCH_MULTIPLE:
+        length = math.ceil((stop - start) / math.ceil((stop - start) / most))
+        if most > BATCH_MULTIPLE:
             length = math.ceil(length / BATCH_MULTIPLE) * BATCH_MULTIPLE
         for first in range(start, stop, length):
             yield UnitSlice(stage, description.slug, layer, first, min(first + length, stop), per_neuron)
 
 
-def remaining(slices: Iterable[UnitSlice], covered: Mapping[tuple[str, str, int], Sequence[Range]]) -> list[UnitSlice]:
+def remaining(
+    slices: Iterable[UnitSlice], covered: Mapping[tuple[str, str, int], Sequence[Range]]
+) -> list[UnitSlice]:
     """The slices minus what is committed; `covered` maps (stage, slug, layer) to committed ranges.
 
     A slice that was committed as it stands disappears; one that parts of another cut cover in part
@@ -242,8 +282,12 @@ def plan_as_dict(plan: Plan, recipe_name: str) -> dict[str, Any]:
         "planned_neurons": sum(model.neurons for model in plan.models),
         "estimated_flops": round(plan.flops),
         "estimated_bytes": plan.bytes,
-        "estimated_hours": {"device": plan.machine.device, "workers": plan.machine.workers,
-                            "worker_hours": plan.hours, "clock_hours": plan.hours / plan.machine.workers},
+        "estimated_hours": {
+            "device": plan.machine.device,
+            "workers": plan.machine.workers,
+            "worker_hours": plan.hours,
+            "clock_hours": plan.hours / plan.machine.workers,
+        },
     }
 
 

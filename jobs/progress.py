@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable
 from typing import IO
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
-from atlas_schema.parts import PartReceipt, WorkUnit
-from jobs.loop import Fault
+from atlas_schema.parts import WorkUnit
 
 PLAIN_SECONDS = 20.0  # between plain lines
 
@@ -19,7 +17,9 @@ PLAIN_SECONDS = 20.0  # between plain lines
 class StageProgress:
     """Counts of one stage, in neurons; the time left follows estimated FLOPs, as deep neurons cost more."""
 
-    def __init__(self, stage: str, total: int, reused: int, flops: dict[WorkUnit, float], stream: IO[str] | None = None):
+    def __init__(
+        self, stage: str, total: int, reused: int, flops: dict[WorkUnit, float], stream: IO[str] | None = None
+    ):
         self.stage, self.total, self.done, self.reused, self.failed = stage, total, reused, reused, 0
         self.flops, self.flops_all, self.flops_done = flops, sum(flops.values()), 0.0
         self.console = Console(file=stream or sys.stderr, highlight=False)
@@ -28,8 +28,13 @@ class StageProgress:
 
     def __enter__(self) -> StageProgress:
         if self.console.is_terminal:
-            self.live = Progress(TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[text]}"),
-                                 console=self.console, refresh_per_second=4)
+            self.live = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                TextColumn("{task.fields[text]}"),
+                console=self.console,
+                refresh_per_second=4,
+            )
             self.bar = self.live.add_task(self.stage, total=self.total, completed=self.done, text="starting")
             self.live.start()
         return self

@@ -61,15 +61,16 @@ def _join(address: str) -> None:
     try:
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, RuntimeError, ValueError) as error:
-        raise BadConfig(f"--address {address}: no Ray cluster can be joined there ({error}). Give the head node's "
-                        "host:port, or auto on a node of the cluster; leave it out to run on this machine.") from error
+        raise BadConfig(
+            f"--address {address}: no Ray cluster can be joined there ({error}). Give the head node's "
+            "host:port, or auto on a node of the cluster; leave it out to run on this machine."
+        ) from error
 
 
 def _start_local(machine: Machine) -> None:
     """Embedded: `local` whatever RAY_ADDRESS says, no dashboard, nothing written under HOME."""
-    os.environ.setdefault("RAY_AUTH_MODE", "token")
-    if os.environ["RAY_AUTH_MODE"] == "token" and "RAY_AUTH_TOKEN_PATH" not in os.environ:
-        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))  # for this run's own processes only
+    if "RAY_AUTH_TOKEN_PATH" not in os.environ:  # else Ray would write one for all its clusters
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
     ray.init(
         address="local",
         num_cpus=machine.workers * machine.threads,
@@ -101,8 +102,12 @@ class RayExecutor:
     def __init__(self, settings: WorkerSettings, machine: Machine, beat_seconds: float = BEAT_SECONDS):
         self._settings = ray.put(settings)
         self._class = ray.remote(
-            num_cpus=machine.threads, num_gpus=1 if machine.device == "cuda" else 0, max_restarts=0,
-            max_task_retries=0, concurrency_groups={"beat": 1})(WorkerActor)
+            num_cpus=machine.threads,
+            num_gpus=1 if machine.device == "cuda" else 0,
+            max_restarts=0,
+            max_task_retries=0,
+            concurrency_groups={"beat": 1},
+        )(WorkerActor)
         self._spread = {"scheduling_strategy": "SPREAD"}
         self._actors: dict[int, Any] = {}
         self._calls: dict[Any, tuple[int, WorkUnit | None]] = {}  # ref of ready() or run() -> worker, unit
@@ -144,7 +149,9 @@ class RayExecutor:
                 return WorkerLost(worker, str(error.cause or error), in_constructor=True)
             return UnitFailed(worker, unit, Fault(type(error.cause).__name__, str(error.cause), str(error)))
         except RayError as error:
-            in_constructor = isinstance(error, RayActorError) and bool(getattr(error, "actor_init_failed", False))
+            in_constructor = isinstance(error, RayActorError) and bool(
+                getattr(error, "actor_init_failed", False)
+            )
             self.dismiss(worker)
             return WorkerLost(worker, _first_line(error), in_constructor)
         if unit is None:

@@ -58,17 +58,30 @@ def close_dead_runs(store: Store) -> None:
     """Rows that say `running` while this process holds the lock belong to runs that were killed."""
     for row in Atlas(store).runs():
         if row["status"] == "running":
-            write_rows(store, RUNS, row["run_id"], [row | {"status": "interrupted"}],
-                       provenance={"code_version": row["code_version"]})
+            write_rows(
+                store,
+                RUNS,
+                row["run_id"],
+                [row | {"status": "interrupted"}],
+                provenance={"code_version": row["code_version"]},
+            )
 
 
 def failed_path(unit: WorkUnit) -> str:
-    return f"{FAILED}/{unit.stage}/{unit.slug}/{unit.layer:05d}-{unit.start:06d}-{unit.stop:06d}-{unit.key}.json"
+    return (
+        f"{FAILED}/{unit.stage}/{unit.slug}/{unit.layer:05d}-{unit.start:06d}-{unit.stop:06d}-{unit.key}.json"
+    )
 
 
 def record_failure(store: Store, unit: WorkUnit, fault: Fault, run_id: str) -> None:
-    record = {"unit": str(unit), "error": str(fault), "trace": fault.trace, "run_id": run_id,
-              "time": now().isoformat(timespec="seconds"), **asdict(unit)}
+    record = {
+        "unit": str(unit),
+        "error": str(fault),
+        "trace": fault.trace,
+        "run_id": run_id,
+        "time": now().isoformat(timespec="seconds"),
+        **asdict(unit),
+    }
     store.replace(failed_path(unit), json.dumps(record, indent=1).encode())
 
 
@@ -91,7 +104,9 @@ class RunLog:
         self.written = time.monotonic()
 
     def __call__(self, event: str, **facts: Any) -> None:
-        line = json.dumps({"time": now().isoformat(timespec="milliseconds"), "event": event, **facts}, default=str)
+        line = json.dumps(
+            {"time": now().isoformat(timespec="milliseconds"), "event": event, **facts}, default=str
+        )
         if self.file is not None:
             self.file.write(line + "\n")
             return

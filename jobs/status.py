@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from atlas_schema.errors import NothingThere
 from atlas_schema.parts import WorkUnit, alike
 from atlas_schema.read import Atlas
 from atlas_schema.store import Store
-from atlas_schema.errors import NothingThere
 from jobs.claim import planned_ranges
 from jobs.layers import neurons_in
 from jobs.lock import read_holder, surely_dead
@@ -28,9 +28,12 @@ def status_of(store: Store) -> dict[str, Any]:
     return {
         "atlas": store.url,
         "models": [_model_status(store, atlas, row) for row in rows],
-        "failed": [{"unit": one["unit"], "error": one["error"], "run_id": one["run_id"]} for one in failures(store)],
-        "running": None if holder is None or surely_dead(holder) else {
-            "run_id": holder.run_id, "host": holder.host.split()[0], "pid": holder.pid},
+        "failed": [
+            {"unit": one["unit"], "error": one["error"], "run_id": one["run_id"]} for one in failures(store)
+        ],
+        "running": None
+        if holder is None or surely_dead(holder)
+        else {"run_id": holder.run_id, "host": holder.host.split()[0], "pid": holder.pid},
         "runs": [{"run_id": row["run_id"], "status": row["status"]} for row in atlas.runs()],
     }
 
@@ -42,8 +45,10 @@ def _model_status(store: Store, atlas: Atlas, row: dict[str, Any]) -> dict[str, 
     committed: dict[int, list[tuple[int, int]]] = {}
     for unit in alike(store, any_unit):
         committed.setdefault(unit.layer, []).append((unit.start, unit.stop))
-    left = {layer: [gap for one in ranges for gap in subtract(one, committed.get(layer, ()))]
-            for layer, ranges in planned.items()}
+    left = {
+        layer: [gap for one in ranges for gap in subtract(one, committed.get(layer, ()))]
+        for layer, ranges in planned.items()
+    }
     return {
         "slug": slug,
         "recipe": row["recipe"],
@@ -52,20 +57,31 @@ def _model_status(store: Store, atlas: Atlas, row: dict[str, Any]) -> dict[str, 
         "committed": sum(neurons_in(union(ranges)) for ranges in committed.values()),
         "layers": sum(bool(ranges) for ranges in planned.values()),
         "layers_assembled": len(atlas.layers(slug)),
-        "missing": [f"{slug}/mlp/{layer} units {start} to {stop - 1}"
-                    for layer, gaps in left.items() for start, stop in gaps],
+        "missing": [
+            f"{slug}/mlp/{layer} units {start} to {stop - 1}"
+            for layer, gaps in left.items()
+            for start, stop in gaps
+        ],
     }
 
 
 def status_text(state: dict[str, Any]) -> str:
     lines = [f"{'model':40} {'recipe':10} {'planned':>9} {'committed':>9} {'layers':>8}"]
-    lines += [f"{one['slug']:40} {one['recipe']:10} {one['planned']:9,} {one['committed']:9,} "
-              f"{one['layers_assembled']:>3} of {one['layers']}" for one in state["models"]]
+    lines += [
+        f"{one['slug']:40} {one['recipe']:10} {one['planned']:9,} {one['committed']:9,} "
+        f"{one['layers_assembled']:>3} of {one['layers']}"
+        for one in state["models"]
+    ]
     missing = [gap for one in state["models"] for gap in one["missing"]]
     if missing:
-        lines.append(f"Missing ({len(missing)}): " + "; ".join(missing[:8]) + ("; ..." if len(missing) > 8 else ""))
+        lines.append(
+            f"Missing ({len(missing)}): " + "; ".join(missing[:8]) + ("; ..." if len(missing) > 8 else "")
+        )
     lines += [f"Given up: {one['unit']}: {one['error']}" for one in state["failed"]]
     running = state["running"]
-    lines.append(f"Run {running['run_id']} is at work (process {running['pid']} on {running['host']})."
-                 if running else "No run is at work.")
+    lines.append(
+        f"Run {running['run_id']} is at work (process {running['pid']} on {running['host']})."
+        if running
+        else "No run is at work."
+    )
     return "\n".join(lines)

@@ -19,4 +19,5 @@ def code_version() -> str:
 def software() -> list[dict[str, str]]:
     """Name and version of each library whose version can change a result."""
     return [{"name": "neuron-atlas", "version": code_version()}] + [
-        {"name": name, "version": version(name)} for name in LIBRARIES]
+        {"name": name, "version": version(name)} for name in LIBRARIES
+    ]

@@ -62,7 +62,8 @@ class Worker:
         if self.settings.nonce and (holder is None or holder.nonce != self.settings.nonce):
             raise StoreFailed(
                 f"{self.store.url}: a worker on {platform.node()} does not see what the driver wrote there. On a "
-                "cluster the atlas must be a folder that all nodes share, or a URL such as s3://bucket/atlas.")
+                "cluster the atlas must be a folder that all nodes share, or a URL such as s3://bucket/atlas."
+            )
         return platform.node()
 
     def beat(self) -> int:
@@ -81,7 +82,9 @@ class Worker:
     def _run(self, unit: WorkUnit, attempt: int) -> PartReceipt:
         failpoint("start", str(unit), attempt)
         if self.store.exists(unit.path):  # a late commit of a worker thought lost, or another driver's
-            return PartReceipt(unit, unit.path, unit.stop - unit.start, self.store.size(unit.path), created=False)
+            return PartReceipt(
+                unit, unit.path, unit.stop - unit.start, self.store.size(unit.path), created=False
+            )
         self._hold(unit)
         rows = self._rows(unit, attempt)
         failpoint("before_commit", str(unit), attempt)
@@ -104,7 +107,8 @@ class Worker:
             raise WeightsMismatch(
                 f"{unit.slug}: the worker on {platform.node()} loaded weights with fingerprint "
                 f"{model.fingerprint[:16]}, the driver has {unit.fingerprint[:16]}. The file changed or differs "
-                "between machines; run the same command again.")
+                "between machines; run the same command again."
+            )
         self.model, self.slug = model, unit.slug
         self.steps += 1
 
@@ -119,13 +123,23 @@ class Worker:
 
         torch.set_num_threads(self.settings.threads)  # per thread: Ray runs methods off the main thread
         site = self.model.description.ffn_sites[unit.layer]
-        pictures = visualize(self.model, site, range(unit.start, unit.stop), self.settings.recipe, seed=unit.seed,
-                             precision=self.settings.precision, on_step=on_step)
+        pictures = visualize(
+            self.model,
+            site,
+            range(unit.start, unit.stop),
+            self.settings.recipe,
+            seed=unit.seed,
+            precision=self.settings.precision,
+            on_step=on_step,
+        )
         return [picture.row() for picture in pictures]
 
     def _provenance(self, rows: list[dict[str, Any]]) -> dict[str, str]:
-        return {"code_version": code_version(), "precision": str(rows[0]["precision"]),
-                "recipe": self.settings.recipe.name}
+        return {
+            "code_version": code_version(),
+            "precision": str(rows[0]["precision"]),
+            "recipe": self.settings.recipe.name,
+        }
 
 
 def fault_of(error: Exception) -> Fault:

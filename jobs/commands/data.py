@@ -13,8 +13,11 @@ AtlasArgument = Annotated[str, Parameter(help="The atlas: a folder or URL.")]
 Json = Annotated[bool, Parameter(name="--json", help="Print JSON.", negative="")]
 
 
-def models(pattern: Annotated[str, Parameter(help="Shell pattern on model ids, or a part of one.")] = "*", *,
-           as_json: Json = False) -> int:
+def models(
+    pattern: Annotated[str, Parameter(help="Shell pattern on model ids, or a part of one.")] = "*",
+    *,
+    as_json: Json = False,
+) -> int:
     """List the checkpoints that can be asked for by name."""
     from atlas_schema.errors import UnknownModel
     from pipeline.models import known_models
@@ -35,9 +38,12 @@ def status(atlas: AtlasArgument = "atlas", *, as_json: Json = False) -> int:
     return 0
 
 
-def validate(atlas: AtlasArgument = "atlas", *,
-             quick: Annotated[bool, Parameter(help="Leave out the images' bytes.", negative="")] = False,
-             as_json: Json = False) -> int:
+def validate(
+    atlas: AtlasArgument = "atlas",
+    *,
+    quick: Annotated[bool, Parameter(help="Leave out the images' bytes.", negative="")] = False,
+    as_json: Json = False,
+) -> int:
     """Check an atlas: schema, counts against the model, keys, images, gaps, duplicates. Exit code 1: violations."""
     from dataclasses import asdict
 
@@ -53,11 +59,14 @@ def validate(atlas: AtlasArgument = "atlas", *,
     return 1 if violations else 0
 
 
-def show(address: Annotated[str, Parameter(help="For example zoo-vit/mlp/3/17.")], *,
-         atlas: AtlasArgument = "atlas",
-         image: Annotated[Path | None, Parameter(help="Save the picture: .webp as stored, or .png, .jpg.")] = None,
-         open_picture: Annotated[bool, Parameter(name="--open", help="Open the picture.", negative="")] = False,
-         as_json: Json = False) -> int:
+def show(
+    address: Annotated[str, Parameter(help="For example zoo-vit/mlp/3/17.")],
+    *,
+    atlas: AtlasArgument = "atlas",
+    image: Annotated[Path | None, Parameter(help="Save the picture: .webp as stored, or .png, .jpg.")] = None,
+    open_picture: Annotated[bool, Parameter(name="--open", help="Open the picture.", negative="")] = False,
+    as_json: Json = False,
+) -> int:
     """Print a neuron's numbers; save or open its picture."""
     from atlas_schema.read import Atlas
 
@@ -93,8 +102,10 @@ def _save(webp: bytes, path: Path) -> Path:
 
             Image.open(io.BytesIO(webp)).convert("RGB").save(path)
     except (OSError, ValueError) as error:
-        raise BadConfig(f"--image {path}: the picture cannot be written there ({error}). Give a file name that ends "
-                        "in .webp, .png or .jpg in a folder that exists.") from error
+        raise BadConfig(
+            f"--image {path}: the picture cannot be written there ({error}). Give a file name that ends "
+            "in .webp, .png or .jpg in a folder that exists."
+        ) from error
     return path
 
 
@@ -107,7 +118,9 @@ def _row_text(row: dict[str, Any]) -> str:
         if column.name in row:
             value = row[column.name]
             text = f"- ({column.absent})" if value is None else _value_text(value)
-            lines.append(f"{column.name:22} {text}{' ' + column.unit if column.unit and value is not None else ''}")
+            lines.append(
+                f"{column.name:22} {text}{' ' + column.unit if column.unit and value is not None else ''}"
+            )
     return "\n".join(lines)
 
 
@@ -115,9 +128,15 @@ def _value_text(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.5g}"
     if isinstance(value, list):
-        return "\n".join([f"{len(value)} points" if value else "none"] + [
-            " " * 23 + ", ".join(f"{key} {_value_text(item)}" for key, item in point.items())
-            if isinstance(point, dict) else " " * 23 + _value_text(point) for point in value])
+        return "\n".join(
+            [f"{len(value)} points" if value else "none"]
+            + [
+                " " * 23 + ", ".join(f"{key} {_value_text(item)}" for key, item in point.items())
+                if isinstance(point, dict)
+                else " " * 23 + _value_text(point)
+                for point in value
+            ]
+        )
     return str(value)
 
 

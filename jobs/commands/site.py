@@ -10,13 +10,19 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 
-def build(*, atlas: Annotated[str, Parameter(help="The atlas: a folder or URL.")] = "atlas",
-          out: Annotated[Path, Parameter(help="Folder for the site.")] = Path("site"),
-          target: Annotated[Literal["local", "github-pages", "hf-space", "s3"],
-                            Parameter(help="The host, whose limits are checked.")] = "local",
-          images: Annotated[Literal["auto", "range", "sprite", "files"],
-                            Parameter(help="Where large pictures come from.")] = "auto",
-          as_json: Annotated[bool, Parameter(name="--json", help="Print the report as JSON.", negative="")] = False) -> int:
+def build(
+    *,
+    atlas: Annotated[str, Parameter(help="The atlas: a folder or URL.")] = "atlas",
+    out: Annotated[Path, Parameter(help="Folder for the site.")] = Path("site"),
+    target: Annotated[
+        Literal["local", "github-pages", "hf-space", "s3"],
+        Parameter(help="The host, whose limits are checked."),
+    ] = "local",
+    images: Annotated[
+        Literal["auto", "range", "sprite", "files"], Parameter(help="Where large pictures come from.")
+    ] = "auto",
+    as_json: Annotated[bool, Parameter(name="--json", help="Print the report as JSON.", negative="")] = False,
+) -> int:
     """Build the static site of an atlas: any file host can serve it from any sub-folder."""
     from site_builder.build import build_site
 
@@ -28,8 +34,11 @@ def build(*, atlas: Annotated[str, Parameter(help="The atlas: a folder or URL.")
     return 0
 
 
-def serve(folder: Annotated[Path, Parameter(help="A built site.")] = Path("site"), *,
-          port: Annotated[int, Parameter(help="Port on 127.0.0.1.")] = 8000) -> int:
+def serve(
+    folder: Annotated[Path, Parameter(help="A built site.")] = Path("site"),
+    *,
+    port: Annotated[int, Parameter(help="Port on 127.0.0.1.")] = 8000,
+) -> int:
     """Serve a built site on this machine, until Ctrl-C."""
     from site_builder.serve import serve as serve_folder
 

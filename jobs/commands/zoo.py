@@ -13,12 +13,16 @@ from cyclopts import Parameter
 TOLD_EVERY = 100  # steps
 
 
-def train(*names: Annotated[str, Parameter(help="vit, deit, swin, coat, convit, pit, twins, clip (default: all).")],
-          out: Annotated[Path, Parameter(help="Folder for NAME.safetensors.")] = Path("zoo-weights"),
-          steps: Annotated[int | None, Parameter(help="Training steps (default: the recipe's).")] = None,
-          seed: Annotated[int, Parameter(help="Seed of weights, images and order.")] = 0,
-          threads: Annotated[int | None, Parameter(help="CPU threads (default: all cores).")] = None,
-          as_json: Annotated[bool, Parameter(name="--json", help="Print the reports as JSON.", negative="")] = False) -> int:
+def train(
+    *names: Annotated[str, Parameter(help="vit, deit, swin, coat, convit, pit, twins, clip (default: all).")],
+    out: Annotated[Path, Parameter(help="Folder for NAME.safetensors.")] = Path("zoo-weights"),
+    steps: Annotated[int | None, Parameter(help="Training steps (default: the recipe's).")] = None,
+    seed: Annotated[int, Parameter(help="Seed of weights, images and order.")] = 0,
+    threads: Annotated[int | None, Parameter(help="CPU threads (default: all cores).")] = None,
+    as_json: Annotated[
+        bool, Parameter(name="--json", help="Print the reports as JSON.", negative="")
+    ] = False,
+) -> int:
     """Train zoo models from scratch on the procedural images: minutes a model on a CPU."""
     import torch
 
@@ -29,7 +33,9 @@ def train(*names: Annotated[str, Parameter(help="vit, deit, swin, coat, convit, 
     for name in names:
         weights_path(name)  # an unknown name is told before the first training
     torch.set_num_threads(threads or cores())
-    reports = [train_one(name, steps=steps, seed=seed, out=out, on_progress=_teller(name)) for name in names or ZOO]
+    reports = [
+        train_one(name, steps=steps, seed=seed, out=out, on_progress=_teller(name)) for name in names or ZOO
+    ]
     if as_json:
         print(json.dumps([asdict(report) for report in reports], indent=1, default=str))
     else:
@@ -42,8 +48,12 @@ def train(*names: Annotated[str, Parameter(help="vit, deit, swin, coat, convit, 
 def _teller(name: str):
     def tell(step: int, steps: int, loss: float) -> None:
         if sys.stderr.isatty():
-            print(f"\rzoo/{name} step {step} of {steps}, loss {loss:.3f}", end="\n" if step == steps else "",
-                  file=sys.stderr, flush=True)
+            print(
+                f"\rzoo/{name} step {step} of {steps}, loss {loss:.3f}",
+                end="\n" if step == steps else "",
+                file=sys.stderr,
+                flush=True,
+            )
         elif step % TOLD_EVERY == 0 or step == steps:
             print(f"zoo/{name} step {step} of {steps}, loss {loss:.3f}", file=sys.stderr, flush=True)
 

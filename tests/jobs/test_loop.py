@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -11,7 +12,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from atlas_schema.parts import PartReceipt, WorkUnit
-from jobs.loop import Committed, Event, Fault, Listener, Loop, Outcome, Policy, Ready, Stop, UnitFailed, WorkerLost
+from jobs.loop import (
+    Committed,
+    Event,
+    Fault,
+    Listener,
+    Loop,
+    Outcome,
+    Policy,
+    Ready,
+    Stop,
+    UnitFailed,
+    WorkerLost,
+)
 
 FAST = Policy(workers=2, backoff_seconds=1, hang_seconds=30, load_seconds=60)
 
@@ -96,9 +109,13 @@ class FakeExecutor:
         self.due = [entry for entry in self.due if entry[1] != worker]
 
 
-def play(units: list[WorkUnit], script: Script | None = None, policy: Policy = FAST,
-         stop: Callable[[FakeExecutor], Stop] = lambda executor: Stop.NO,
-         listener: Listener | None = None) -> tuple[Outcome, FakeExecutor]:
+def play(
+    units: list[WorkUnit],
+    script: Script | None = None,
+    policy: Policy = FAST,
+    stop: Callable[[FakeExecutor], Stop] = lambda executor: Stop.NO,
+    listener: Listener | None = None,
+) -> tuple[Outcome, FakeExecutor]:
     executor = FakeExecutor(script or Script())
     outcome = Loop(units, executor, policy, listener or Listener(), lambda: stop(executor)).run()
     assert not executor.alive, "no worker is left behind"
@@ -144,12 +161,14 @@ def test_a_dead_worker_is_replaced_and_only_its_unit_done_again():
     assert len(outcome.done) == 6
     assert outcome.workers_lost == 1
     assert executor.hired == 3
-    assert Counter(u for u, _, _ in executor.attempts) == Counter({unit(i): 1 for i in range(6)} | {unit(2): 2})
+    assert Counter(u for u, _, _ in executor.attempts) == Counter(
+        {unit(i): 1 for i in range(6)} | {unit(2): 2}
+    )
 
 
 def test_a_unit_that_fells_three_workers_is_poisoned():
     script = Script(lambda u, attempt: ("die", 1) if u == unit(0) else ("ok", 1))
-    outcome, executor = play([unit(i) for i in range(5)], script)
+    outcome, _executor = play([unit(i) for i in range(5)], script)
     assert list(outcome.failed) == [unit(0)]
     assert "took down 3 workers" in outcome.failed[unit(0)].message
     assert len(outcome.done) == 4
@@ -160,7 +179,9 @@ def test_a_hung_worker_is_replaced_at_its_deadline():
     script = Script(lambda u, attempt: ("hang", 0) if u == unit(0) and attempt == 1 else ("ok", 10))
     outcome, executor = play([unit(0), unit(1)], script)
     assert len(outcome.done) == 2
-    assert 60 < executor.now < 60 + 30, "the first unit of a worker includes the load: its patience is load_seconds"
+    assert 60 < executor.now < 60 + 30, (
+        "the first unit of a worker includes the load: its patience is load_seconds"
+    )
 
 
 def test_a_worker_that_steps_slowly_is_left_alone():
@@ -195,8 +216,9 @@ def test_a_full_disk_stops_the_run_without_blaming_units():
 
 
 def test_stop_hands_out_nothing_and_lets_units_in_flight_end():
-    outcome, executor = play([unit(i) for i in range(8)],
-                             stop=lambda executor: Stop.DRAIN if executor.now > 15 else Stop.NO)
+    outcome, executor = play(
+        [unit(i) for i in range(8)], stop=lambda executor: Stop.DRAIN if executor.now > 15 else Stop.NO
+    )
     assert outcome.stopped
     assert len(outcome.done) == 4
     assert outcome.left == [unit(i) for i in range(4, 8)]
@@ -204,8 +226,12 @@ def test_stop_hands_out_nothing_and_lets_units_in_flight_end():
 
 
 def test_stop_waits_no_longer_than_the_grace():
-    outcome, executor = play([unit(0)], Script(lambda u, attempt: ("ok", 500)), Policy(grace_seconds=20),
-                             stop=lambda executor: Stop.DRAIN if executor.now > 5 else Stop.NO)
+    outcome, executor = play(
+        [unit(0)],
+        Script(lambda u, attempt: ("ok", 500)),
+        Policy(grace_seconds=20),
+        stop=lambda executor: Stop.DRAIN if executor.now > 5 else Stop.NO,
+    )
     assert outcome.left == [unit(0)]
     assert 20 < executor.now < 30
 
@@ -216,7 +242,9 @@ def test_workers_keep_their_model_and_share_the_last():
     slugs: dict[int, list[str]] = {}
     for u, _, worker in executor.attempts:
         slugs.setdefault(worker, []).append(u.slug)
-    switches = {worker: sum(a != b for a, b in zip(names, names[1:], strict=False)) for worker, names in slugs.items()}
+    switches = {
+        worker: sum(a != b for a, b in itertools.pairwise(names)) for worker, names in slugs.items()
+    }
     assert switches == {1: 1, 2: 1}
     assert {names[0] for names in slugs.values()} == {"a", "b"}
 
@@ -246,13 +274,20 @@ def test_a_damaged_part_named_by_the_listener_is_done_again():
 
 
 @settings(max_examples=150, deadline=None)
-@given(st.lists(st.sampled_from(["ok", "raise", "die", "hang"]), max_size=12), st.integers(1, 4), st.integers(1, 9))
+@given(
+    st.lists(st.sampled_from(["ok", "raise", "die", "hang"]), max_size=12),
+    st.integers(1, 4),
+    st.integers(1, 9),
+)
 def test_whatever_happens_every_unit_is_settled_once(faults: list[str], workers: int, count: int):
     """Faults strike the first attempts in order; each unit still ends done or given up, exactly once."""
     queue = list(faults)
     script = Script(lambda u, attempt: (queue.pop(0) if queue else "ok", 3.0))
-    outcome, executor = play([unit(i) for i in range(count)], script,
-                             Policy(workers=workers, hang_seconds=5, load_seconds=5, lost_in_a_row=50))
+    outcome, executor = play(
+        [unit(i) for i in range(count)],
+        script,
+        Policy(workers=workers, hang_seconds=5, load_seconds=5, lost_in_a_row=50),
+    )
     assert not outcome.left
     assert len(outcome.done) + len(outcome.failed) == count
     assert len(executor.attempts) <= count + len(faults)
