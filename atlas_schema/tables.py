@@ -147,6 +147,9 @@ NEURONS = Table(
         ),
         _activation("activation", FLOAT, "Activation on the clean image, mean over patch tokens"),
         _activation("activation_peak", FLOAT, "Activation on the clean image at its strongest patch token"),
+        _activation(
+            "activation_stored", FLOAT, "Activation on the image as stored (WebP, read back), mean over patch tokens"
+        ),
         _activation("activation_start", FLOAT, "Activation on the starting image, mean over patch tokens"),
         _activation(
             "activation_start_peak", FLOAT, "Activation on the starting image at its strongest patch token"

@@ -1,4 +1,4 @@
-"""The claim a run lays on a slug: the rows of `models` and `sites`, and the refusal to touch another's atlas."""
+"""The claim a run lays on a slug: its rows of `models` and `sites`; the refusal to touch another's atlas."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def model_row(model: LoadedModel, recipe: Recipe, seed: int, precision: str | No
 
 
 def site_rows(description: ModelDescription, planned: Mapping[int, Sequence[Range]]) -> list[dict[str, Any]]:
-    """The rows of `sites`: FFN sites with the ranges of units that the atlas sets out to describe, attention sites."""
+    """The rows of `sites`; FFN sites with the ranges of units that the atlas sets out to describe."""
     rows: list[dict[str, Any]] = []
     for ffn in description.ffn_sites:
         rows.append(
@@ -112,9 +112,10 @@ def refuse_foreign(store: Store, wanted: Sequence[Mapping[str, Any]]) -> dict[st
         for field, name in IDENTITY.items():
             if there is not None and there[field] != row[field]:
                 raise ForeignAtlas(
-                    f"{store.url}: {row['slug']} in this atlas has another {name}: found {_brief(there[field])}, "
-                    f"expected {_brief(row[field])}. Nothing was changed. Write to another folder with --out, give "
-                    f"the model another name with --as, or ask for {name} {_brief(there[field])}."
+                    f"{store.url}: {row['slug']} in this atlas has another {name}: "
+                    f"found {_brief(there[field])}, expected {_brief(row[field])}. Nothing was changed. "
+                    f"Write to another folder with --out, give the model another name with --as, or "
+                    f"ask for {name} {_brief(there[field])}."
                 )
     return found
 
@@ -125,7 +126,7 @@ def _brief(value: object) -> str:
 
 
 def _refuse_other_folder(store: Store) -> None:
-    """A folder with visible files and no trace of an atlas is somebody's own: its README.md would be replaced."""
+    """A folder with visible files and no trace of an atlas is somebody's own: a README.md would be lost."""
     if not store.is_local:
         return
     names = store.list()

@@ -82,7 +82,7 @@ def run(config: RunConfig, *, command: str, say: Say) -> RunReport:
                 store,
                 run_id,
                 lambda holder: say(
-                    f"The lock of {holder.run_id} on {holder.host.split()[0]} is there; watching whether it lives."
+                    f"{holder.run_id} on {holder.host.split()[0]} left a lock; watching whether it lives."
                 ),
             )
         )
@@ -119,7 +119,7 @@ def prepare(config: RunConfig, say: Say) -> Prepared:
 
 
 def describe_all(config: RunConfig) -> tuple[tuple[ModelRequest, ModelDescription], ...]:
-    """Descriptions of the models asked for; a pattern such as zoo/* stands for all known models it matches."""
+    """Descriptions of the models asked for; a pattern such as zoo/* stands for all that it matches."""
     from pipeline.models import describe
 
     requests = [entry.request() for entry in expand(config).models]

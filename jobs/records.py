@@ -1,4 +1,4 @@
-"""What a run leaves beside the data: its row in `runs`, a log of JSON lines, a record of each unit given up."""
+"""What a run leaves beside the data: its row in `runs`, a log of JSON lines, a record per unit given up."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def failures(store: Store) -> Iterator[Mapping[str, Any]]:
 
 
 class RunLog:
-    """`.atlas/logs/{run_id}.jsonl`: one JSON object a line, each with the time, the event and the unit's name.
+    """`.atlas/logs/{run_id}.jsonl`: one JSON object a line with time, event and the unit's name.
 
     A folder gets each line at once; an object store, which cannot append, the whole file once a minute.
     """

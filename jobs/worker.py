@@ -61,8 +61,8 @@ class Worker:
         holder = read_holder(self.store)
         if self.settings.nonce and (holder is None or holder.nonce != self.settings.nonce):
             raise StoreFailed(
-                f"{self.store.url}: a worker on {platform.node()} does not see what the driver wrote there. On a "
-                "cluster the atlas must be a folder that all nodes share, or a URL such as s3://bucket/atlas."
+                f"{self.store.url}: a worker on {platform.node()} does not see what the driver wrote there. "
+                "On a cluster the atlas must be a folder that all nodes share, or a URL such as s3://bucket/atlas."
             )
         return platform.node()
 
@@ -106,8 +106,8 @@ class Worker:
         if model.fingerprint != unit.fingerprint:
             raise WeightsMismatch(
                 f"{unit.slug}: the worker on {platform.node()} loaded weights with fingerprint "
-                f"{model.fingerprint[:16]}, the driver has {unit.fingerprint[:16]}. The file changed or differs "
-                "between machines; run the same command again."
+                f"{model.fingerprint[:16]}, the driver has {unit.fingerprint[:16]}. The file changed or "
+                "differs between machines; run the same command again."
             )
         self.model, self.slug = model, unit.slug
         self.steps += 1

@@ -44,7 +44,7 @@ def validate(
     quick: Annotated[bool, Parameter(help="Leave out the images' bytes.", negative="")] = False,
     as_json: Json = False,
 ) -> int:
-    """Check an atlas: schema, counts against the model, keys, images, gaps, duplicates. Exit code 1: violations."""
+    """Check an atlas: schema, counts, keys, images, gaps, duplicates. Exit code 1: violations."""
     from dataclasses import asdict
 
     from atlas_schema.validate import validate as check

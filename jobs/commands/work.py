@@ -26,7 +26,7 @@ class RunFlags:
     model: Annotated[
         list[str] | None,
         _flag(
-            "Model id such as timm/deit_tiny_patch16_224, open_clip/ViT-B-32/openai, zoo/vit, zoo/*; repeat for several.",
+            "Model id: timm/deit_tiny_patch16_224, open_clip/ViT-B-32/openai, zoo/vit, zoo/*; repeatable.",
             "--model",
         ),
     ] = None
