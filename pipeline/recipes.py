@@ -29,6 +29,9 @@ class Ascent:
     start: str = "uniform"
     """`uniform`: U[0, 1] pixels; `noise`: a faint random spectrum; `bank`: the one of `bank_size` generated
     pictures that excites the neuron most (pipeline/starts.py)."""
+    start_strength: float = 1.0
+    """Fourier only: what the starting latent is multiplied by. Noise has unit variance; a bank picture at 1 is
+    itself, towards 0 it fades to grey, where the sigmoid is steepest."""
     bank_size: int = 0
     spectrum_exponent: float = 1.0
     """Fourier only: a coefficient of frequency f moves the picture in proportion to 1 / f ** exponent."""
@@ -95,9 +98,7 @@ def recipe_named(name: str) -> Recipe:
     """The recipe called `name`, or UnknownRecipe with the nearest names."""
     if name not in RECIPES:
         close = ", ".join(nearest(name, RECIPES)) or "none"
-        raise UnknownRecipe(
-            f"No recipe is called {name!r}. Known recipes: {', '.join(RECIPES)}; nearest: {close}."
-        )
+        raise UnknownRecipe(f"No recipe is called {name!r}. Known recipes: {', '.join(RECIPES)}; nearest: {close}.")
     return RECIPES[name]
 
 

@@ -21,16 +21,14 @@ from pipeline.recipes import Ascent
 from pipeline.seeds import generator
 from pipeline.tap import ffn_activations
 
-NOISE_SPREAD = 0.3  # standard deviation of a faint random spectrum, in units of the parameterization
-
 
 def own_noise(key: tuple[object, ...], space: Pixels | Fourier, like: Tensor) -> Tensor:
-    """A neuron's own random latent, (3, ...): U[0, 1] pixels, or a faint random spectrum."""
+    """A neuron's own random latent, (3, ...): U[0, 1] pixels, or a random spectrum."""
     random = generator(*key, "start")
     if isinstance(space, Pixels):
         values = random.uniform(0, 1, (3, space.height, space.width))
     else:
-        values = NOISE_SPREAD * random.standard_normal((3, space.height, space.width // 2 + 1, 2))
+        values = random.standard_normal((3, space.height, space.width // 2 + 1, 2))
     return torch.from_numpy(values).to(like)
 
 

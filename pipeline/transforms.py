@@ -30,9 +30,7 @@ class Draws:
     roll: Tensor
 
 
-def draw(
-    keys: Sequence[tuple[object, ...]], ascent: Ascent, size: tuple[int, int], like: Tensor
-) -> Draws:
+def draw(keys: Sequence[tuple[object, ...]], ascent: Ascent, size: tuple[int, int], like: Tensor) -> Draws:
     """Draws for one neuron per key; a neuron's numbers depend on its key and on `ascent` alone."""
     per_neuron = [_draw_one(generator(*key), ascent, size) for key in keys]
     mean, std, offset, roll = (np.stack(part, axis=1) for part in zip(*per_neuron, strict=True))

@@ -117,8 +117,7 @@ def visualize(
     wrong = [unit for unit in units if not 0 <= unit < site.width]
     if wrong:
         raise BadAddress(
-            f"{model.description.slug} layer {site.layer} has no unit {wrong[0]}: "
-            f"its units are 0 to {site.width - 1}."
+            f"{model.description.slug} layer {site.layer} has no unit {wrong[0]}: its units are 0 to {site.width - 1}."
         )
     precision = precision or choose_precision(model)
     climber = _Climber(model, in_precision(model, precision), site, recipe, seed, precision, on_step)
@@ -229,7 +228,9 @@ class _Climber:
                 self.on_step(step + 1, ascent.steps)
         result.pictures = space.picture(latent).detach()
         if not torch.isfinite(result.pictures).all():
-            raise NotFinite(f"{self.model.description.slug} layer {self.site.layer}: an ascent left the finite numbers.")
+            raise NotFinite(
+                f"{self.model.description.slug} layer {self.site.layer}: an ascent left the finite numbers."
+            )
         return result
 
     def _key(self, unit: int, purpose: str) -> tuple[object, ...]:
@@ -242,10 +243,12 @@ class _Climber:
         dtype = torch.float64 if self.precision == "float64" else torch.float32
         like = torch.empty(0, dtype=dtype, device=self.model.device)
         if ascent.start != "bank":
-            return torch.stack([own_noise(key, space, like) for key in keys])
+            noise = torch.stack([own_noise(key, space, like) for key in keys])
+            return noise if isinstance(space, Pixels) else noise * ascent.start_strength
         best = _best_starts(self.model, self.fast, self.site, ascent)
         pictures = bank(ascent.bank_size, *self.model.description.input_size)[best[list(units)]]
-        return space.latent(pictures.to(like))
+        latent = space.latent(pictures.to(like))
+        return latent if isinstance(space, Pixels) else latent * ascent.start_strength
 
     def _objective(self, copies: Tensor, units: Tensor, ascent: Ascent) -> tuple[Tensor, Tensor]:
         """What is climbed and the true activation, per neuron: mean over patches, scales and copies."""
@@ -269,9 +272,7 @@ class _Climber:
         keys = [(str(NeuronAddress(self.model.description.slug, self.site.layer, u)), purpose) for u in units]
         return fresh_responses(self.model, self.site, units, pictures, keys, draws)
 
-    def _judge(
-        self, units: Sequence[int], picks: list[_Pick], spent: list[int], began: float
-    ) -> list[Visualization]:
+    def _judge(self, units: Sequence[int], picks: list[_Pick], spent: list[int], began: float) -> list[Visualization]:
         pictures = torch.stack([pick.picture for pick in picks])
         mean, peak = self.respond(units, pictures)
         start_mean, start_peak = self.respond(units, torch.stack([p.start_picture for p in picks]))
@@ -389,4 +390,3 @@ def _best_starts(model: LoadedModel, fast: LoadedModel, site: FfnSite, ascent: A
     if key not in _starts:
         _starts[key] = best_of_bank(fast, site, ascent, batch=32)
     return _starts[key]
-

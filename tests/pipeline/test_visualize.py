@@ -116,9 +116,7 @@ def test_same_picture_alone_in_8_and_in_64(zoo_vit):
     )
     site = zoo_vit.description.ffn_sites[1]
     climber = _Climber(zoo_vit, zoo_vit, site, recipe, 0, "float64", None)
-    pictures = {
-        n: climber.climb(list(range(n)), recipe.ascents_at(0.5)[0], "ascent 0").pictures for n in (1, 8, 64)
-    }
+    pictures = {n: climber.climb(list(range(n)), recipe.ascents_at(0.5)[0], "ascent 0").pictures for n in (1, 8, 64)}
     assert (pictures[1][0] - pictures[64][0]).abs().max() < 1e-12
     assert (pictures[8] - pictures[64][:8]).abs().max() < 1e-12
 

@@ -1,0 +1,332 @@
+"""How fast neurons are visualized, and what their pictures reach: published, our `reference`, our `fast`.
+
+    python -m benchmarks.visualize --model timm/deit_tiny_patch16_224 --random-weights
+    python -m benchmarks.visualize --model timm/vit_small_patch14_dinov2 --weights FILE --as dinov2 \
+        --input-size 224 --layers 0,1,3,5,7,10 --units 16 --state reach.jsonl --out docs/benchmarks/NAME.json
+
+Three ways in one run: one neuron at a time through the whole network, as published; the recipe `reference`;
+the recipe `fast`. *Cost* is measured in short turns that alternate between the ways, layer by layer, so that a
+busy neighbour slows all alike, and counted up by each recipe's image steps. *Reach* runs the recipes to their
+end on the same neurons (--units a layer, drawn by the layer's number as seed) and compares neuron by neuron.
+Reach is slow for `reference` on a CPU: with --state it keeps each neuron's result and goes on from there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.profiler import ProfilerActivity, profile
+
+from benchmarks.machine import description
+from pipeline.device import bfloat16_speedup, choose_precision, in_precision, quickest_attention, synchronize
+from pipeline.models import FfnSite, LoadedModel, ModelRequest, load
+from pipeline.recipes import PUBLISHED, RECIPES, Ascent, Recipe
+from pipeline.visualize import _Climber, default_batch, visualize
+from tests.pipeline import published
+
+
+def main() -> None:
+    asked = arguments()
+    torch.set_num_threads(asked.threads)
+    model = load(
+        ModelRequest(
+            model=asked.model,
+            weights=asked.weights,
+            name=asked.name,
+            random_weights=asked.random_weights,
+            input_size=asked.input_size,
+        ),
+        device="cuda" if torch.cuda.is_available() else "cpu",
+    )
+    precision = asked.precision or choose_precision(model)
+    sites = [model.description.ffn_sites[layer] for layer in asked.layers]
+    report: dict[str, object] = {
+        "benchmark": "visualize",
+        "command": " ".join(["python -m benchmarks.visualize", *public(sys.argv[1:])]),
+        "machine": description() | {"bfloat16_speedup": round(bfloat16_speedup(str(model.device)), 2)},
+        "model": model.description.slug,
+        "fingerprint": model.fingerprint[:16],
+        "precision": precision,
+        "recipes": {name: RECIPES[name].hash for name in ("reference", "fast")},
+    }
+    layers = [{"layer": site.layer, "depth": round(site.depth, 3)} for site in sites]
+    for site, row in zip(sites, layers, strict=True):
+        row["cost"] = cost(model, site, precision, asked.turns)
+        row["time_goes_to"] = split(model, site, RECIPES["fast"], precision)
+        note(f"layer {site.layer}: {json.dumps(row['cost'])}")
+    if asked.units:
+        for site, row in zip(sites, layers, strict=True):
+            row["reach"] = reach(model, site, asked.units, precision, asked.state, asked.reach_only_known)
+            note(f"layer {site.layer}: {json.dumps(row['reach'])}")
+        report["reach"] = pooled([row["reach"] for row in layers])
+    report["layers"] = layers
+    report["all_neurons"] = extrapolated(model, sites, layers)
+    text = json.dumps(report, indent=1)
+    print(text)
+    if asked.out:
+        Path(asked.out).write_text(text + "\n")
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="timm/deit_tiny_patch16_224")
+    parser.add_argument("--weights")
+    parser.add_argument("--as", dest="name")
+    parser.add_argument("--random-weights", action="store_true")
+    parser.add_argument("--input-size", type=int)
+    parser.add_argument("--layers", type=lambda text: [int(part) for part in text.split(",")], default=[1, 5, 10])
+    parser.add_argument("--units", type=int, default=0, help="neurons a layer whose reach is compared; 0: cost only")
+    parser.add_argument("--state", help="JSON lines: results of reach, kept and reused")
+    parser.add_argument("--reach-only-known", action="store_true", help="compare what the state has of `reference`")
+    parser.add_argument("--turns", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--precision")
+    parser.add_argument("--quick", action="store_true", help="the zoo's ViT, two turns, four neurons a layer")
+    parser.add_argument("--out")
+    asked = parser.parse_args()
+    if asked.quick:
+        asked.model, asked.layers, asked.units, asked.turns = "zoo/vit", [0, 2], 4, 2
+    elif asked.model == "timm/deit_tiny_patch16_224" and not asked.weights:
+        asked.random_weights = True
+    return asked
+
+
+def public(argv: list[str]) -> list[str]:
+    """The command without the folders of this machine."""
+    return [Path(part).name if part.startswith(("/", "..")) else part for part in argv]
+
+
+def note(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+# --- cost -------------------------------------------------------------------------------------------------
+
+
+def cost(model: LoadedModel, site: FfnSite, precision: str, turns: int) -> dict[str, object]:
+    """Seconds per neuron of each way, from seconds per step measured in alternating turns."""
+    fast, reference = RECIPES["fast"], RECIPES["reference"]
+    ways: dict[str, Callable[[], float]] = {"published": lambda: published_step(model, site)}
+    for name, kind in (("reference_float32", "float32"), ("reference", precision)):
+        ways[name] = stepper(model, site, reference, reference.ascents_at(site.depth)[0], kind)
+    ascents = fast.ascents_at(site.depth)
+    for number, ascent in enumerate(ascents):
+        ways[f"fast_{number}"] = stepper(model, site, fast, ascent, precision)
+        ways[f"fast_float32_{number}"] = stepper(model, site, fast, ascent, "float32")
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    for turn in range(turns + 1):
+        for name, step in ways.items():
+            took = step()
+            if turn:  # the first turn warms up
+                seconds[name].append(took)
+    step = {name: statistics.median(values) for name, values in seconds.items()}
+    neuron = {
+        "published": step["published"] * PUBLISHED.steps,
+        "reference_float32": step["reference_float32"] * PUBLISHED.steps,
+        "reference": step["reference"] * PUBLISHED.steps,
+        "fast": sum(step[f"fast_{i}"] * a.steps for i, a in enumerate(ascents)),
+        "fast_float32": sum(step[f"fast_float32_{i}"] * a.steps for i, a in enumerate(ascents)),
+    }
+    return {
+        "seconds_per_neuron": {name: round(value, 4) for name, value in neuron.items()},
+        "neurons_per_second": {name: round(1 / value, 5) for name, value in neuron.items()},
+        "reference_float32_over_published": round(neuron["published"] / neuron["reference_float32"], 2),
+        "reference_over_published": round(neuron["published"] / neuron["reference"], 2),
+        "fast_over_reference": round(neuron["reference"] / neuron["fast"], 1),
+        "fast_over_reference_float32": round(neuron["reference_float32"] / neuron["fast_float32"], 1),
+        "fast_over_published": round(neuron["published"] / neuron["fast"], 1),
+    }
+
+
+def stepper(model: LoadedModel, site: FfnSite, recipe: Recipe, ascent: Ascent, precision: str) -> Callable[[], float]:
+    """A turn of one ascent: seconds per step and neuron of two steps at the batch that the device likes."""
+    batch = min(default_batch(model, site, recipe), site.width)
+    units = list(range(batch))
+
+    def turn() -> float:
+        stamps: list[float] = []
+
+        class Enough(Exception):
+            pass
+
+        def stop(done: int, of: int) -> None:
+            synchronize(torch.device(model.device))
+            stamps.append(time.perf_counter())
+            if done == 3:
+                raise Enough
+
+        climber = _Climber(model, in_precision(model, precision), site, recipe, 0, precision, stop)
+        try:
+            with quickest_attention(climber.fast.module, torch.device(model.device), precision):
+                climber.climb(units, ascent, "cost")
+        except Enough:
+            pass
+        return (stamps[-1] - stamps[0]) / (len(stamps) - 1) / batch
+
+    return turn
+
+
+def published_step(model: LoadedModel, site: FfnSite) -> float:
+    """Seconds per step of the published loop: one neuron, eight copies, the whole network, float32."""
+    height, width = model.description.input_size
+    device = torch.device(model.device)
+    random = torch.Generator().manual_seed(0)
+
+    def numbers(step: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, tuple[int, int]]:
+        mean, std = (torch.rand(2, 8, 3, 1, 1, generator=random) * 2 - 1).to(device)
+        return mean, std.exp(), 0.5 * torch.randn(8, 3, 1, 1, generator=random).to(device), (5, -7)
+
+    seen: dict[str, torch.Tensor] = {}
+    post = model.module.get_submodule(site.post)
+    hook = post.register_forward_pre_hook(lambda module, args: seen.__setitem__("hidden", _flat(args[0])))
+    start = torch.rand(1, 3, height, width, generator=random).to(device)
+    try:
+        synchronize(device)
+        begin = time.perf_counter()
+        published.visualize(model.module, model.normalise, lambda: seen["hidden"], start, 0, numbers, steps=2)
+        synchronize(device)
+        return (time.perf_counter() - begin) / 2
+    finally:
+        hook.remove()
+
+
+def _flat(hidden: torch.Tensor) -> torch.Tensor:
+    return hidden if hidden.dim() == 3 else hidden.flatten(1, 2)
+
+
+def split(model: LoadedModel, site: FfnSite, recipe: Recipe, precision: str) -> dict[str, float]:
+    """Shares of the time of one turn of the recipe's first ascent, by kind of operation."""
+    turn = stepper(model, site, recipe, recipe.ascents_at(site.depth)[0], precision)
+    turn()
+    kinds = {
+        "matrix products": ("mm", "addmm", "bmm", "baddbmm", "linear", "convolution", "mkldnn"),
+        "attention kernel": ("scaled_dot_product", "flash", "softmax"),
+        "activation and norm": ("gelu", "layer_norm", "batch_norm"),
+        "Fourier transform": ("fft",),
+    }
+    activities = [ProfilerActivity.CPU] + ([ProfilerActivity.CUDA] if torch.cuda.is_available() else [])
+    with profile(activities=activities) as recorded:
+        turn()
+    shares: dict[str, float] = dict.fromkeys([*kinds, "everything else"], 0.0)
+    for event in recorded.key_averages():
+        took = event.self_device_time_total if torch.cuda.is_available() else event.self_cpu_time_total
+        kind = next((k for k, words in kinds.items() if any(w in event.key for w in words)), "everything else")
+        shares[kind] += took
+    total = sum(shares.values())
+    return {kind: round(value / total, 3) for kind, value in shares.items()}
+
+
+# --- reach ------------------------------------------------------------------------------------------------
+
+
+def reach(
+    model: LoadedModel, site: FfnSite, count: int, precision: str, state: str | None, only_known: bool
+) -> dict[str, object]:
+    """What both recipes reach on the same neurons, to their end."""
+    units = [int(u) for u in np.random.default_rng(site.layer).permutation(site.width)[:count]]
+    known = read_state(state)
+    names = ("reference", "fast")
+    if only_known:
+        units = [u for u in units if state_key(model, site, u, "reference", precision) in known]
+    for name in names:
+        missing = [u for u in units if state_key(model, site, u, name, precision) not in known]
+        while missing:
+            some, missing = missing[:16], missing[16:]
+            for result in visualize(model, site, some, RECIPES[name], precision=precision):
+                key = state_key(model, site, result.address.unit, name, precision)
+                known[key] = {
+                    "key": key,
+                    "activation": result.activation,
+                    "robust": result.robust_mean,
+                    "stored": result.activation_stored,
+                    "peak": result.activation_peak,
+                    "rescue": result.rescue,
+                }
+                if state:
+                    with open(state, "a") as file:
+                        file.write(json.dumps(known[key]) + "\n")
+    pairs = {n: [known[state_key(model, site, u, n, precision)] for u in units] for n in names}
+    return {"neurons": len(units), "units": units, **compared(pairs["reference"], pairs["fast"])}
+
+
+def compared(reference: list[dict], fast: list[dict]) -> dict[str, object]:
+    """Means, medians and paired wins of the two recipes' results."""
+    if not reference:
+        return {}
+    result: dict[str, object] = {}
+    for field in ("activation", "robust", "stored"):
+        theirs, ours = (np.array([row[field] for row in rows]) for rows in (reference, fast))
+        result[field] = {
+            "reference_mean": round(float(theirs.mean()), 4),
+            "fast_mean": round(float(ours.mean()), 4),
+            "reference_median": round(float(np.median(theirs)), 4),
+            "fast_median": round(float(np.median(ours)), 4),
+            "fast_not_lower": round(float((ours >= theirs).mean()), 3),
+        }
+    result["inactive"] = {
+        name: int(sum(row["activation"] <= 0 for row in rows))
+        for name, rows in (("reference", reference), ("fast", fast))
+    }
+    result["raw"] = [
+        {
+            "reference": [round(r["activation"], 4), round(r["robust"], 4)],
+            "fast": [round(f["activation"], 4), round(f["robust"], 4)],
+        }
+        for r, f in zip(reference, fast, strict=True)
+    ]
+    return result
+
+
+def pooled(layers: list[dict[str, object]]) -> dict[str, object]:
+    """All layers together: each neuron counts once."""
+    raw = [pair for layer in layers for pair in layer.get("raw", [])]
+    rows = {
+        name: [{"activation": p[name][0], "robust": p[name][1], "stored": p[name][0]} for p in raw]
+        for name in ("reference", "fast")
+    }
+    summary = compared(rows["reference"], rows["fast"])
+    summary.pop("raw", None)
+    summary.pop("stored", None)
+    return {"neurons": len(raw), **summary}
+
+
+def state_key(model: LoadedModel, site: FfnSite, unit: int, name: str, precision: str) -> str:
+    return f"{model.fingerprint[:16]} {site.layer} {unit} {RECIPES[name].hash} {precision}"
+
+
+def read_state(path: str | None) -> dict[str, dict]:
+    if not path or not Path(path).exists():
+        return {}
+    rows = [json.loads(line) for line in Path(path).read_text().splitlines() if line.strip()]
+    return {row["key"]: row for row in rows}
+
+
+def extrapolated(model: LoadedModel, sites: list[FfnSite], layers: list[dict]) -> dict[str, object]:
+    """Cost of all neurons of the model, each way: seconds per neuron interpolated over depth, times widths."""
+    depths = [site.depth for site in sites]
+    every = model.description.ffn_sites
+    hours = {}
+    for way in layers[0]["cost"]["seconds_per_neuron"]:
+        measured = [row["cost"]["seconds_per_neuron"][way] for row in layers]
+        seconds = sum(site.width * float(np.interp(site.depth, depths, measured)) for site in every)
+        hours[way] = round(seconds / 3600, 3)
+    return {
+        "neurons": model.description.neurons,
+        "measured_depths": len(depths),
+        "core_hours" if not torch.cuda.is_available() else "gpu_hours": hours,
+        "fast_over_reference": round(hours["reference"] / max(hours["fast"], 1e-9), 1),
+        "fast_over_reference_float32": round(hours["reference_float32"] / max(hours["fast_float32"], 1e-9), 1),
+        "fast_over_published": round(hours["published"] / max(hours["fast"], 1e-9), 1),
+    }
+
+
+if __name__ == "__main__":
+    main()
