@@ -118,7 +118,8 @@ def agreement(picture: NDArray[np.floating], optimum: NDArray[np.floating]) -> f
     A recipe that moves the picture between steps has no reason to prefer one phase of a grating, and a mean
     over patches rewards them alike up to the patch grid; the shift is therefore free, the shape is not.
     """
-    a, b = (np.asarray(x, dtype=np.float64) - np.mean(x) for x in (picture, optimum))
+    a, b = (np.asarray(x, dtype=np.float64) for x in (picture, optimum))
+    a, b = a - a.mean(), b - b.mean()
     norm = np.sqrt((a**2).sum() * (b**2).sum())
     if norm == 0:
         return 0.0
