@@ -49,9 +49,7 @@ def read_checkpoint(location: str) -> dict[str, Tensor]:
     except WeightsUnreadable:
         raise
     except FileNotFoundError as error:
-        raise WeightsUnreadable(
-            f"{location}: no such file. Give a path or an fsspec URL (s3://, https://)."
-        ) from error
+        raise WeightsUnreadable(f"{location}: no such file. Give a path or an fsspec URL (s3://, https://).") from error
     except (OSError, ImportError, ValueError) as error:
         raise WeightsUnreadable(f"{location} cannot be opened: {_first_line(error)}") from error
     state = unwrapped(loaded, location)

@@ -15,8 +15,9 @@ from torch import Tensor, nn
 
 from atlas_schema.errors import AtlasError, NoNetwork, UnknownModel, WeightsMismatch
 from pipeline.checkpoint import listed, read_checkpoint, without_prefix
+from pipeline.families import qualified_class
 from pipeline.families.clip import WRAPPER
-from pipeline.models import LoadedModel, ModelRequest, describe, family_of, qualified_class
+from pipeline.models import LoadedModel, ModelRequest, describe, prepare_module
 from pipeline.sources import Blueprint, blueprint
 
 RANDOM_SEED = 0
@@ -40,9 +41,7 @@ def load_model(request: ModelRequest, device: torch.device, dtype: torch.dtype) 
     module = module.eval().requires_grad_(False)
     fingerprint = fingerprint_of(module)
     module = module.to(device=device, dtype=dtype)
-    prepare = family_of(module, plan).prepare
-    if prepare is not None:
-        prepare(module, description.ffn_sites[0].grids[0])
+    prepare_module(module, plan, description)
     return LoadedModel(description, module, fingerprint, device, changes)
 
 
@@ -171,9 +170,7 @@ def _mismatch(
     own = module.state_dict()
     lines = [f"{origin} does not fit {type(module).__name__}:"]
     if len(missing) == len(own):
-        lines.append(
-            f"  none of its {len(weights)} tensors has a name of this architecture: {listed(weights)}"
-        )
+        lines.append(f"  none of its {len(weights)} tensors has a name of this architecture: {listed(weights)}")
     elif missing:
         lines.append(f"  {len(missing)} missing: {listed(missing)}")
     if unexpected and len(missing) < len(own):
@@ -199,7 +196,9 @@ def _adapted(module: nn.Module, weights: dict[str, Tensor], origin: str) -> dict
 
 
 def _adapted_timm(module: nn.Module, weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    convert: Callable | None = getattr(sys.modules[type(module).__module__], "checkpoint_filter_fn", None)
+    convert: Callable[..., dict[str, Tensor]] | None = getattr(
+        sys.modules[type(module).__module__], "checkpoint_filter_fn", None
+    )
     if convert is None:
         return weights
     options = {}

@@ -1,18 +1,33 @@
 """Models as the atlas sees them: what is asked for, what it consists of, and a loaded one."""
 
-from dataclasses import dataclass
+from copy import deepcopy
+from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from atlas_schema.address import slug_of, slugify
 from atlas_schema.errors import BadConfig, UnknownFamily
+from pipeline.catalogue import KnownModel, catalogue, known_models
 from pipeline.families import FAMILIES, Family, matching_families, qualified_class
 from pipeline.sites import AttentionSite, FfnSite, attention_like, ffn_like, find_sites
 from pipeline.sources import Blueprint, blueprint
 
-__all__ = ["AttentionSite", "FfnSite", "LoadedModel", "ModelDescription", "ModelRequest", "describe", "load"]
+__all__ = [
+    "AttentionSite",
+    "FfnSite",
+    "KnownModel",
+    "LoadedModel",
+    "ModelDescription",
+    "ModelRequest",
+    "catalogue",
+    "describe",
+    "from_module",
+    "known_models",
+    "load",
+]
 
 
 @dataclass(frozen=True)
@@ -89,13 +104,10 @@ def slug_for(request: ModelRequest) -> str:
     """
     if request.weights and not request.name:
         raise BadConfig(
-            f"{request.model} with weights of your own ({request.weights}) needs a name of its own: add --as "
-            f"NAME."
+            f"{request.model} with weights of your own ({request.weights}) needs a name of its own: add --as NAME."
         )
     if request.weights and request.random_weights:
-        raise BadConfig(
-            f"{request.model}: --weights {request.weights} and --random-weights exclude each other."
-        )
+        raise BadConfig(f"{request.model}: --weights {request.weights} and --random-weights exclude each other.")
     if request.name:
         return slugify(request.name)
     plan = blueprint(request.model, request.input_size)
@@ -109,22 +121,28 @@ def _untagged(plan: Blueprint) -> str:
 @lru_cache(maxsize=64)
 def _describe(model: str, input_size: int | None, slug: str, own_weights: bool) -> ModelDescription:
     plan = blueprint(model, input_size)
+    if own_weights:
+        plan = replace(plan, id=_untagged(plan), licence="")
     try:
-        module = _on_meta(plan)
-        family = family_of(module, plan)
-        _check_patches(module, plan)
-        ffns, attentions, flops = find_sites(family, module, plan.input_size)
+        return _described(_on_meta(plan), plan, slug)
     except (AssertionError, ValueError, TypeError, RuntimeError) as error:
         raise BadConfig(
             f"{plan.id} cannot be built for {plan.input_size[0]} x {plan.input_size[1]} pixels: {error}. "
             "Leave out the input size, or take a multiple of its patch and window sizes."
         ) from error
+
+
+def _described(module: nn.Module, plan: Blueprint, slug: str) -> ModelDescription:
+    """The description of a module on the meta device."""
+    family = family_of(module, plan)
+    _check_patches(module, plan)
+    ffns, attentions, flops = find_sites(family, module, plan.input_size)
     return ModelDescription(
-        id=_untagged(plan) if own_weights else plan.id,
+        id=plan.id,
         slug=slug,
         family=family.name,
         source=plan.source,
-        licence="" if own_weights else plan.licence,
+        licence=plan.licence,
         input_size=plan.input_size,
         mean=plan.mean,
         std=plan.std,
@@ -178,6 +196,13 @@ def _examples(paths: list[str]) -> str:
     return f" ({paths[0]} ... {paths[-1]})" if paths else ""
 
 
+def prepare_module(module: nn.Module, plan: Blueprint, description: ModelDescription) -> None:
+    """What the family wants done once a module has its weights, device and dtype."""
+    prepare = family_of(module, plan).prepare
+    if prepare is not None:
+        prepare(module, description.ffn_sites[0].grids[0])
+
+
 def representation_dim(module: nn.Module, input_size: tuple[int, int]) -> int:
     """Size of the final representation: pooled features before any classifier; both tokens of a distilled
     model.
@@ -185,15 +210,48 @@ def representation_dim(module: nn.Module, input_size: tuple[int, int]) -> int:
     if hasattr(module, "trunk") or hasattr(module, "output_dim"):
         out = module(torch.zeros(1, 3, *input_size, device=next(module.parameters()).device))
         return int((out[0] if isinstance(out, tuple) else out).shape[-1])
-    features = getattr(module, "head_hidden_size", None) or getattr(module, "num_features", None)
-    # type: ignore[arg-type]
+    features: Any = getattr(module, "head_hidden_size", None) or getattr(module, "num_features", None)
     return int(features) * (2 if getattr(module, "head_dist", None) is not None else 1)
 
 
-def load(
-    request: ModelRequest, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32
-) -> LoadedModel:
+def load(request: ModelRequest, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32) -> LoadedModel:
     """The model with its weights (see pipeline.load)."""
     from pipeline.load import load_model
 
     return load_model(request, torch.device(device), dtype)
+
+
+def from_module(
+    module: nn.Module,
+    *,
+    name: str,
+    input_size: tuple[int, int],
+    mean: tuple[float, ...] = (0.5, 0.5, 0.5),
+    std: tuple[float, ...] = (0.5, 0.5, 0.5),
+    architecture: str = "",
+) -> LoadedModel:
+    """A module of one's own (any class that a family covers) as the pipeline takes it, where it is.
+
+    It is put in eval mode and its parameters stop taking gradients; `name` makes the slug.
+    """
+    from pipeline.load import fingerprint_of
+
+    plan = Blueprint(
+        source="module",
+        architecture=architecture,
+        tag="",
+        id=name,
+        input_size=input_size,
+        mean=mean,
+        std=std,
+        interpolation="bicubic",
+        licence="",
+        tags=(),
+        build=lambda: module,
+        fetch=lambda: module,
+    )
+    module.eval().requires_grad_(False)
+    description = _described(deepcopy(module).to("meta"), plan, slugify(name))
+    prepare_module(module, plan, description)
+    device = next(module.parameters()).device
+    return LoadedModel(description, module, fingerprint_of(module), device)

@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -39,7 +40,7 @@ class FfnSite:
     depth: float  # share of the forward's FLOPs up to and including the site, 0..1
     flops: int  # from the input up to and including the hidden vector of the last call, one image
     expand: str = ""  # linear map whose row u alone makes unit u; "" where a unit needs more than its row
-    act: str = ""  # the activation module between `expand` and `post`; "" where `expand` is ""
+    act: str = ""  # the activation module; "" where there is no `pre`
 
 
 @dataclass(frozen=True)
@@ -110,7 +111,7 @@ def _plain_parts(module: nn.Module, expand: str, act: str, post: str, *, norm: s
     normed = not isinstance(module._modules.get(norm, nn.Identity()), nn.Identity)
     alone = not normed and _is_row_wise(module.get_submodule(expand)) and not list(activation.parameters())
     name = type(activation).__name__
-    return FfnParts(expand, post, expand if alone else "", act if alone else "", name)
+    return FfnParts(expand, post, expand if alone else "", act, name)
 
 
 def _is_row_wise(module: nn.Module) -> bool:
@@ -195,12 +196,8 @@ def _match(family: Family, modules: dict[str, nn.Module]) -> tuple[set[str], set
     return matched["FFN"], matched["attention"]
 
 
-def _misfit(
-    family: Family, what: str, pattern: str, matched: set[str], strays: set[str], odd: set[str]
-) -> str:
-    lines = [
-        f"The model does not have the form of the family {family.name!r}: its {what} sites are `{pattern}`."
-    ]
+def _misfit(family: Family, what: str, pattern: str, matched: set[str], strays: set[str], odd: set[str]) -> str:
+    lines = [f"The model does not have the form of the family {family.name!r}: its {what} sites are `{pattern}`."]
     lines.append(f"  matched: {len(matched)}")
     if strays:
         lines.append(f"  {what}-like modules elsewhere: {_some(strays)}")
@@ -215,9 +212,7 @@ def _some(paths: set[str] | list[str], n: int = 4) -> str:
     return ", ".join(ordered[:n]) + (f" and {len(ordered) - n} more" if len(ordered) > n else "")
 
 
-def _run(
-    model: nn.Module, family: Family, input_size: tuple[int, int], ffns: set[str], attentions: set[str]
-) -> _Trace:
+def _run(model: nn.Module, family: Family, input_size: tuple[int, int], ffns: set[str], attentions: set[str]) -> _Trace:
     """One forward on the meta device with a hook at every site and every convolution."""
     trace = _Trace()
     grids: list[tuple[int, int]] = []
@@ -229,15 +224,16 @@ def _run(
         grid, before = grid_of(tuple(x.shape), layout, grids, prefix)
         trace.calls.setdefault(path, []).append(_Call(tuple(x.shape), grid, before, layout, flops))
 
-    def saw_map(module: nn.Module, args: tuple, out: Tensor) -> None:
-        # linear maps act on the last axis, convolutions on axis 1
+    def saw_map(module: nn.Module, args: Any, out: Tensor) -> None:
         if out.ndim == 4 and out.shape[0] == TRACE_BATCH:
-            grids.append(tuple(out.shape[1:3]) if isinstance(module, nn.Linear) else tuple(out.shape[2:4]))
+            # linear maps act on the last axis, convolutions on axis 1
+            height, width = out.shape[1:3] if isinstance(module, nn.Linear) else out.shape[2:4]
+            grids.append((int(height), int(width)))
 
-    def ffn_hook(path: str) -> Callable:
+    def ffn_hook(path: str) -> Callable[..., None]:
         return lambda module, args: record(path, args[0], _inputs_of(module), counter.so_far)
 
-    def attention_hook(path: str) -> Callable:
+    def attention_hook(path: str) -> Callable[..., None]:
         return lambda module, args, out: record(path, args[0], _attended(module), counter.so_far)
 
     with ExitStack() as hooks, RunningFlops() as counter:
@@ -257,8 +253,10 @@ def _run(
 
 
 def _inputs_of(module: nn.Module) -> int:
-    # type: ignore[arg-type]
-    return int(module.in_features if isinstance(module, nn.Linear) else module.in_channels)
+    if isinstance(module, nn.Linear):
+        return module.in_features
+    assert isinstance(module, nn.Conv2d)
+    return module.in_channels
 
 
 def _attended(module: nn.Module) -> int:
@@ -366,9 +364,7 @@ def _attention_site(layer: int, path: str, module: nn.Module, trace: _Trace) -> 
 def _next_ffn_call(path: str, trace: _Trace) -> _Call:
     """Attention inside windows has lost the patch grid; the FFN behind it in the same block has it."""
     paths = list(trace.calls)
-    later = (
-        call for p in paths[paths.index(path) + 1 :] for call in trace.calls[p] if call.layout != "windows"
-    )
+    later = (call for p in paths[paths.index(path) + 1 :] for call in trace.calls[p] if call.layout != "windows")
     found = next(later, None)
     if found is None:
         raise SiteMissing(f"{path} works in windows and no FFN follows it: its patch grid cannot be read.")

@@ -64,7 +64,7 @@ def _not_an_id(model: str) -> str:
 
 def _timm(rest: str, input_size: int | None) -> Blueprint:
     import timm
-    from timm.models import get_pretrained_cfg
+    from timm.models import PretrainedCfg, get_pretrained_cfg
 
     name, _, tag = rest.partition(".")
     if not timm.is_model(name):
@@ -72,17 +72,17 @@ def _timm(rest: str, input_size: int | None) -> Blueprint:
     tags = timm_tags(name)
     if tag and tag not in tags:
         raise UnknownModel(_no_tag(f"timm/{rest}", name, tag, tags))
-    cfg = get_pretrained_cfg(f"{name}.{tag}" if tag else name)
+    cfg = get_pretrained_cfg(f"{name}.{tag}" if tag else name) or PretrainedCfg()
     tag = tag or (cfg.tag or "" if tags else "")
     full = f"{name}.{tag}" if tag else name
     # a model that takes any size is built for none
-    sized = {"img_size": input_size} if input_size is not None and cfg.fixed_input_size else {}
+    sized: dict[str, Any] = {"img_size": input_size} if input_size is not None and cfg.fixed_input_size else {}
     return Blueprint(
         source="timm",
         architecture=name,
         tag=tag,
         id=f"timm/{full}",
-        input_size=(input_size, input_size) if input_size else tuple(cfg.input_size[-2:]),
+        input_size=(input_size, input_size) if input_size else (cfg.input_size[1], cfg.input_size[2]),
         mean=tuple(cfg.mean),
         std=tuple(cfg.std),
         interpolation=cfg.interpolation,
@@ -102,12 +102,8 @@ def timm_tags(name: str) -> list[str]:
 
 def _unknown(source: str, name: str, candidates: list[str]) -> str:
     close = nearest(name, candidates)
-    hint = (
-        f"Did you mean {', '.join(f'{source}/{c}' for c in close)}?" if close else "Nothing is spelt like it."
-    )
-    return (
-        f"{source}/{name}: no such model in this version of {source}. {hint} `neuron-atlas models` lists all."
-    )
+    hint = f"Did you mean {', '.join(f'{source}/{c}' for c in close)}?" if close else "Nothing is spelt like it."
+    return f"{source}/{name}: no such model in this version of {source}. {hint} `neuron-atlas models` lists all."
 
 
 def _no_tag(model: str, name: str, tag: str, tags: list[str]) -> str:
@@ -142,9 +138,7 @@ def _open_clip(rest: str, input_size: int | None) -> Blueprint:
     quick_gelu = bool(record.get("quick_gelu") if tag else config.get("quick_gelu"))
 
     def build() -> nn.Module:
-        return _open_clip_tower(
-            config["embed_dim"], vision, quick_gelu, (height, width), resize=input_size is not None
-        )
+        return _open_clip_tower(config["embed_dim"], vision, quick_gelu, (height, width), resize=input_size is not None)
 
     return Blueprint(
         source="open_clip",
@@ -187,7 +181,7 @@ def _zoo(rest: str, input_size: int | None) -> Blueprint:
 
     def build() -> nn.Module:
         module = zoo.build(rest)
-        return module.visual if hasattr(module, "visual") else module
+        return module.get_submodule("visual") if "visual" in module._modules else module
 
     return Blueprint(
         source="zoo",

@@ -11,6 +11,7 @@ must not be tapped from two threads at once.
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -24,9 +25,7 @@ class _Reached(Exception):
     """Raised inside a hook to end the forward; never leaves this module."""
 
 
-def ffn_activations(
-    model: LoadedModel, site: FfnSite, x: Tensor, units: Tensor | None = None
-) -> list[Tensor]:
+def ffn_activations(model: LoadedModel, site: FfnSite, x: Tensor, units: Tensor | None = None) -> list[Tensor]:
     """Hidden activations after the activation function, one tensor per call of the site.
 
     x: (batch, 3, height, width), normalised. units: None for all units, each (batch, tokens, width); or
@@ -35,9 +34,7 @@ def ffn_activations(
     return [after for _, after in _read(model, site, x, units, before=False)]
 
 
-def ffn_preactivations(
-    model: LoadedModel, site: FfnSite, x: Tensor, units: Tensor | None = None
-) -> list[Tensor]:
+def ffn_preactivations(model: LoadedModel, site: FfnSite, x: Tensor, units: Tensor | None = None) -> list[Tensor]:
     """The same before the activation function. SiteMissing where no such value exists (gated FFNs)."""
     return [before for before, _ in ffn_pre_and_post(model, site, x, units)]
 
@@ -55,18 +52,14 @@ def ffn_pre_and_post(
             f"{site.path} has no value before an activation function: its hidden vector is a gated product "
             f"({site.activation}). Use the value after it (ffn_activations)."
         )
-    return [
-        (before, after) for before, after in _read(model, site, x, units, before=True) if before is not None
-    ]
+    return [(before, after) for before, after in _read(model, site, x, units, before=True) if before is not None]
 
 
 def all_ffn_activations(model: LoadedModel, x: Tensor) -> dict[int, list[Tensor]]:
-    """Hidden activations of every FFN site from one whole forward: layer -> per call (batch, tokens,
-    width).
-    """
+    """All FFN sites from one whole forward: layer -> one (batch, tokens, width) tensor per call."""
     found: dict[int, list[Tensor]] = {site.layer: [] for site in model.description.ffn_sites}
 
-    def reader(site: FfnSite) -> Callable:
+    def reader(site: FfnSite) -> Callable[..., None]:
         return lambda module, args: found[site.layer].append(_patches(args[0], site))
 
     with ExitStack() as hooks:
@@ -96,17 +89,15 @@ def _gather(hidden: Tensor, units: Tensor) -> Tensor:
     return hidden.gather(2, index).squeeze(2)
 
 
-def _whole_hidden(
-    model: LoadedModel, site: FfnSite, x: Tensor, before: bool
-) -> Iterator[tuple[Tensor | None, Tensor]]:
+def _whole_hidden(model: LoadedModel, site: FfnSite, x: Tensor, before: bool) -> Iterator[tuple[Tensor | None, Tensor]]:
     pre: list[Tensor] = []
     post: list[Tensor] = []
     calls = len(site.grids)
 
-    def read_pre(module: nn.Module, args: tuple, out: Tensor) -> None:
-        pre.append(out)
+    def read_pre(module: nn.Module, args: Any, out: Tensor) -> None:
+        pre.append(_kept(out, model.module.get_submodule(site.act)))
 
-    def read_post(module: nn.Module, args: tuple) -> None:
+    def read_post(module: nn.Module, args: Any) -> None:
         post.append(args[0])
         if len(post) == calls:
             raise _Reached
@@ -120,17 +111,14 @@ def _whole_hidden(
         yield (_patches(pre[call], site) if before else None), _patches(after, site)
 
 
-def _own_units(
-    model: LoadedModel, site: FfnSite, x: Tensor, units: Tensor
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """z = W[unit] . x_hat + b[unit], h = act(z): one row of the expansion per image instead of all of
-    them.
-    """
-    expand, act = model.module.get_submodule(site.expand), model.module.get_submodule(site.act)
+def _own_units(model: LoadedModel, site: FfnSite, x: Tensor, units: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """z = W[unit] . x_hat + b[unit], h = act(z): one row of the expansion per image, not all of them."""
+    expand: Any = model.module.get_submodule(site.expand)
+    act = model.module.get_submodule(site.act)
     inputs: list[Tensor] = []
     calls = len(site.grids)
 
-    def read_input(module: nn.Module, args: tuple) -> None:
+    def read_input(module: nn.Module, args: Any) -> None:
         inputs.append(args[0])
         if len(inputs) == calls:
             raise _Reached
@@ -144,7 +132,12 @@ def _own_units(
         tokens = _patches(received, site)  # (batch, tokens, channels)
         z = torch.matmul(tokens, weight[:, :, None]).squeeze(2)  # (batch, tokens)
         z = z if bias is None else z + bias
-        yield z, act(z)
+        yield z, act(_kept(z, act))
+
+
+def _kept(z: Tensor, act: nn.Module) -> Tensor:
+    """z as it can be handed out: a copy where the activation function would overwrite it."""
+    return z.clone() if getattr(act, "inplace", False) else z
 
 
 def _forward_until_reached(model: LoadedModel, site: FfnSite, x: Tensor, read: list[Tensor]) -> None:
@@ -153,9 +146,8 @@ def _forward_until_reached(model: LoadedModel, site: FfnSite, x: Tensor, read: l
     except _Reached:
         return
     raise SiteMissing(
-        f"{model.description.slug}: {site.path} fired {len(read)} times in a forward, expected "
-        f"{len(site.grids)}. "
-        "The site does not belong to this model, or the model was changed after it was described."
+        f"{model.description.slug}: {site.path} fired {len(read)} times in a forward, not "
+        f"{len(site.grids)}: it is of another model, or the model was changed since it was described."
     )
 
 

@@ -7,7 +7,6 @@ PIT = Family(
     classes=("timm.models.pit.PoolingVisionTransformer",),
     ffn=r"transformers\.\d+\.blocks\.\d+\.mlp",
     attention=r"transformers\.\d+\.blocks\.\d+\.attn",
-    # type: ignore[operator, union-attr]
-    prefix=lambda model: ("class", "distillation")[: int(model.cls_token.shape[1])],
+    prefix=lambda model: ("class", "distillation")[: model.get_parameter("cls_token").shape[1]],
     timm_modules=("pit",),
 )
