@@ -16,9 +16,9 @@ This page is generated from `atlas_schema/tables.py`; do not edit it. To write i
 
     python -m atlas_schema.docs docs/tables.md
 
-Schema version {SCHEMA_VERSION} (semver; in the footer of every file as `atlas.schema_version`). Types are
-those of `datasets` and numpy. Indices start at 0. A cell is empty only where a reason is given below, and a number is
-never NaN or infinite."""
+Schema version {SCHEMA_VERSION} (semver; in the footer of every file as `atlas.schema_version`).
+Types are those of `datasets` and numpy. Indices start at 0. A cell is empty only where a reason is given, and
+a number is never NaN or infinite."""
 
 
 def page() -> str:

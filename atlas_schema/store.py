@@ -189,8 +189,8 @@ class _Objects:
     def read(self, path: str, offset: int, length: int | None) -> bytes:
         if length == 0:
             return b""
-        stop = None if length is None else offset + length
-        return bytes(self.filesystem.cat_file(self._full(path), offset or None, stop, **self.deadline))
+        span = {} if length is None else {"start": offset, "end": offset + length}
+        return bytes(self.filesystem.cat_file(self._full(path), **span, **self.deadline))
 
     def open(self, path: str) -> BinaryIO:
         file: BinaryIO = self.filesystem.open(self._full(path), "rb", cache_type="none")
@@ -282,6 +282,8 @@ def _failures(url: str, action: str, path: str) -> Iterator[None]:
 
 def _failed(where: str, action: str, error: Exception) -> StoreFailed:
     cause = str(error) or type(error).__name__
+    if isinstance(error, TimeoutError):
+        cause = f"no answer within {CALL_TIMEOUT:g} s"
     return StoreFailed(
         f"cannot {action} {where}: {cause}. What is committed stands; run the same command again once the"
         " store answers"

@@ -1,0 +1,359 @@
+"""The store keeps its promises on a folder, in memory and on S3, and when disks fill and servers fail."""
+
+from __future__ import annotations
+
+import errno
+import os
+import pickle
+import resource
+import subprocess
+import sys
+import textwrap
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule
+
+from atlas_schema.errors import StoreFailed, StoreFull
+from atlas_schema.store import Store
+from tests.atlas_schema.conftest import FaultyS3, answer, break_off, lose_answer
+
+
+def test_a_file_is_created_once_and_replaced_at_will(store: Store) -> None:
+    assert store.create("a/b.bin", b"first")
+    assert not store.create("a/b.bin", b"second")
+    assert store.read("a/b.bin") == b"first"
+    store.replace("a/b.bin", b"third")
+    assert store.read("a/b.bin") == b"third"
+    assert store.size("a/b.bin") == 5
+    assert store.read_range("a/b.bin", 1, 3) == b"hir"
+    assert store.read_range("a/b.bin", 3, 100) == b"rd"
+    assert store.read_range("a/b.bin", 0, 0) == b""
+    with store.open("a/b.bin") as file:
+        file.seek(2)
+        assert file.read(2) == b"ir"
+
+
+def test_what_is_not_there(store: Store) -> None:
+    assert store.list() == []
+    assert store.list("nowhere") == []
+    assert not store.exists("a")
+    store.delete("a")
+    for read in (store.read, store.size, lambda path: store.read_range(path, 0, 1)):
+        with pytest.raises(FileNotFoundError):
+            read("a")
+
+
+def test_a_folder_is_no_file(store: Store) -> None:
+    store.create("a/b", b"x")
+    assert not store.exists("a")
+    assert store.exists("a/b")
+
+
+def test_lists_are_recursive_sorted_and_fresh(store: Store) -> None:
+    other = Store(store.url)
+    for path in ("b/2", "b/1", ".atlas/parts/x", "ba/1", "README.md"):
+        other.list()  # a cached listing would miss what comes next
+        store.replace(path, b"")
+        assert path in other.list()
+    assert other.list() == [".atlas/parts/x", "README.md", "b/1", "b/2", "ba/1"]
+    assert other.list("b") == other.list("b/") == ["b/1", "b/2"]
+    store.delete("b/1")
+    assert other.list("b") == ["b/2"]
+
+
+@pytest.mark.parametrize("path", ["", "/a", "../a", "a/../b", "a//b", "./a", "a/"])
+def test_paths_cannot_leave_the_store(folder: Store, path: str) -> None:
+    with pytest.raises(ValueError, match="relative"):
+        folder.create(path, b"x")
+
+
+def test_of_many_creators_at_one_moment_one_wins(store: Store) -> None:
+    with ThreadPoolExecutor(6) as pool:
+        won = list(pool.map(lambda n: store.create("x", str(n).encode() * 1000), range(6)))
+    assert won.count(True) == 1
+    assert store.read("x") == str(won.index(True)).encode() * 1000
+
+
+def test_a_store_travels_between_processes(folder: Store) -> None:
+    folder.create("x", b"1")
+    assert pickle.loads(pickle.dumps(folder)).read("x") == b"1"
+
+
+def test_the_hub_is_no_place_to_run_into(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("huggingface_hub")
+    with pytest.raises(StoreFailed, match=r"run into a folder.*then push"):
+        Store("hf://datasets/somebody/atlas").create("x", b"1")
+
+
+def test_an_unknown_scheme_is_named() -> None:
+    with pytest.raises((StoreFailed, ValueError), match="nosuch"):
+        Store("nosuch://atlas")
+
+
+# --- a folder under fire
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
+@pytest.mark.parametrize("action", ["create", "replace"])
+@pytest.mark.parametrize("call", ["write", "fsync"])
+def test_a_full_disk_leaves_what_was_there(
+    folder: Store, monkeypatch: pytest.MonkeyPatch, code: int, action: str, call: str
+) -> None:
+    folder.create("old", b"old")
+
+    def full(*_: Any) -> None:
+        raise OSError(code, os.strerror(code))
+
+    with monkeypatch.context() as patched:
+        if call == "fsync":
+            patched.setattr(os, "fsync", full)
+        else:
+            import atlas_schema.store as module
+
+            real = open
+
+            def opened(path: Any, mode: str) -> Any:
+                file = real(path, mode)
+                if mode == "xb":
+                    file.write(b"half")  # some of it reaches the disk
+                    file.flush()
+                    return _FullAfter(file, full)
+                return file
+
+            patched.setattr(module, "open", opened, raising=False)
+        with pytest.raises(StoreFull, match=r"no space left.*old2|no space left.*old") as told:
+            getattr(folder, action)("old2" if action == "create" else "old", b"new" * 100)
+    assert "run the same command again" in str(told.value)
+    assert told.value.exit_code == 1
+    assert folder.read("old") == b"old"
+    assert _everything(folder) == ["old"]
+
+
+class _FullAfter:
+    def __init__(self, file: Any, full: Any) -> None:
+        self.file, self.write = file, full
+
+    def __enter__(self) -> _FullAfter:
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self.file.close()
+
+
+def test_a_real_file_size_limit_is_a_full_disk(tmp_path: Path) -> None:
+    code = """
+        import resource, signal, sys
+        from atlas_schema.errors import StoreFull
+        from atlas_schema.store import Store
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+        store = Store(sys.argv[1])
+        store.create("small", b"x" * 1000)
+        try:
+            store.create("large", b"x" * 1001)
+        except StoreFull:
+            sys.exit(0 if store.list() == ["small"] else 3)
+        sys.exit(4)
+    """
+    assert resource.RLIM_INFINITY  # the platform has limits at all
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(code), str(tmp_path)], check=False)
+    assert done.returncode == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["small"]
+
+
+def test_a_killed_writer_leaves_nothing_a_reader_takes(tmp_path: Path) -> None:
+    code = """
+        import os, sys
+        from atlas_schema.store import Store
+        os.fsync = lambda handle: os.kill(os.getpid(), 9)
+        Store(sys.argv[1]).create("a/part", b"x" * 1000)
+    """
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(code), str(tmp_path)], check=False)
+    assert done.returncode == -9
+    assert len(_everything(Store(tmp_path))) == 1  # the hidden temporary file
+    store = Store(tmp_path)
+    assert store.list() == []
+    assert store.create("a/part", b"y")
+    assert store.list() == ["a/part"]
+
+
+def test_a_folder_without_links_still_creates_once(folder: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_links(*_: Any) -> None:
+        raise OSError(errno.EPERM, "no links here")
+
+    monkeypatch.setattr(os, "link", no_links)
+    assert folder.create("x", b"1")
+    assert not folder.create("x", b"2")
+    assert folder.read("x") == b"1"
+    assert _everything(folder) == ["x"]
+
+
+def test_a_link_whose_answer_was_lost_counts(folder: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = os.link
+
+    def lost(source: Any, target: Any) -> None:
+        real(source, target)
+        raise FileExistsError(errno.EEXIST, "NFS sent it twice")
+
+    monkeypatch.setattr(os, "link", lost)
+    assert folder.create("x", b"1")
+    assert folder.read("x") == b"1"
+
+
+def test_a_folder_that_may_not_be_written(folder: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    def denied(*_: Any, **__: Any) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(Path, "mkdir", denied)
+    with pytest.raises(
+        StoreFailed, match=r"cannot write .*/x: permission denied.*credentials or the folder's owner"
+    ):
+        folder.create("x", b"1")
+
+
+def _everything(store: Store) -> list[str]:
+    """All files, temporary ones too."""
+    root = Path(store.url)
+    return sorted(str(path.relative_to(root)) for path in root.rglob("*") if path.is_file())
+
+
+# --- S3 under fire
+
+
+def test_a_lost_acknowledgement_counts_as_success(s3: FaultyS3) -> None:
+    store = Store(f"s3://{s3.new_bucket()}/atlas")
+    s3.faults.append(lose_answer)
+    assert store.create("part", b"ours")
+    assert store.read("part") == b"ours"
+
+
+def test_a_lost_race_is_told_from_a_lost_acknowledgement(s3: FaultyS3) -> None:
+    store = Store(f"s3://{s3.new_bucket()}/atlas")
+    assert store.create("part", b"theirs")
+    s3.faults.append(answer("503 Service Unavailable", "ServiceUnavailable"))
+    assert not store.create("part", b"ours")
+    assert store.read("part") == b"theirs"
+
+
+def test_a_short_outage_is_waited_for(s3: FaultyS3) -> None:
+    store = Store(f"s3://{s3.new_bucket()}/atlas")
+    s3.faults += [answer("500 Internal Server Error", "InternalError")] * 2
+    assert store.create("part", b"ours")
+
+
+def test_a_refusal_says_what_to_check(s3: FaultyS3) -> None:
+    store = Store(f"s3://{s3.new_bucket()}/atlas")
+    s3.faults.append(answer("403 Forbidden", "AccessDenied"))
+    with pytest.raises(StoreFailed, match=r"cannot write s3://.*/part: permission denied.*credentials"):
+        store.create("part", b"ours")
+    assert store.list() == []
+
+
+def test_a_missing_bucket_is_named(s3: FaultyS3) -> None:
+    store = Store("s3://no-such-bucket-here/atlas")
+    for attempt in (lambda: store.create("part", b"x"), lambda: store.replace("part", b"x")):
+        with pytest.raises(StoreFailed, match="no-such-bucket-here"):
+            attempt()
+
+
+def test_an_upload_that_breaks_off_leaves_nothing(s3: FaultyS3, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("atlas_schema.store.CALL_TIMEOUT", 2.0)
+    store = Store(f"s3://{s3.new_bucket()}/atlas")
+    s3.faults += [break_off] * 100
+    with pytest.raises(StoreFailed, match=r"cannot write s3://.*/part"):
+        store.create("part", b"x" * 10_000)
+    s3.faults.clear()
+    assert store.list() == []
+    assert Store(store.url).create("part", b"x" * 10_000)
+
+
+def test_a_silent_store_is_given_up(s3: FaultyS3, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("atlas_schema.store.CALL_TIMEOUT", 1.0)
+    store = Store(f"s3://{s3.new_bucket()}/atlas")
+    release = threading.Event()
+
+    def silent(environ: dict[str, Any], start_response: Any, moto: Any) -> list[bytes]:
+        release.wait(20)
+        return break_off(environ, start_response, moto)
+
+    s3.faults.append(silent)
+    with pytest.raises(StoreFailed, match="no answer within 1 s"):
+        store.replace("part", b"x")
+    release.set()
+
+
+# --- any sequence of operations
+
+
+class StoreMachine(RuleBasedStateMachine):
+    """Two handles on one store against a dictionary."""
+
+    paths = Bundle("paths")
+    stores = count()
+
+    def __init__(self) -> None:
+        super().__init__()
+        url = f"memory://machine-{next(self.stores)}"
+        self.handles = [Store(url), Store(url)]
+        self.model: dict[str, bytes] = {}
+
+    @rule(
+        target=paths, folder=st.sampled_from(["", "a/", "a/b/", ".atlas/parts/"]), name=st.sampled_from("xyz")
+    )
+    def path(self, folder: str, name: str) -> str:
+        return folder + name
+
+    @rule(path=paths, data=st.binary(max_size=20), handle=st.integers(0, 1))
+    def create(self, path: str, data: bytes, handle: int) -> None:
+        assert self.handles[handle].create(path, data) == (path not in self.model)
+        self.model.setdefault(path, data)
+
+    @rule(path=paths, data=st.binary(max_size=20), handle=st.integers(0, 1))
+    def replace(self, path: str, data: bytes, handle: int) -> None:
+        self.handles[handle].replace(path, data)
+        self.model[path] = data
+
+    @rule(path=paths, handle=st.integers(0, 1))
+    def delete(self, path: str, handle: int) -> None:
+        self.handles[handle].delete(path)
+        self.model.pop(path, None)
+
+    @rule(path=paths, offset=st.integers(0, 25), length=st.integers(0, 25), handle=st.integers(0, 1))
+    def read_range(self, path: str, offset: int, length: int, handle: int) -> None:
+        if path in self.model:
+            found = self.handles[handle].read_range(path, offset, length)
+            assert found == self.model[path][offset : offset + length]
+
+    @invariant()
+    def agrees(self) -> None:
+        for handle in self.handles:
+            assert handle.list() == sorted(self.model)
+            for path, data in self.model.items():
+                assert (handle.read(path), handle.size(path)) == (data, len(data))
+
+
+class FolderMachine(StoreMachine):
+    """The same on a folder."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        import tempfile
+
+        self.folder = tempfile.TemporaryDirectory()
+        self.handles = [Store(self.folder.name), Store(self.folder.name)]
+
+    def teardown(self) -> None:
+        self.folder.cleanup()
+
+
+TestMemoryMachine = StoreMachine.TestCase
+TestMemoryMachine.settings = settings(max_examples=30, stateful_step_count=20, deadline=None)
+TestFolderMachine = FolderMachine.TestCase
+TestFolderMachine.settings = settings(max_examples=20, stateful_step_count=20, deadline=None)
