@@ -20,9 +20,7 @@ _SHELL = Environment(
 def write(folder: Path, manifest: Mapping[str, Any], dataset_url: str | None) -> set[str]:
     """Write the app and, last, index.html, which carries the manifest. Returns what the page names."""
     files = {
-        path.relative_to(STATIC).as_posix(): path.read_bytes()
-        for path in sorted(STATIC.rglob("*"))
-        if path.is_file()
+        path.relative_to(STATIC).as_posix(): path.read_bytes() for path in sorted(STATIC.rglob("*")) if path.is_file()
     }
     content = hashlib.sha256()
     for name, data in files.items():
@@ -33,9 +31,7 @@ def write(folder: Path, manifest: Mapping[str, Any], dataset_url: str | None) ->
         path.parent.mkdir(parents=True, exist_ok=True)
         if not path.exists():
             path.write_bytes(data)
-    (
-        folder / ".nojekyll"
-    ).touch()  # GitHub Pages would otherwise leave out what begins with a dot or underscore
+    (folder / ".nojekyll").touch()  # GitHub Pages would otherwise leave out what begins with a dot or underscore
     modules = sorted(name for name in files if name.endswith(".js") and name not in ("main.js", "theme.js"))
     page = _SHELL.get_template("shell.html").render(
         app=home, modules=modules, manifest=manifest, connect=connect_sources(dataset_url)

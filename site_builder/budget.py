@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from atlas_schema.errors import AtlasError
+from site_builder.app import STATIC
 from site_builder.packs import PACK
 from site_builder.sprites import BUNDLE, SHEET
+from site_builder.survey import Survey
 
 #: Bytes of a neuron in its pack and its layer's table (gzip), and of a thumbnail of 96 px: measured.
-RECORD_BYTES = 420
-THUMB_BYTES = 2400
-#: Shell, scripts, style, licences; strips, depth sheets and lists of a layer.
-APP_FILES, APP_BYTES = 40, 250_000
+RECORD_BYTES, THUMB_BYTES = 420, 2400
+#: Beside its packs, sheets and pictures a layer has its table, its summary and its strip.
 LAYER_FILES, LAYER_BYTES = 3, 30_000
+#: A model has its facts and its strip of depth; the site its page, mark, card, .nojekyll and wall.
+MODEL_FILES, MODEL_BYTES = 2, 40_000
+SITE_FILES, SITE_BYTES = 5, 300_000
 
 
 class SiteTooLarge(AtlasError):
@@ -64,25 +66,24 @@ def megabytes(size: int) -> str:
     return f"{size / 1e6:,.1f} MB" if size < 1e9 else f"{size / 1e9:,.2f} GB"
 
 
-def estimate(layers: Iterable[Mapping[str, int]], mode: str) -> Size:
-    """Size of a site. Of each layer: `neurons`, `picture_bytes` (all), `thumb_side`, `packs`, `bundles`."""
-    files, size, largest = APP_FILES, APP_BYTES, 0
-    for layer in layers:
-        neurons = layer["neurons"]
-        tile = (layer["thumb_side"] / 96) ** 2
-        sheets = -(-neurons // SHEET)
-        in_folder = LAYER_FILES + layer["packs"] + sheets
-        size += LAYER_BYTES + neurons * RECORD_BYTES + round(neurons * THUMB_BYTES * tile)
-        files += in_folder
-        if mode == "sprite":
-            in_folder += layer["bundles"]
-            files += layer["bundles"]
-            size += layer["picture_bytes"] + layer["bundles"] * 4 * BUNDLE
-        elif mode == "files":
-            in_folder += layer["packs"]  # a folder for each 64 pictures
-            files += neurons
-            size += layer["picture_bytes"]
-        largest = max(largest, in_folder, PACK if mode == "files" else 0)
+def estimate(held: Survey, mode: str) -> Size:
+    """Size of the site of a survey: file counts exact, bytes from above."""
+    app = [path for path in STATIC.rglob("*") if path.is_file()]
+    files = SITE_FILES + len(app) + MODEL_FILES * len(held.models)
+    size = SITE_BYTES + sum(path.stat().st_size for path in app) + MODEL_BYTES * len(held.models)
+    largest = 0
+    for layer in held.layers:
+        packs = len({unit // PACK for unit in layer.units})
+        neurons, sheets = len(layer.units), -(-len(layer.units) // SHEET)
+        entries = LAYER_FILES + packs + sheets
+        size += LAYER_BYTES + neurons * (RECORD_BYTES + round(THUMB_BYTES * (layer.thumb_side / 96) ** 2))
+        if mode != "range":
+            bundles = len({unit // BUNDLE for unit in layer.units})
+            size += layer.picture_bytes + bundles * 4 * BUNDLE
+            entries += bundles if mode == "sprite" else packs  # in `files` mode a folder for each pack's pictures
+            files += neurons - packs if mode == "files" else 0
+        files += entries
+        largest = max(largest, entries)
     return Size(files, size, largest)
 
 

@@ -11,23 +11,20 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
-
 from atlas_schema.errors import BadConfig, ForeignAtlas, NothingThere, nearest
 from atlas_schema.read import Atlas
-from atlas_schema.shards import shard_path
 from atlas_schema.tables import NEURONS
 from site_builder import app, overview
 from site_builder.budget import HOSTS, Host, Size, check, estimate, megabytes
 from site_builder.layers import FORMAT, LayerSummary, build_layer
 from site_builder.packs import PACK
 from site_builder.sprites import BUNDLE, THUMB
+from site_builder.survey import LayerSource, survey
 
 MARK = ".neuron-atlas-site"  # says that a folder is a site of ours, which may be built over
 MODES = ("sprite", "range", "files")
@@ -57,27 +54,6 @@ class SiteReport:
         return "\n".join(lines + self.notes)
 
 
-@dataclass(frozen=True)
-class _Layer:
-    """A layer of the dataset that has neurons, before anything of it is read but its footer."""
-
-    slug: str
-    layer: int
-    shard: str
-    neurons: int
-    picture_bytes: int
-    thumb_side: int
-
-    def as_estimate(self) -> dict[str, int]:
-        return {
-            "neurons": self.neurons,
-            "picture_bytes": self.picture_bytes,
-            "thumb_side": self.thumb_side,
-            "packs": -(-self.neurons // PACK),
-            "bundles": -(-self.neurons // BUNDLE),
-        }
-
-
 def build_site(
     atlas_url: str | os.PathLike[str],
     out: str | os.PathLike[str],
@@ -100,19 +76,16 @@ def build_site(
     """
     host, mode = _settings(target, images, dataset_url)
     atlas, folder = Atlas(os.fspath(atlas_url)), Path(out)
-    models = atlas.models()
-    sites = {model["slug"]: _ffn_sites(atlas, model["slug"]) for model in models}
-    layers = [layer for model in models for layer in _layers(atlas, model, sites[model["slug"]])]
-    if not layers:
+    held = survey(atlas)
+    if not held.layers:
         raise NothingThere(f"{atlas_url}: no neurons to show yet; run `neuron-atlas run` into it first")
-    size = estimate([layer.as_estimate() for layer in layers], mode)
-    check(host, size, mode)
+    check(host, estimate(held, mode), mode)
     _claim(folder)
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        built = list(pool.map(lambda layer: _write_layer(atlas, layer, folder, mode), layers))
-    summaries = {(layer.slug, layer.layer): made for layer, made in zip(layers, built, strict=True)}
-    written = overview.write(atlas, folder, models, sites, {key: made[:2] for key, made in summaries.items()})
+        built = list(pool.map(lambda source: _write_layer(atlas, source, folder, mode), held.layers))
+    layers = {(source.slug, source.layer): made[:2] for source, made in zip(held.layers, built, strict=True)}
+    written = overview.write(atlas, folder, held, layers)
     manifest = written.manifest | {
         "title": title,
         "images": {"mode": mode, "base": app.browser_url(dataset_url) if mode == "range" else ""},
@@ -121,17 +94,17 @@ def build_site(
     kept = app.write(folder, manifest, dataset_url if mode == "range" else None)
     if target == "hf-space":
         _replace(folder / "README.md", app.space_card(title).encode())
-    _prune(folder, {*kept, *written.files, *(f"d/{made[0]}" for made in built)})
+    _prune(folder, {*kept, *written.files, *(f"d/{name}" for name, _ in layers.values())})
     found = measure(folder)
     check(host, found, mode)
     return SiteReport(
         out=str(folder),
         target=target,
         images=mode,
-        models=len(models),
-        layers=len(layers),
+        models=len(held.models),
+        layers=len(held.layers),
         layers_reused=sum(made[2] for made in built),
-        neurons=sum(layer.neurons for layer in layers),
+        neurons=sum(len(source.units) for source in held.layers),
         files=found.files,
         bytes=found.bytes,
     )
@@ -139,9 +112,7 @@ def build_site(
 
 def _settings(target: str, images: str, dataset_url: str | None) -> tuple[Host, str]:
     if target not in HOSTS:
-        raise BadConfig(
-            f"--target {target}: no such host; expected one of {', '.join(HOSTS)}{_hint(target, HOSTS)}"
-        )
+        raise BadConfig(f"--target {target}: no such host; expected one of {', '.join(HOSTS)}{_hint(target, HOSTS)}")
     if images not in ("auto", *MODES):
         modes = ("auto", *MODES)
         raise BadConfig(f"--images {images}: expected one of {', '.join(modes)}{_hint(images, modes)}")
@@ -152,9 +123,7 @@ def _settings(target: str, images: str, dataset_url: str | None) -> tuple[Host, 
             "(https://... or hf://datasets/ORG/NAME), or use --images sprite"
         )
     if images == "range" and target == "github-pages":
-        raise BadConfig(
-            "--images range: GitHub Pages compresses what it serves in parts and breaks it; use sprite"
-        )
+        raise BadConfig("--images range: GitHub Pages compresses what it serves in parts and breaks it; use sprite")
     if images == "auto":
         images = "range" if host.serves_ranges and dataset_url is not None else "sprite"
     return host, images
@@ -165,28 +134,7 @@ def _hint(name: str, known: Any) -> str:
     return f" (nearest: {close[0]})" if close else ""
 
 
-def _ffn_sites(atlas: Atlas, slug: str) -> list[dict[str, Any]]:
-    rows = [row for row in atlas.sites(slug) if row["kind"] == "ffn"]
-    return sorted(rows, key=lambda row: row["layer"])
-
-
-def _layers(atlas: Atlas, model: Mapping[str, Any], sites: list[dict[str, Any]]) -> list[_Layer]:
-    """Layers of a model with neurons in the atlas; sizes come from the shards' footers alone."""
-    slug, found = model["slug"], []
-    for layer in atlas.layers(slug):
-        shard = shard_path(NEURONS, slug, layer, len(sites))
-        with atlas.store.open(shard) as file:
-            metadata = pq.ParquetFile(file).metadata
-        groups = [metadata.row_group(i) for i in range(metadata.num_row_groups)]
-        leaves = [group.column(i) for group in groups for i in range(group.num_columns)]
-        size = sum(leaf.total_compressed_size for leaf in leaves if leaf.path_in_schema == "image.bytes")
-        side = min(THUMB, max(model["input_height"], model["input_width"]))
-        if metadata.num_rows:
-            found.append(_Layer(slug, layer, shard, metadata.num_rows, size, side))
-    return found
-
-
-def _write_layer(atlas: Atlas, layer: _Layer, folder: Path, mode: str) -> tuple[str, LayerSummary, bool]:
+def _write_layer(atlas: Atlas, layer: LayerSource, folder: Path, mode: str) -> tuple[str, LayerSummary, bool]:
     """The layer's folder below d/, its summary, and whether it was there already."""
     content = hashlib.sha256(atlas.store.read(layer.shard))
     content.update(f"{FORMAT} {mode} {PACK} {BUNDLE} {THUMB}".encode())

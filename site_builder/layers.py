@@ -118,9 +118,7 @@ def _summary(
 ) -> LayerSummary:
     units, colors = columns["unit"], columns["color"]
     inactive = columns["status"].count("inactive")
-    quantiles = np.quantile(
-        np.asarray(columns[LAYER_COLUMNS[0]], dtype=np.float64), [0.05, 0.25, 0.5, 0.75, 0.95]
-    )
+    quantiles = np.quantile(np.asarray(columns[LAYER_COLUMNS[0]], dtype=np.float64), [0.05, 0.25, 0.5, 0.75, 0.95])
     width, height = thumbnail(webps[0], limit=1 << 20).size
     strip = list(order[:STRIP])
     return LayerSummary(

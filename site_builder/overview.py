@@ -15,6 +15,7 @@ from atlas_schema.tables import SCHEMA_VERSION, TABLES
 from site_builder.layers import LayerSummary
 from site_builder.packs import PACK, dump
 from site_builder.sprites import BUNDLE, sheet, thumbnail
+from site_builder.survey import Survey
 
 #: Rows of the home page's wall, from early layers to late ones, and how many columns it aims at.
 WALL_ROWS, WALL_COLUMNS, WALL_NARROW = 6, 14, 8
@@ -31,17 +32,11 @@ class Overview:
     files: set[str]  # paths in the site that the manifest names
 
 
-def write(
-    atlas: Atlas,
-    folder: Path,
-    models: Sequence[dict[str, Any]],
-    sites: Mapping[str, list[dict[str, Any]]],
-    layers: Layers,
-) -> Overview:
+def write(atlas: Atlas, folder: Path, held: Survey, layers: Layers) -> Overview:
     """Write these files into the site at `folder`, except those that are there already, and list them."""
     runs, entries, files = atlas.runs(), [], set()
-    for model in models:
-        entry = _model_entry(atlas, folder, model, sites[model["slug"]], layers, runs)
+    for model in held.models:
+        entry = _model_entry(atlas, folder, model, held.sites[model["slug"]], layers, runs)
         entries.append(entry)
         files |= {name for name in (entry["file"], entry["depth"]) if name}
     wall = _wall(atlas, folder, entries, layers)
@@ -59,10 +54,7 @@ def write(
 
 
 def _explanations(columns: Sequence[Any]) -> dict[str, dict[str, str]]:
-    return {
-        column.name: {"means": column.means, "unit": column.unit, "absent": column.absent}
-        for column in columns
-    }
+    return {column.name: {"means": column.means, "unit": column.unit, "absent": column.absent} for column in columns}
 
 
 def _model_entry(
@@ -109,9 +101,7 @@ def _worked_on(run: Mapping[str, Any], model: Mapping[str, Any]) -> bool:
     return model["slug"] in said or model["model_id"] in said or model["model_id"].rpartition("/")[2] in said
 
 
-def _depth(
-    atlas: Atlas, folder: Path, slug: str, layers: Sequence[tuple[str, LayerSummary] | None]
-) -> str | None:
+def _depth(atlas: Atlas, folder: Path, slug: str, layers: Sequence[tuple[str, LayerSummary] | None]) -> str | None:
     """One picture a described layer, side by side: the layer's best."""
     chosen = [(made[1].layer, made[1].best[0], made[0]) for made in layers if made]
     if not chosen:
@@ -124,18 +114,12 @@ def _depth(
     return name
 
 
-def _wall(
-    atlas: Atlas, folder: Path, entries: Sequence[dict[str, Any]], layers: Layers
-) -> dict[str, Any] | None:
+def _wall(atlas: Atlas, folder: Path, entries: Sequence[dict[str, Any]], layers: Layers) -> dict[str, Any] | None:
     """Pictures by depth, a column a model; then the models come round again, with other pictures."""
     shown = [index for index, entry in enumerate(entries) if entry["described"]]
     if not shown:
         return None
-    shown = (
-        [shown[i * len(shown) // WALL_COLUMNS] for i in range(WALL_COLUMNS)]
-        if len(shown) > WALL_COLUMNS
-        else shown
-    )
+    shown = [shown[i * len(shown) // WALL_COLUMNS] for i in range(WALL_COLUMNS)] if len(shown) > WALL_COLUMNS else shown
     columns = len(shown) * max(1, round(WALL_COLUMNS / len(shown)))
     narrow = len(shown) * (WALL_NARROW // len(shown)) if len(shown) <= WALL_NARROW else WALL_NARROW
     used: Counter[tuple[str, int]] = Counter()

@@ -68,20 +68,14 @@ def byte_range(first: str, last: str, size: int) -> tuple[int, int]:
     return int(first), min(size - 1, int(last) if last else size - 1)
 
 
-def make_server(
-    folder: str | os.PathLike[str], port: int = 8000, host: str = "127.0.0.1"
-) -> ThreadingHTTPServer:
+def make_server(folder: str | os.PathLike[str], port: int = 8000, host: str = "127.0.0.1") -> ThreadingHTTPServer:
     """A server for `folder`, not yet running; port 0 takes a free one. Raises NothingThere, PortTaken."""
     if not (Path(folder) / "index.html").is_file():
-        raise NothingThere(
-            f"{folder}: no site here (no index.html); build one with `neuron-atlas site build`"
-        )
+        raise NothingThere(f"{folder}: no site here (no index.html); build one with `neuron-atlas site build`")
     try:
         return ThreadingHTTPServer((host, port), partial(RangeHandler, directory=os.fspath(folder)))
     except OSError as error:
-        raise PortTaken(
-            f"port {port}: {error.strerror}; name another with --port, or 0 for any free one"
-        ) from error
+        raise PortTaken(f"port {port}: {error.strerror}; name another with --port, or 0 for any free one") from error
 
 
 def serve(folder: str | os.PathLike[str], port: int = 8000, host: str = "127.0.0.1") -> None:

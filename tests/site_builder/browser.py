@@ -124,9 +124,7 @@ class Page:
                 return value
             if time.monotonic() > until:
                 shown = self.run("return document.body.innerText")[:500]
-                raise AssertionError(
-                    f"waited {seconds} s {what or 'in vain'}; {problem or ''} page shows: {shown}"
-                )
+                raise AssertionError(f"waited {seconds} s {what or 'in vain'}; {problem or ''} page shows: {shown}")
             time.sleep(0.03)
 
     def settle(self) -> None:
@@ -157,9 +155,7 @@ class Page:
         height = self.run("return document.documentElement.scrollHeight")
         width = self.run("return innerWidth")
         clip = {"x": 0, "y": 0, "width": width, "height": height, "scale": 1}
-        shot = self.driver.execute_cdp_cmd(
-            "Page.captureScreenshot", {"captureBeyondViewport": True, "clip": clip}
-        )
+        shot = self.driver.execute_cdp_cmd("Page.captureScreenshot", {"captureBeyondViewport": True, "clip": clip})
         return Image.open(io.BytesIO(base64.b64decode(shot["data"])))
 
     def console(self) -> list[str]:
@@ -169,8 +165,4 @@ class Page:
     def requests(self) -> list[str]:
         """Addresses asked for by the page since the last call."""
         events = [json.loads(entry["message"])["message"] for entry in self.driver.get_log("performance")]
-        return [
-            event["params"]["request"]["url"]
-            for event in events
-            if event["method"] == "Network.requestWillBeSent"
-        ]
+        return [event["params"]["request"]["url"] for event in events if event["method"] == "Network.requestWillBeSent"]

@@ -16,10 +16,11 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from atlas_schema.columns import Table
 from atlas_schema.parts import WorkUnit, commit_part
 from atlas_schema.shards import reduce_layer, write_rows
 from atlas_schema.store import Store
-from atlas_schema.tables import MODELS, RUNS, SITES
+from atlas_schema.tables import MODELS, NEURONS, RUNS, SITES
 
 PROVENANCE = {"code_version": "test", "precision": "float32", "recipe": "drawn"}
 FINGERPRINT = "0123456789abcdef" * 4
@@ -84,15 +85,14 @@ def neuron_row(slug: str, layer: int, unit: int, side: int, depth: float) -> dic
         "status": "inactive" if inactive else "active",
         "activation": end,
         "activation_peak": abs(end) * 2.1,
+        "activation_stored": end * 0.97,
         "activation_start": start,
         "activation_start_peak": abs(start) * 3,
         "robust_mean": robust,
         "robust_std": abs(robust) * 0.08,
         "robust_peak": robust * 1.9,
         "robust_draws": 16,
-        "loss_curve": [
-            {"step": s, "objective": -v / 8, "activation": v} for s, v in zip(steps, curve, strict=True)
-        ],
+        "loss_curve": [{"step": s, "objective": -v / 8, "activation": v} for s, v in zip(steps, curve, strict=True)],
         "rescue": "value before the activation function" if unit % 11 == 3 else None,
         "start": "fourier noise",
         "steps": 64,
@@ -105,6 +105,15 @@ def neuron_row(slug: str, layer: int, unit: int, side: int, depth: float) -> dic
     }
 
 
+def filled(table: Table, row: dict[str, Any]) -> dict[str, Any]:
+    """The row with a plain value in every column that came to the table after these drawings."""
+    plain: dict[str, Any] = {"string": "drawn", "float": 0.5, "double": 0.5, "bool": False}
+    for column in table.columns:
+        if column.name not in row and not column.absent:
+            row[column.name] = [] if str(column.type).startswith("list") else plain.get(str(column.type), 1)
+    return row
+
+
 def write_model(store: Store, model: Drawn) -> None:
     """The model's row, its sites, and all its shards."""
     layers = len(model.widths)
@@ -115,14 +124,13 @@ def write_model(store: Store, model: Drawn) -> None:
         for start, stop in _ranges(model, width):
             unit = WorkUnit("visualize", model.slug, layer, start, stop, FINGERPRINT, RECIPE_HASH, 7)
             depth = layer / max(1, layers - 1)
-            rows = [neuron_row(model.slug, layer, u, model.side, depth) for u in range(start, stop)]
+            rows = [filled(NEURONS, neuron_row(model.slug, layer, u, model.side, depth)) for u in range(start, stop)]
             commit_part(store, unit, rows, provenance=PROVENANCE)
             units.append(unit)
         reduce_layer(store, model.slug, layer, layers, units)
-    write_rows(
-        store, SITES, model.slug, [_site(model, layer) for layer in range(layers)], provenance=PROVENANCE
-    )
-    write_rows(store, MODELS, model.slug, [_model(model)], provenance=PROVENANCE)
+    sites = [filled(SITES, _site(model, layer)) for layer in range(layers)]
+    write_rows(store, SITES, model.slug, sites, provenance=PROVENANCE)
+    write_rows(store, MODELS, model.slug, [filled(MODELS, _model(model))], provenance=PROVENANCE)
 
 
 def _ranges(model: Drawn, width: int) -> list[tuple[int, int]]:
@@ -178,9 +186,7 @@ def _model(model: Drawn) -> dict[str, Any]:
     }
 
 
-def draw_atlas(
-    folder: Path | str, models: tuple[Drawn, ...] = SMALL, command: str = "neuron-atlas run"
-) -> str:
+def draw_atlas(folder: Path | str, models: tuple[Drawn, ...] = SMALL, command: str = "neuron-atlas run") -> str:
     """Write an atlas of drawn pictures into `folder` (or a memory:// URL); its address."""
     store = Store(str(folder))
     for model in models:
@@ -200,7 +206,7 @@ def draw_atlas(
         "units_reused": 0,
         "failures": [],
     }
-    write_rows(store, RUNS, run["run_id"], [run], provenance=PROVENANCE)
+    write_rows(store, RUNS, run["run_id"], [filled(RUNS, run)], provenance=PROVENANCE)
     return str(folder)
 
 

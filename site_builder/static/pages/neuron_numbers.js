@@ -47,6 +47,7 @@ export function Numbers({ row, summary }) {
       <${Figure} name="Under fresh transforms" column="robust_mean" value=${row.robust_mean} unit=${`± ${spread(row.robust_std)}, ${row.robust_draws} draws`}
         compare=${kept(row.robust_mean, row.activation)} />
       <${Figure} name="Strongest patch, fresh" column="robust_peak" value=${row.robust_peak} unit="activation" compare=${kept(row.robust_peak, row.activation_peak)} />
+      <${Figure} name="Picture as stored" column="activation_stored" value=${row.activation_stored} unit="mean over patches" compare=${kept(row.activation_stored, row.activation)} />
       <${Figure} name="Status" column="status" value=${row.status} compare=${`${count(summary.active)} active, ${count(summary.inactive)} inactive in this layer`} />
       <${Figure} name="Rescue" column="rescue" value=${row.rescue ?? "none"} compare=${has(row.rescue) ? "" : "a neuron with a flat gradient gets another start"} />
       <${Figure} name="Steps" column="steps" value=${row.steps} unit="steps" compare=${`${count(row.image_steps ?? 0)} forward-backward passes of one image`} />

@@ -1,0 +1,22 @@
+"""One small and one wide atlas of drawn pictures for all tests of the site."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))  # drawn_atlas and browser, beside this file
+
+from drawn_atlas import WIDE, draw_atlas
+
+
+@pytest.fixture(scope="session")
+def small_atlas(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return Path(draw_atlas(tmp_path_factory.mktemp("small") / "atlas"))
+
+
+@pytest.fixture(scope="session")
+def wide_atlas(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return Path(draw_atlas(tmp_path_factory.mktemp("wide") / "atlas", WIDE))

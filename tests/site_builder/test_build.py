@@ -1,0 +1,284 @@
+"""From a dataset to files: what is written, what is left alone, what is refused."""
+
+from __future__ import annotations
+
+import gzip
+import http.client
+import io
+import json
+import os
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from browser import running
+from drawn_atlas import SMALL, Drawn, draw_atlas, write_model
+from PIL import Image
+
+from atlas_schema.errors import AtlasError, BadConfig, ForeignAtlas, NothingThere
+from atlas_schema.read import Atlas
+from atlas_schema.store import Store
+from site_builder import budget
+from site_builder.build import SiteReport, build_site, measure
+from site_builder.serve import make_server
+from site_builder.survey import survey
+
+STATIC = Path(__file__).parents[2] / "site_builder" / "static"
+
+
+@pytest.fixture(scope="module")
+def built(small_atlas: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, SiteReport]:
+    out = tmp_path_factory.mktemp("site") / "pages"
+    return out, build_site(small_atlas, out)
+
+
+def manifest_of(site: Path) -> dict:
+    page = (site / "index.html").read_text(encoding="utf-8")
+    found = re.search(r'<script type="application/json" id="manifest">(.*?)</script>', page, re.S)
+    assert found
+    return json.loads(found[1])
+
+
+def stamps(site: Path) -> dict[str, int]:
+    return {path.relative_to(site).as_posix(): path.stat().st_mtime_ns for path in site.rglob("*") if path.is_file()}
+
+
+def test_the_report_counts_what_is_there(built: tuple[Path, SiteReport]) -> None:
+    out, report = built
+    neurons = sum(sum(model.widths) for model in SMALL[:2]) + 2 * (2 + 26)
+    assert (report.models, report.layers, report.neurons, report.images) == (3, 9, neurons, "sprite")
+    found = measure(out)
+    assert (report.files, report.bytes) == (found.files, found.bytes)
+    assert str(out) in str(report)
+    assert f"{neurons:,} neurons" in str(report)
+
+
+def test_every_file_the_page_names_is_there(built: tuple[Path, SiteReport]) -> None:
+    out, _ = built
+    manifest = manifest_of(out)
+    page = (out / "index.html").read_text()
+    for name in re.findall(r'(?:src|href)="([^"#]+)"', page):
+        assert (out / name).is_file(), name
+    assert (out / manifest["wall"]["file"]).is_file()
+    for model in manifest["models"]:
+        assert (out / model["file"]).is_file()
+        assert (out / model["depth"]).is_file()
+        for entry in model["layers"]:
+            for start, stop in entry["ranges"]:
+                for unit in range(start, stop):
+                    pack = json.loads(
+                        gzip.decompress((out / entry["folder"] / f"{unit // 64:05d}.json.gz").read_bytes())
+                    )
+                    assert unit in pack["columns"]["unit"]
+
+
+def test_pictures_of_bundles_are_the_datasets_bytes(built: tuple[Path, SiteReport], small_atlas: Path) -> None:
+    out, _ = built
+    entry = manifest_of(out)["models"][0]["layers"][0]
+    assert entry["ranges"] == [[3, 5], [64, 90]]
+    data = (out / entry["folder"] / "00000.pictures").read_bytes()
+    lengths = np.frombuffer(data[:32], "<u4")
+    assert [bool(length) for length in lengths] == [False, False, False, True, True, False, False, False]
+    expected = Atlas(str(small_atlas)).picture("drawn-part/mlp/0/4")
+    assert data[32 + lengths[3] :] == expected
+
+
+def test_thumbnails_are_those_of_their_neurons(built: tuple[Path, SiteReport], small_atlas: Path) -> None:
+    """Each tile of the sheets against the picture in the dataset, through the order the layer table gives."""
+    out, _ = built
+    slug, layer = "drawn-vit", 2
+    entry = next(m for m in manifest_of(out)["models"] if m["slug"] == slug)["layers"][layer]
+    table = json.loads(gzip.decompress((out / entry["folder"] / "layer.json.gz").read_bytes()))
+    sheets = [np.asarray(Image.open(path).convert("RGB")) for path in sorted((out / entry["folder"]).glob("0*.webp"))]
+    atlas = Atlas(str(small_atlas))
+    for place in range(0, len(table["unit"]), 9):
+        number = table["thumb"][place]
+        top, left = number % 64 // 8 * 64, number % 8 * 64
+        tile = sheets[number // 64][top : top + 64, left : left + 64].astype(float)
+        webp = atlas.picture(f"{slug}/mlp/{layer}/{table['unit'][place]}")
+        truth = np.asarray(Image.open(io.BytesIO(webp)).convert("RGB")).astype(float)
+        assert np.abs(tile - truth).mean() < 12
+        mean = [int(table["color"][6 * place + 2 * i : 6 * place + 2 * i + 2], 16) for i in range(3)]
+        assert np.abs(np.array(mean) - truth.reshape(-1, 3).mean(0)).max() <= 1
+
+
+def test_building_again_writes_nothing_new(small_atlas: Path, tmp_path: Path) -> None:
+    first = build_site(small_atlas, tmp_path / "site")
+    before = stamps(tmp_path / "site")
+    second = build_site(small_atlas, tmp_path / "site")
+    after = stamps(tmp_path / "site")
+    assert (first.layers_reused, second.layers_reused) == (0, 9)
+    changed = {name for name in after if before.get(name) != after[name]}
+    assert changed <= {"index.html", ".neuron-atlas-site", ".nojekyll"}
+    assert before.keys() == after.keys()
+
+
+def test_a_changed_layer_alone_is_built_again_and_the_old_one_goes(tmp_path: Path) -> None:
+    models = (Drawn("one", (40, 40)), Drawn("two", (24,)))
+    atlas = draw_atlas(tmp_path / "atlas", models)
+    build_site(atlas, tmp_path / "site")
+    before = manifest_of(tmp_path / "site")
+    write_model(Store(atlas), Drawn("three", (16,)))
+    shutil.rmtree(Path(atlas) / "neurons" / "one")
+    shutil.rmtree(Path(atlas) / "models" / "one")
+    report = build_site(atlas, tmp_path / "site")
+    after = manifest_of(tmp_path / "site")
+    assert [model["slug"] for model in after["models"]] == ["three", "two"]
+    assert report.layers_reused == 1
+    assert not (tmp_path / "site" / "d" / "one").exists()
+    assert not (tmp_path / "site" / before["wall"]["file"]).exists()
+    assert after["models"][1]["layers"][0]["folder"] == before["models"][1]["layers"][0]["folder"]
+
+
+def test_an_interrupted_build_leaves_the_old_site_and_the_next_one_completes(
+    small_atlas: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "site"
+    real = os.rename
+
+    def fail(*paths: str) -> None:
+        if "drawn-vit/00002" in str(paths[1]):
+            raise KeyboardInterrupt
+        real(*paths)
+
+    monkeypatch.setattr(os, "rename", fail)
+    with pytest.raises(KeyboardInterrupt):
+        build_site(small_atlas, out)
+    assert not (out / "index.html").exists()
+    monkeypatch.undo()
+    report = build_site(small_atlas, out)
+    assert report.layers == 9
+    assert not list(out.rglob("*.tmp"))
+
+
+def test_range_mode_points_at_the_pictures_in_the_dataset(small_atlas: Path, tmp_path: Path) -> None:
+    report = build_site(small_atlas, tmp_path / "site", target="s3", dataset_url="https://example.org/atlas/")
+    manifest = manifest_of(tmp_path / "site")
+    assert report.images == "range"
+    assert manifest["images"] == {"mode": "range", "base": "https://example.org/atlas"}
+    assert not list((tmp_path / "site").rglob("*.pictures"))
+    folder = tmp_path / "site" / manifest["models"][2]["layers"][1]["folder"]
+    pack = json.loads(gzip.decompress((folder / "00001.json.gz").read_bytes()))
+    shard = (small_atlas / pack["shard"]).read_bytes()
+    for unit, offset, length in zip(*(pack["columns"][name] for name in ("unit", "offset", "length")), strict=True):
+        assert shard[offset : offset + length] == Atlas(str(small_atlas)).picture(f"drawn-vit/mlp/1/{unit}")
+    assert "connect-src &#39;self&#39; https://example.org;" in (tmp_path / "site" / "index.html").read_text()
+
+
+def test_files_mode_is_one_webp_a_neuron(small_atlas: Path, tmp_path: Path) -> None:
+    build_site(small_atlas, tmp_path / "site", images="files")
+    entry = manifest_of(tmp_path / "site")["models"][2]["layers"][3]
+    picture = (tmp_path / "site" / entry["folder"] / "00001" / "69.webp").read_bytes()
+    assert picture == Atlas(str(small_atlas)).picture("drawn-vit/mlp/3/69")
+
+
+def test_a_space_gets_its_card(small_atlas: Path, tmp_path: Path) -> None:
+    build_site(small_atlas, tmp_path / "site", target="hf-space", title='Our "atlas"')
+    card = (tmp_path / "site" / "README.md").read_text()
+    assert "sdk: static" in card
+    assert "title: \"Our 'atlas'\"" in card
+
+
+def test_the_page_cannot_be_broken_by_text_of_the_dataset(small_atlas: Path, tmp_path: Path) -> None:
+    hostile = "</script><script>alert(1)</script><!--"
+    build_site(small_atlas, tmp_path / "site", title=hostile)
+    page = (tmp_path / "site" / "index.html").read_text()
+    assert "<script>alert" not in page
+    assert manifest_of(tmp_path / "site")["title"] == hostile
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"target": "github-page"}, "nearest: github-pages"),
+        ({"images": "sprites"}, "nearest: sprite"),
+        ({"images": "range"}, "--dataset-url"),
+        ({"images": "range", "target": "github-pages", "dataset_url": "https://x.org"}, "use sprite"),
+    ],
+)
+def test_a_wrong_setting_is_named_before_anything_is_written(
+    settings: dict, said: str, small_atlas: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(BadConfig, match=re.escape(said)):
+        build_site(small_atlas, tmp_path / "site", **settings)
+    assert not (tmp_path / "site").exists()
+
+
+def test_a_folder_of_somebody_else_is_left_alone(small_atlas: Path, tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("years of work")
+    with pytest.raises(ForeignAtlas, match="holds no site"):
+        build_site(small_atlas, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_no_atlas_and_an_empty_atlas_say_so(tmp_path: Path) -> None:
+    with pytest.raises(AtlasError, match="no neurons"):
+        build_site(tmp_path / "nothing", tmp_path / "site")
+
+
+def test_a_site_too_large_for_its_host_is_refused_before_it_is_written(
+    small_atlas: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(budget.HOSTS, "github-pages", budget.Host("github-pages", bytes=500_000, source="as if"))
+    with pytest.raises(budget.SiteTooLarge, match=r"allowed are 0\.5 MB"):
+        build_site(small_atlas, tmp_path / "site", target="github-pages")
+    assert not (tmp_path / "site").exists()
+
+
+def test_the_size_is_foretold_from_above(small_atlas: Path, tmp_path: Path) -> None:
+    """The estimate that guards a host's limits is never below the truth, nor far above it."""
+    for mode in ("sprite", "files"):
+        report = build_site(small_atlas, tmp_path / mode, images=mode)
+        size = budget.estimate(survey(Atlas(str(small_atlas))), mode)
+        assert report.bytes <= size.bytes < 2 * report.bytes
+        assert report.files <= size.files <= report.files + 5
+
+
+def test_no_place_of_this_machine_is_in_the_site(built: tuple[Path, SiteReport], small_atlas: Path) -> None:
+    out, _ = built
+    for path in out.rglob("*"):
+        if path.is_file():
+            data = path.read_bytes()
+            text = gzip.decompress(data) if path.suffix == ".gz" else data
+            assert str(small_atlas).encode() not in text, path
+
+
+def test_modules_stay_small_and_name_no_other_host() -> None:
+    for path in STATIC.rglob("*.js"):
+        if "vendor" in path.parts:
+            continue
+        text = path.read_text()
+        assert len(text.splitlines()) < 200, path.name
+        assert not re.search(r"https?://(?!www\.w3\.org)", text), path.name
+    assert (STATIC / "vendor" / "LICENSE-htm.txt").read_text().strip().startswith("Apache License")
+    assert "MIT" in (STATIC / "vendor" / "LICENSE-preact.txt").read_text()
+
+
+def get(address: str, path: str, **headers: str) -> tuple[int, bytes, http.client.HTTPMessage]:
+    connection = http.client.HTTPConnection(address.removeprefix("http://"), timeout=5)
+    connection.request("GET", path, headers=headers)
+    response = connection.getresponse()
+    return response.status, response.read(), response.headers
+
+
+def test_the_server_answers_ranges(built: tuple[Path, SiteReport]) -> None:
+    out, _ = built
+    whole = (out / "index.html").read_bytes()
+    with running(make_server(out, 0)) as address:
+        assert get(address, "/")[:2] == (200, whole)
+        status, body, headers = get(address, "/index.html", Range="bytes=5-14")
+        assert (status, body, headers["Content-Range"]) == (206, whole[5:15], f"bytes 5-14/{len(whole)}")
+        assert get(address, "/index.html", Range="bytes=-9")[1] == whole[-9:]
+        assert get(address, "/index.html", Range=f"bytes={len(whole)}-")[0] == 416
+        assert get(address, "/index.html", Range="lines=1-2")[:2] == (200, whole)
+        assert get(address, "/missing.json", Range="bytes=0-1")[0] == 404
+        assert get(address, "/../../etc/passwd")[0] == 404
+
+
+def test_serving_what_is_no_site_or_on_a_taken_port_is_an_error(built: tuple[Path, SiteReport], tmp_path: Path) -> None:
+    with pytest.raises(NothingThere, match="site build"):
+        make_server(tmp_path)
+    with running(make_server(built[0], 0)) as address, pytest.raises(AtlasError, match="--port"):
+        make_server(built[0], int(address.rpartition(":")[2]))
