@@ -206,8 +206,8 @@ def _fill(
         None,
         lambda a, b: np.sin(b) + 0 * a,
         lambda a, b: np.sin(a) + 0 * b,
-        lambda a, b: np.sin(a * 0.7071 + b * 0.7071),
-        lambda a, b: 2.2 * np.sin(a * 0.75) * np.sin(b * 0.75),
+        lambda a, b: np.sin(0.85 * (a + b)),
+        lambda a, b: 3 * np.sin(0.55 * a) * np.sin(0.55 * b),
         lambda a, b: np.cos(a) + np.cos(b) - 0.55,
     )
     for value, formula in enumerate(formulas):
