@@ -165,7 +165,7 @@ def _check_patches(module: nn.Module, plan: Blueprint) -> None:
     below.
     """
     first = next((m for m in module.modules() if isinstance(m, nn.Conv2d)), None)
-    if first is None or tuple(first.kernel_size) != tuple(first.stride):
+    if not plan.resized or first is None or tuple(first.kernel_size) != tuple(first.stride):
         return
     for pixels, patch in zip(plan.input_size, first.stride, strict=True):
         if pixels % patch:
@@ -208,7 +208,8 @@ def representation_dim(module: nn.Module, input_size: tuple[int, int]) -> int:
     model.
     """
     if hasattr(module, "trunk") or hasattr(module, "output_dim"):
-        out = module(torch.zeros(1, 3, *input_size, device=next(module.parameters()).device))
+        weight = next(module.parameters())
+        out = module(torch.zeros(1, 3, *input_size, device=weight.device, dtype=weight.dtype))
         return int((out[0] if isinstance(out, tuple) else out).shape[-1])
     features: Any = getattr(module, "head_hidden_size", None) or getattr(module, "num_features", None)
     return int(features) * (2 if getattr(module, "head_dist", None) is not None else 1)

@@ -263,7 +263,8 @@ def _attended(module: nn.Module) -> int:
     """Channels that an attention module receives."""
     if isinstance(module, nn.MultiheadAttention):
         return int(module.embed_dim)
-    first = next(module._modules[name] for name in ("qkv", "q", "qk", "q_proj") if module._modules.get(name))
+    named = ("qkv", "q", "qk", "q_proj", "out_proj")  # open_clip's own attention keeps its input map packed
+    first = next(module._modules[name] for name in named if module._modules.get(name))
     assert first is not None
     return _inputs_of(first)
 

@@ -22,6 +22,7 @@ class Blueprint:
     tag: str  # which weights; "" where the name leaves it open and the library has no default
     id: str
     input_size: tuple[int, int]  # height, width
+    resized: bool = False  # the input size is asked for, and is not the library's
     mean: tuple[float, ...]
     std: tuple[float, ...]
     interpolation: str
@@ -83,6 +84,7 @@ def _timm(rest: str, input_size: int | None) -> Blueprint:
         tag=tag,
         id=f"timm/{full}",
         input_size=(input_size, input_size) if input_size else (cfg.input_size[1], cfg.input_size[2]),
+        resized=bool(input_size) and (input_size, input_size) != (cfg.input_size[1], cfg.input_size[2]),
         mean=tuple(cfg.mean),
         std=tuple(cfg.std),
         interpolation=cfg.interpolation,
@@ -130,15 +132,18 @@ def _open_clip(rest: str, input_size: int | None) -> Blueprint:
         raise UnknownModel(_no_tag(f"open_clip/{rest}", name, tag, tags))
     record = record or next((open_clip.get_pretrained_cfg(name, t) for t in tags), {})
     vision = config["vision_cfg"]
+    size = vision.get("image_size", 224)
+    default = (size, size) if isinstance(size, int) else (size[0], size[1])
     if input_size is not None:
         vision["image_size"] = input_size
-    size = vision.get("image_size", 224)
-    height, width = (size, size) if isinstance(size, int) else size
+    height, width = (input_size, input_size) if input_size else default
     # what the weights were trained with decides; the same architecture has tags of both kinds
     quick_gelu = bool(record.get("quick_gelu") if tag else config.get("quick_gelu"))
 
     def build() -> nn.Module:
-        return _open_clip_tower(config["embed_dim"], vision, quick_gelu, (height, width), resize=input_size is not None)
+        return _open_clip_tower(
+            config["embed_dim"], vision, quick_gelu, (height, width), resize=(height, width) != default
+        )
 
     return Blueprint(
         source="open_clip",
@@ -146,6 +151,7 @@ def _open_clip(rest: str, input_size: int | None) -> Blueprint:
         tag=tag,
         id=f"open_clip/{rest}",
         input_size=(height, width),
+        resized=(height, width) != default,
         mean=tuple(record.get("mean") or open_clip.OPENAI_DATASET_MEAN),
         std=tuple(record.get("std") or open_clip.OPENAI_DATASET_STD),
         interpolation=record.get("interpolation", "bicubic"),

@@ -43,7 +43,7 @@ def matching_families(module: nn.Module, architecture: str) -> list[Family]:
         return [of_trunk(f) for f in matching_families(module.get_submodule("trunk"), "")]
     of_class = [family for family in FAMILIES if qualified_class(module) in family.classes]
     claiming = [f for f in of_class if any(fnmatchcase(architecture, glob) for glob in f.models)]
-    return claiming or [family for family in of_class if not family.models]
+    return claiming or [family for family in of_class if not family.models] or of_class
 
 
 def families_named(timm_module: str, architecture: str) -> list[Family]:
