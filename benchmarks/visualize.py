@@ -130,10 +130,10 @@ def cost(model: LoadedModel, site: FfnSite, precision: str, turns: int) -> dict[
     step = {name: statistics.median(values) for name, values in seconds.items()}
     neuron = {
         "published": step["published"] * PUBLISHED.steps,
-        "reference_float32": step["reference_float32"] * PUBLISHED.steps,
-        "reference": step["reference"] * PUBLISHED.steps,
-        "fast": sum(step[f"fast_{i}"] * a.steps for i, a in enumerate(ascents)),
-        "fast_float32": sum(step[f"fast_float32_{i}"] * a.steps for i, a in enumerate(ascents)),
+        "reference_float32": step["reference_float32"] * PUBLISHED.image_steps,
+        "reference": step["reference"] * PUBLISHED.image_steps,
+        "fast": sum(step[f"fast_{i}"] * a.image_steps for i, a in enumerate(ascents)),
+        "fast_float32": sum(step[f"fast_float32_{i}"] * a.image_steps for i, a in enumerate(ascents)),
     }
     return {
         "seconds_per_neuron": {name: round(value, 4) for name, value in neuron.items()},
@@ -147,7 +147,7 @@ def cost(model: LoadedModel, site: FfnSite, precision: str, turns: int) -> dict[
 
 
 def stepper(model: LoadedModel, site: FfnSite, recipe: Recipe, ascent: Ascent, precision: str) -> Callable[[], float]:
-    """A turn of one ascent: seconds per step and neuron of two steps at the batch that the device likes."""
+    """A turn of one ascent: seconds per image step, from two steps at the batch that the device likes."""
     batch = min(default_batch(model, site, recipe), site.width)
     units = list(range(batch))
 
@@ -169,7 +169,7 @@ def stepper(model: LoadedModel, site: FfnSite, recipe: Recipe, ascent: Ascent, p
                 climber.climb(units, ascent, "cost")
         except Enough:
             pass
-        return (stamps[-1] - stamps[0]) / (len(stamps) - 1) / batch
+        return (stamps[-1] - stamps[0]) / (len(stamps) - 1) / batch / ascent.phases[0].copies
 
     return turn
 

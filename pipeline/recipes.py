@@ -9,26 +9,37 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields, is_dataclass
+from typing import Any
 
 from atlas_schema.errors import UnknownRecipe, nearest
 
 
 @dataclass(frozen=True, kw_only=True)
+class Phase:
+    """A run of steps of an ascent with the same augmentations."""
+
+    steps: int
+    copies: int
+    """Augmented copies of the picture in each step, each with its own colour shift."""
+    colour_shift: tuple[float, float] = (1.0, 1.0)
+    """Strength c of the shift (x - m) / s, m ~ U[-c, c], s = exp(U[-c, c]) per copy and channel: at the
+    phase's first step and at its last, linear between."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Ascent:
-    """Settings of one gradient ascent on one picture."""
+    """Settings of one gradient ascent on one picture, by Adam with a cosine to zero over all its phases."""
 
     parameterization: str
     """`pixels`: the values themselves, clamped to [0, 1] after each step; `fourier`: coefficients of a
     decorrelated colour image under a sigmoid (Olah et al., *Feature Visualization*, 2017)."""
-    steps: int
-    copies: int
-    """Augmented copies of the picture in each step, each with its own colour shift."""
+    phases: tuple[Phase, ...]
     learning_rate: float
     betas: tuple[float, float] = (0.5, 0.99)
-    start: str = "uniform"
-    """`uniform`: U[0, 1] pixels; `noise`: a faint random spectrum; `bank`: the one of `bank_size` generated
-    pictures that excites the neuron most (pipeline/starts.py)."""
+    start: str = "noise"
+    """`noise`: U[0, 1] pixels, or a random spectrum; `bank`: the one of `bank_size` generated pictures that
+    excites the neuron most (pipeline/starts.py)."""
     start_strength: float = 1.0
     """Fourier only: what the starting latent is multiplied by. Noise has unit variance; a bank picture at 1 is
     itself, towards 0 it fades to grey, where the sigmoid is steepest."""
@@ -40,23 +51,28 @@ class Ascent:
     which has a slope everywhere. Both averaged over patches and copies."""
     objective_scale: float = 1.0
     total_variation: float = 0.0
-    colour_shift: float = 1.0
-    """Strength c of the shift (x - m) / s, m ~ U[-c, c], s = exp(U[-c, c]), per copy and channel."""
-    colour_shift_until: float | None = None
-    """The share of the steps over which the shift fades linearly to none; absent: it never fades."""
     offset: float = 0.0
     """Standard deviation at the start of a Gaussian offset per copy and channel, fading over the steps."""
     jitter: int = 32
     """Largest circular shift in pixels, one for all copies of a picture (half the picture at most)."""
+
+    @property
+    def steps(self) -> int:
+        return sum(phase.steps for phase in self.phases)
+
+    @property
+    def image_steps(self) -> int:
+        """Forward and backward passes of one picture."""
+        return sum(phase.steps * phase.copies for phase in self.phases)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
     """A named way to visualize: which ascents at which depth, and how the result is judged.
 
-    `bands` are (depth up to and including which, ascents to try); depth runs from 0 at the first FFN site
-    to 1 at the last. Where several ascents are listed all are run, and the picture with the highest
-    activation under fresh transforms is kept.
+    `bands` are (depth up to and including which, ascents to try); depth is the share of the forward's FLOPs
+    done when the site is reached (`FfnSite.depth`). Where several ascents are listed all are run, and the
+    picture with the highest activation under transforms drawn for the choice is kept.
     """
 
     name: str
@@ -72,19 +88,31 @@ class Recipe:
         return next(ascents for upto, ascents in self.bands if depth <= upto + 1e-9)
 
     def to_json(self) -> str:
-        """Every setting as canonical JSON: what the hash is taken of and what the dataset stores."""
+        """Every setting as canonical JSON: what the dataset stores."""
         return json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
 
     @property
     def hash(self) -> str:
-        """First 16 hexadecimal digits of SHA-256 of `to_json()`."""
-        return hashlib.sha256(self.to_json().encode()).hexdigest()[:16]
+        """First 16 hexadecimal digits of SHA-256 over the settings that differ from their defaults.
+
+        A setting that is added later, with a default that changes nothing, leaves old hashes as they are.
+        """
+        text = json.dumps(_told(self), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _told(value: Any) -> Any:
+    """`value` as plain data, without fields that have their default."""
+    if is_dataclass(value):
+        return {f.name: _told(getattr(value, f.name)) for f in fields(value) if getattr(value, f.name) != f.default}
+    if isinstance(value, tuple):
+        return [_told(part) for part in value]
+    return value
 
 
 PUBLISHED = Ascent(
     parameterization="pixels",
-    steps=401,
-    copies=8,
+    phases=(Phase(steps=401, copies=8),),
     learning_rate=0.1,
     objective_scale=1 / 8,  # the published loss takes the mean of a diagonal 8 x 8 matrix
     total_variation=0.0005 * 0.1,
@@ -102,4 +130,23 @@ def recipe_named(name: str) -> Recipe:
     return RECIPES[name]
 
 
-RECIPES: dict[str, Recipe] = {"reference": REFERENCE}
+FAST = Recipe(
+    name="fast",
+    version=1,
+    bands=(
+        (
+            1.0,
+            (
+                Ascent(
+                    parameterization="fourier",
+                    phases=(Phase(steps=40, copies=1, colour_shift=(0.0, 0.0)),),
+                    learning_rate=0.2,
+                    start_strength=0.3,
+                    objective="softplus",
+                ),
+            ),
+        ),
+    ),
+)
+
+RECIPES: dict[str, Recipe] = {"reference": REFERENCE, "fast": FAST}

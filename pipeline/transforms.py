@@ -19,10 +19,8 @@ from pipeline.seeds import generator
 
 @dataclass(frozen=True)
 class Draws:
-    """The random numbers of an ascent, for every step at once.
-
-    mean, std, offset: (steps, batch, copies, 3); roll: int64 (steps, batch, 2), rows then columns in pixels.
-    """
+    """The random numbers of one step. mean, std, offset: (batch, copies, 3); roll: int64 (batch, 2), rows then
+    columns in pixels."""
 
     mean: Tensor
     std: Tensor
@@ -30,30 +28,37 @@ class Draws:
     roll: Tensor
 
 
-def draw(keys: Sequence[tuple[object, ...]], ascent: Ascent, size: tuple[int, int], like: Tensor) -> Draws:
-    """Draws for one neuron per key; a neuron's numbers depend on its key and on `ascent` alone."""
+def draw(keys: Sequence[tuple[object, ...]], ascent: Ascent, size: tuple[int, int], like: Tensor) -> list[Draws]:
+    """Draws for every step of an ascent, for one neuron per key.
+
+    A neuron's numbers depend on its key and on `ascent` alone.
+    """
     per_neuron = [_draw_one(generator(*key), ascent, size) for key in keys]
-    mean, std, offset, roll = (np.stack(part, axis=1) for part in zip(*per_neuron, strict=True))
-    floats = (torch.from_numpy(part).to(like) for part in (mean, std, offset))
-    return Draws(*floats, roll=torch.from_numpy(roll).to(like.device))
+    steps = []
+    for phase in zip(*per_neuron, strict=True):  # of each neuron, the phase's arrays
+        mean, std, offset, roll = (torch.from_numpy(np.stack(part, axis=1)) for part in zip(*phase, strict=True))
+        floats = [part.to(like) for part in (mean, std, offset)]
+        roll = roll.to(like.device)
+        steps += [Draws(*(part[step] for part in floats), roll[step]) for step in range(len(roll))]
+    return steps
 
 
-def _draw_one(random: np.random.Generator, ascent: Ascent, size: tuple[int, int]) -> tuple[np.ndarray, ...]:
-    shape = (ascent.steps, ascent.copies, 3)
-    strength = ascent.colour_shift * fading(ascent.steps, ascent.colour_shift_until)[:, None, None]
-    mean = random.uniform(-1, 1, shape) * strength
-    std = np.exp(random.uniform(-1, 1, shape) * strength)
-    offset = random.standard_normal(shape) * offset_scale(ascent)[:, None, None]
+def _draw_one(
+    random: np.random.Generator, ascent: Ascent, size: tuple[int, int]
+) -> list[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]:
+    """Per phase: mean, std, offset (steps, copies, 3) and roll (steps, 2)."""
     reach = np.minimum(ascent.jitter, np.array(size) // 2)
-    roll = random.integers(-reach, reach, size=(ascent.steps, 2), endpoint=True)
-    return mean, std, offset, roll
-
-
-def fading(steps: int, until: float | None) -> np.ndarray:
-    """(steps,): 1 at the start, falling linearly to 0 at the share `until` of the steps; all 1 without it."""
-    if until is None:
-        return np.ones(steps)
-    return np.clip(1 - np.arange(steps) / max(until * steps, 1), 0, 1)
+    offsets, done, phases = offset_scale(ascent), 0, []
+    for phase in ascent.phases:
+        shape = (phase.steps, phase.copies, 3)
+        strength = np.linspace(*phase.colour_shift, phase.steps)[:, None, None]
+        mean = random.uniform(-1, 1, shape) * strength
+        std = np.exp(random.uniform(-1, 1, shape) * strength)
+        offset = random.standard_normal(shape) * offsets[done : done + phase.steps, None, None]
+        roll = random.integers(-reach, reach, size=(phase.steps, 2), endpoint=True)
+        phases.append((mean, std, offset, roll))
+        done += phase.steps
+    return phases
 
 
 def offset_scale(ascent: Ascent) -> np.ndarray:

@@ -30,13 +30,13 @@ from pipeline.device import (
 from pipeline.models import FfnSite, LoadedModel
 from pipeline.parametrize import Fourier, Pixels, parameterization
 from pipeline.picture import decode, encode_webp, to_bytes
-from pipeline.recipes import Ascent, Recipe
+from pipeline.recipes import Ascent, Phase, Recipe
 from pipeline.starts import bank, best_of_bank, own_noise
 from pipeline.tap import ffn_activations, ffn_pre_and_post
 from pipeline.transforms import augment, draw, roll_each, total_variation
 
 CURVE_POINTS = 11
-FRESH = Ascent(parameterization="pixels", steps=1, copies=1, learning_rate=0.0)  # transforms of the judge
+FRESH = Ascent(parameterization="pixels", phases=(), learning_rate=0.0)  # what the judge draws transforms for
 
 OnStep = Callable[[int, int], None]
 """Called after each step of a batch with (steps done, steps in all): a heartbeat."""
@@ -138,7 +138,7 @@ def visualize(
 
 def default_batch(model: LoadedModel, site: FfnSite, recipe: Recipe) -> int:
     """Neurons per step: enough pictures to keep the device busy, few enough to stay in a CPU's cache."""
-    copies = max(ascent.copies for ascent in recipe.ascents_at(site.depth))
+    copies = max(phase.copies for ascent in recipe.ascents_at(site.depth) for phase in ascent.phases)
     if torch.device(model.device).type == "cuda":
         images = 512
     else:
@@ -178,7 +178,7 @@ class _Climber:
             scores = torch.stack([self.fresh(units, r.pictures, "choice", 4)[0].mean(1) for r in results])
             chosen = [results[i] for i in scores.argmax(0).tolist()]
         picks = [_Pick(result, place, None) for place, result in enumerate(chosen)]
-        spent = [sum(a.steps * a.copies for a in ascents)] * len(units)
+        spent = [sum(ascent.image_steps for ascent in ascents)] * len(units)
         self._rescue(units, picks, spent)
         return self._judge(units, picks, spent, began)
 
@@ -193,7 +193,7 @@ class _Climber:
             result = self.climb(again, ascent, f"rescue {number}")
             found = self.respond(again, result.pictures)[0].tolist()
             for row, place in enumerate(flat):
-                spent[place] += ascent.steps * ascent.copies
+                spent[place] += ascent.image_steps
                 if found[row] > reached[place]:
                     picks[place] = _Pick(result, row, f"{ascent.start} start, {ascent.objective} objective")
 
@@ -205,19 +205,18 @@ class _Climber:
         latent = self._start(units, keys, ascent, space).requires_grad_()
         draws = draw(keys, ascent, size, latent)
         own = torch.tensor(units, device=latent.device)
-        copied = own.repeat_interleave(ascent.copies)
         optimizer = torch.optim.Adam([latent], lr=ascent.learning_rate, betas=ascent.betas, eps=1e-8)
         result = _Result(ascent, latent, space.picture(latent).detach().clone())
         kept = set(np.linspace(0, ascent.steps - 1, CURVE_POINTS).round().astype(int).tolist())
-        for step in range(ascent.steps):
+        for step, numbers in enumerate(draws):
             progress = step / max(ascent.steps - 1, 1)
             optimizer.param_groups[0]["lr"] = ascent.learning_rate * (1 + math.cos(math.pi * progress)) / 2
-            rolled = roll_each(space.picture(latent), draws.roll[step])
-            copies = augment(rolled, draws.mean[step], draws.std[step], draws.offset[step])
-            value, activation = self._objective(copies, copied, ascent)  # (batch,) each
+            rolled = roll_each(space.picture(latent), numbers.roll)
+            copies = augment(rolled, numbers.mean, numbers.std, numbers.offset)
+            value, activation = self._objective(copies, own, ascent)  # (batch,) each
             loss = -ascent.objective_scale * value.sum()
             if ascent.total_variation:
-                loss = loss + ascent.total_variation * total_variation(rolled, draws.std[step]).sum()
+                loss = loss + ascent.total_variation * total_variation(rolled, numbers.std).sum()
             (latent.grad,) = torch.autograd.grad(loss, latent)
             optimizer.step()
             with torch.no_grad():
@@ -250,16 +249,18 @@ class _Climber:
         latent = space.latent(pictures.to(like))
         return latent if isinstance(space, Pixels) else latent * ascent.start_strength
 
-    def _objective(self, copies: Tensor, units: Tensor, ascent: Ascent) -> tuple[Tensor, Tensor]:
+    def _objective(self, copies: Tensor, own: Tensor, ascent: Ascent) -> tuple[Tensor, Tensor]:
         """What is climbed and the true activation, per neuron: mean over patches, scales and copies."""
         x = self.model.normalise(copies).to(dtype_of(self.fast))
+        count = len(copies) // len(own)
+        units = own.repeat_interleave(count)
         if ascent.objective == "softplus" and self.site.pre:
             calls = ffn_pre_and_post(self.fast, self.site, x, units)
             wanted = [F.softplus(before.to(copies.dtype)) for before, _ in calls]
             true = [after.to(copies.dtype) for _, after in calls]
         else:
             wanted = true = [after.to(copies.dtype) for after in ffn_activations(self.fast, self.site, x, units)]
-        return (_mean(wanted).reshape(-1, ascent.copies).mean(1), _mean(true).reshape(-1, ascent.copies).mean(1))
+        return _mean(wanted).reshape(-1, count).mean(1), _mean(true).reshape(-1, count).mean(1)
 
     @torch.no_grad()
     def respond(self, units: Sequence[int], pictures: Tensor) -> tuple[Tensor, Tensor]:
@@ -347,12 +348,13 @@ def fresh_responses(
     The transforms are those of `reference` without its offset: (x - m) / s per channel and a circular shift
     of up to 32 px. They depend on `keys` alone, not on the recipe, so that recipes can be compared pairwise.
     """
-    transforms = draw(keys, replace(FRESH, steps=draws), model.description.input_size, pictures)
+    transforms = draw(
+        keys, replace(FRESH, phases=(Phase(steps=draws, copies=1),)), model.description.input_size, pictures
+    )
     means, peaks = [], []
     own = torch.tensor(units)
-    for step in range(draws):
-        rolled = roll_each(pictures, transforms.roll[step])
-        shifted = augment(rolled, transforms.mean[step], transforms.std[step], transforms.offset[step])
+    for numbers in transforms:
+        shifted = augment(roll_each(pictures, numbers.roll), numbers.mean, numbers.std, numbers.offset)
         mean, peak = _respond(model, site, own, shifted)
         means.append(mean)
         peaks.append(peak)

@@ -6,7 +6,7 @@ import torch
 
 from atlas_schema.errors import BadAddress
 from pipeline.models import ModelRequest, load
-from pipeline.recipes import PUBLISHED, RECIPES, Ascent, Recipe
+from pipeline.recipes import PUBLISHED, RECIPES, Ascent, Phase, Recipe
 from pipeline.starts import own_noise
 from pipeline.transforms import draw
 from pipeline.visualize import _Climber, visualize
@@ -22,6 +22,11 @@ def zoo_vit():
 @pytest.fixture(scope="module")
 def zoo_vit32():
     return load(ModelRequest(model="zoo/vit"))
+
+
+def short(steps):
+    """A few steps in Fourier space, from noise."""
+    return Ascent(parameterization="fourier", phases=(Phase(steps=steps, copies=1),), learning_rate=0.2)
 
 
 def plain_picture(model, site, unit, recipe, steps, ascent=PUBLISHED):
@@ -47,8 +52,8 @@ def plain_picture(model, site, unit, recipe, steps, ascent=PUBLISHED):
             start,
             unit,
             lambda step: (
-                *(part[step, 0][:, :, None, None] for part in (draws.mean, draws.std, draws.offset)),
-                tuple(draws.roll[step, 0].tolist()),
+                *(part[0][:, :, None, None] for part in (draws[step].mean, draws[step].std, draws[step].offset)),
+                tuple(draws[step].roll[0].tolist()),
             ),
             steps=steps,
         )
@@ -112,7 +117,7 @@ def test_same_picture_alone_in_8_and_in_64(zoo_vit):
     recipe = Recipe(
         name="short",
         version=1,
-        bands=((1.0, (Ascent(parameterization="fourier", steps=12, copies=1, learning_rate=0.2, start="noise"),)),),
+        bands=((1.0, (short(12),)),),
     )
     site = zoo_vit.description.ffn_sites[1]
     climber = _Climber(zoo_vit, zoo_vit, site, recipe, 0, "float64", None)
@@ -132,7 +137,7 @@ def test_out_of_memory_halves_the_batch_and_changes_nothing(zoo_vit, monkeypatch
     recipe = Recipe(
         name="short",
         version=1,
-        bands=((1.0, (Ascent(parameterization="fourier", steps=4, copies=1, learning_rate=0.2, start="noise"),)),),
+        bands=((1.0, (short(4),)),),
     )
     site = zoo_vit.description.ffn_sites[0]
     plain = visualize(zoo_vit, site, range(7), recipe, batch=7)
