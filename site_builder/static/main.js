@@ -1,5 +1,5 @@
 // The app: one route at a time, its page, its title, its place in the scroll.
-import { html, render, useEffect, useErrorBoundary, useState } from "./vendor/htm-preact.js";
+import { html, render, useEffect, useErrorBoundary, useRef, useState } from "./vendor/htm-preact.js";
 import { Header } from "./header.js";
 import { useKeys } from "./keys.js";
 import { Failure } from "./parts.js";
@@ -24,7 +24,11 @@ function App() {
     addEventListener("hashchange", follow);
     return () => removeEventListener("hashchange", follow);
   }, []);
-  useEffect(() => restoreScroll(), [route.hash]);
+  const before = useRef("");
+  useEffect(() => {
+    restoreScroll(route.page === "neuron" && before.current === "neuron");
+    before.current = route.page;
+  }, [route.hash]);
   useKeys({
     "/": () => document.getElementById("jump")?.focus(),
     "?": () => (location.hash = route.page === "help" ? link.home() : link.help()),

@@ -13,7 +13,7 @@ export function useLoaded(load, inputs) {
   const [state, setState] = useState({ value: undefined, error: undefined });
   useEffect(() => {
     let current = true;
-    load().then(
+    Promise.resolve().then(load).then(
       (value) => current && setState({ value, error: undefined }),
       (error) => current && setState({ value: undefined, error }),
     );

@@ -14,7 +14,8 @@ const SHEET = { columns: 8, size: 64 };
 export function Wall({ slug, layer, table, order }) {
   const box = useRef(null);
   const [view, setView] = useState({ columns: 0, side: TILE, first: 0, last: 0 });
-  const [focus, setFocus] = useState(0);
+  const [focus, setFocus] = useState(0); // place in the order
+  const [asked, setAsked] = useState(0); // how often the keyboard asked for the focus: each time it is given
   const measure = useCallback(() => box.current && setView((old) => visible(box.current, order.length, old)), [order]);
 
   useLayoutEffect(() => {
@@ -36,19 +37,15 @@ export function Wall({ slug, layer, table, order }) {
     };
   }, [measure]);
 
-  const moved = useRef(false);
   const move = (to) => {
-    const next = Math.max(0, Math.min(order.length - 1, to));
-    moved.current = true;
-    setFocus(next);
-    reveal(box.current, Math.floor(next / view.columns), view.side + GAP);
+    setFocus(to);
+    setAsked(asked + 1);
+    reveal(box.current, Math.floor(to / view.columns), view.side + GAP);
     measure();
   };
   useEffect(() => {
-    if (!moved.current) return;
-    moved.current = false;
-    box.current.querySelector(`[data-at="${focus}"]`)?.focus({ preventScroll: true });
-  });
+    if (asked > 0) box.current.querySelector(`[data-at="${focus}"]`)?.focus({ preventScroll: true });
+  }, [asked]);
   useArrows(focus, view.columns, order.length, move);
 
   const folder = folderOf(slug, layer);

@@ -4,7 +4,7 @@ import { described, fetchModel, fetchNeuron, findModel, neighbour } from "../dat
 import { useKeys } from "../keys.js";
 import { Choice, Copy, Failure, Picture, Trail, useLoaded, usePreference } from "../parts.js";
 import { pictureUrl } from "../pictures.js";
-import { addressOf, link } from "../route.js";
+import { addressOf, link, parseHash } from "../route.js";
 import { useTitle } from "../title.js";
 import { Numbers, Trust } from "./neuron_numbers.js";
 import { HowMade, UseThis } from "./neuron_use.js";
@@ -18,11 +18,10 @@ export function NeuronPage({ route }) {
   }, [slug, layer, unit]);
   const ways = waysFrom(slug, layer, unit);
   const [look, setLook] = usePreference("picture", "smooth");
-  const go = (href) => () => href && (location.hash = href);
   useKeys({
-    ArrowLeft: go(ways.previous?.href), ArrowRight: go(ways.next?.href), ArrowUp: go(ways.earlier?.href), ArrowDown: go(ways.later?.href),
-    u: go(link.layer(slug, layer)), p: () => setLook(look === "smooth" ? "pixels" : "smooth"),
-  }, [slug, layer, unit, look]);
+    ArrowLeft: go("previous"), ArrowRight: go("next"), ArrowUp: go("earlier"), ArrowDown: go("later"),
+    u: () => (location.hash = link.layer(slug, layer)), p: () => setLook(look === "smooth" ? "pixels" : "smooth"),
+  }, [slug, layer, look]);
   useEffect(() => void (value && fetchAhead(ways)), [value]);
 
   return html`<${Trail} trail=${[["Models", link.home()], [slug, link.model(slug)], [`Layer ${layer}`, link.layer(slug, layer)], [`Unit ${unit}`, null]]} />
@@ -33,6 +32,13 @@ export function NeuronPage({ route }) {
     ${!error && value && html`<${Body} ...${value} look=${look} setLook=${setLook} />`}
     ${!error && !value && html`<div class="neuron" aria-busy="true"><div class="picture"></div></div>`}`;
 }
+
+/** From where the address is now: keys may come faster than pages are drawn. */
+const go = (direction) => () => {
+  const { slug, layer, unit } = parseHash(location.hash);
+  const way = unit === undefined ? null : waysFrom(slug, layer, unit)[direction];
+  if (way) location.hash = way.href;
+};
 
 function Body({ slug, layer, unit, row, model, look, setLook }) {
   const size = [model.model.input_height, model.model.input_width];

@@ -1,0 +1,339 @@
+"""The built site in headless Chromium, from the standard library's file server, in a sub-folder."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import numpy as np
+import pytest
+from browser import Page, missing, plain_server, running
+from PIL import Image
+from selenium.webdriver.common.keys import Keys
+
+from atlas_schema.read import Atlas
+from site_builder.build import build_site
+from site_builder.serve import make_server
+
+pytestmark = [pytest.mark.browser, pytest.mark.skipif(bool(missing()), reason=missing())]
+
+
+@dataclass(frozen=True)
+class Seen:
+    """The tab, and where the sites are."""
+
+    page: Page
+    address: str
+
+    def open(self, where: str, ready: str = "h1", site: str = "small") -> Page:
+        self.page.open(f"{self.address}/some/where/{site}/{where}", ready)
+        return self.page
+
+
+@pytest.fixture(scope="module")
+def seen(small_atlas: Path, wide_atlas: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seen]:
+    root = tmp_path_factory.mktemp("host")
+    build_site(small_atlas, root / "some" / "where" / "small")
+    build_site(wide_atlas, root / "some" / "where" / "wide")
+    with plain_server(root) as (address, _):
+        page = Page()
+        try:
+            yield Seen(page, address)
+        finally:
+            page.close()
+
+
+@pytest.fixture(autouse=True)
+def quiet(request: pytest.FixtureRequest) -> Iterator[None]:
+    """After every test: nothing on the console, and no request that left the site's folder."""
+    seen: Seen = request.getfixturevalue("seen")
+    seen.page.size(1280)
+    seen.page.scheme("light")
+    seen.page.console(), seen.page.requests()
+    yield
+    assert seen.page.console() == []
+    inside = urlsplit(seen.address).netloc
+    hosts = {urlsplit(url).netloc for url in seen.page.requests() if url.startswith("http")}
+    assert hosts <= {inside}
+
+
+def painted(pixels: np.ndarray) -> bool:
+    """Whether something is drawn: many colours, not one surface."""
+    return (
+        bool(pixels.astype(float).reshape(-1, 3).std(0).max() > 8)
+        and len(np.unique(pixels.reshape(-1, 3), axis=0)) > 50
+    )
+
+
+def test_home_shows_the_wall_and_leads_to_a_neuron(seen: Seen) -> None:
+    page = seen.open("")
+    page.settle()
+    assert "678 FFN neurons of 3 models" in page.text(".intro")
+    tiles = page.all(".wall-of-models a.tile")
+    assert len(tiles) == 15 * 6
+    assert painted(page.pixels(".wall-of-models .grid"))
+    assert len(page.all(".models > li")) == 3
+    assert painted(page.pixels(".models .depth", 0))
+    where = tiles[20].get_attribute("href")
+    tiles[20].click()
+    page.wait(lambda: page.all(".neuron .picture img"))
+    assert page.driver.current_url == where
+
+
+def test_links_lead_from_home_to_model_to_layer_to_neuron_and_back(seen: Seen) -> None:
+    page = seen.open("#/")
+    page.run("document.querySelector('.models a[href=\"#/m/drawn-vit\"]').click()")
+    page.wait(lambda: len(page.all(".layers > li")) == 4)
+    assert "90 active · 6 inactive" in page.text(".layers li .sum")
+    page.settle()
+    assert all(painted(page.pixels(".strip", at)) for at in range(4))
+    page.all(".layers .open")[2].click()
+    page.wait(lambda: page.all(".wall .tile"))
+    page.all(".wall .tile")[3].click()
+    page.wait(lambda: page.all(".neuron .picture img"))
+    page.driver.back()
+    page.wait(lambda: page.all(".wall .tile"))
+    assert page.driver.current_url.endswith("#/m/drawn-vit/2")
+
+
+def test_the_large_picture_is_the_datasets(seen: Seen, small_atlas: Path) -> None:
+    page = seen.open("#/n/drawn-vit/1/7", ".picture img")
+    page.wait(lambda: page.run("return document.querySelector('.picture img').naturalWidth") == 64)
+    box = page.run("const b = document.querySelector('.picture').getBoundingClientRect(); return [b.width, b.height]")
+    assert box == [448, 448]
+    page.run("document.querySelector('.large .choice button:last-child').click()")  # square pixels: exact colours
+    page.wait(lambda: page.all("img.pixelated"))
+    page.wait(lambda: page.run("return document.getAnimations().length") == 0)
+    shown = page.pixels(".picture img")
+    truth = np.asarray(Image.open(io.BytesIO(Atlas(str(small_atlas)).picture("drawn-vit/mlp/1/7"))).convert("RGB"))
+    assert np.abs(shown[3::7, 3::7].astype(int) - truth.astype(int)).max() <= 2
+    page.run("localStorage.clear()")
+
+
+def test_numbers_are_the_datasets_and_explain_themselves(seen: Seen, small_atlas: Path) -> None:
+    row = Atlas(str(small_atlas)).neuron("drawn-vit/mlp/1/7")
+    page = seen.open("#/n/drawn-vit/1/7", ".figures")
+    assert f"{row['activation']:.3g}" in page.text(".verdict")
+    assert page.text(".figures .figure .value").startswith(f"{row['activation']:.3g}")
+    button = page.all(".figures .why")[0]
+    button.click()
+    assert "mean over patch tokens" in page.text(".figures .means")
+    assert button.get_attribute("aria-expanded") == "true"
+    assert f'filters=[("unit", "==", {row["unit"]})]' in page.text(".snippet pre")
+
+
+def test_an_inactive_neuron_says_so_before_its_picture(seen: Seen) -> None:
+    page = seen.open("#/n/drawn-vit/1/5", ".picture img")
+    note, picture = page.all(".inactive-note")[0], page.all(".picture")[0]
+    assert note.text.startswith("Inactive.")
+    assert note.location["y"] < picture.location["y"]
+    assert "did not fire" in page.text(".verdict")
+
+
+def test_the_keyboard_moves_between_units_layers_and_up(seen: Seen) -> None:
+    page = seen.open("#/n/drawn-vit/1/7", ".picture img")
+    for key, where in (
+        (Keys.ARROW_RIGHT, "#/n/drawn-vit/1/8"),
+        (Keys.ARROW_LEFT, "#/n/drawn-vit/1/7"),
+        (Keys.ARROW_DOWN, "#/n/drawn-vit/2/7"),
+        (Keys.ARROW_UP, "#/n/drawn-vit/1/7"),
+        ("u", "#/m/drawn-vit/1"),
+        ("u", "#/m/drawn-vit"),
+        ("?", "#/help"),
+    ):
+        page.key(key)
+        page.wait(lambda where=where: page.driver.current_url.endswith(where), what=f"for {where}")
+        page.wait(lambda: page.all("h1"))
+
+
+def test_a_layer_described_in_part_steps_over_its_gaps(seen: Seen) -> None:
+    page = seen.open("#/n/drawn-part/0/4", ".picture img")
+    page.key(Keys.ARROW_RIGHT)
+    page.wait(lambda: page.driver.current_url.endswith("#/n/drawn-part/0/64"))
+    page.key(Keys.ARROW_DOWN)  # layer 1 is not described
+    page.wait(lambda: page.driver.current_url.endswith("#/n/drawn-part/2/64"))
+    seen.open("#/n/drawn-part/0/50", ".failure")
+    assert "the nearest it has is 64" in page.text(".failure")
+    seen.open("#/m/drawn-part/1", ".failure")
+    assert "describes no neuron of layer 1" in page.text(".failure")
+
+
+def test_the_jump_box_takes_an_address_in_many_spellings(seen: Seen) -> None:
+    page = seen.open("#/m/drawn-vit/1", ".wall .tile")
+    for text, where in (
+        ("drawn-vit/mlp/2/41", "#/n/drawn-vit/2/41"),
+        ("Drawn_ViT@3:7", "#/n/drawn-vit/3/7"),
+        ("12", "#/n/drawn-vit/3/12"),
+        ("1/9", "#/n/drawn-vit/1/9"),
+        ("zoo/drawn-vit/2", "#/m/drawn-vit/2"),
+        ("swin", "#/m/drawn-swin-with-a-rather-long-name--tag-in1k"),
+        ("https://example.org/x/#/n/drawn-vit/0/3", "#/n/drawn-vit/0/3"),
+        ("drawn", "#/s?q=drawn"),
+        ("drawn-vit/99/1", "#/s?q=drawn-vit%2F99%2F1"),
+    ):
+        page.key("/")
+        field = page.all("#jump")[0]
+        assert page.run("return document.activeElement.id") == "jump"
+        page.run("arguments[0].select()", field)
+        field.send_keys(text, Keys.ENTER)
+        page.wait(lambda where=where: page.driver.current_url.endswith(where), what=f"for {where} from {text}")
+        page.wait(lambda: page.all("h1"))
+    assert "its layers are 0 to 3" in page.text(".found")
+
+
+@pytest.mark.parametrize(
+    ("where", "said"),
+    [
+        ("#/x/y", "This site has no page #/x/y"),
+        ("#/m/nobody", "no model “nobody”"),
+        ("#/m/drawn-vit/9", "4 layers, 0 to 3"),
+        ("#/n/drawn-vit/1/9999", "96 units, 0 to 95"),
+        ("#/s?q=%3Cimg%20src%3Dx%20onerror%3Dalert(1)%3E", "No model of this atlas has that name"),
+    ],
+)
+def test_unknown_addresses_say_what_there_is_and_where_to_go(where: str, said: str, seen: Seen) -> None:
+    page = seen.open(where)
+    page.wait(lambda: said in page.all("main")[0].text, what=f"for {said}")
+    assert page.all("main a")
+    assert not page.all("main img")
+
+
+def test_a_file_that_is_missing_is_named_on_the_page(seen: Seen, small_atlas: Path, tmp_path: Path) -> None:
+    build_site(small_atlas, tmp_path / "site")
+    for pack in (tmp_path / "site").glob("d/drawn-vit/00001-*/00000.json.gz"):
+        pack.unlink()
+    with plain_server(tmp_path) as (address, _):
+        seen.page.open(f"{address}/site/#/n/drawn-vit/1/7", ".failure")
+        assert "00000.json.gz: the server answered 404" in seen.page.text(".failure")
+    assert any("404" in line for line in seen.page.console())  # the browser's own line about it
+    seen.page.requests()
+
+
+def test_sort_and_filter_live_in_the_address(seen: Seen, small_atlas: Path) -> None:
+    page = seen.open("#/m/drawn-vit/1?sort=activation&show=inactive", ".wall .tile")
+    assert len(page.all(".wall .tile.inactive")) == len(page.all(".wall .tile")) == 6
+    page.all(".sortbar .choice")[0].find_elements("css selector", "button")[2].click()
+    page.wait(lambda: page.driver.current_url.endswith("?sort=unit&show=inactive"))
+    units = [int(tile.get_attribute("href").rpartition("/")[2]) for tile in page.all(".wall .tile")]
+    assert units == [5, 22, 39, 56, 73, 90]
+    seen.open("#/m/drawn-vit/1?sort=activation", ".wall .tile")
+    shown = [int(tile.get_attribute("href").rpartition("/")[2]) for tile in page.all(".wall .tile")]
+    table = Atlas(str(small_atlas)).neurons("drawn-vit", 1, ["unit", "activation"])
+    assert table is not None
+    strongest = sorted(zip(table["activation"].to_pylist(), table["unit"].to_pylist(), strict=True), reverse=True)
+    assert shown == [unit for _, unit in strongest][: len(shown)]
+
+
+def test_3072_neurons_keep_the_page_small_and_every_one_can_be_reached(seen: Seen) -> None:
+    page = seen.open("#/m/drawn-wide/0?sort=unit", ".wall .tile", site="wide")
+    assert page.run("return document.querySelectorAll('*').length") < 600
+    height = page.run("return document.querySelector('.wall').getBoundingClientRect().height")
+    assert height > 20_000
+    page.run("scrollTo(0, document.documentElement.scrollHeight)")
+    page.wait(lambda: page.all('.wall a[href$="/0/3071"]'))
+    assert page.run("return document.querySelectorAll('*').length") < 600
+    page.settle()
+    assert painted(page.pixels())
+    page.run("scrollTo(0, 0)")
+    page.wait(lambda: page.all('.wall a[href$="/0/0"]'))
+    focused = "return document.activeElement.getAttribute('href')"
+    for key, unit in (
+        (Keys.ARROW_RIGHT, 0),
+        (Keys.ARROW_RIGHT, 1),
+        (Keys.ARROW_DOWN, 13),
+        (Keys.END, 3071),
+        (Keys.ARROW_LEFT, 3070),
+        (Keys.ARROW_UP, 3058),
+    ):
+        page.key(key)
+        page.wait(lambda unit=unit: page.run(focused) == f"#/n/drawn-wide/0/{unit}", what=f"for {unit}")
+    page.key(Keys.ENTER)
+    page.wait(lambda: page.driver.current_url.endswith("#/n/drawn-wide/0/3058"))
+    page.wait(lambda: page.all(".picture img"))
+    page.driver.back()  # and the wall is where it was left
+    page.wait(lambda: page.all('.wall a[href$="/0/3058"]'))
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [390, 768, 1280])
+def test_nothing_sticks_out_at_any_width_and_text_has_contrast(seen: Seen, width: int, scheme: str) -> None:
+    seen.page.size(width, 844, phone=width < 600)
+    seen.page.scheme(scheme)
+    for where in (
+        "#/",
+        "#/m/drawn-part",
+        "#/m/drawn-vit/2",
+        "#/n/drawn-swin-with-a-rather-long-name--tag-in1k/2/5",
+        "#/help",
+    ):
+        page = seen.open(where)
+        page.settle()
+        assert page.run("return document.documentElement.scrollWidth") <= width, where
+        paper, ink, soft, accent = (
+            luminance(
+                page.run(
+                    f"const probe = document.body.appendChild(document.createElement('i'));"
+                    f"probe.style.color = 'var(--{name})'; const c = getComputedStyle(probe).color;"
+                    f"probe.remove(); return c"
+                )
+            )
+            for name in ("paper", "ink", "soft", "accent")
+        )
+        assert (paper < 0.05) == (scheme == "dark")
+        for text in (ink, soft, accent):
+            assert (max(text, paper) + 0.05) / (min(text, paper) + 0.05) >= 4.5
+
+
+def luminance(css: str) -> float:
+    """Relative luminance (WCAG 2.2) of rgb(r, g, b)."""
+    channels = np.array([float(part) for part in css[css.index("(") + 1 : -1].split(",")[:3]]) / 255
+    linear = np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
+    return float(linear @ [0.2126, 0.7152, 0.0722])
+
+
+def test_touch_targets_are_44_px_on_a_phone(seen: Seen) -> None:
+    seen.page.size(390, 844, phone=True)
+    page = seen.open("#/n/drawn-vit/1/7", ".figures")
+    small = page.run("""
+      return [...document.querySelectorAll("button:not(.why), .steps a, header a, summary")]
+        .map((element) => [element.textContent.trim(), element.getBoundingClientRect().height])
+        .filter(([, height]) => height < 44)""")
+    assert small == []
+
+
+def test_a_chosen_theme_stays(seen: Seen) -> None:
+    page = seen.open("#/")
+    button = page.all("button.theme")[0]
+    button.click()
+    button.click()
+    page.wait(lambda: page.run("return document.documentElement.dataset.theme") == "dark")
+    seen.open("#/m/drawn-vit")
+    assert page.run("return getComputedStyle(document.body).backgroundColor") == "rgb(20, 21, 23)"
+    page.run("localStorage.clear()")
+
+
+def test_pictures_by_range_and_what_a_server_without_it_is_told(seen: Seen, small_atlas: Path, tmp_path: Path) -> None:
+    (tmp_path / "data").symlink_to(small_atlas)
+    (tmp_path / "index.html").write_text("")
+    with running(make_server(tmp_path, 0)) as address:
+        build_site(small_atlas, tmp_path / "site", images="range", dataset_url=f"{address}/data")
+        seen.page.open(f"{address}/site/#/n/drawn-vit/1/7", ".picture img")
+        seen.page.wait(lambda: seen.page.run("return document.querySelector('.picture img').naturalWidth") == 64)
+        assert seen.page.console() == []
+    with plain_server(tmp_path) as (address, _):
+        build_site(small_atlas, tmp_path / "site", images="range", dataset_url=f"{address}/data")
+        seen.page.open(f"{address}/site/#/n/drawn-vit/1/7", ".picture .failure")
+        assert "--images sprite" in seen.page.text(".picture .failure")
+    seen.page.requests()
+
+
+def test_python_of_the_page_loads_exactly_this_row(seen: Seen, small_atlas: Path) -> None:
+    page = seen.open("#/n/drawn-vit/2/41", ".snippet pre")
+    code = page.text(".snippet pre").replace("path/to/atlas", str(small_atlas))
+    scope: dict = {}
+    exec(code, scope)
+    assert scope["row"]["address"] == "drawn-vit/mlp/2/41"
+    assert scope["row"]["image"].size == (64, 64)
