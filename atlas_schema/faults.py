@@ -7,18 +7,17 @@ All of it follows from the table's declaration in `tables.py`; what several file
 from __future__ import annotations
 
 import io
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from atlas_schema.columns import Column, Table
-from atlas_schema.parquet import float_leaves, layout_faults
+from atlas_schema.columns import Table
+from atlas_schema.parquet import layout_faults
+from atlas_schema.rows import column_faults
 
 MOST_NAMED = 5  # things of one kind that one message names
 
@@ -83,24 +82,6 @@ def value_faults(path: str, table: Table, data: pa.Table) -> Iterator[Violation]
                 yield Violation(
                     path, "key", f"{after} comes {fault}; rows are sorted by {', '.join(table.key)}"
                 )
-
-
-def column_faults(column: Column, values: pa.ChunkedArray) -> Iterator[str]:
-    if values.null_count and not column.absent:
-        yield f"{values.null_count} cells are null, and no reason for that is declared"
-    if column.bounds and len(values) > values.null_count:
-        low, high = column.bounds
-        extremes = pc.min_max(values).as_py()
-        if extremes["min"] < low or extremes["max"] > high:
-            yield f"values from {extremes['min']} to {extremes['max']} leave the bounds {low} to {high}"
-    if column.choices:
-        others = sorted(set(values.drop_null().unique().to_pylist()) - set(column.choices))
-        if others:
-            yield f"{', '.join(map(repr, others[:MOST_NAMED]))} is none of {', '.join(column.choices)}"
-    for leaf, numbers in float_leaves(column.name, values):
-        bad = sum(1 for number in numbers if not math.isfinite(number))
-        if bad:
-            yield f"{bad} values of {leaf} are not finite"
 
 
 def image_faults(path: str, data: pa.Table) -> Iterator[Violation]:

@@ -10,15 +10,14 @@ from __future__ import annotations
 
 import hashlib
 import io
-import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from atlas_schema.columns import IMAGE, SCHEMA_VERSION, Column, Table
-from atlas_schema.errors import BadRow, NotFinite, ShardCorrupt, nearest
+from atlas_schema.columns import IMAGE, SCHEMA_VERSION, Table
+from atlas_schema.errors import ShardCorrupt
 
 #: Prefix of this project's keys in the Parquet key-value metadata.
 PREFIX = "atlas."
@@ -26,34 +25,6 @@ ROWS_PER_PAGE = 16  # one page of images is some 200 kB: what a reader with the 
 IMAGE_ROWS_PER_GROUP, ROWS_PER_GROUP = 256, 8192
 _DIGEST = b"atlas.sha256"
 _UNKNOWN_DIGEST = b"0" * 64
-
-
-def rows_to_table(
-    columns: Sequence[Column], schema: pa.Schema, rows: Sequence[Mapping[str, Any]]
-) -> pa.Table:
-    """Rows as an Arrow table of `schema`.
-
-    Raises BadRow for a column that is missing, unknown, of another type or null without a declared reason,
-    and NotFinite for NaN or infinity, also inside lists.
-    """
-    names = {column.name for column in columns}
-    for index, row in enumerate(rows):
-        for unknown in row.keys() - names:
-            close = nearest(unknown, names, 1)
-            raise BadRow(f"row {index}: no column {unknown!r}" + (f"; nearest: {close[0]}" if close else ""))
-        for column in columns:
-            if row.get(column.name) is None and not column.absent:
-                raise BadRow(f"row {index} ({_row_name(row)}): {column.name} is missing, and may not be")
-    arrays = []
-    for column in columns:
-        try:
-            arrays.append(pa.array([row.get(column.name) for row in rows], type=column.type))
-        except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
-            raise BadRow(f"column {column.name}: expected {column.type}: {error}") from error
-    table = pa.Table.from_arrays(arrays, schema=schema)
-    for column in columns:
-        _require_finite(table, column)
-    return table
 
 
 def encode(table: Table, data: pa.Table, metadata: Mapping[str, str]) -> bytes:
@@ -216,31 +187,6 @@ def _digest(encoded: bytes, place: int) -> bytes:
     digest.update(_UNKNOWN_DIGEST)
     digest.update(view[place + len(_UNKNOWN_DIGEST) :])
     return digest.hexdigest().encode()
-
-
-def _require_finite(table: pa.Table, column: Column) -> None:
-    for path, values in float_leaves(column.name, table[column.name]):
-        if any(not math.isfinite(value) for value in values):
-            bad = next(value for value in values if not math.isfinite(value))
-            raise NotFinite(f"{path}: {bad} where a finite number was measured")
-
-
-def float_leaves(path: str, array: pa.ChunkedArray) -> Iterator[tuple[str, list[float]]]:
-    """Every floating-point leaf of a column with its values, nulls left out and lists flattened."""
-    arrow = array.type
-    if pa.types.is_floating(arrow):
-        yield path, array.drop_null().to_pylist()
-    elif pa.types.is_list(arrow):
-        flat = pa.chunked_array([chunk.flatten() for chunk in array.chunks], type=arrow.value_type)
-        yield from float_leaves(path, flat)
-    elif pa.types.is_struct(arrow):
-        for index, inner in enumerate(arrow):
-            flat = pa.chunked_array([chunk.flatten()[index] for chunk in array.chunks], type=inner.type)
-            yield from float_leaves(f"{path}.{inner.name}", flat)
-
-
-def _row_name(row: Mapping[str, Any]) -> str:
-    return str(row.get("address") or row.get("path") or row.get("slug") or row.get("run_id") or "?")
 
 
 def versions_agree(version: str) -> bool:

@@ -19,7 +19,8 @@ import pyarrow as pa
 from atlas_schema.address import NeuronAddress, is_slug
 from atlas_schema.columns import SCHEMA_VERSION
 from atlas_schema.errors import BadRow, ForeignAtlas, ShardCorrupt
-from atlas_schema.parquet import decode, encode, rows_to_table, versions_agree
+from atlas_schema.parquet import decode, encode, versions_agree
+from atlas_schema.rows import rows_to_table
 from atlas_schema.store import Store
 from atlas_schema.tables import STAGE_TABLES, stage_table
 

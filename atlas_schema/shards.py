@@ -16,8 +16,9 @@ import pyarrow.compute as pc
 
 from atlas_schema.columns import Table
 from atlas_schema.errors import ForeignAtlas, NothingThere, ShardCorrupt
-from atlas_schema.parquet import check_whole, encode, rows_to_table
+from atlas_schema.parquet import check_whole, encode
 from atlas_schema.parts import WorkUnit, alike, decode_part
+from atlas_schema.rows import rows_to_table
 from atlas_schema.store import Store
 from atlas_schema.tables import TABLES, stage_table
 

@@ -96,7 +96,7 @@ SITES = Table(
         Column(
             "attention_kind",
             TEXT,
-            "Which tokens see each other: global, window, factorised, pooled, positional, ...",
+            "Which tokens see each other, for example global, window, factorised or pooled",
             absent="an FFN site",
         ),
         Column(
@@ -148,7 +148,9 @@ NEURONS = Table(
         _activation("activation", FLOAT, "Activation on the clean image, mean over patch tokens"),
         _activation("activation_peak", FLOAT, "Activation on the clean image at its strongest patch token"),
         _activation(
-            "activation_stored", FLOAT, "Activation on the image as stored (WebP, read back), mean over patch tokens"
+            "activation_stored",
+            FLOAT,
+            "Activation on the image as stored (WebP, read back), mean over patch tokens",
         ),
         _activation("activation_start", FLOAT, "Activation on the starting image, mean over patch tokens"),
         _activation(

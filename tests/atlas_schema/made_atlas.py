@@ -38,6 +38,7 @@ def neuron_row(unit: int, **changes: Any) -> dict[str, Any]:
         "status": "inactive" if unit % 10 == 9 else "active",
         "activation": 1.5 + unit,
         "activation_peak": 2.0 + unit,
+        "activation_stored": 1.25 + unit,
         "activation_start": 0.25,
         "activation_start_peak": 0.5,
         "robust_mean": 1.0,

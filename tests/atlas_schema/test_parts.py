@@ -1,0 +1,276 @@
+"""A part is committed once, says what it is, and is found out when it is not that."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import io
+import math
+import random
+from concurrent.futures import ThreadPoolExecutor
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from atlas_schema.errors import BadRow, ForeignAtlas, NotFinite, ShardCorrupt, StoreFull
+from atlas_schema.parts import (
+    WorkUnit,
+    alike,
+    commit_part,
+    committed,
+    decode_part,
+    encode_part,
+    is_part_path,
+    read_part,
+)
+from atlas_schema.store import Store
+from tests.atlas_schema.conftest import FaultyS3, lose_answer
+from tests.atlas_schema.made_atlas import FINGERPRINT, PROVENANCE, RECIPE_HASH, commit, neuron_row, units_of
+
+UNIT = WorkUnit("visualize", "zoo-vit", 3, 16, 24, FINGERPRINT, RECIPE_HASH, 0)
+ROWS = [neuron_row(unit) for unit in range(16, 24)]
+
+
+def test_what_is_committed_reads_back(store: Store) -> None:
+    receipt = commit_part(store, UNIT, ROWS[::-1], provenance=PROVENANCE)
+    assert (receipt.rows, receipt.created, receipt.path) == (8, True, UNIT.path)
+    assert receipt.bytes == store.size(UNIT.path)
+    rows = read_part(store, UNIT).to_pylist()
+    assert rows == read_part(store, UNIT.path).to_pylist()
+    for row, given_row in zip(rows, ROWS, strict=True):
+        assert {name: row[name] for name in given_row} == given_row
+        assert row["address"] == f"zoo-vit/mlp/3/{row['unit']}"
+    assert committed(store, "visualize", "zoo-vit") == [(3, 16, 24, UNIT.key)]
+    assert decode_part(store.read(UNIT.path), UNIT.path)[2].items() >= PROVENANCE.items()
+
+
+def test_the_second_writer_adopts_the_first_ones_part(store: Store) -> None:
+    commit(store, UNIT)
+    before = store.read(UNIT.path)
+    receipt = commit(store, UNIT, seconds=9.0)  # what differs between equal runs
+    assert not receipt.created
+    assert receipt.bytes == len(before)
+    assert store.read(UNIT.path) == before
+
+
+def test_of_many_workers_on_one_unit_one_commits(store: Store) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        receipts = list(pool.map(lambda seconds: commit(store, UNIT, seconds=seconds), (1.0, 2.0, 3.0, 4.0)))
+    assert [receipt.created for receipt in receipts].count(True) == 1
+    assert read_part(store, UNIT).num_rows == 8
+
+
+def test_a_damaged_part_is_replaced_by_a_new_commit(folder: Store) -> None:
+    commit(folder, UNIT)
+    sound = folder.read(UNIT.path)
+    folder.replace(UNIT.path, sound[:-20])
+    assert commit(folder, UNIT).created
+    assert folder.read(UNIT.path) == sound
+
+
+def test_a_commit_whose_answer_was_lost_is_ours(s3: FaultyS3) -> None:
+    store = Store(f"s3://{s3.new_bucket()}/atlas")
+    s3.faults.append(lose_answer)
+    assert commit(store, UNIT).created
+    assert read_part(store, UNIT).num_rows == 8
+
+
+def test_a_full_disk_commits_nothing(folder: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(handle: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("os.fsync", full)
+        with pytest.raises(StoreFull):
+            commit(folder, UNIT)
+    assert committed(folder, "visualize", "zoo-vit") == []
+    assert commit(folder, UNIT).created
+
+
+def test_a_key_says_everything_that_decides_the_rows() -> None:
+    changes = {
+        "stage": "probe",
+        "slug": "zoo-deit",
+        "layer": 4,
+        "start": 15,
+        "stop": 25,
+        "fingerprint": "0" * 64,
+        "recipe_hash": "1" * 16,
+        "seed": 1,
+    }
+    assert changes.keys() == {field.name for field in dataclasses.fields(UNIT)}
+    keys = {dataclasses.replace(UNIT, **{name: value}).key for name, value in changes.items()}
+    assert len(keys | {UNIT.key}) == len(changes) + 1
+
+
+def test_names_do_not_change_between_releases() -> None:
+    """The names of parts are the run's memory: a change would make every committed part invisible."""
+    unit = WorkUnit("visualize", "zoo-vit", 3, 16, 24, "ff", "ab", 0)
+    facts = (
+        b'{"fingerprint":"ff","layer":3,"recipe_hash":"ab","schema":1,"seed":0,"slug":"zoo-vit",'
+        b'"stage":"visualize","start":16,"stop":24}'
+    )
+    key = hashlib.sha256(facts).hexdigest()[:16]
+    assert unit.path == f".atlas/parts/visualize/zoo-vit/00003-000016-000024-{key}.parquet"
+    assert str(unit) == "visualize zoo-vit/mlp/3 units 16 to 23"
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        (UNIT.path, True),
+        (UNIT.path.replace("visualize", "elsewhere"), False),
+        (UNIT.path.replace("zoo-vit", "Zoo"), False),
+        (UNIT.path.replace("00003", "3"), False),
+        (UNIT.path + ".tmp", False),
+    ],
+)
+def test_part_paths(path: str, expected: bool) -> None:
+    assert is_part_path(path) is expected
+
+
+def test_a_listing_takes_no_other_files(store: Store) -> None:
+    folder = UNIT.path.rpartition("/")[0]
+    for name in ("notes.txt", "00003-000016-000024-xyz.parquet", f".{UNIT.key}.tmp"):
+        store.replace(f"{folder}/{name}", b"")
+    assert committed(store, "visualize", "zoo-vit") == []
+
+
+def test_units_alike_are_found_by_name(store: Store) -> None:
+    wanted = [*units_of(0, 8, 4), *units_of(1, 8, 8)]
+    for unit in [*wanted, *units_of(0, 8, 4, seed=1), *units_of(0, 8, 4, recipe_hash="other")]:
+        commit(store, unit)
+    assert alike(store, wanted[0]) == wanted
+    assert alike(store, wanted[0], layer=1) == wanted[2:]
+
+
+# --- rows that a table does not allow
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"activation": None}, r"row 2 \(zoo-vit/mlp/3/18\): activation is missing"),
+        ({"image": None}, "image is missing"),
+        ({"steps": "many"}, "column steps: expected int16"),
+        ({"steps": 40_000}, "column steps: expected int16"),
+        ({"activashun": 1.0}, "no column 'activashun'; nearest: activation"),
+        ({"layer": 4}, "layer 4, expected 3"),
+        ({"slug": "zoo-deit"}, "slug 'zoo-deit', expected 'zoo-vit'"),
+        ({"unit": 17}, "expected one row for each unit"),
+        ({"unit": None}, "a row without its unit"),
+        ({"steps": -1}, "steps: values from -1 to 20 leave the bounds 0 to inf"),
+        ({"status": "sleeping"}, "status: 'sleeping' is none of active, inactive"),
+    ],
+)
+def test_a_wrong_row_is_named(change: dict[str, object], message: str) -> None:
+    rows = [*ROWS[:2], {**ROWS[2], **change}, *ROWS[3:]]
+    with pytest.raises(BadRow, match=message):
+        encode_part(UNIT, rows, PROVENANCE)
+
+
+@pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("column", ["activation", "robust_std", "loss_curve"])
+def test_a_number_that_is_not_finite_is_refused(number: float, column: str) -> None:
+    bad = [{"step": 0, "objective": number, "activation": 0.0}] if column == "loss_curve" else number
+    with pytest.raises(NotFinite, match=column):
+        encode_part(UNIT, [{**ROWS[0], column: bad}, *ROWS[1:]], PROVENANCE)
+
+
+def test_rows_must_cover_the_unit() -> None:
+    with pytest.raises(BadRow, match=r"expected one row for each unit, found units \[16, 17\]"):
+        encode_part(UNIT, ROWS[:2], PROVENANCE)
+
+
+def test_provenance_cannot_contradict_the_unit() -> None:
+    with pytest.raises(BadRow, match="seed"):
+        encode_part(UNIT, ROWS, {"seed": "7"})
+
+
+# --- damage
+
+
+ENCODED = encode_part(UNIT, ROWS, PROVENANCE)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.integers(0, len(ENCODED) - 1), st.integers(1, 255))
+def test_any_changed_byte_is_found(place: int, change: int) -> None:
+    spoilt = bytearray(ENCODED)
+    spoilt[place] ^= change
+    with pytest.raises(ShardCorrupt) as told:
+        decode_part(bytes(spoilt), UNIT.path)
+    assert told.value.path == UNIT.path
+    assert UNIT.path in str(told.value)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, len(ENCODED) - 1))
+def test_any_cut_is_found(length: int) -> None:
+    with pytest.raises(ShardCorrupt):
+        decode_part(ENCODED[:length], UNIT.path)
+
+
+@pytest.mark.parametrize("content", [b"", b"PAR1", b"not parquet at all", b"\0" * 1000, ENCODED + b"\0"])
+def test_what_is_no_part(content: bytes) -> None:
+    with pytest.raises(ShardCorrupt, match="Delete it and run again"):
+        decode_part(content, UNIT.path)
+
+
+def test_parquet_of_others_is_no_part() -> None:
+    sink = io.BytesIO()
+    pq.write_table(pa.table({"x": [1]}), sink)
+    with pytest.raises(ShardCorrupt, match="not a file this project wrote"):
+        decode_part(sink.getvalue(), UNIT.path)
+
+
+def test_a_part_under_another_name_is_foreign(folder: Store) -> None:
+    for change in ({"layer": 4}, {"seed": 1}, {"slug": "zoo-deit"}, {"fingerprint": "0" * 64}):
+        other = dataclasses.replace(UNIT, **change)
+        folder.replace(other.path, ENCODED)
+        with pytest.raises(ShardCorrupt, match=f"a foreign part: by its footer it is {UNIT.path}"):
+            read_part(folder, other)
+
+
+def test_another_major_version_is_refused(folder: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    commit(folder, UNIT)
+    monkeypatch.setattr("atlas_schema.parquet.SCHEMA_VERSION", "2.0.0")
+    with pytest.raises(
+        ForeignAtlas, match=r"schema version 1\.0\.0.*the release of neuron-atlas that wrote it"
+    ):
+        read_part(folder, UNIT)
+
+
+# --- any rows
+
+
+texts = st.text(st.characters(blacklist_categories=["Cs"]), max_size=20)
+numbers = st.floats(allow_nan=False, allow_infinity=False, width=32)
+rows = st.fixed_dictionaries(
+    {
+        "image": st.fixed_dictionaries({"bytes": st.binary(max_size=300), "path": st.none() | texts}),
+        "activation": numbers,
+        "rescue": st.none() | texts,
+        "robust_mean": st.none() | numbers,
+        "start": texts,
+        "seed": st.integers(-(2**63), 2**63 - 1),
+        "loss_curve": st.lists(
+            st.fixed_dictionaries({"step": st.integers(0, 500), "objective": numbers, "activation": numbers}),
+            max_size=3,
+        ),
+    }
+)
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.lists(rows, min_size=1, max_size=40), st.randoms(use_true_random=False))
+def test_any_rows_read_back(drawn: list[dict[str, object]], order: random.Random) -> None:
+    unit = dataclasses.replace(UNIT, start=5, stop=5 + len(drawn))
+    wanted = [neuron_row(5 + i, **row) for i, row in enumerate(drawn)]
+    encoded = encode_part(unit, order.sample(wanted, len(wanted)), PROVENANCE)
+    found = decode_part(encoded, unit.path)[0].to_pylist()
+    assert [{name: row[name] for name in wanted[0]} for row in found] == wanted
+    assert encoded == encode_part(unit, wanted, PROVENANCE)

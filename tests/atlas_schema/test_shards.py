@@ -1,0 +1,298 @@
+"""A shard is a function of its parts, byte for byte, laid out so that pictures can be fetched by offset."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import random
+from itertools import count, pairwise
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from atlas_schema.errors import BadRow, ForeignAtlas, NothingThere, ShardCorrupt
+from atlas_schema.parquet import IMAGE_ROWS_PER_GROUP, decode, footer_metadata, layout_faults, leaves
+from atlas_schema.parts import WorkUnit
+from atlas_schema.read import Atlas
+from atlas_schema.shards import parse_shard_path, reduce_layer, shard_path, write_rows
+from atlas_schema.store import Store
+from atlas_schema.tables import NEURONS, TABLES
+from tests.atlas_schema.made_atlas import (
+    FINGERPRINT,
+    PROVENANCE,
+    RECIPE_HASH,
+    SLUG,
+    commit,
+    model_row,
+    site_rows,
+    units_of,
+    webp,
+)
+
+STORES = count()
+
+
+def rows_of(store: Store, path: str) -> list[dict[str, object]]:
+    found: list[dict[str, object]] = decode(store.read(path), path)[0].to_pylist()
+    return found
+
+
+def test_parts_become_a_shard(store: Store) -> None:
+    units = units_of(0, 40, 16)
+    for unit in units:
+        commit(store, unit)
+    path = reduce_layer(store, SLUG, 0, 12, units)
+    assert path == "neurons/zoo-vit/train-00000-of-00012.parquet"
+    rows = rows_of(store, path)
+    assert [row["address"] for row in rows] == [f"zoo-vit/mlp/0/{unit}" for unit in range(40)]
+    assert [row["image"]["bytes"] for row in rows] == [webp(unit) for unit in range(40)]
+    metadata = decode(store.read(path), path)[1]
+    assert metadata["fingerprint"] == FINGERPRINT
+    assert metadata["recipe_hash"] == RECIPE_HASH
+    assert metadata["parts"].split(",") == [unit.key for unit in units]
+    assert (
+        metadata.items()
+        >= {**PROVENANCE, "seed": "0", "slug": SLUG, "layer": "0", "schema_version": "1.0.0"}.items()
+    )
+
+
+def test_assembling_again_changes_nothing(folder: Store) -> None:
+    units = units_of(0, 40, 16)
+    for unit in units:
+        commit(folder, unit)
+    path = reduce_layer(folder, SLUG, 0, 1, units)
+    before, file = folder.read(path), Path(folder.url, path)
+    os.utime(file, (1, 1))
+    assert reduce_layer(folder, SLUG, 0, 1, random.Random(0).sample(units, len(units))) == path
+    assert folder.read(path) == before
+    assert file.stat().st_mtime == 1  # not even touched
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.data())
+def test_any_cutting_into_parts_gives_the_same_rows(data: st.DataObject) -> None:
+    """Ranges may overlap, repeat and come in any order; only the record of the parts may differ."""
+    width = data.draw(st.integers(1, 24), label="width")
+    spans = data.draw(
+        st.lists(st.tuples(st.integers(0, width - 1), st.integers(1, width)), max_size=4), label="spans"
+    )
+    whole = WorkUnit("visualize", SLUG, 0, 0, width, FINGERPRINT, RECIPE_HASH, 0)
+    cuts = [dataclasses.replace(whole, start=a, stop=min(a + n, width)) for a, n in spans]
+    halves = [
+        dataclasses.replace(whole, stop=max(1, width // 2)),
+        dataclasses.replace(whole, start=width // 2),
+    ]
+    units = list(dict.fromkeys([*cuts, *halves]))
+    seconds = {unit: float(place) for place, unit in enumerate(units)}
+    shards = []
+    for order in (units, data.draw(st.permutations(units), label="order")):
+        store = Store(f"memory://cut-{next(STORES)}")
+        for unit in order:
+            commit(store, unit, seconds=seconds[unit])
+        shards.append(store.read(reduce_layer(store, SLUG, 0, 1, order)))
+    assert shards[0] == shards[1]
+    rows = decode(shards[0], "shard")[0].to_pylist()
+    assert [row["unit"] for row in rows] == list(range(width))
+    first = sorted(units, key=lambda unit: (unit.start, unit.stop, unit.key))
+    for row in rows:
+        source = next(unit for unit in first if unit.start <= row["unit"] < unit.stop)
+        assert row["seconds"] == seconds[source]
+
+
+def test_neurons_of_an_earlier_run_are_kept(store: Store) -> None:
+    early, late = units_of(0, 16, 16), units_of(0, 32, 8)
+    for unit in [*early, *late]:
+        commit(store, unit)
+    reduce_layer(store, SLUG, 0, 1, early)
+    path = reduce_layer(store, SLUG, 0, 1, late[2:])
+    assert [row["unit"] for row in rows_of(store, path)] == list(range(32))
+
+
+def test_a_missing_part_is_named_and_the_shard_stays(store: Store) -> None:
+    units = units_of(0, 32, 16)
+    commit(store, units[0])
+    path = reduce_layer(store, SLUG, 0, 1, units[:1])
+    before = store.read(path)
+    with pytest.raises(NothingThere, match="units 16 to 31: not committed"):
+        reduce_layer(store, SLUG, 0, 1, units)
+    assert store.read(path) == before
+
+
+def test_a_damaged_part_is_named_and_the_shard_stays(folder: Store) -> None:
+    units = units_of(0, 32, 16)
+    for unit in units:
+        commit(folder, unit)
+    path = reduce_layer(folder, SLUG, 0, 1, units)
+    before = folder.read(path)
+    spoilt = bytearray(folder.read(units[1].path))
+    spoilt[1000] ^= 1
+    folder.replace(units[1].path, bytes(spoilt))
+    with pytest.raises(ShardCorrupt) as told:
+        reduce_layer(folder, SLUG, 0, 1, units)
+    assert told.value.path == units[1].path
+    assert folder.read(path) == before
+
+
+def test_a_damaged_part_that_is_not_needed_is_passed_over(folder: Store) -> None:
+    units, early = units_of(0, 32, 16), units_of(0, 8, 8)
+    for unit in units:
+        commit(folder, unit)
+    folder.replace(early[0].path, b"damaged")
+    path = reduce_layer(folder, SLUG, 0, 1, units)
+    assert len(rows_of(folder, path)) == 32
+    lone = units_of(0, 40, 40)[0]
+    folder.replace(lone.path, b"damaged")  # might hold units 32 to 39, which nothing else does
+    with pytest.raises(ShardCorrupt):
+        reduce_layer(folder, SLUG, 0, 1, units)
+
+
+@pytest.mark.parametrize("change", [{"fingerprint": "0" * 64}, {"recipe_hash": "1" * 16}, {"seed": 7}])
+def test_nothing_is_mixed(store: Store, change: dict[str, object]) -> None:
+    ours, theirs = units_of(0, 32, 16), units_of(0, 32, 16, **change)
+    for unit in [*ours, *theirs]:
+        commit(store, unit)
+    with pytest.raises(ForeignAtlas, match=f"cannot mix them; they differ in {next(iter(change))}"):
+        reduce_layer(store, SLUG, 0, 1, [ours[0], theirs[1]])
+    path = reduce_layer(store, SLUG, 0, 1, ours)
+    before = store.read(path)
+    with pytest.raises(ForeignAtlas, match=f"another {next(iter(change))}.*left as it is.*--as NAME"):
+        reduce_layer(store, SLUG, 0, 1, theirs)
+    assert store.read(path) == before
+
+
+def test_a_damaged_shard_is_written_anew(folder: Store) -> None:
+    units = units_of(0, 16, 16)
+    commit(folder, units[0])
+    path = reduce_layer(folder, SLUG, 0, 1, units)
+    before = folder.read(path)
+    for damage in (b"", before[:-1], b"x" + before[1:]):
+        folder.replace(path, damage)
+        reduce_layer(folder, SLUG, 0, 1, units)
+        assert folder.read(path) == before
+
+
+@pytest.mark.parametrize("units", [[], units_of(1, 8, 8), units_of(0, 8, 8, slug="zoo-deit")])
+def test_units_must_be_of_the_layer(folder: Store, units: list[WorkUnit]) -> None:
+    with pytest.raises((NothingThere, ForeignAtlas)):
+        reduce_layer(folder, SLUG, 0, 1, units)
+
+
+# --- the bytes
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """A layer of 600 neurons: three row groups."""
+    store = Store(tmp_path_factory.mktemp("large"))
+    units = units_of(0, 600, 200)
+    for unit in units:
+        commit(store, unit)
+    reduce_layer(store, SLUG, 0, 1, units)
+    return store
+
+
+def test_every_picture_lies_verbatim_at_its_place(large: Store) -> None:
+    path = shard_path(NEURONS, SLUG)
+    places = Atlas(large).picture_locations(SLUG, 0)
+    assert [unit for unit, _, _ in places] == list(range(600))
+    for unit, offset, length in places:
+        assert large.read_range(path, offset, length) == webp(unit)
+
+
+def test_neighbouring_pictures_are_adjacent(large: Store) -> None:
+    """One Range request gets a page of the gallery: only a new page or row group stands between two pictures."""
+    places = Atlas(large).picture_locations(SLUG, 0)
+    gaps = [after[1] - sum(before[1:]) for before, after in pairwise(places)]
+    within_pages = [gap for unit, gap in enumerate(gaps) if (unit + 1) % 16]
+    at_pages = [
+        gap for unit, gap in enumerate(gaps) if not (unit + 1) % 16 and (unit + 1) % IMAGE_ROWS_PER_GROUP
+    ]
+    assert set(within_pages) == {4}
+    assert max(at_pages) < 64
+
+
+def test_the_layout_is_the_declared_one(large: Store) -> None:
+    path = Path(large.url, shard_path(NEURONS, SLUG))
+    footer = pq.read_metadata(path)
+    assert [footer.row_group(g).num_rows for g in range(footer.num_row_groups)] == [256, 256, 88]
+    paths = dict(leaves(NEURONS.schema()))
+    for group in range(footer.num_row_groups):
+        row_group = footer.row_group(group)
+        keys = [column.column_index for column in row_group.sorting_columns]
+        assert [row_group.column(index).path_in_schema for index in keys] == list(NEURONS.key)
+        for index in range(row_group.num_columns):
+            chunk = row_group.column(index)
+            assert chunk.path_in_schema in paths
+            assert chunk.has_offset_index
+            if chunk.path_in_schema == "image.bytes":
+                assert chunk.compression == "UNCOMPRESSED"
+                assert set(chunk.encodings) == {"PLAIN", "RLE"}
+                assert not chunk.has_dictionary_page
+                assert not chunk.is_stats_set
+            else:
+                assert chunk.compression == "ZSTD"
+    assert footer_metadata(footer)["table"] == "neurons"
+
+
+def test_layout_faults_are_seen(large: Store, tmp_path: Path) -> None:
+    """What pyarrow writes by default would hide the pictures: the check must notice."""
+    table = pq.read_table(Path(large.url, shard_path(NEURONS, SLUG)))
+    pq.write_table(table, tmp_path / "default.parquet")
+    faults = layout_faults(pq.read_metadata(tmp_path / "default.parquet"), NEURONS.schema())
+    told = " / ".join(faults)
+    for fault in (
+        "image.bytes is SNAPPY, not UNCOMPRESSED",
+        "image.bytes is not PLAIN",
+        "unit is SNAPPY, not ZSTD",
+        "600 rows, not at most 256",
+        "no sorting columns",
+        "no page index",
+    ):
+        assert fault in told
+
+
+# --- small tables
+
+
+def test_small_tables_are_sorted_and_replaced(store: Store) -> None:
+    rows = site_rows((40, 24))
+    path = write_rows(store, "sites", SLUG, rows, provenance=PROVENANCE)
+    assert path == "sites/zoo-vit/train-00000-of-00001.parquet"
+    assert [(row["kind"], row["layer"]) for row in rows_of(store, path)] == [
+        ("attention", 0),
+        ("ffn", 0),
+        ("ffn", 1),
+    ]
+    before = store.read(path)
+    write_rows(store, TABLES["sites"], SLUG, rows[::-1], provenance=PROVENANCE)
+    assert store.read(path) == before
+    write_rows(store, "sites", SLUG, rows[:1], provenance=PROVENANCE)
+    assert len(rows_of(store, path)) == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [({"parameters": 0}, "parameters: values from 0"), ({"source": "hub"}, "'hub' is none of")],
+)
+def test_a_wrong_small_row_is_refused(folder: Store, change: dict[str, object], message: str) -> None:
+    with pytest.raises(BadRow, match=message):
+        write_rows(folder, "models", SLUG, [model_row((8,), **change)], provenance=PROVENANCE)
+    assert folder.list() == []
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("neurons/zoo-vit/train-00003-of-00012.parquet", ("neurons", "zoo-vit", 3, 12)),
+        ("neurons/zoo-vit/train-3-of-12.parquet", None),
+        ("neurons/train-00003-of-00012.parquet", None),
+        ("neurons/zoo-vit/train-00003-of-00012.parquet.gz", None),
+    ],
+)
+def test_shard_paths(path: str, expected: tuple[str, str, int, int] | None) -> None:
+    assert parse_shard_path(path) == expected
+    if expected:
+        assert shard_path(*expected) == path
