@@ -6,6 +6,7 @@ No torch, ray or pyarrow here: the command line imports this module before it kn
 from __future__ import annotations
 
 import json
+import os
 import re
 import tomllib
 from collections.abc import Mapping
@@ -19,7 +20,7 @@ from atlas_schema.errors import BadConfig, nearest
 if TYPE_CHECKING:
     from pipeline.models import ModelRequest
 
-STAGES = ("visualize",)
+STAGES: tuple[Literal["visualize"], ...] = ("visualize",)
 _SELECTION_ITEM = re.compile(r"^(-?\d+|(-?\d+)?:(-?\d+)?)$")
 
 
@@ -37,9 +38,13 @@ class ModelEntry(_Frozen):
     input_size: int | None = Field(default=None, ge=8)
 
     def request(self) -> ModelRequest:
+        """As `pipeline` takes it; a weights file becomes absolute, as workers start elsewhere."""
         from pipeline.models import ModelRequest
 
-        return ModelRequest(**self.model_dump())
+        fields = self.model_dump()
+        if self.weights and "://" not in self.weights:
+            fields["weights"] = os.path.abspath(os.path.expanduser(self.weights))
+        return ModelRequest(**fields)
 
 
 class RunConfig(_Frozen):
@@ -138,9 +143,7 @@ def config_from_mapping(mapping: Mapping[str, Any], where: str = "the options") 
     per_model = {key: data.pop(key) for key in _PER_MODEL if key in data}
     models = data.get("models")
     if not models:
-        raise BadConfig(
-            f"{where}: no model given. Name one, e.g. --model zoo/vit (see `neuron-atlas models`)."
-        )
+        raise BadConfig(f"{where}: no model given. Name one, e.g. --model zoo/vit (see `neuron-atlas models`).")
     if per_model:
         data["models"] = _spread(models, per_model)
     try:

@@ -6,37 +6,39 @@ lock, claim, plan, compute on Ray, assemble each layer as it completes, and clos
 
 from __future__ import annotations
 
-import os
-import socket
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from atlas_schema.card import write_card
-from atlas_schema.errors import AtlasLocked, BadConfig, WorkFailed
+from atlas_schema.errors import AtlasError, AtlasLocked, StoreFailed, StoreFull, WorkFailed
 from atlas_schema.parts import PartReceipt, WorkUnit
 from atlas_schema.shards import write_rows
-from atlas_schema.store import Store
 from atlas_schema.tables import MODELS, SITES
-from jobs.claim import model_row, planned_with, refuse_foreign, site_rows
+from jobs.claim import planned_with, refuse_foreign, site_rows
 from jobs.config import RunConfig
 from jobs.failpoints import failpoint
-from jobs.layers import Identity, Layers, neurons_in, work_units
-from jobs.lock import Lock, locked
+from jobs.layers import Layers, neurons_in, work_units
+from jobs.lock import Holder, Lock, locked
 from jobs.loop import Fault, Listener, Loop, Outcome, Policy, Stop
 from jobs.machine import local_machine, machine_json
 from jobs.plan import Machine, Plan, make_plan, remaining
+from jobs.prepare import Prepared, Say, prepare
 from jobs.progress import StageProgress, duration
-from jobs.records import RunLog, RunRow, close_dead_runs, failed_path, new_run_id, now, record_failure
+from jobs.records import (
+    RunLog,
+    RunRow,
+    close_dead_runs,
+    forget_failures,
+    new_run_id,
+    now,
+    record_failure,
+)
 from jobs.signals import StopRequest
 from jobs.version import code_version
 
-if TYPE_CHECKING:
-    from pipeline.models import ModelDescription, ModelRequest
-    from pipeline.recipes import Recipe
-
-Say = Callable[[str], None]
+GRACE_SECONDS = 20.0  # for units in flight after Ctrl-C or SIGTERM: shorter than a pod's 30
 
 
 @dataclass
@@ -57,18 +59,6 @@ class RunReport:
     error: str = ""
 
 
-@dataclass(frozen=True)
-class Prepared:
-    """What is known before anything is written."""
-
-    config: RunConfig
-    store: Store
-    recipe: Recipe
-    described: tuple[tuple[ModelRequest, ModelDescription], ...]
-    rows: tuple[dict[str, Any], ...]  # of `models`
-    identities: dict[str, Identity]
-
-
 def run(config: RunConfig, *, command: str, say: Say) -> RunReport:
     """Carry out `config`; every error of the user's raises before the folder is touched.
 
@@ -76,99 +66,32 @@ def run(config: RunConfig, *, command: str, say: Say) -> RunReport:
     """
     prepared = prepare(config, say)
     store, run_id = prepared.store, new_run_id()
+
+    def watching(holder: Holder) -> None:
+        say(f"{holder.run_id} on {holder.host.split()[0]} left a lock; watching whether it lives.")
+
     with ExitStack() as stack:
-        lock = stack.enter_context(
-            locked(
-                store,
-                run_id,
-                lambda holder: say(
-                    f"{holder.run_id} on {holder.host.split()[0]} left a lock; watching whether it lives."
-                ),
-            )
-        )
+        lock = stack.enter_context(locked(store, run_id, watching))
         known = refuse_foreign(store, prepared.rows)  # again, now that nobody else writes
         close_dead_runs(store)
-        machine = _enter_ray(stack, config, say)
+        machine = _machine(stack, config)
         plan = make_plan(config, prepared.described, prepared.recipe, machine)
         log = RunLog(store, run_id)
         stack.callback(log.close)
         claim(prepared, plan, known)
         row = RunRow(run_id, command, config.to_json(), machine_json(machine, config.address))
         row.write(store)
-        stop = stack.enter_context(StopRequest(say))
-        return Run(prepared, plan, lock, log, row, stop, say).carry_out()
+        return Run(prepared, plan, lock, log, row, say, ray_is_up=config.address is not None).carry_out()
 
 
-def prepare(config: RunConfig, say: Say) -> Prepared:
-    """Describe and load the models, and compare them with the folder. Writes nothing."""
-    from pipeline.recipes import recipe_named
-
-    recipe = recipe_named(config.recipe)
-    store = open_store(config.out)
-    described = describe_all(config)
-    make_plan(
-        config, described, recipe, Machine()
-    )  # slug clashes and impossible selections, before any download
-    rows = []
-    for request, description in described:
-        say(f"Loading {description.id}" + (f" with {request.weights}" if request.weights else ""))
-        rows.append(_identified(request, recipe, config))
-    refuse_foreign(store, rows)
-    identities = {row["slug"]: Identity(row["fingerprint"], recipe.hash, config.seed) for row in rows}
-    return Prepared(config, store, recipe, described, tuple(rows), identities)
-
-
-def describe_all(config: RunConfig) -> tuple[tuple[ModelRequest, ModelDescription], ...]:
-    """Descriptions of the models asked for; a pattern such as zoo/* stands for all that it matches."""
-    from pipeline.models import describe
-
-    requests = [entry.request() for entry in expand(config).models]
-    return tuple((request, describe(request)) for request in requests)
-
-
-def expand(config: RunConfig) -> RunConfig:
-    """Replace patterns among the models by what they match. Raises BadConfig where one matches nothing."""
-    if not any("*" in entry.model for entry in config.models):
-        return config
-    from pipeline.models import known_models
-
-    entries = []
-    for entry in config.models:
-        names = known_models(entry.model) if "*" in entry.model else [entry.model]
-        if not names:
-            raise BadConfig(f"{entry.model}: no known model matches. See `neuron-atlas models`.")
-        entries += [entry.model_copy(update={"model": name}) for name in names]
-    return config.model_copy(update={"models": tuple(entries)})
-
-
-def open_store(url: str) -> Store:
-    """The atlas's store; a folder becomes absolute, as workers start elsewhere. Refuses memory://."""
-    if url.startswith("memory:"):
-        raise BadConfig(
-            f"{url}: a memory store lives in one process, but the workers are others. "
-            "Give a folder or an object store with --out."
-        )
-    return Store(url if "://" in url else os.path.abspath(os.path.expanduser(url)))
-
-
-def _identified(request: ModelRequest, recipe: Recipe, config: RunConfig) -> dict[str, Any]:
-    """The model's row of `models`; the weights are read for their fingerprint and let go."""
-    from pipeline.models import load
-
-    return model_row(load(request), recipe, config.seed, config.precision)
-
-
-def _enter_ray(stack: ExitStack, config: RunConfig, say: Say) -> Machine:
+def _machine(stack: ExitStack, config: RunConfig) -> Machine:
+    """This machine, without starting Ray yet: there may be nothing to do. Or the cluster, joined to be asked."""
+    if config.address is None:
+        return local_machine(config)
     from jobs.ray_run import machine_of_cluster, ray_session
 
-    machine = None if config.address else local_machine(config)
-    stack.enter_context(ray_session(config.address, machine))
-    machine = machine or machine_of_cluster(config)
-    say(
-        f"{machine.workers} worker{'s' * (machine.workers > 1)} on {machine.device}"
-        + (f", {machine.threads} thread{'s' * (machine.threads > 1)} each" if machine.device == "cpu" else "")
-    )
-    return machine
+    stack.enter_context(ray_session(config.address, None))
+    return machine_of_cluster(config)
 
 
 def claim(prepared: Prepared, plan: Plan, known: dict[str, dict[str, Any]]) -> None:
@@ -177,13 +100,11 @@ def claim(prepared: Prepared, plan: Plan, known: dict[str, dict[str, Any]]) -> N
     for model, row in zip(plan.models, prepared.rows, strict=True):
         planned = planned_with(prepared.store, model.slug, model.slug in known, model.ranges)
         write_rows(prepared.store, MODELS, model.slug, [row], provenance=provenance)
-        write_rows(
-            prepared.store, SITES, model.slug, site_rows(model.description, planned), provenance=provenance
-        )
+        write_rows(prepared.store, SITES, model.slug, site_rows(model.description, planned), provenance=provenance)
 
 
 class Run(Listener):
-    """The computing part of a run, under lock and with Ray up."""
+    """The computing part of a run, under lock: what is missing, the loop over it, and the end."""
 
     def __init__(
         self,
@@ -192,44 +113,44 @@ class Run(Listener):
         lock: Lock,
         log: RunLog,
         row: RunRow,
-        stop: StopRequest,
         say: Say,
+        *,
+        ray_is_up: bool,
     ):
         self.prepared, self.plan, self.lock, self.log, self.row = prepared, plan, lock, log, row
-        self.stop, self.say, self.store = stop, say, prepared.store
+        self.say, self.store, self.stop = say, prepared.store, StopRequest()
+        self.ray_is_up = ray_is_up
         self.layers = Layers.of(self.store, plan, prepared.identities)
         self.receipts = 0
         self.progress: StageProgress
 
     def carry_out(self) -> RunReport:
-        damaged = self.layers.assemble_complete()
-        self._tell_damaged(damaged)
+        """Compute, assemble, report. However it ends, the run's row says so, unless the process is killed."""
+        try:
+            return self._carry_out()
+        except (AtlasError, KeyboardInterrupt) as error:
+            self.row.status = "failed" if isinstance(error, AtlasError) else "interrupted"
+            self.row.finished = now()
+            self.log("end", status=self.row.status, error=str(error))
+            if not isinstance(error, StoreFull | StoreFailed):
+                self.row.write(self.store)
+            raise
+
+    def _carry_out(self) -> RunReport:
+        self._tell_damaged(self.layers.assemble_complete())
         left = remaining(self.plan.slices, self.layers.covered())
         units = work_units(self.plan, left, self.prepared.identities)
         flops = dict(zip(units, (one.flops for one in left), strict=True))
-        self.row.units_reused = sum(len(found) for found in self.layers.units.values())
+        self.row.units_reused = self.layers.reused()
         total = sum(model.neurons for model in self.plan.models)
         reused = total - neurons_in((unit.start, unit.stop) for unit in units)
-        self.log(
-            "start",
-            units=len(units),
-            reused=self.row.units_reused,
-            neurons=total,
-            machine=self.row.machine,
-            host=socket.gethostname(),
-        )
-        outcome = Outcome()
-        try:
-            with StageProgress("visualize", total, reused, flops) as self.progress:
-                self.progress.say(f"{len(units)} work units to do, {self.row.units_reused} already committed")
-                if units:
-                    outcome = self._loop(units)
-        finally:
-            report = self._close(outcome)
-        return report
+        self.log("start", units=len(units), reused=self.row.units_reused, neurons=total, machine=self.row.machine)
+        self.say(f"{len(units)} work units to do, {self.row.units_reused} already committed")
+        with StageProgress("visualize", total, reused, flops) as self.progress:
+            return self._close(self._compute(units) if units else Outcome())
 
-    def _loop(self, units: Sequence[WorkUnit]) -> Outcome:
-        from jobs.ray_run import RayExecutor
+    def _compute(self, units: Sequence[WorkUnit]) -> Outcome:
+        from jobs.ray_run import RayExecutor, ray_session
         from jobs.worker import WorkerSettings
 
         config, machine = self.prepared.config, self.plan.machine
@@ -242,21 +163,35 @@ class Run(Listener):
             precision=config.precision,
             nonce=self.lock.me.nonce,
         )
-        policy = Policy(workers=machine.workers, retries=config.retries, hang_seconds=config.hang_seconds)
-        executor = RayExecutor(settings, machine, beat_seconds=min(5.0, config.hang_seconds / 4))
-        return Loop(units, executor, policy, self, self._stop).run()
+        policy = Policy(
+            workers=machine.workers,
+            retries=config.retries,
+            hang_seconds=config.hang_seconds,
+            grace_seconds=GRACE_SECONDS,
+        )
+        self.progress.say(machine.text)
+        with ExitStack() as stack:
+            if not self.ray_is_up:
+                stack.enter_context(ray_session(None, machine))
+            stack.enter_context(self.stop)  # after Ray is up: it sets handlers of its own
+            executor = RayExecutor(settings, machine, beat_seconds=min(5.0, config.hang_seconds / 4))
+            return Loop(units, executor, policy, self, self._stop).run()
 
     def _stop(self) -> Stop:
-        return Stop.DRAIN if self.lock.lost else self.stop.state()
+        return Stop.DRAIN if self.lock.lost or self.stop.signal is not None else Stop.NO
 
     # What the loop tells.
 
     def started(self, worker: int, unit: WorkUnit, attempt: int) -> None:
         self.log("started", unit=str(unit), worker=worker, attempt=attempt)
 
-    def committed(
-        self, worker: int, unit: WorkUnit, receipt: PartReceipt, seconds: float
-    ) -> Iterable[WorkUnit]:
+    def stopping(self, flying: int) -> None:
+        self.log("stopping", signal=self.stop.signal, in_flight=flying)
+        self.progress.say(
+            f"Stopping: no new units; {flying} at work have {GRACE_SECONDS:.0f} s to end. Again to leave at once."
+        )
+
+    def committed(self, worker: int, unit: WorkUnit, receipt: PartReceipt, seconds: float) -> Iterable[WorkUnit]:
         self.receipts += 1
         failpoint("receipt", str(unit), self.receipts)
         self.log(
@@ -270,7 +205,6 @@ class Run(Listener):
         self.row.units_done += 1
         self.layers.add(unit)
         self.progress.committed(unit)
-        self.store.delete(failed_path(unit))
         site = (unit.stage, unit.slug, unit.layer)
         if not self.layers.complete(site):
             return ()
@@ -317,17 +251,14 @@ class Run(Listener):
         store_works = outcome.fatal is None or not outcome.fatal.kind.startswith("Store")
         for unit in outcome.failed:  # a layer with gaps is still worth reading; `validate` names the gaps
             self.layers.assemble((unit.stage, unit.slug, unit.layer))
+        forget_failures(self.store, self.layers.covers)
         gaps = self.layers.missing()
-        report.missing = [
-            f"{slug}/mlp/{layer} units {start} to {stop - 1}" for (_, slug, layer), (start, stop) in gaps
-        ]
+        report.missing = [f"{slug}/mlp/{layer} units {start} to {stop - 1}" for (_, slug, layer), (start, stop) in gaps]
         report.neurons = sum(model.neurons for model in self.plan.models) - neurons_in(gap for _, gap in gaps)
         self._verdict(report, outcome)
         self.row.status, self.row.finished = report.status, now()
         self.row.units_failed = report.units_failed
-        self.row.failures = [
-            {"unit": str(unit), "error": str(fault)} for unit, fault in outcome.failed.items()
-        ]
+        self.row.failures = [{"unit": str(unit), "error": str(fault)} for unit, fault in outcome.failed.items()]
         report.seconds = (self.row.finished - self.row.started).total_seconds()
         self.log(
             "end",

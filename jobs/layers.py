@@ -77,9 +77,7 @@ class Layers:
         damaged: list[WorkUnit] = []
         while self.units.get(site):
             try:
-                self.assembled[site] = reduce_layer(
-                    self.store, slug, layer, self.depths[slug], self.units[site]
-                )
+                self.assembled[site] = reduce_layer(self.store, slug, layer, self.depths[slug], self.units[site])
                 break
             except ShardCorrupt as error:
                 damaged.append(self._remove(site, error))
@@ -96,6 +94,14 @@ class Layers:
         self.store.delete(unit.path)
         self.units[site].remove(unit)
         return unit
+
+    def covers(self, stage: str, slug: str, layer: int, start: int, stop: int) -> bool:
+        """Whether parts of this run's models hold all these units."""
+        return not subtract((start, stop), self.covered().get((stage, slug, layer), ()))
+
+    def reused(self) -> int:
+        """Units committed so far in the layers that the run wants."""
+        return sum(len(self.units.get(site, ())) for site in self.wanted)
 
     def missing(self) -> list[tuple[Site, Range]]:
         """What the run wanted and no part holds."""
@@ -114,8 +120,4 @@ def neurons_in(ranges: Iterable[Range]) -> int:
 
 def work_units(plan: Plan, left: Iterable[UnitSlice], identities: Mapping[str, Identity]) -> list[WorkUnit]:
     """The slices of a plan as work units of the loaded models."""
-    return [
-        one.work_unit(own.fingerprint, own.recipe_hash, own.seed)
-        for one in left
-        for own in [identities[one.slug]]
-    ]
+    return [one.work_unit(own.fingerprint, own.recipe_hash, own.seed) for one in left for own in [identities[one.slug]]]

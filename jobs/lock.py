@@ -159,9 +159,7 @@ class Lock:
 
     def _keep(self) -> None:
         while not self._ended.wait(self.heartbeat_seconds):
-            with contextlib.suppress(
-                Exception
-            ):  # a store that fails now fails the work too, and is told there
+            with contextlib.suppress(Exception):  # a store that fails now fails the work too, and is told there
                 self.beat()
 
     def beat(self) -> None:
@@ -183,9 +181,7 @@ class Lock:
 
 
 @contextlib.contextmanager
-def locked(
-    store: Store, run_id: str, waiting: Callable[[Holder], None] = lambda holder: None
-) -> Iterator[Lock]:
+def locked(store: Store, run_id: str, waiting: Callable[[Holder], None] = lambda holder: None) -> Iterator[Lock]:
     """The lock around a block; released on the way out, whatever happens."""
     lock = Lock(store, run_id)
     lock.acquire(waiting)

@@ -123,12 +123,11 @@ class Listener:
     """Hears of each event after it was settled; override what is of interest."""
 
     def started(self, worker: int, unit: WorkUnit, attempt: int) -> None: ...
-    def committed(
-        self, worker: int, unit: WorkUnit, receipt: PartReceipt, seconds: float
-    ) -> Iterable[WorkUnit]:
+    def committed(self, worker: int, unit: WorkUnit, receipt: PartReceipt, seconds: float) -> Iterable[WorkUnit]:
         """May return units that have to be done again (a part that was found damaged)."""
         return ()
 
+    def stopping(self, flying: int) -> None: ...
     def retrying(self, unit: WorkUnit, attempt: int, fault: Fault) -> None: ...
     def gave_up(self, unit: WorkUnit, fault: Fault) -> None: ...
     def lost(self, worker: int, unit: WorkUnit | None, reason: str) -> None: ...
@@ -175,6 +174,7 @@ class Loop:
             if deadline is None and (self.outcome.fatal or self.stop() is not Stop.NO):
                 self.outcome.stopped = self.outcome.fatal is None
                 deadline = self.executor.clock() + self.policy.grace_seconds
+                self.listener.stopping(len(self.flying))
             if deadline is None:
                 self._staff()
                 self._hand_out()
@@ -212,15 +212,9 @@ class Loop:
             held = self.holds.get(worker)
             loaded = held is not None and held.slug == unit.slug
             self.holds[worker] = unit
-            patience = (
-                self.policy.hang_seconds
-                if loaded
-                else max(self.policy.load_seconds, self.policy.hang_seconds)
-            )
+            patience = self.policy.hang_seconds if loaded else max(self.policy.load_seconds, self.policy.hang_seconds)
             attempt = self.faults[unit] + self.felled[unit] + 1
-            self.flying[worker] = Flight(
-                unit, attempt, self.executor.beat(worker), self.executor.clock(), patience
-            )
+            self.flying[worker] = Flight(unit, attempt, self.executor.beat(worker), self.executor.clock(), patience)
             self.executor.assign(worker, unit, attempt)
             self.listener.started(worker, unit, attempt)
 
@@ -295,8 +289,7 @@ class Loop:
         if self.lost_in_a_row >= self.policy.lost_in_a_row:
             self.outcome.fatal = Fault(
                 "WorkFailed",
-                f"{self.lost_in_a_row} workers were lost without one "
-                f"committed unit in between; the last: {reason}",
+                f"{self.lost_in_a_row} workers were lost without one committed unit in between; the last: {reason}",
             )
 
     def _felled(self, unit: WorkUnit, reason: str) -> None:

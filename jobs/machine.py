@@ -26,9 +26,7 @@ def arrange(config: RunConfig, *, gpus: int, cores: int, memory: int, mps: bool 
         device = "cuda" if gpus else "mps" if mps else "cpu"
     if device == "cuda" and not gpus and not (config.address and config.workers):
         hint = (
-            " On a cluster that starts its GPU nodes on demand, say how many with --workers."
-            if config.address
-            else ""
+            " On a cluster that starts its GPU nodes on demand, say how many with --workers." if config.address else ""
         )
         raise BadConfig(f"device cuda: no GPU was found here. Use --device cpu or auto.{hint}")
     if device == "mps" and not mps:

@@ -47,6 +47,12 @@ class Machine:
         """Assumed FLOP/s of one worker."""
         return SPEEDS[self.device] * (self.threads if self.device == "cpu" else 1)
 
+    @property
+    def text(self) -> str:
+        workers = "1 worker" if self.workers == 1 else f"{self.workers} workers"
+        threads = f", {self.threads} CPU thread{'s' * (self.threads > 1)} each" if self.device == "cpu" else ""
+        return f"{workers} on {self.device}{threads}"
+
 
 @dataclass(frozen=True)
 class UnitSlice:
@@ -133,9 +139,7 @@ def make_plan(
 ) -> Plan:
     """Cut the selected neurons of all models into work units. Raises SlugClash, BadConfig."""
     _refuse_slug_clash([description for _, description in described])
-    chosen = [
-        (request, description, _selected_ranges(config, description)) for request, description in described
-    ]
+    chosen = [(request, description, _selected_ranges(config, description)) for request, description in described]
     total = sum(
         neuron_flops(description.ffn_sites[layer], recipe) * (stop - start)
         for _, description, ranges in chosen
@@ -172,7 +176,7 @@ def neuron_flops(site: FfnSite, recipe: Recipe) -> float:
 
 def image_steps(recipe: Recipe, site: FfnSite) -> int:
     """Forward-backward passes of one image that the recipe spends on one neuron of this site."""
-    ascents = sum(ascent.steps * ascent.copies for ascent in recipe.ascents_at(site.depth))
+    ascents = sum(ascent.image_steps for ascent in recipe.ascents_at(site.depth))
     return ascents + recipe.robust_draws
 
 
@@ -192,9 +196,7 @@ def _selected_ranges(config: RunConfig, description: ModelDescription) -> dict[i
     layers = select(config.layers, len(description.ffn_sites), f"FFN layer in {description.id}")
     return {
         layer: as_ranges(
-            select(
-                config.units, description.ffn_sites[layer].width, f"unit in layer {layer} of {description.id}"
-            )
+            select(config.units, description.ffn_sites[layer].width, f"unit in layer {layer} of {description.id}")
         )
         for layer in layers
     }
@@ -258,9 +260,7 @@ def _cut(
             yield UnitSlice(stage, description.slug, layer, first, min(first + length, stop), per_neuron)
 
 
-def remaining(
-    slices: Iterable[UnitSlice], covered: Mapping[tuple[str, str, int], Sequence[Range]]
-) -> list[UnitSlice]:
+def remaining(slices: Iterable[UnitSlice], covered: Mapping[tuple[str, str, int], Sequence[Range]]) -> list[UnitSlice]:
     """The slices minus what is committed; `covered` maps (stage, slug, layer) to committed ranges.
 
     A slice that was committed as it stands disappears; one that parts of another cut cover in part

@@ -35,17 +35,26 @@ BEAT_SECONDS = 5.0
 LONGEST_TEMP_DIR = 43  # characters: Ray adds up to 64 to make a socket path of at most 107
 
 
+_ray: Any = ray  # its stubs know neither concurrency groups nor actor handles of a class chosen at run time
+
+
 class WorkerActor(Worker):
     """`Worker` whose `beat` answers while `run` is busy."""
 
-    @ray.method(concurrency_group="beat")
+    @_ray.method(concurrency_group="beat")  # type: ignore[untyped-decorator]
     def beat(self) -> int:
         return super().beat()
 
 
 @contextlib.contextmanager
 def ray_session(address: str | None, machine: Machine | None) -> Iterator[None]:
-    """Ray on this machine (`machine` says how large), or a cluster at `address`; shut down on the way out."""
+    """Ray on this machine (`machine` says how large), or a cluster at `address`; shut down on the way out.
+
+    A process that already runs Ray keeps its own.
+    """
+    if ray.is_initialized():
+        yield
+        return
     if address is not None:
         _join(address)
     else:
@@ -92,7 +101,7 @@ def _temp_dir() -> str | None:
 
 def cluster_size() -> tuple[int, int]:
     """(GPUs, CPUs) that the joined cluster has now."""
-    resources = ray.cluster_resources()
+    resources = _ray.cluster_resources()
     return int(resources.get("GPU", 0)), int(resources.get("CPU", 1))
 
 
@@ -101,12 +110,13 @@ class RayExecutor:
 
     def __init__(self, settings: WorkerSettings, machine: Machine, beat_seconds: float = BEAT_SECONDS):
         self._settings = ray.put(settings)
-        self._class = ray.remote(
+        self._class = _ray.remote(
             num_cpus=machine.threads,
             num_gpus=1 if machine.device == "cuda" else 0,
             max_restarts=0,
             max_task_retries=0,
             concurrency_groups={"beat": 1},
+            runtime_env=_forwarded(),
         )(WorkerActor)
         self._spread = {"scheduling_strategy": "SPREAD"}
         self._actors: dict[int, Any] = {}
@@ -149,9 +159,7 @@ class RayExecutor:
                 return WorkerLost(worker, str(error.cause or error), in_constructor=True)
             return UnitFailed(worker, unit, Fault(type(error.cause).__name__, str(error.cause), str(error)))
         except RayError as error:
-            in_constructor = isinstance(error, RayActorError) and bool(
-                getattr(error, "actor_init_failed", False)
-            )
+            in_constructor = isinstance(error, RayActorError) and bool(getattr(error, "actor_init_failed", False))
             self.dismiss(worker)
             return WorkerLost(worker, _first_line(error), in_constructor)
         if unit is None:
@@ -191,6 +199,12 @@ class RayExecutor:
         self._beats.pop(worker, None)
         self._calls = {ref: call for ref, call in self._calls.items() if call[0] != worker}
         self._asked = {ref: asked for ref, asked in self._asked.items() if asked != worker}
+
+
+def _forwarded() -> dict[str, Any]:
+    """Our own variables reach the workers, wherever they are and whenever they were set."""
+    own = {name: value for name, value in os.environ.items() if name.startswith("ATLAS_")}
+    return {"env_vars": own} if own else {}
 
 
 def _first_line(error: Exception) -> str:

@@ -6,7 +6,7 @@ import datetime
 import json
 import secrets
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -68,9 +68,7 @@ def close_dead_runs(store: Store) -> None:
 
 
 def failed_path(unit: WorkUnit) -> str:
-    return (
-        f"{FAILED}/{unit.stage}/{unit.slug}/{unit.layer:05d}-{unit.start:06d}-{unit.stop:06d}-{unit.key}.json"
-    )
+    return f"{FAILED}/{unit.stage}/{unit.slug}/{unit.layer:05d}-{unit.start:06d}-{unit.stop:06d}-{unit.key}.json"
 
 
 def record_failure(store: Store, unit: WorkUnit, fault: Fault, run_id: str) -> None:
@@ -91,6 +89,14 @@ def failures(store: Store) -> Iterator[Mapping[str, Any]]:
         yield json.loads(store.read(path))
 
 
+def forget_failures(store: Store, covers: Callable[[str, str, int, int, int], bool]) -> None:
+    """Remove the records of units whose neurons were done after all, in this cut or another."""
+    for path in store.list(FAILED):
+        one = json.loads(store.read(path))
+        if covers(one["stage"], one["slug"], one["layer"], one["start"], one["stop"]):
+            store.delete(path)
+
+
 class RunLog:
     """`.atlas/logs/{run_id}.jsonl`: one JSON object a line with time, event and the unit's name.
 
@@ -104,9 +110,7 @@ class RunLog:
         self.written = time.monotonic()
 
     def __call__(self, event: str, **facts: Any) -> None:
-        line = json.dumps(
-            {"time": now().isoformat(timespec="milliseconds"), "event": event, **facts}, default=str
-        )
+        line = json.dumps({"time": now().isoformat(timespec="milliseconds"), "event": event, **facts}, default=str)
         if self.file is not None:
             self.file.write(line + "\n")
             return

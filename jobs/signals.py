@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable
 from types import FrameType
 from typing import Any
-
-from jobs.loop import Stop
 
 
 class StopRequest:
     """Handlers for SIGINT and SIGTERM inside a `with`; enter it after `ray.init`, which sets its own."""
 
-    def __init__(self, announce: Callable[[str], None]):
-        self.announce = announce
+    def __init__(self) -> None:
         self.signal: int | None = None
         self._before: dict[int, Any] = {}
 
@@ -31,10 +27,6 @@ class StopRequest:
         if self.signal is not None:
             raise KeyboardInterrupt
         self.signal = number
-        self.announce("Stopping: no new units; those at work may end (again to leave at once).")
-
-    def state(self) -> Stop:
-        return Stop.NO if self.signal is None else Stop.DRAIN
 
     @property
     def exit_code(self) -> int:

@@ -28,9 +28,7 @@ def status_of(store: Store) -> dict[str, Any]:
     return {
         "atlas": store.url,
         "models": [_model_status(store, atlas, row) for row in rows],
-        "failed": [
-            {"unit": one["unit"], "error": one["error"], "run_id": one["run_id"]} for one in failures(store)
-        ],
+        "failed": [{"unit": one["unit"], "error": one["error"], "run_id": one["run_id"]} for one in failures(store)],
         "running": None
         if holder is None or surely_dead(holder)
         else {"run_id": holder.run_id, "host": holder.host.split()[0], "pid": holder.pid},
@@ -58,9 +56,7 @@ def _model_status(store: Store, atlas: Atlas, row: dict[str, Any]) -> dict[str, 
         "layers": sum(bool(ranges) for ranges in planned.values()),
         "layers_assembled": len(atlas.layers(slug)),
         "missing": [
-            f"{slug}/mlp/{layer} units {start} to {stop - 1}"
-            for layer, gaps in left.items()
-            for start, stop in gaps
+            f"{slug}/mlp/{layer} units {start} to {stop - 1}" for layer, gaps in left.items() for start, stop in gaps
         ],
     }
 
@@ -74,9 +70,7 @@ def status_text(state: dict[str, Any]) -> str:
     ]
     missing = [gap for one in state["models"] for gap in one["missing"]]
     if missing:
-        lines.append(
-            f"Missing ({len(missing)}): " + "; ".join(missing[:8]) + ("; ..." if len(missing) > 8 else "")
-        )
+        lines.append(f"Missing ({len(missing)}): " + "; ".join(missing[:8]) + ("; ..." if len(missing) > 8 else ""))
     lines += [f"Given up: {one['unit']}: {one['error']}" for one in state["failed"]]
     running = state["running"]
     lines.append(

@@ -82,9 +82,7 @@ class Worker:
     def _run(self, unit: WorkUnit, attempt: int) -> PartReceipt:
         failpoint("start", str(unit), attempt)
         if self.store.exists(unit.path):  # a late commit of a worker thought lost, or another driver's
-            return PartReceipt(
-                unit, unit.path, unit.stop - unit.start, self.store.size(unit.path), created=False
-            )
+            return PartReceipt(unit, unit.path, unit.stop - unit.start, self.store.size(unit.path), created=False)
         self._hold(unit)
         rows = self._rows(unit, attempt)
         failpoint("before_commit", str(unit), attempt)

@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
+
+if TYPE_CHECKING:
+    from atlas_schema.store import Store
 
 AtlasArgument = Annotated[str, Parameter(help="The atlas: a folder or URL.")]
 Json = Annotated[bool, Parameter(name="--json", help="Print JSON.", negative="")]
@@ -118,9 +121,7 @@ def _row_text(row: dict[str, Any]) -> str:
         if column.name in row:
             value = row[column.name]
             text = f"- ({column.absent})" if value is None else _value_text(value)
-            lines.append(
-                f"{column.name:22} {text}{' ' + column.unit if column.unit and value is not None else ''}"
-            )
+            lines.append(f"{column.name:22} {text}{' ' + column.unit if column.unit and value is not None else ''}")
     return "\n".join(lines)
 
 
@@ -149,7 +150,7 @@ def card(atlas: AtlasArgument = "atlas") -> int:
     return 0
 
 
-def _store(url: str):
+def _store(url: str) -> Store:
     from atlas_schema.store import Store
 
     return Store(url)

@@ -7,11 +7,14 @@ import shlex
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
 from jobs.config import RunConfig, load_config
+
+if TYPE_CHECKING:
+    from jobs.plan import Machine
 
 
 def _flag(text: str, name: str | None = None) -> Parameter:
@@ -30,38 +33,30 @@ class RunFlags:
             "--model",
         ),
     ] = None
-    weights: Annotated[
-        str | None, _flag("Your own weights (safetensors or pth; file or URL) for the one --model.")
-    ] = None
-    name: Annotated[
-        str | None, _flag("Name of the one model in addresses; needed with --weights.", "--as")
-    ] = None
+    weights: Annotated[str | None, _flag("Your own weights (safetensors or pth; file or URL) for the one --model.")] = (
+        None
+    )
+    name: Annotated[str | None, _flag("Name of the one model in addresses; needed with --weights.", "--as")] = None
     random_weights: Annotated[bool | None, _flag("Untrained weights from a fixed seed.")] = None
     input_size: Annotated[int | None, _flag("Side of the input in pixels (default: the model's).")] = None
     recipe: Annotated[str | None, _flag("fast or reference (default: fast).")] = None
     seed: Annotated[int | None, _flag("Seed of all random numbers (default: 0).")] = None
-    layers: Annotated[
-        str | None, _flag("FFN layers: all, or a list such as 0,5,-1 or 0:4 (default: all).")
-    ] = None
-    units: Annotated[
-        str | None, _flag("Units of each layer: all, or a list such as 0:16 (default: all).")
-    ] = None
+    layers: Annotated[str | None, _flag("FFN layers: all, or a list such as 0,5,-1 or 0:4 (default: all).")] = None
+    units: Annotated[str | None, _flag("Units of each layer: all, or a list such as 0:16 (default: all).")] = None
     stages: Annotated[str | None, _flag("Stages to run (default and only one so far: visualize).")] = None
-    out: Annotated[
-        str | None, _flag("The atlas: a folder, or a URL such as s3://bucket/atlas (default: atlas).")
-    ] = None
+    out: Annotated[str | None, _flag("The atlas: a folder, or a URL such as s3://bucket/atlas (default: atlas).")] = (
+        None
+    )
     address: Annotated[str | None, _flag("A Ray cluster, HOST:PORT or auto (default: this machine).")] = None
     workers: Annotated[int | None, _flag("Workers (default: one per GPU, or one per core).")] = None
     threads: Annotated[int | None, _flag("CPU threads of a worker (default: cores / workers).")] = None
     device: Annotated[str | None, _flag("auto, cpu, cuda or mps (default: auto).")] = None
     precision: Annotated[str | None, _flag("float32, bfloat16 or float64 (default: measured).")] = None
     unit_seconds: Annotated[float | None, _flag("Aimed length of a work unit (default: 60).")] = None
-    retries: Annotated[int | None, _flag("Attempts after the first, for a unit that fails (default: 2).")] = (
+    retries: Annotated[int | None, _flag("Attempts after the first, for a unit that fails (default: 2).")] = None
+    hang_seconds: Annotated[float | None, _flag("A worker without a step for so long is replaced (default: 600).")] = (
         None
     )
-    hang_seconds: Annotated[
-        float | None, _flag("A worker without a step for so long is replaced (default: 600).")
-    ] = None
     config: Annotated[Path | None, _flag("TOML file with the same options; flags win over it.")] = None
 
     def resolve(self) -> RunConfig:
@@ -73,35 +68,31 @@ class RunFlags:
 NO_FLAGS = RunFlags()
 
 
-def plan(
-    flags: RunFlags = NO_FLAGS, *, as_json: Annotated[bool, _flag("Print JSON.", "--json")] = False
-) -> int:
+def plan(flags: RunFlags = NO_FLAGS, *, as_json: Annotated[bool, _flag("Print JSON.", "--json")] = False) -> int:
     """Say what a run would do and cost, without weights or network."""
     config = flags.resolve()
-    from jobs.driver import describe_all
-    from jobs.machine import local_machine
     from jobs.plan import make_plan, plan_as_dict
+    from jobs.prepare import describe_all
     from pipeline.recipes import recipe_named
 
     recipe = recipe_named(config.recipe)
-    # A cluster is not asked: `plan` answers anywhere. Its GPUs are taken at their word.
-    machine = (
-        local_machine(config.model_copy(update={"address": None}))
-        if config.device != "cuda"
-        else _gpus(config)
-    )
+    machine = _machine_for_plan(config)
     made = plan_as_dict(make_plan(config, describe_all(config), recipe, machine), recipe.name)
     print(json.dumps(made, indent=1) if as_json else _plan_text(made))
     return 0
 
 
-def _gpus(config: RunConfig):
+def _machine_for_plan(config: RunConfig) -> Machine:
+    """GPUs that are asked for by name are taken at their word: `plan` answers anywhere, and asks no cluster."""
+    from jobs.machine import local_machine
     from jobs.plan import Machine
 
-    return Machine("cuda", config.workers or 1, config.threads or 1)
+    if config.device == "cuda":
+        return Machine("cuda", config.workers or 1, config.threads or 1)
+    return local_machine(config.model_copy(update={"address": None}))
 
 
-def _plan_text(made: dict) -> str:
+def _plan_text(made: dict[str, Any]) -> str:
     lines = [f"{'model':44} {'family':8} {'FFN sites':>9} {'neurons':>8} {'planned':>8} {'heads':>6}"]
     lines += [
         f"{one['id']:44} {one['family']:8} {one['ffn_sites']:9} {one['neurons']:8,} "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -19,9 +20,7 @@ def train(
     steps: Annotated[int | None, Parameter(help="Training steps (default: the recipe's).")] = None,
     seed: Annotated[int, Parameter(help="Seed of weights, images and order.")] = 0,
     threads: Annotated[int | None, Parameter(help="CPU threads (default: all cores).")] = None,
-    as_json: Annotated[
-        bool, Parameter(name="--json", help="Print the reports as JSON.", negative="")
-    ] = False,
+    as_json: Annotated[bool, Parameter(name="--json", help="Print the reports as JSON.", negative="")] = False,
 ) -> int:
     """Train zoo models from scratch on the procedural images: minutes a model on a CPU."""
     import torch
@@ -33,9 +32,7 @@ def train(
     for name in names:
         weights_path(name)  # an unknown name is told before the first training
     torch.set_num_threads(threads or cores())
-    reports = [
-        train_one(name, steps=steps, seed=seed, out=out, on_progress=_teller(name)) for name in names or ZOO
-    ]
+    reports = [train_one(name, steps=steps, seed=seed, out=out, on_progress=_teller(name)) for name in names or ZOO]
     if as_json:
         print(json.dumps([asdict(report) for report in reports], indent=1, default=str))
     else:
@@ -45,7 +42,7 @@ def train(
     return 0
 
 
-def _teller(name: str):
+def _teller(name: str) -> Callable[[int, int, float], None]:
     def tell(step: int, steps: int, loss: float) -> None:
         if sys.stderr.isatty():
             print(

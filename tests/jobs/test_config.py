@@ -57,10 +57,7 @@ def test_models_as_tables_with_their_own_weights():
 
 
 def test_a_misspelt_key_is_named_with_the_nearest():
-    assert (
-        refused({"models": ["zoo/vit"], "recipie": "fast"})
-        == "run.toml: recipie: unknown key; nearest: recipe"
-    )
+    assert refused({"models": ["zoo/vit"], "recipie": "fast"}) == "run.toml: recipie: unknown key; nearest: recipe"
 
 
 def test_a_misspelt_key_of_a_model_is_named_with_its_place():
@@ -94,9 +91,7 @@ def test_weights_and_names_belong_to_one_model():
 
 
 def test_weights_exclude_random_weights():
-    assert "exclude each other" in refused(
-        {"models": ["zoo/vit"], "weights": "x.pth", "random_weights": True}
-    )
+    assert "exclude each other" in refused({"models": ["zoo/vit"], "weights": "x.pth", "random_weights": True})
 
 
 def test_a_file_that_is_not_there_or_not_toml(tmp_path):

@@ -161,9 +161,7 @@ def test_a_dead_worker_is_replaced_and_only_its_unit_done_again():
     assert len(outcome.done) == 6
     assert outcome.workers_lost == 1
     assert executor.hired == 3
-    assert Counter(u for u, _, _ in executor.attempts) == Counter(
-        {unit(i): 1 for i in range(6)} | {unit(2): 2}
-    )
+    assert Counter(u for u, _, _ in executor.attempts) == Counter({unit(i): 1 for i in range(6)} | {unit(2): 2})
 
 
 def test_a_unit_that_fells_three_workers_is_poisoned():
@@ -179,9 +177,7 @@ def test_a_hung_worker_is_replaced_at_its_deadline():
     script = Script(lambda u, attempt: ("hang", 0) if u == unit(0) and attempt == 1 else ("ok", 10))
     outcome, executor = play([unit(0), unit(1)], script)
     assert len(outcome.done) == 2
-    assert 60 < executor.now < 60 + 30, (
-        "the first unit of a worker includes the load: its patience is load_seconds"
-    )
+    assert 60 < executor.now < 60 + 30, "the first unit of a worker includes the load: its patience is load_seconds"
 
 
 def test_a_worker_that_steps_slowly_is_left_alone():
@@ -242,9 +238,7 @@ def test_workers_keep_their_model_and_share_the_last():
     slugs: dict[int, list[str]] = {}
     for u, _, worker in executor.attempts:
         slugs.setdefault(worker, []).append(u.slug)
-    switches = {
-        worker: sum(a != b for a, b in itertools.pairwise(names)) for worker, names in slugs.items()
-    }
+    switches = {worker: sum(a != b for a, b in itertools.pairwise(names)) for worker, names in slugs.items()}
     assert switches == {1: 1, 2: 1}
     assert {names[0] for names in slugs.values()} == {"a", "b"}
 

@@ -13,14 +13,17 @@ from atlas_schema.errors import BadConfig, SlugClash
 from jobs.config import config_from_mapping
 from jobs.plan import Machine, as_ranges, image_steps, make_plan, neuron_flops, remaining, subtract, union
 from pipeline.models import ModelRequest, describe
-from pipeline.recipes import RECIPES
+from pipeline.recipes import RECIPES, Phase
 
 REFERENCE = RECIPES["reference"]
 VIT = ModelRequest("zoo/vit")
 PIT = ModelRequest("zoo/pit")
 
 
-def plan_of(*requests: ModelRequest, machine: Machine = Machine(), recipe=REFERENCE, **options):
+ONE_WORKER = Machine()
+
+
+def plan_of(*requests: ModelRequest, machine: Machine = ONE_WORKER, recipe=REFERENCE, **options):
     config = config_from_mapping({"models": [request.model for request in requests], **options})
     return make_plan(config, [(request, describe(request)) for request in requests], recipe, machine)
 
@@ -48,9 +51,7 @@ def test_every_neuron_is_in_exactly_one_unit():
     st.integers(1, 64),
 )
 def test_units_cover_exactly_the_selection(units, layers, unit_seconds, workers):
-    plan = plan_of(
-        VIT, units=units, layers=layers, unit_seconds=unit_seconds, machine=Machine("cpu", workers)
-    )
+    plan = plan_of(VIT, units=units, layers=layers, unit_seconds=unit_seconds, machine=Machine("cpu", workers))
     assert sorted(neurons(plan.slices)) == sorted(
         ("zoo-vit", layer, unit) for layer in set(layers) for unit in set(units)
     )
@@ -109,9 +110,7 @@ def test_a_layer_or_unit_that_does_not_exist_is_named():
 
 # Ranges.
 
-RANGES = st.lists(
-    st.tuples(st.integers(0, 40), st.integers(1, 12)).map(lambda r: (r[0], r[0] + r[1])), max_size=6
-)
+RANGES = st.lists(st.tuples(st.integers(0, 40), st.integers(1, 12)).map(lambda r: (r[0], r[0] + r[1])), max_size=6)
 
 
 def members(ranges) -> set[int]:
@@ -157,5 +156,5 @@ def test_committed_slices_disappear_and_the_others_keep_their_boundaries():
 
 def test_a_recipe_that_costs_less_makes_longer_units():
     ((depth, (ascent,)),) = REFERENCE.bands
-    cheap = replace(REFERENCE, bands=((depth, (replace(ascent, steps=20, copies=1),)),))
+    cheap = replace(REFERENCE, bands=((depth, (replace(ascent, phases=(Phase(steps=20, copies=1),)),)),))
     assert len(plan_of(VIT, recipe=cheap).slices) < len(plan_of(VIT).slices)

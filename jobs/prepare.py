@@ -1,0 +1,88 @@
+"""Before anything is written: describe and load the models, and compare them with what the folder holds."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from atlas_schema.errors import BadConfig
+from atlas_schema.store import Store
+from jobs.claim import model_row, refuse_foreign
+from jobs.config import RunConfig
+from jobs.layers import Identity
+from jobs.plan import Machine, make_plan
+
+if TYPE_CHECKING:
+    from pipeline.models import ModelDescription, ModelRequest
+    from pipeline.recipes import Recipe
+
+Say = Callable[[str], None]
+Described = tuple[tuple["ModelRequest", "ModelDescription"], ...]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A run whose every input was found good."""
+
+    config: RunConfig
+    store: Store
+    recipe: Recipe
+    described: Described
+    rows: tuple[dict[str, Any], ...]  # of `models`, in the order of `described`
+    identities: dict[str, Identity]  # by slug
+
+
+def prepare(config: RunConfig, say: Say) -> Prepared:
+    """Describe and load the models, and compare them with the folder. Writes nothing.
+
+    Raises what is the matter with the config, a model, its weights or the folder, as an AtlasError.
+    """
+    from pipeline.models import load
+    from pipeline.recipes import recipe_named
+
+    recipe = recipe_named(config.recipe)
+    store = open_store(config.out)
+    described = describe_all(config)
+    make_plan(config, described, recipe, Machine())  # slug clashes and bad selections, before any download
+    rows = []
+    for request, description in described:
+        say(f"Loading {description.id}" + (f" with {request.weights}" if request.weights else ""))
+        rows.append(model_row(load(request), recipe, config.seed, config.precision))  # and let it go again
+    refuse_foreign(store, rows)
+    identities = {row["slug"]: Identity(row["fingerprint"], recipe.hash, config.seed) for row in rows}
+    return Prepared(config, store, recipe, described, tuple(rows), identities)
+
+
+def describe_all(config: RunConfig) -> Described:
+    """Descriptions of the models asked for; a pattern such as zoo/* stands for all that it matches."""
+    from pipeline.models import describe
+
+    requests = [entry.request() for entry in expand(config).models]
+    return tuple((request, describe(request)) for request in requests)
+
+
+def expand(config: RunConfig) -> RunConfig:
+    """Replace patterns among the models by what they match. Raises BadConfig where one matches nothing."""
+    if not any("*" in entry.model for entry in config.models):
+        return config
+    from pipeline.models import known_models
+
+    entries = []
+    for entry in config.models:
+        names = known_models(entry.model) if "*" in entry.model else [entry.model]
+        if not names:
+            raise BadConfig(f"{entry.model}: no known model matches. See `neuron-atlas models`.")
+        entries += [entry.model_copy(update={"model": name}) for name in names]
+    return config.model_copy(update={"models": tuple(entries)})
+
+
+def open_store(url: str) -> Store:
+    """The atlas's store; a folder becomes absolute, as workers start elsewhere. Refuses memory://."""
+    if url.startswith("memory:"):
+        raise BadConfig(
+            f"{url}: a memory store lives in one process, but the workers are others. "
+            "Give a folder or an object store with --out."
+        )
+    return Store(url if "://" in url else os.path.abspath(os.path.expanduser(url)))

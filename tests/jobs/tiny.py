@@ -1,0 +1,47 @@
+"""A recipe of a few steps for tests of execution, and `neuron-atlas` with it, for runs in processes of their own.
+
+python tests/jobs/tiny.py run --model zoo/vit --recipe tiny ...
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from typing import Any
+
+from pipeline.recipes import PUBLISHED, RECIPES, REFERENCE, Phase
+
+TINY = replace(
+    REFERENCE, name="tiny", bands=((1.0, (replace(PUBLISHED, phases=(Phase(steps=4, copies=1),)),)),), robust_draws=2
+)
+RECIPES["tiny"] = TINY
+
+# Two layers of four units of 16 neurons: small enough to be quick, large enough to be interrupted.
+OPTIONS: dict[str, Any] = {
+    "models": ["zoo/vit"],
+    "random_weights": True,
+    "recipe": "tiny",
+    "layers": "0,2",
+    "units": "0:64",
+    "unit_seconds": 0.13,
+    "workers": 2,
+    "threads": 1,
+    "device": "cpu",
+}
+UNITS = 8
+
+
+def flags(**options: Any) -> list[str]:
+    """The same as command line options."""
+    words = []
+    for name, value in {**OPTIONS, **options}.items():
+        flag = "--" + {"models": "model", "name": "as"}.get(name, name).replace("_", "-")
+        for one in value if isinstance(value, list) else [value]:
+            words += [flag] if one is True else [flag, str(one)]
+    return words
+
+
+if __name__ == "__main__":
+    from jobs.cli import call
+
+    sys.exit(call(sys.argv[1:]))
