@@ -140,6 +140,11 @@ def fit(module: nn.Module, weights: dict[str, Tensor], origin: str) -> tuple[str
     """
     weights, left_out = without_prefix(_floats(weights), module.state_dict())
     weights = _adapted(module, weights, origin)
+    if not set(weights) & set(module.state_dict()):
+        raise WeightsMismatch(
+            f"{origin} does not fit {type(module).__name__}: none of its {len(weights)} tensors has a name of "
+            f"this architecture ({listed(weights)}). Name the architecture they were trained with."
+        )
     notes = [f"{left_out} tensors of other modules left out"] if left_out else []
     notes += _settle_classifier(module, weights)
     own = module.state_dict()
@@ -169,11 +174,9 @@ def _mismatch(
 ) -> str:
     own = module.state_dict()
     lines = [f"{origin} does not fit {type(module).__name__}:"]
-    if len(missing) == len(own):
-        lines.append(f"  none of its {len(weights)} tensors has a name of this architecture: {listed(weights)}")
-    elif missing:
+    if missing:
         lines.append(f"  {len(missing)} missing: {listed(missing)}")
-    if unexpected and len(missing) < len(own):
+    if unexpected:
         lines.append(f"  {len(unexpected)} unexpected: {listed(unexpected)}")
     if misshapen:
         shapes = [f"{k} {tuple(weights[k].shape)}, expected {tuple(own[k].shape)}" for k in misshapen]

@@ -19,7 +19,8 @@ from atlas_schema.errors import SiteMissing, UnknownFamily
 from pipeline.families.family import Family
 from pipeline.flops import RunningFlops
 
-GATED = ("GluMlp", "SwiGLU", "GatedMlp", "GlobalResponseNormMlp")  # what enters fc2 mixes values of one token
+# FFNs whose output map (named) takes a mix of several values of a token, so that no single row makes a unit
+GATED = {"GluMlp": "fc2", "SwiGLU": "fc2", "GatedMlp": "fc2", "GlobalResponseNormMlp": "fc2", "GeGluMlp": "w2"}
 TRACE_BATCH = 3  # tells the batch axis from the token axis in a traced shape
 
 
@@ -89,7 +90,7 @@ def ffn_parts(module: nn.Module) -> FfnParts | None:
     """The parts of an FFN-like module, or None. Covers timm's and open_clip's forms:
 
     fc1 - act - [norm] - fc2 (`Mlp`); fc1 - norm - act - fc2 (`ConvMlp`); c_fc - gelu - [ln] - c_proj
-    (open_clip); and those of GATED, whose fc2 takes a product of two values.
+    (open_clip); and those of GATED.
     """
     kind = type(module).__name__
     if isinstance(module, nn.Sequential) and {"c_fc", "gelu", "c_proj"} <= set(module._modules):
@@ -99,8 +100,8 @@ def ffn_parts(module: nn.Module) -> FfnParts | None:
         return parts if parts.expand else replace(parts, pre="norm")
     if kind == "Mlp" and "fc2" in module._modules:
         return _plain_parts(module, "fc1", "act", "fc2", norm="norm")
-    if kind in GATED and "fc2" in module._modules:
-        return FfnParts("", "fc2", "", "", type(module.get_submodule("act")).__name__)
+    if kind in GATED:
+        return FfnParts("", GATED[kind], "", "", type(module.get_submodule("act")).__name__)
     return None
 
 

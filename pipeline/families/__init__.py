@@ -40,16 +40,20 @@ def qualified_class(module: nn.Module) -> str:
 def matching_families(module: nn.Module, architecture: str) -> list[Family]:
     """Families that cover a model: one is right, none or several are for the caller to report."""
     if qualified_class(module) == WRAPPER:
-        return [of_trunk(f) for f in matching_families(module.get_submodule("trunk"), "")]
-    of_class = [family for family in FAMILIES if qualified_class(module) in family.classes]
-    claiming = [f for f in of_class if any(fnmatchcase(architecture, glob) for glob in f.models)]
-    return claiming or [family for family in of_class if not family.models] or of_class
+        return [of_trunk(family) for family in matching_families(module.get_submodule("trunk"), "")]
+    return _claimants([f for f in FAMILIES if qualified_class(module) in f.classes], architecture)
 
 
 def families_named(timm_module: str, architecture: str) -> list[Family]:
-    """Families that an architecture of timm.models.<timm_module> belongs to by its name, without building
-    it.
-    """
-    claiming = [f for f in FAMILIES if any(fnmatchcase(architecture, glob) for glob in f.models)]
-    plain = [f for f in FAMILIES if not f.models and timm_module in f.timm_modules]
-    return [f for f in claiming if timm_module in f.timm_modules] or plain
+    """Families of an architecture of timm.models.<timm_module>, by its name: nothing is built."""
+    listing = [f for f in FAMILIES if timm_module in f.timm_modules and not _named(architecture, f.other_forms)]
+    return _claimants(listing, architecture)
+
+
+def _claimants(families: list[Family], architecture: str) -> list[Family]:
+    claiming = [family for family in families if _named(architecture, family.models)]
+    return claiming or [family for family in families if not family.models] or families
+
+
+def _named(architecture: str, globs: tuple[str, ...]) -> bool:
+    return any(fnmatchcase(architecture, glob) for glob in globs)

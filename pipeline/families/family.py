@@ -19,10 +19,16 @@ class Family:
     classes: tuple[str, ...]  # qualified names of the model classes it covers
     ffn: str
     attention: str
-    outside: str = r"(?!)"  # FFNs and attention that never see the patch grid (pooling heads): not in the atlas
+    # FFNs and attention that never see the patch grid (pooling heads): not in the atlas
+    outside: str = r"(?!)"
+    # the tokens before the patches, in order: "class", "distillation", "register"; a site may run before they are
+    # added (ConViT), which the traced shapes show
     prefix: Callable[[nn.Module], tuple[str, ...]] = field(default=lambda model: ())
-    # ^ the tokens before the patches, in order: "class", "distillation", "register". A site may run before
-    # they   are added (ConViT); the traced shapes decide.
-    models: tuple[str, ...] = ()  # globs on the architecture; empty: whatever no other family of the class claims
-    timm_modules: tuple[str, ...] = ()  # timm.models.<module> that register its architectures, for the list
-    prepare: Callable[[nn.Module, tuple[int, int]], None] | None = None  # after weights, given the patch grid
+    # globs on the architecture; none: all of the classes that no other family claims
+    models: tuple[str, ...] = ()
+    # for the list of models: the timm.models.<module> that register its architectures, and globs of those among
+    # them that have another form
+    timm_modules: tuple[str, ...] = ()
+    other_forms: tuple[str, ...] = ()
+    # what to do once a model has its weights, given its patch grid
+    prepare: Callable[[nn.Module, tuple[int, int]], None] | None = None

@@ -13,4 +13,5 @@ MAXVIT = Family(
     attention=_BLOCK + "attn",
     outside=r".*\.(rel_pos\.mlp|conv\.mlp)",  # position biases; ConvNeXt blocks' own channel mixing
     timm_modules=("maxxvit",),
+    other_forms=("*_pm_*",),  # both attentions side by side before one FFN
 )

@@ -28,7 +28,13 @@ VIT = Family(
     attention=r"blocks\.\d+\.(attns\.\d+\.)?attn",
     outside=r"attn_pool(\.mlp)?|.*rel_pos\.mlp",  # SigLIP's pooling head: one latent token; position biases
     prefix=tokens_before_patches,
-    timm_modules=("vision_transformer", "vision_transformer_hybrid", "vision_transformer_relpos"),
+    timm_modules=(
+        "vision_transformer",
+        "vision_transformer_hybrid",
+        "vision_transformer_relpos",
+        "vitamin",
+    ),
+    other_forms=("vit_*_xp_*", "vit_*pwee*"),  # attention and FFN in one projection
 )
 
 DEIT = replace(

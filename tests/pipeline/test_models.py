@@ -189,3 +189,18 @@ def test_the_list_of_models_has_families_and_patterns():
     ]
     assert known_models("CONVIT_TINY") == ["timm/convit_tiny.fb_in1k"]
     assert known_models("no such model") == []
+
+
+@pytest.mark.slow
+def test_every_listed_architecture_has_the_form_of_its_family():
+    families: dict[str, str] = {}
+    for known in catalogue():
+        name = known.id.rpartition("/")[0] if known.id.startswith("open_clip/") else known.id.partition(".")[0]
+        families[name] = known.family
+    wrong = {}
+    for name, family in families.items():
+        found = describe(ModelRequest(name))
+        if found.family != family or not found.neurons or not found.heads:
+            wrong[name] = found.family
+    assert not wrong
+    assert len(families) > 400
