@@ -15,6 +15,7 @@ STATIC = Path(__file__).parent / "static"
 _SHELL = Environment(
     loader=PackageLoader("site_builder"), autoescape=select_autoescape(), trim_blocks=True, lstrip_blocks=True
 )
+_SHELL.policies["json.dumps_kwargs"] = {"sort_keys": False}  # columns keep the schema's order
 
 
 def write(folder: Path, manifest: Mapping[str, Any], dataset_url: str | None) -> set[str]:

@@ -38,5 +38,5 @@ function Theme() {
   }, [theme]);
   const next = THEMES[theme] ?? "system";
   return html`<button class="plain theme" type="button" onClick=${() => setTheme(next)}
-    aria-label=${`Theme: ${theme}. Switch to ${next}.`}>${theme === "system" ? "Auto" : theme === "light" ? "Light" : "Dark"}</button>`;
+    title=${`Switch to ${next}`}>Theme: ${theme === "system" ? "auto" : theme}</button>`;
 }

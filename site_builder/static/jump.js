@@ -8,6 +8,18 @@ export function jumpTarget(/** @type {string} */ text, /** @type {import("./rout
   return found.length === 1 && found[0].problem === "" ? found[0].href : null;
 }
 
+/** Any neuron of the atlas, each as likely as any other. */
+export function anyNeuron() {
+  const layers = site.models.flatMap((model) => model.layers.flatMap((entry, layer) =>
+    entry.ranges.map(([start, stop]) => ({ slug: model.slug, layer, start, stop }))));
+  let left = Math.floor(Math.random() * layers.reduce((sum, { start, stop }) => sum + stop - start, 0));
+  for (const { slug, layer, start, stop } of layers) {
+    if (left < stop - start) return link.neuron(slug, layer, start + left);
+    left -= stop - start;
+  }
+  return link.home();
+}
+
 /**
  * Places that fit the text, with why one of them cannot be opened.
  * @returns {{title: string, note: string, href: string, problem: string}[]}

@@ -1,6 +1,7 @@
 // The app: one route at a time, its page, its title, its place in the scroll.
 import { html, render, useEffect, useErrorBoundary, useRef, useState } from "./vendor/htm-preact.js";
 import { Header } from "./header.js";
+import { anyNeuron } from "./jump.js";
 import { useKeys } from "./keys.js";
 import { Failure } from "./parts.js";
 import { link, parseHash } from "./route.js";
@@ -14,13 +15,18 @@ import { SearchPage, UnknownPage } from "./pages/search.js";
 
 const PAGES = {
   home: HomePage, model: ModelPage, layer: LayerPage, neuron: NeuronPage,
-  search: SearchPage, help: HelpPage, unknown: UnknownPage,
+  search: SearchPage, help: HelpPage, random: HomePage, unknown: UnknownPage,
 };
 
 function App() {
   const [route, setRoute] = useState(parseHash(location.hash));
   useEffect(() => {
-    const follow = () => setRoute(parseHash(location.hash));
+    const follow = () => {
+      const next = parseHash(location.hash);
+      if (next.page === "random") location.replace(anyNeuron());
+      else setRoute(next);
+    };
+    follow();
     addEventListener("hashchange", follow);
     return () => removeEventListener("hashchange", follow);
   }, []);
@@ -31,6 +37,7 @@ function App() {
   }, [route.hash]);
   useKeys({
     "/": () => document.getElementById("jump")?.focus(),
+    r: () => (location.hash = link.random()),
     "?": () => (location.hash = route.page === "help" ? link.home() : link.help()),
   }, [route.page]);
   const Page = PAGES[route.page];

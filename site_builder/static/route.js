@@ -1,7 +1,7 @@
 // Hash addresses: the one place that reads and writes them. Pure, so that links survive every host.
 
 /**
- * @typedef {{page: "home"|"model"|"layer"|"neuron"|"search"|"help"|"unknown",
+ * @typedef {{page: "home"|"model"|"layer"|"neuron"|"search"|"help"|"random"|"unknown",
  *   slug?: string, layer?: number, unit?: number, query: URLSearchParams, hash: string}} Route
  */
 
@@ -11,6 +11,7 @@ const FORMS = [
   ["model", /^m\/([a-z0-9-]+)$/],
   ["search", /^s$/],
   ["help", /^help$/],
+  ["random", /^r$/],
   ["home", /^$/],
 ];
 
@@ -35,6 +36,7 @@ const whole = (/** @type {string|undefined} */ text) => (text === undefined ? un
 export const link = {
   home: () => "#/",
   help: () => "#/help",
+  random: () => "#/r",
   model: (/** @type {string} */ slug) => `#/m/${slug}`,
   layer: (/** @type {string} */ slug, /** @type {number} */ layer, query = "") =>
     `#/m/${slug}/${layer}${query ? "?" + query : ""}`,

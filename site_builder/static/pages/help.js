@@ -10,6 +10,7 @@ const KEYS = [
   ["Home End", "first and last neuron of a wall"],
   ["Enter", "open the neuron under the focus"],
   ["u", "up: from a neuron to its layer, from a layer to its model"],
+  ["r", "a random neuron"],
   ["p", "picture with smooth or with square pixels"],
   ["?", "this page"],
 ];

@@ -1,5 +1,5 @@
 // What this atlas is, in pictures first; its models; how to take it home.
-import { html } from "../vendor/htm-preact.js";
+import { html, useState } from "../vendor/htm-preact.js";
 import { described, site } from "../data.js";
 import { count, plural } from "../format.js";
 import { Snippet } from "../parts.js";
@@ -13,7 +13,7 @@ export function HomePage() {
   return html`<section class="intro">
       <h1>What excites each neuron of a vision transformer</h1>
       <p>${plural(neurons, "FFN neuron")} of ${plural(site.models.length, "model")}, each with an image optimized to
-        activate it and the numbers that say how far to trust that image.</p>
+        activate it and the numbers that say how far to trust that image. <a href=${link.random()}>Open any one</a></p>
     </section>
     ${site.wall && html`<${Wall} wall=${site.wall} />`}
     <section aria-labelledby="models"><h2 id="models">Models</h2><${Models} /></section>
@@ -22,22 +22,25 @@ export function HomePage() {
 
 /** Pictures by depth, early layers on top; one or more columns a model. */
 function Wall({ wall }) {
+  const [name, setName] = useState("");
   return html`<figure class="wall-of-models">
     <div class="grid" style=${{ "--columns": wall.columns, "--narrow": wall.narrow }}>
-      ${wall.tiles.map((tile, at) => html`<${WallTile} key=${at} wall=${wall} tile=${tile} at=${at} />`)}
+      ${wall.tiles.map((tile, at) => html`<${WallTile} key=${at} wall=${wall} tile=${tile} at=${at} onName=${setName} />`)}
     </div>
-    <figcaption><span>Early layers on top, late layers below.</span> <span>Each picture opens its neuron.</span></figcaption>
+    <figcaption><span>Early layers on top, late layers below.</span> <span>${name === "" ? "Each picture opens its neuron." : name}</span></figcaption>
   </figure>`;
 }
 
-function WallTile({ wall, tile, at }) {
+function WallTile({ wall, tile, at, onName }) {
   const column = at % wall.columns;
   const kind = column >= wall.narrow ? "wide-only" : "";
   if (tile === null) return html`<span class=${kind}></span>`;
   const [index, layer, unit] = tile;
   const model = site.models[index];
-  return html`<a class=${`tile ${kind}`} href=${link.neuron(model.slug, layer, unit)} title=${`${model.slug}, layer ${layer}, unit ${unit}`}
-    aria-label=${`${model.slug}, layer ${layer}, unit ${unit}`} style=${tileStyle(wall.file, at, wall.columns, wall.rows)}></a>`;
+  const name = `${model.slug}, layer ${layer}, unit ${unit}`;
+  return html`<a class=${`tile ${kind}`} href=${link.neuron(model.slug, layer, unit)} aria-label=${name}
+    onMouseEnter=${() => onName(name)} onMouseLeave=${() => onName("")} onFocus=${() => onName(name)} onBlur=${() => onName("")}
+    style=${tileStyle(wall.file, at, wall.columns, wall.rows)}></a>`;
 }
 
 function Models() {

@@ -35,7 +35,7 @@ function LayerRow({ slug, site, entry, summary }) {
   }
   const strip = `${entry.folder}/strip.webp`;
   return html`<li>
-    <a class="open" href=${link.layer(slug, site.layer)} aria-label=${`Open layer ${site.layer}`}>${name}</a>
+    <a class="open" href=${link.layer(slug, site.layer)}>${name}</a>
     <div class="strip">${summary.strip.map((unit, at) => html`<a key=${unit} class="tile" href=${link.neuron(slug, site.layer, unit)}
       title=${`Unit ${unit}`} aria-label=${`Layer ${site.layer}, unit ${unit}`}
       style=${{ ...tileStyle(strip, at, summary.strip.length, 1), backgroundColor: `#${summary.colors[at]}` }}></a>`)}</div>
