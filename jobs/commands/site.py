@@ -21,12 +21,16 @@ def build(
     images: Annotated[
         Literal["auto", "range", "sprite", "files"], Parameter(help="Where large pictures come from.")
     ] = "auto",
+    dataset_url: Annotated[
+        str | None,
+        Parameter(help="Where the dataset is published (https://... or hf://datasets/ORG/NAME): for --images range, and for the Python on the pages."),
+    ] = None,
     as_json: Annotated[bool, Parameter(name="--json", help="Print the report as JSON.", negative="")] = False,
 ) -> int:
     """Build the static site of an atlas: any file host can serve it from any sub-folder."""
     from site_builder.build import build_site
 
-    report = build_site(atlas, str(out), target=target, images=images)
+    report = build_site(atlas, str(out), target=target, images=images, dataset_url=dataset_url)
     if as_json:
         print(json.dumps(asdict(report) if is_dataclass(report) else str(report), indent=1, default=str))
     else:
