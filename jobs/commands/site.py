@@ -23,7 +23,7 @@ def build(
     ] = "auto",
     dataset_url: Annotated[
         str | None,
-        Parameter(help="Where the dataset is published (https://... or hf://datasets/ORG/NAME): for --images range, and for the Python on the pages."),
+        Parameter(help="Where the dataset is published: https://... or hf://datasets/ORG/NAME."),
     ] = None,
     as_json: Annotated[bool, Parameter(name="--json", help="Print the report as JSON.", negative="")] = False,
 ) -> int:

@@ -1,0 +1,74 @@
+"""Screenshots of a built site for docs/screenshots: `python tests/site_builder/screenshots.py SITE OUT [--all]`.
+
+Home, layer and neuron at 1280 and 390 px, light and dark (with --all every page, 768 px too), as PNG of at most
+256 colours. The neurons are taken from the site itself: the home page's wall says which.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+from pathlib import Path
+
+from browser import Page, missing, plain_server
+from PIL import Image
+
+DEFAULT = [(1280, "light"), (1280, "dark"), (390, "light"), (390, "dark")]
+
+
+def places(site: Path, neuron: str | None) -> dict[str, str]:
+    """Name of a page -> its address after #/. The neuron is the one asked for, or one late in the wall."""
+    page = (site / "index.html").read_text(encoding="utf-8")
+    found = re.search(r'id="manifest">(.*?)</script>', page, re.S)
+    assert found
+    manifest = json.loads(found[1])
+    if neuron is None:
+        tiles = [tile for tile in manifest["wall"]["tiles"] if tile]
+        index, layer, unit = tiles[len(tiles) * 2 // 3]
+        neuron = f"{manifest['models'][index]['slug']}/{layer}/{unit}"
+    slug, layer, _ = neuron.split("/")
+    return {"home": "", "model": f"m/{slug}", "layer": f"m/{slug}/{layer}", "neuron": f"n/{neuron}", "help": "help"}
+
+
+def shoot(page: Page, address: str, out: Path, *, whole: bool) -> None:
+    page.open(address)
+    page.settle()
+    picture = page.whole() if whole else Image.fromarray(page.pixels())
+    # Phones draw 2 device pixels a CSS pixel; the documents show one.
+    width = page.run("return innerWidth")
+    if picture.width > width:
+        picture = picture.resize((width, round(picture.height * width / picture.width)), Image.Resampling.LANCZOS)
+    picture.convert("RGB").quantize(256, dither=Image.Dither.FLOYDSTEINBERG).save(out, optimize=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("site", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--neuron", help="SLUG/LAYER/UNIT to show")
+    parser.add_argument("--all", action="store_true", help="every page, at 768 px too, each as long as it is")
+    options = parser.parse_args()
+    if missing():
+        sys.exit(missing())
+    options.out.mkdir(parents=True, exist_ok=True)
+    shots = places(options.site, options.neuron)
+    if not options.all:
+        shots = {name: shots[name] for name in ("home", "layer", "neuron")}
+    sizes = DEFAULT + [(768, "light"), (768, "dark")] * options.all
+    page = Page()
+    try:
+        with plain_server(options.site.resolve().parent) as (address, _):
+            for width, scheme in sizes:
+                page.size(width, 844 if width < 600 else 900, phone=width < 600)
+                page.scheme(scheme)
+                for name, where in shots.items():
+                    url = f"{address}/{options.site.resolve().name}/#/{where}"
+                    shoot(page, url, options.out / f"{name}-{width}-{scheme}.png", whole=options.all)
+    finally:
+        page.close()
+
+
+if __name__ == "__main__":
+    main()
