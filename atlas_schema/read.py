@@ -4,8 +4,8 @@
     row = atlas.neuron("zoo-vit/mlp/3/17")
     webp = atlas.picture(row["address"])
 
-Nothing reads more than it needs: a neuron costs the shard's footer and one row group of the wanted columns,
-picked by the footer's statistics, on a local folder and over the network alike.
+Nothing reads more than it needs, in a folder and over the network alike: a neuron costs the shard's footer and
+one row group of the wanted columns, a picture the footer and one page of 16 pictures.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 from atlas_schema.address import NeuronAddress
 from atlas_schema.columns import Table
 from atlas_schema.errors import AtlasError, BadConfig, NothingThere, ShardCorrupt, nearest
+from atlas_schema.pages import picture_in_page
 from atlas_schema.parquet import check_whole, damage
 from atlas_schema.shards import parse_shard_path
 from atlas_schema.store import Store
@@ -88,8 +89,11 @@ class Atlas:
             return parquet.read(columns=_columns(columns))
 
     def picture(self, address: NeuronAddress | str) -> bytes:
-        """The WebP bytes of a neuron's visualization."""
-        picture: bytes = self.neuron(address, ["image"])["image"]["bytes"]
+        """The WebP bytes of a neuron's visualization, at the cost of the shard's tail and one page of pictures."""
+        address = NeuronAddress.parse(address) if isinstance(address, str) else address
+        picture = picture_in_page(self.store, self._path(address), address.unit)
+        if picture is None:
+            picture = self.neuron(address, ["image"])["image"]["bytes"]
         return picture
 
     def picture_locations(self, slug: str, layer: int) -> list[tuple[int, int, int]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import shutil
 import socket
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -119,7 +120,14 @@ def folder(tmp_path: Any) -> Store:
     return Store(tmp_path / "atlas")
 
 
+@pytest.fixture(scope="session")
+def sound(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """A whole, sound atlas in a folder, not to be changed."""
+    return make_atlas(Store(tmp_path_factory.mktemp("sound") / "atlas"))
+
+
 @pytest.fixture
-def atlas(folder: Store) -> Store:
-    """A whole, sound atlas in a folder; the test may spoil it."""
-    return make_atlas(folder)
+def atlas(sound: Store, folder: Store) -> Store:
+    """A copy of it that the test may spoil."""
+    shutil.copytree(sound.url, folder.url)
+    return folder

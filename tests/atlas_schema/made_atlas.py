@@ -6,6 +6,7 @@ import datetime as dt
 import hashlib
 import io
 import json
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ RECIPE_HASH = "0123456789abcdef"
 PROVENANCE = {"code_version": "0.1.0", "precision": "float32", "recipe": "fast"}
 
 
+@lru_cache(maxsize=4096)
 def webp(seed: int, side: int = 24) -> bytes:
     """A picture that depends on `seed` alone."""
     pixels = np.random.default_rng(seed).integers(0, 255, (side, side, 3), dtype=np.uint8)

@@ -1,0 +1,146 @@
+"""The card is true, and `datasets` loads what it promises, offline."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from atlas_schema.card import card_text, write_card
+from atlas_schema.docs import page
+from atlas_schema.errors import NothingThere
+from atlas_schema.shards import write_rows
+from atlas_schema.store import Store
+from atlas_schema.tables import NEURONS, TABLES
+from tests.atlas_schema.made_atlas import PROVENANCE, SLUG, make_atlas, model_row, neuron_row, webp
+
+REPO = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    store = make_atlas(Store(tmp_path_factory.mktemp("card") / "atlas"))
+    return make_atlas(store, slug="zoo-deit", widths=(16,))
+
+
+@pytest.fixture(scope="module")
+def load(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """load_dataset that cannot reach a network and keeps its cache to itself."""
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("HF_HUB_OFFLINE", "1")
+        environment.setenv("HF_HOME", str(tmp_path_factory.mktemp("hf")))
+        datasets = pytest.importorskip("datasets")
+        environment.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path_factory.mktemp("cache"))
+        datasets.disable_progress_bars()
+        yield datasets.load_dataset
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_neurons_load_with_their_pictures(made: Store, load: Any, streaming: bool) -> None:
+    rows = list(load(made.url, "neurons", split="train", streaming=streaming))
+    order = [*(f"zoo-deit/mlp/0/{u}" for u in range(16)), *(f"zoo-vit/mlp/0/{u}" for u in range(40))]
+    assert [row["address"] for row in rows] == [*order, *(f"zoo-vit/mlp/1/{u}" for u in range(24))]
+    for row in rows:
+        wanted = Image.open(io.BytesIO(webp(row["unit"])))
+        assert row["image"].format == "WEBP"
+        assert row["image"].tobytes() == wanted.tobytes()
+        given = neuron_row(row["unit"])
+        assert all(row[name] == given[name] for name in given if name != "image")
+
+
+def test_every_table_loads_with_declared_types(made: Store, load: Any) -> None:
+    counts = {"neurons": 80, "models": 2, "sites": 5, "runs": 1}
+    for name, table in TABLES.items():
+        rows = load(made.url, name, split="train")
+        assert len(rows) == counts[name]
+        assert rows.column_names == table.names
+        assert rows.features.arrow_schema.equals(table.schema())
+    assert len(load(made.url, split="train")) == counts["neurons"]  # the default config
+
+
+def test_some_columns_stream_alone(made: Store, load: Any) -> None:
+    rows = load(made.url, "neurons", split="train", streaming=True, columns=["address", "activation"])
+    assert next(iter(rows)) == {"address": "zoo-deit/mlp/0/0", "activation": 1.5}
+
+
+def test_the_front_matter_is_what_datasets_reads(made: Store) -> None:
+    datasets = pytest.importorskip("datasets")
+    from huggingface_hub import DatasetCard
+
+    card = DatasetCard(made.read("README.md").decode())
+    data = card.data.to_dict()
+    assert data["license"] == "cc-by-4.0"
+    assert data["size_categories"] == "n<1K"
+    assert [config["config_name"] for config in data["configs"]] == list(TABLES)
+    assert [config for config in data["configs"] if config.get("default")] == data["configs"][:1]
+    for info in data["dataset_info"]:
+        features = datasets.Features._from_yaml_list(info["features"])
+        assert features.arrow_schema.equals(TABLES[info["config_name"]].schema())
+
+
+def test_the_datasheet_says_what_a_reader_asks(made: Store) -> None:
+    text = made.read("README.md").decode()
+    for column in NEURONS.columns:
+        assert f"| `{column.name}` |" in text
+    for fact in (
+        "80 FFN neurons of 2 models",
+        "| `zoo-vit` | 64 of 64 | 6 |",
+        '"steps": 20',
+        model_row((8,))["fingerprint"],
+        "timm 1.0.20",
+        "## Limits",
+        "## Licences",
+        "2212.06727",
+        'atlas.neuron("zoo-deit/mlp/0/0")',
+    ):
+        assert fact in text
+    assert "$" not in text.partition("## Cite")[0]
+
+
+def test_the_code_of_the_card_runs(made: Store, load: Any) -> None:
+    blocks = made.read("README.md").decode().split("```python\n")[1:]
+    assert len(blocks) == 2
+    for block in blocks:
+        code = block.partition("```")[0]
+        for name in ("PATH-OR-REPOSITORY", "PATH-OR-URL"):
+            code = code.replace(name, made.url)
+        exec(compile(code, "README.md", "exec"), {})
+
+
+def test_other_licences_are_passed_on(folder: Store) -> None:
+    make_atlas(folder)
+    for licence in ("cc-by-nc-4.0", None):
+        write_rows(folder, "models", SLUG, [model_row((40, 24), licence=licence)], provenance=PROVENANCE)
+        text = card_text(folder)
+        assert "\nlicense: other\n" in text
+        assert f"| `zoo-vit` | zoo/vit | {licence or 'not stated'} |" in text
+
+
+def test_names_from_outside_are_taken_literally(folder: Store) -> None:
+    make_atlas(folder)
+    row = model_row((40, 24), model_id="timm/<script>|x`", recipe_json='{"name": "```\\n# heading"}')
+    write_rows(folder, "models", SLUG, [row], provenance=PROVENANCE)
+    text = card_text(folder).partition("\n---\n")[2]
+    assert "<script>" not in text.replace("\\<script\\>", "")
+    assert text.count("```") % 2 == 0
+    assert "\n# heading" not in text
+
+
+def test_an_atlas_before_its_first_shard_has_a_card(folder: Store) -> None:
+    write_rows(folder, "models", SLUG, [model_row((40, 24))], provenance=PROVENANCE)
+    write_card(folder)
+    assert "| `zoo-vit` | 0 of 64 | 0 | - |" in folder.read("README.md").decode()
+
+
+def test_no_card_about_nothing(folder: Store) -> None:
+    with pytest.raises(NothingThere, match="no model to write a card about"):
+        write_card(folder)
+
+
+def test_the_docs_page_is_not_stale() -> None:
+    assert (REPO / "docs" / "tables.md").read_text() == page(), (
+        "docs/tables.md is stale; run: python -m atlas_schema.docs docs/tables.md"
+    )
