@@ -129,8 +129,9 @@ def _own_units(model: LoadedModel, site: FfnSite, x: Tensor, units: Tensor) -> I
     weight = expand.weight.flatten(1)[units.to(x.device)]  # (batch, channels)
     bias = None if expand.bias is None else expand.bias[units.to(x.device)][:, None]  # (batch, 1)
     for received in inputs:
-        tokens = _patches(received, site)  # (batch, tokens, channels)
-        z = torch.matmul(tokens, weight[:, :, None]).squeeze(2)  # (batch, tokens)
+        tokens = _sequence(received, site)  # (batch, tokens and prefix, channels)
+        # the prefix is multiplied too and dropped after: without it the rows would have to be copied together
+        z = torch.matmul(tokens, weight[:, :, None]).squeeze(2)[:, len(site.prefix_tokens) :]  # (batch, tokens)
         z = z if bias is None else z + bias
         yield z, act(_kept(z, act))
 
@@ -152,12 +153,16 @@ def _forward_until_reached(model: LoadedModel, site: FfnSite, x: Tensor, read: l
 
 
 def _patches(hidden: Tensor, site: FfnSite) -> Tensor:
-    """Patch tokens of a hidden tensor of the site's layout as (batch, tokens, channels)."""
-    first = len(site.prefix_tokens)
+    """Patch tokens of a tensor of the site's layout as (batch, tokens, channels)."""
+    return _sequence(hidden, site)[:, len(site.prefix_tokens) :]
+
+
+def _sequence(hidden: Tensor, site: FfnSite) -> Tensor:
+    """All tokens of a tensor of the site's layout as (batch, tokens, channels), prefix first."""
     if site.layout == "NLC":
-        return hidden[:, first:]
+        return hidden
     if site.layout == "LNC":
-        return hidden[first:].transpose(0, 1)
+        return hidden.transpose(0, 1)
     if site.layout == "NHWC":
         return hidden.flatten(1, 2)
     return hidden.flatten(2).transpose(1, 2)
