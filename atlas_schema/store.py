@@ -109,6 +109,16 @@ class Store:
             names = self._files.walk(_checked(prefix.rstrip("/")) if prefix else "")
             return sorted(name for name in names if not _is_temporary(name))
 
+    def sweep(self, older_than: float = 86_400.0) -> _Names:
+        """Remove the hidden files that killed writers left in a folder, and name them.
+
+        Only those `older_than` so many seconds by the folder's own clock go, so that a writer at work loses
+        nothing. Object stores keep nothing unfinished under any name (parts of a broken multipart upload go by
+        a rule of the bucket).
+        """
+        with _failures(self.url, "sweep", ""):
+            return self._files.sweep(older_than)
+
 
 class _Folder:
     """A folder of this machine (or a file system it mounts)."""
@@ -156,6 +166,17 @@ class _Folder:
         for folder, _, files in os.walk(self.root / prefix):
             inside = Path(folder).relative_to(self.root)
             yield from (str(inside / name) for name in files)
+
+    def sweep(self, older_than: float) -> list[str]:
+        hidden = [path for path in self.walk("") if _is_temporary(path)]
+        if not hidden:
+            return []
+        with self._written("clock", b"") as (probe, _):
+            now = probe.stat().st_mtime
+        old = [path for path in hidden if now - (self.root / path).stat().st_mtime > older_than]
+        for path in old:
+            self.delete(path)
+        return sorted(old)
 
     @contextmanager
     def _written(self, path: str, data: bytes) -> Iterator[tuple[Path, Path]]:
@@ -229,6 +250,9 @@ class _Objects:
         start = f"{self.root}/{prefix}".rstrip("/")
         for name in self.filesystem.find(start, **self.deadline):
             yield name[len(self.root) :].lstrip("/")
+
+    def sweep(self, older_than: float) -> list[str]:
+        return []
 
     def _full(self, path: str) -> str:
         return f"{self.root}/{path}"

@@ -142,7 +142,7 @@ NEURONS = Table(
         _seen(
             "status",
             TEXT,
-            "inactive where no start made the neuron fire, so that its image shows nothing; else active",
+            "inactive where activation is not above 0 after all tries, so that the image shows nothing; else active",
             choices=("active", "inactive"),
         ),
         _activation("activation", FLOAT, "Activation on the clean image, mean over patch tokens"),

@@ -182,6 +182,12 @@ def test_a_killed_writer_leaves_nothing_a_reader_takes(tmp_path: Path) -> None:
     assert store.list() == []
     assert store.create("a/part", b"y")
     assert store.list() == ["a/part"]
+    (left,) = set(_everything(store)) - {"a/part"}
+    assert store.sweep() == []  # it may belong to a writer at work
+    yesterday = os.stat(tmp_path / left).st_mtime - 90_000
+    os.utime(tmp_path / left, (yesterday, yesterday))
+    assert store.sweep() == [left]
+    assert _everything(store) == ["a/part"]
 
 
 def test_a_folder_without_links_still_creates_once(folder: Store, monkeypatch: pytest.MonkeyPatch) -> None:
