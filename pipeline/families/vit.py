@@ -48,7 +48,12 @@ DEIT = replace(
     timm_modules=("deit",),
 )
 
-CLIP_OF_TIMM = replace(VIT, name="clip", models=("vit_*clip_*", "vit_*siglip*"))
+CLIP_OF_TIMM = replace(
+    VIT,
+    name="clip",
+    classes=("timm.models.vision_transformer.VisionTransformer",),
+    models=("vit_*clip_*", "vit_*siglip*"),
+)
 
 EVA = replace(VIT, name="eva", classes=("timm.models.eva.Eva",), timm_modules=("eva",))  # EVA-02, DINOv3, PE
 

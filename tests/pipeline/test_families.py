@@ -5,12 +5,14 @@ the meta device.
 """
 
 from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
 from atlas_schema.errors import SiteMissing, UnknownFamily
+from pipeline.families import FAMILIES
 from pipeline.models import LoadedModel, ModelRequest, describe, from_module, load
 from pipeline.tap import all_ffn_activations, ffn_activations, ffn_pre_and_post, ffn_preactivations
 
@@ -259,7 +261,7 @@ def pictures(model: LoadedModel, batch: int = 3) -> torch.Tensor:
     return model.normalise(x01)
 
 
-@pytest.fixture(params=SMALL)
+@pytest.fixture(params=SMALL, scope="module")
 def member(request) -> LoadedModel:
     return small(request.param)
 
@@ -435,6 +437,15 @@ def test_convit_positions_do_not_come_from_an_inference_forward():
     x = x.clone().requires_grad_()
     ffn_activations(model, model.description.ffn_sites[-1], x)[0].mean().backward()
     assert x.grad.abs().sum() > 0
+
+
+def test_the_page_on_families_describes_each_of_them():
+    page = (Path(__file__).parents[2] / "docs/families.md").read_text()
+    for family in FAMILIES:
+        row = next((line for line in page.splitlines() if line.startswith(f"| {family.name} |")), "")
+        assert row, f"docs/families.md has no row for {family.name}"
+        for name in family.classes:
+            assert f"`{name.rpartition('.')[2]}`" in row
 
 
 def test_an_ffn_outside_the_description_is_refused():
