@@ -21,7 +21,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
-from atlas_schema.errors import StoreFailed, StoreFull
+from atlas_schema.errors import BadConfig, StoreFailed, StoreFull
 
 #: Seconds after which one call to a remote store counts as failed: a server may go silent without closing.
 CALL_TIMEOUT = 300.0
@@ -46,8 +46,13 @@ class Store:
         if self.is_local:
             self._files = _Folder(Path(rest if separator else self.url).expanduser())
         else:
-            with _failures(self.url, "open", ""):
+            try:
                 self._files = _Objects(self.url, scheme)
+            except (ImportError, ValueError) as error:  # a package that is not installed, an unknown scheme
+                raise BadConfig(
+                    f"{self.url}: {error}. Expected a folder, or a URL of a store that fsspec knows and whose"
+                    " package is installed, for example s3:// after `pip install 'neuron-atlas[s3]'`"
+                ) from error
 
     def __repr__(self) -> str:
         return f"Store({self.url!r})"

@@ -87,7 +87,7 @@ SITES = Table(
         ),
         _count("layer", INT16, "Index among the sites of its kind, from the input, in order of execution"),
         Column("path", TEXT, "Module path in the unmodified model, for example blocks.11.mlp"),
-        Column("depth", FLOAT, "Place in the network, 0 at the input, 1 at the output", bounds=(0, 1)),
+        Column("depth", FLOAT, "Share of the forward pass's FLOPs done once the site has run", bounds=(0, 1)),
         _number(
             "width", INT32, "Number of hidden units: the neurons of the layer", absent="an attention site"
         ),

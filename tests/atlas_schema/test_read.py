@@ -121,7 +121,8 @@ def test_pictures_come_by_page_and_where_that_fails_by_row_group(folder: Store) 
         commit(folder, unit)
     path = reduce_layer(folder, SLUG, 0, 2, units)
     atlas = Atlas(folder)
-    for unit in range(600):
+    edges = {edge + near for edge in (0, 16, 240, 256, 512, 592, 599) for near in (-1, 0, 1)}
+    for unit in sorted(edges & set(range(600))):
         assert picture_in_page(folder, path, unit) == webp(unit)
     assert picture_in_page(folder, path, 600) is None
     for unit in (units[0], units[2]):

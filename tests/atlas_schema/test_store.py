@@ -20,7 +20,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule
 
-from atlas_schema.errors import StoreFailed, StoreFull
+from atlas_schema.errors import BadConfig, StoreFailed, StoreFull
 from atlas_schema.store import Store
 from tests.atlas_schema.conftest import FaultyS3, answer, break_off, lose_answer
 
@@ -92,9 +92,11 @@ def test_the_hub_is_no_place_to_run_into(monkeypatch: pytest.MonkeyPatch) -> Non
         Store("hf://datasets/somebody/atlas").create("x", b"1")
 
 
-def test_an_unknown_scheme_is_named() -> None:
-    with pytest.raises((StoreFailed, ValueError), match="nosuch"):
-        Store("nosuch://atlas")
+@pytest.mark.parametrize("url", ["nosuch://atlas", "gdrive://atlas"])
+def test_a_store_that_cannot_be_opened_is_named(url: str) -> None:
+    with pytest.raises(BadConfig, match=rf"{url}: .*Expected a folder, or a URL") as told:
+        Store(url)
+    assert "pip install" in str(told.value)
 
 
 # --- a folder under fire
