@@ -37,14 +37,8 @@ def caption(
 ) -> str:
     """One sentence from one row of labels; `mention` (per attribute, default all) says what it may tell."""
     names = list(ATTRIBUTES)
-    told = {
-        name: ATTRIBUTES[name][int(labels[i])]
-        for i, name in enumerate(names)
-        if mention is None or mention[i]
-    }
-    noun = " ".join(
-        [told[name] for name in ("size", "colour") if name in told] + [told.get("shape", "object")]
-    )
+    told = {name: ATTRIBUTES[name][int(labels[i])] for i, name in enumerate(names) if mention is None or mention[i]}
+    noun = " ".join([told[name] for name in ("size", "colour") if name in told] + [told.get("shape", "object")])
     phrases = [("an " if noun[0] in "aeiou" else "a ") + noun]
     if "texture" in told:
         phrases.append(_TEXTURE_PHRASES[told["texture"]])

@@ -52,7 +52,7 @@ def card() -> str:
         "",
         "## Models",
         "",
-        _row("model", "what", "parameters", "file", "steps", "batch", "seed", "time"),
+        _row("model", "what", "parameters", "file", "steps", "batch", "seed", "CPU time"),
     ]
     lines.append(_row("---", "---", "---:", "---:", "---:", "---:", "---:", "---:"))
     for name, header in headers.items():
@@ -66,7 +66,7 @@ def card() -> str:
                 f"{recipe['steps']:,}",
                 str(recipe["batch"]),
                 header["seed"],
-                f"{float(header['seconds']) / 60:.1f} min",
+                f"{float(header['cpu_seconds']) / 60:.1f} min",
             )
         )
     return _HEAD + "\n" + "\n".join(lines) + "\n" + _TAIL

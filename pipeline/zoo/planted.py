@@ -24,6 +24,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -63,7 +64,7 @@ class PlantedUnit:
     activation: float
 
 
-def planted_model() -> tuple[nn.Module, tuple[PlantedUnit, ...]]:
+def planted_model() -> tuple[Any, tuple[PlantedUnit, ...]]:
     """The module (eval mode) and its units: layer 0 holds gratings and one dead unit, layer 1 colours."""
     layers = [{**_gratings(), "dead": np.zeros(VALUES)}, _colours()]
     module = _blank(layers=len(layers), units=len(layers[0]))
@@ -127,7 +128,7 @@ def agreement(picture: NDArray[np.floating], optimum: NDArray[np.floating]) -> f
     return float(np.fft.ifft2(spectrum.sum(axis=2)).real.max() / norm)
 
 
-def _blank(*, layers: int, units: int) -> VisionTransformer:
+def _blank(*, layers: int, units: int) -> Any:
     """The architecture with identity patch embedding and all else zero, but for the norms."""
     width = 2 * VALUES
     module = VisionTransformer(

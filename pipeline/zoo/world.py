@@ -190,9 +190,7 @@ OUTLINES = (_disk, _square, _triangle, _ring, _cross, _star, _heart, _crescent)
 """Outline of each shape for radius 1, in the order of ATTRIBUTES["shape"]: (u, v) -> signed distance."""
 
 
-def _fill(
-    texture: NDArray[Any], rgb: Array, x: Array, y: Array, period: Array, px: Array, py: Array
-) -> Array:
+def _fill(texture: NDArray[Any], rgb: Array, x: Array, y: Array, period: Array, px: Array, py: Array) -> Array:
     """Colour of the object at each pixel, (scene, SIZE, SIZE, 3), before its outline is cut.
 
     rgb: (scene, 3); period in pixels, phases px and py in periods: (scene,). The second colour of a pattern
