@@ -90,6 +90,7 @@ def build_site(
         "title": title,
         "images": {"mode": mode, "base": app.browser_url(dataset_url) if mode == "range" else ""},
         "dataset": dataset_url or "",
+        "frame": "https://huggingface.co" if target == "hf-space" else "",
     }
     kept = app.write(folder, manifest, dataset_url if mode == "range" else None)
     if target == "hf-space":

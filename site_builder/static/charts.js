@@ -19,7 +19,8 @@ function extent(/** @type {number[]} */ values, room = 0.04) {
  */
 export function DotPlot({ label, rows }) {
   const shown = rows.filter((row) => row.band !== undefined || (row.value !== null && row.value !== undefined));
-  const values = shown.flatMap((row) => row.band ?? [row.value - (row.spread ?? 0), row.value + (row.spread ?? 0)]);
+  const ends = (row) => row.band ?? [row.value - (row.spread ?? 0), row.value + (row.spread ?? 0)];
+  const values = shown.flatMap(ends);
   const [low, high] = extent([0, ...values]);
   const at = (value) => `${scale(low, high, 0, 100)(value)}%`;
   return html`<div class="dots" role="group" aria-label=${label}>
@@ -29,8 +30,8 @@ export function DotPlot({ label, rows }) {
         <line class="axis" x1="0" x2="100%" y1="12" y2="12" />
         <line class="zero" x1=${at(0)} x2=${at(0)} y1="0" y2="24" />
         ${row.band && html`<${Band} band=${row.band} at=${at} />`}
-        ${row.spread != null && html`<line class="spread" x1=${at(row.value - row.spread)} x2=${at(row.value + row.spread)} y1="12" y2="12" />`}
-        ${row.band === undefined && html`<circle cx=${at(row.value)} cy="12" r="5" />`}
+        ${row.spread != null && html`<line class="spread" x1=${at(ends(row)[0])} x2=${at(ends(row)[1])} y1="12" y2="12" />`}
+        ${row.band === undefined && html`<circle cx=${at(row.value ?? 0)} cy="12" r="5" />`}
       </svg>
       <span class="reading">${row.note ?? figure(row.value)}</span>
     </div>`)}

@@ -9,7 +9,7 @@
  *   pack: number, bundle: number,
  *   columns: Record<string, Record<string, {means: string, unit: string, absent: string}>>,
  *   models: ModelEntry[], wall: {file: string, side: number, columns: number, rows: number,
- *   tiles: ([number, number, number]|null)[]}|null, runs: string, dataset: string}} Manifest
+ *   tiles: ([number, number, number]|null)[]}|null, dataset: string, frame: string}} Manifest
  */
 
 /** An error whose message is meant for the reader of the page. */
@@ -102,19 +102,21 @@ export function neighbour(/** @type {LayerEntry} */ entry, /** @type {number} */
   return candidates.reduce((best, end) => (Math.abs(end - unit) < Math.abs(best - unit) ? end : best));
 }
 
-/** Row of one neuron: its pack of 64 is read and kept. @returns {Promise<Record<string, any>>} */
-export async function fetchNeuron(/** @type {string} */ slug, /** @type {number} */ layer, /** @type {number} */ unit) {
+/** Folder of a layer that describes the unit; otherwise the error says what there is. */
+export function folderHolding(/** @type {string} */ slug, /** @type {number} */ layer, /** @type {number} */ unit) {
   const { entry } = findLayer(slug, layer);
   const folder = folderOf(slug, layer);
-  if (!holds(entry, unit)) {
-    const nearest = neighbour(entry, unit, 0);
-    throw new Trouble(
-      unit >= entry.width
-        ? `Layer ${layer} of ${slug} has ${entry.width} units, 0 to ${entry.width - 1}; there is no unit ${unit}.`
-        : `This atlas does not describe unit ${unit} of layer ${layer} of ${slug}; the nearest it has is ${nearest}.`,
-    );
-  }
-  const pack = await fetchJson(`${folder}/${number5(unit / site.pack)}.json.gz`);
+  if (holds(entry, unit)) return folder;
+  throw new Trouble(
+    unit >= entry.width
+      ? `Layer ${layer} of ${slug} has ${entry.width} units, 0 to ${entry.width - 1}; there is no unit ${unit}.`
+      : `This atlas does not describe unit ${unit} of layer ${layer} of ${slug}; the nearest it has is ${neighbour(entry, unit, 0)}.`,
+  );
+}
+
+/** Row of one neuron: its pack of 64 is read and kept. @returns {Promise<Record<string, any>>} */
+export async function fetchNeuron(/** @type {string} */ slug, /** @type {number} */ layer, /** @type {number} */ unit) {
+  const pack = await fetchJson(`${folderHolding(slug, layer, unit)}/${number5(unit / site.pack)}.json.gz`);
   const at = pack.columns.unit.indexOf(unit);
   const row = Object.fromEntries(Object.entries(pack.columns).map(([name, values]) => [name, values[at]]));
   return { ...pack.shared, ...row, layer_pictures: pack.shard };

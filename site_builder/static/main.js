@@ -1,5 +1,6 @@
 // The app: one route at a time, its page, its title, its place in the scroll.
 import { html, render, useEffect, useErrorBoundary, useRef, useState } from "./vendor/htm-preact.js";
+import { site } from "./data.js";
 import { Header } from "./header.js";
 import { anyNeuron } from "./jump.js";
 import { useKeys } from "./keys.js";
@@ -25,6 +26,8 @@ function App() {
       const next = parseHash(location.hash);
       if (next.page === "random") location.replace(anyNeuron());
       else setRoute(next);
+      // A Space shows the site in a frame; its own address bar follows where the reader goes.
+      if (site.frame !== "") parent.postMessage({ hash: location.hash }, site.frame);
     };
     follow();
     addEventListener("hashchange", follow);

@@ -5,21 +5,23 @@ import { figure } from "./format.js";
 import { pictureUrl } from "./pictures.js";
 
 /**
- * The value of a promise, and why there is none. While the next value loads the last one stays on screen.
+ * The value of a promise, or why there is none. While the next value loads the last one is still given, as `stale`:
+ * a page may keep it in place, but must not show it under the new name.
  * @template T @param {() => Promise<T>} load @param {any[]} inputs
- * @returns {{value: T|undefined, error: Error|undefined}}
+ * @returns {{value: T|undefined, error: Error|undefined, stale: boolean}}
  */
 export function useLoaded(load, inputs) {
-  const [state, setState] = useState({ value: undefined, error: undefined });
+  const [state, setState] = useState({ value: undefined, error: undefined, of: "" });
+  const of = JSON.stringify(inputs);
   useEffect(() => {
     let current = true;
     Promise.resolve().then(load).then(
-      (value) => current && setState({ value, error: undefined }),
-      (error) => current && setState({ value: undefined, error }),
+      (value) => current && setState({ value, error: undefined, of }),
+      (error) => current && setState({ value: undefined, error, of }),
     );
     return () => void (current = false);
   }, inputs);
-  return state;
+  return { ...state, error: state.of === of ? state.error : undefined, stale: state.of !== of };
 }
 
 /** Why a page or a part of it has nothing to show, and what to do. */
@@ -80,16 +82,16 @@ export function Snippet({ title, text, wrapped }) {
 
 /** The picture in its reserved box: mean colour first, then the dataset's own pixels; or why they are missing. */
 export function Picture({ slug, layer, unit, size, color, alt, pixelated }) {
-  const { value, error } = useLoaded(() => pictureUrl(slug, layer, unit), [slug, layer, unit]);
+  const { value, error, stale } = useLoaded(() => pictureUrl(slug, layer, unit), [slug, layer, unit]);
   const [height, width] = size;
   return html`<div class="picture" style=${{ aspectRatio: `${width} / ${height}`, backgroundColor: color ?? "" }}>
     ${error && html`<${Failure} error=${error} />`}
-    ${value && html`<img src=${value} alt=${alt} width=${width} height=${height} draggable=${false}
+    ${value && !stale && html`<img src=${value} alt=${alt} width=${width} height=${height} draggable=${false}
       class=${pixelated ? "pixelated" : ""} />`}
   </div>`;
 }
 
-/** A choice of a few, as one group of buttons. @param {{name: string, value: string, options: [string, string][]}} props */
+/** A choice of a few, as one group of buttons. @param {{name: string, value: string, options: [string, string][], onChange: (key: string) => void}} props */
 export function Choice({ name, value, options, onChange }) {
   return html`<div class="choice" role="group" aria-label=${name}>
     ${options.map(([key, label]) => html`<button type="button" key=${key} aria-pressed=${key === value}

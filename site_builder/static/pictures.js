@@ -1,5 +1,5 @@
 // The large picture of a neuron: the dataset's own WebP bytes, in whichever way this site was built to find them.
-import { fetchNeuron, folderOf, number5, once, request, site, Trouble } from "./data.js";
+import { fetchNeuron, folderHolding, number5, once, request, site, Trouble } from "./data.js";
 
 /** Object URL of a neuron's picture, byte for byte as the dataset has it. @returns {Promise<string>} */
 export function pictureUrl(/** @type {string} */ slug, /** @type {number} */ layer, /** @type {number} */ unit) {
@@ -17,7 +17,7 @@ const READERS = { sprite: fromBundle, files: fromFile, range: fromShard };
 
 /** One GET for a few neighbours: lengths as uint32 little-endian, then the WebP files one after the other. */
 async function fromBundle(/** @type {string} */ slug, /** @type {number} */ layer, /** @type {number} */ unit) {
-  const path = `${folderOf(slug, layer)}/${number5(unit / site.bundle)}.pictures`;
+  const path = `${folderHolding(slug, layer, unit)}/${number5(unit / site.bundle)}.pictures`;
   const buffer = await once(path, async () => (await request(path)).arrayBuffer());
   const lengths = new DataView(buffer, 0, site.bundle * 4);
   let start = site.bundle * 4;
@@ -26,7 +26,7 @@ async function fromBundle(/** @type {string} */ slug, /** @type {number} */ laye
 }
 
 async function fromFile(/** @type {string} */ slug, /** @type {number} */ layer, /** @type {number} */ unit) {
-  const path = `${folderOf(slug, layer)}/${number5(unit / site.pack)}/${unit}.webp`;
+  const path = `${folderHolding(slug, layer, unit)}/${number5(unit / site.pack)}/${unit}.webp`;
   return new Uint8Array(await (await request(path)).arrayBuffer());
 }
 

@@ -5,6 +5,7 @@
  *   slug?: string, layer?: number, unit?: number, query: URLSearchParams, hash: string}} Route
  */
 
+/** @type {[Route["page"], RegExp][]} */
 const FORMS = [
   ["neuron", /^n\/([a-z0-9-]+)\/(\d+)\/(\d+)$/],
   ["layer", /^m\/([a-z0-9-]+)\/(\d+)$/],

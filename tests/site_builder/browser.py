@@ -34,20 +34,26 @@ class PlainHandler(SimpleHTTPRequestHandler):
     """The standard library's file server as it is: no Range. It keeps a list of what was asked."""
 
     asked: list[str]
+    extra: dict[str, str]
 
     def do_GET(self) -> None:
         self.asked.append(self.path)
         super().do_GET()
+
+    def end_headers(self) -> None:
+        for name, value in self.extra.items():
+            self.send_header(name, value)
+        super().end_headers()
 
     def log_message(self, format: str, *args: Any) -> None:
         """Quiet."""
 
 
 @contextmanager
-def plain_server(root: Path) -> Iterator[tuple[str, list[str]]]:
-    """Serve `root` by the plain handler; its address and the paths asked so far."""
+def plain_server(root: Path, **extra: str) -> Iterator[tuple[str, list[str]]]:
+    """Serve `root` by the plain handler (with extra headers); its address and the paths asked so far."""
     asked: list[str] = []
-    handler = type("Handler", (PlainHandler,), {"asked": asked})
+    handler = type("Handler", (PlainHandler,), {"asked": asked, "extra": extra})
     with running(ThreadingHTTPServer(("127.0.0.1", 0), partial(handler, directory=str(root)))) as address:
         yield address, asked
 

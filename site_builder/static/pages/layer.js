@@ -14,15 +14,15 @@ const SHOWS = [["all", "all"], ["active", "active"], ["inactive", "inactive"]];
 export function LayerPage({ route }) {
   const { slug, layer } = route;
   useTitle(`${slug}, layer ${layer}`);
-  const wall = useLoaded(async () => ({ slug, layer, table: await fetchLayer(slug, layer) }), [slug, layer]);
+  const wall = useLoaded(() => fetchLayer(slug, layer), [slug, layer]);
   const model = useLoaded(() => fetchModel(slug), [slug]);
   const sort = choice(SORTS, route.query.get("sort"));
   const show = choice(SHOWS, route.query.get("show"));
   const set = (next) => location.replace(link.layer(slug, layer, state({ sort, show, ...next })));
   useKeys({ u: () => (location.hash = link.model(slug)) }, [slug]);
   const error = wall.error ?? model.error;
-  const current = wall.value?.slug === slug && wall.value?.layer === layer ? wall.value.table : undefined;
-  const site = model.value?.sites[layer];
+  const current = wall.stale ? undefined : wall.value;
+  const site = model.stale ? undefined : model.value?.sites[layer];
   return html`<${Trail} trail=${[["Models", link.home()], [slug, link.model(slug)], [`Layer ${layer}`, null]]} />
     <${Head} slug=${slug} layer=${layer} site=${site} />
     ${error && html`<${Failure} error=${error}><p><a href=${link.model(slug)}>All layers of ${slug}</a></p><//>`}

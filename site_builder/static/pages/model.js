@@ -11,9 +11,9 @@ import { Runs } from "./runs.js";
 
 export function ModelPage({ route }) {
   useTitle(route.slug);
-  const { value, error } = useLoaded(() => fetchModel(route.slug), [route.slug]);
+  const { value, error, stale } = useLoaded(() => fetchModel(route.slug), [route.slug]);
   if (error) return html`<h1>${route.slug}</h1><${Failure} error=${error}><p><a href=${link.home()}>All models of this atlas</a></p><//>`;
-  if (value === undefined || value.model.slug !== route.slug) return html`<p class="note">Reading ${route.slug} …</p>`;
+  if (stale) return html`<p class="note">Reading ${route.slug} …</p>`;
   const entry = findModel(route.slug);
   return html`<${Trail} trail=${[["Models", link.home()], [route.slug, null]]} />
     <h1>${route.slug}</h1>

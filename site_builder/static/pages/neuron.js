@@ -12,7 +12,8 @@ import { HowMade, UseThis } from "./neuron_use.js";
 export function NeuronPage({ route }) {
   const { slug, layer, unit } = route;
   useTitle(addressOf(slug, layer, unit));
-  const { value, error } = useLoaded(async () => {
+  const { value, error, stale } = useLoaded(async () => {
+    pictureUrl(slug, layer, unit).catch(() => {}); // on its way while the row is; Picture tells what went wrong
     const [row, model] = await Promise.all([fetchNeuron(slug, layer, unit), fetchModel(slug)]);
     return { slug, layer, unit, row, model };
   }, [slug, layer, unit]);
@@ -29,7 +30,7 @@ export function NeuronPage({ route }) {
       <p class="lede address"><code>${addressOf(slug, layer, unit)}</code> <${Copy} text=${location.href}>Copy link<//></p></div>
       <${Ways} ways=${ways} /></div>
     ${error && html`<${Failure} error=${error}><${Nearest} slug=${slug} layer=${layer} unit=${unit} /><//>`}
-    ${!error && value && html`<${Body} ...${value} look=${look} setLook=${setLook} />`}
+    ${!error && value && html`<div class=${stale ? "stale" : ""} aria-busy=${stale}><${Body} ...${value} look=${look} setLook=${setLook} /></div>`}
     ${!error && !value && html`<div class="neuron" aria-busy="true"><div class="picture"></div></div>`}`;
 }
 
@@ -60,8 +61,8 @@ function Body({ slug, layer, unit, row, model, look, setLook }) {
 }
 
 function Save({ slug, layer, unit }) {
-  const { value } = useLoaded(() => pictureUrl(slug, layer, unit), [slug, layer, unit]);
-  return html`<a href=${value} download=${`${slug}-mlp-${layer}-${unit}.webp`}>save as WebP</a>`;
+  const { value, stale } = useLoaded(() => pictureUrl(slug, layer, unit), [slug, layer, unit]);
+  return html`<a href=${stale ? undefined : value} download=${`${slug}-mlp-${layer}-${unit}.webp`}>save as WebP</a>`;
 }
 
 /** Neighbours: units of this layer, and the same unit (or the nearest described) one layer earlier and later. */
@@ -80,7 +81,7 @@ function waysFrom(slug, layer, unit) {
     let to = layer + step;
     while (layers[to] !== undefined && described(layers[to]) === 0) to += step;
     if (layers[to] === undefined) return null;
-    return { text: `layer ${to}`, href: link.neuron(slug, to, neighbour(layers[to], unit, 0)) };
+    return { text: `layer ${to}`, href: link.neuron(slug, to, /** @type {number} */ (neighbour(layers[to], unit, 0))) };
   };
   return { previous: beside(-1), next: beside(1), earlier: across(-1), later: across(1) };
 }
@@ -96,7 +97,9 @@ function Ways({ ways }) {
 /** While the reader looks, the neighbours' rows and pictures come. */
 function fetchAhead(ways) {
   for (const way of [ways.next, ways.previous]) {
-    if (way) pictureUrl(...way.place).then(() => fetchNeuron(...way.place)).catch(() => {}); // told when it is opened
+    if (!way) continue;
+    const [slug, layer, unit] = way.place;
+    pictureUrl(slug, layer, unit).then(() => fetchNeuron(slug, layer, unit)).catch(() => {}); // told when it is opened
   }
 }
 

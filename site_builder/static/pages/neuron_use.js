@@ -41,7 +41,7 @@ export function HowMade({ row, model, site }) {
       <${Figure} name="Seed" column="seed" value=${String(row.seed)} compare="with recipe and address it gives all random numbers" />
       <${Figure} name="Precision" column="precision" value=${row.precision} />
       <${Figure} name="Start" column="start" value=${row.start} />
-      <${Figure} name="Module" table="sites" column="path" value=${html`<code>${site.path}</code>`} compare=${`${site.activation_function}, depth ${site.depth?.toFixed(2)} of the network`} />
+      <${Figure} name="Module" table="sites" column="path" value=${html`<code>${site.path}</code>`} compare=${`${site.activation_function}, depth ${site.depth?.toFixed(2)}`} />
       <${Figure} name="Weights" table="models" column="fingerprint" value=${html`<code class="hash">${owner.fingerprint}</code>`} compare=${owner.model_id} />
       <${Figure} name="Licence of the weights" table="models" column="licence" value=${owner.licence} />
       <${Figure} name="Versions" table="models" column="software" value=${(owner.software ?? []).map((item) => `${item.name} ${item.version}`).join(", ")} />
