@@ -5,6 +5,7 @@ import os
 import pickle
 import socket
 import time
+import types
 from pathlib import Path
 
 import fsspec
@@ -330,6 +331,41 @@ def test_whole_clip_checkpoint_gives_its_tower(tmp_path):
     with torch.no_grad():
         assert torch.allclose(model.module(x), whole.encode_image(x), atol=1e-6)
     assert "left out" in model.notes[0]
+
+
+def test_open_clip_weights_at_another_size(tmp_path):
+    from open_clip.model import resize_pos_embed
+
+    name = "open_clip/ViT-S-32-alt"  # its 7 x 7 positions become 8 x 8
+    tower = load(ModelRequest(name, random_weights=True)).module.state_dict()
+    whole = {f"visual.{key}": value for key, value in tower.items()}
+    whole |= {"logit_scale": torch.tensor(4.6), "token_embedding.weight": torch.ones(4, 4)}
+    torch.save({"state_dict": {f"module.{key}": value for key, value in whole.items()}}, tmp_path / "epoch_32.pt")
+    same = loaded(tmp_path / "epoch_32.pt", name).module.state_dict()
+    large = loaded(tmp_path / "epoch_32.pt", name, input_size=256)
+    assert large.description.ffn_sites[0].grids == ((8, 8),)
+    resize_pos_embed(whole, types.SimpleNamespace(visual=large.module))
+    for key, value in large.module.state_dict().items():
+        assert torch.equal(value, whole[f"visual.{key}"])
+        assert torch.equal(same[key], tower[key])
+    with torch.no_grad():
+        large.module(torch.rand(1, 3, 256, 256))
+
+
+def test_open_clip_around_timm_takes_its_own_checkpoints(tmp_path):
+    from pipeline.load import fit
+
+    def tower():
+        from open_clip.timm_model import TimmModel
+
+        return TimmModel("test_vit", embed_dim=6, image_size=160, pool="", proj="linear")
+
+    torch.manual_seed(3)
+    source, target = tower(), tower()
+    whole = {f"visual.{key}": value for key, value in source.state_dict().items()}
+    notes = fit(target, whole | {"text.token_embedding.weight": torch.ones(2, 2)}, "w")
+    assert fingerprint_of(target) == fingerprint_of(source)
+    assert notes == ("1 tensors of other modules left out",)
 
 
 def test_zoo_takes_its_own_size_only():
