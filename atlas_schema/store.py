@@ -251,7 +251,6 @@ class _Objects:
             self.filesystem.rm_file(self._full(path), **self.deadline)
 
     def walk(self, prefix: str) -> Iterator[str]:
-        self.filesystem.invalidate_cache()
         start = f"{self.root}/{prefix}".rstrip("/")
         for name in self.filesystem.find(start, **self.deadline):
             yield name[len(self.root) :].lstrip("/")

@@ -297,6 +297,34 @@ def test_a_silent_store_is_given_up(s3: FaultyS3, monkeypatch: pytest.MonkeyPatc
     release.set()
 
 
+def test_a_write_that_landed_before_the_deadline_counts(
+    s3: FaultyS3, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("atlas_schema.store.CALL_TIMEOUT", 1.0)
+    store = Store(f"s3://{s3.new_bucket()}/atlas")
+    release = threading.Event()
+
+    def keep_and_say_nothing(environ: dict[str, Any], start_response: Any, moto: Any) -> list[bytes]:
+        list(moto(environ, lambda *_: None))
+        release.wait(20)
+        return []
+
+    s3.faults.append(keep_and_say_nothing)
+    assert store.create("part", b"ours")
+    release.set()
+
+
+def test_what_another_machine_writes_is_listed(s3: FaultyS3) -> None:
+    import boto3
+
+    bucket = s3.new_bucket()
+    store = Store(f"s3://{bucket}/atlas")
+    store.create("a", b"")
+    assert store.list() == ["a"]
+    boto3.client("s3", endpoint_url=s3.url).put_object(Bucket=bucket, Key="atlas/b", Body=b"")
+    assert store.list() == ["a", "b"]
+
+
 # --- any sequence of operations
 
 
