@@ -55,6 +55,9 @@ class Ascent:
     """Standard deviation at the start of a Gaussian offset per copy and channel, fading over the steps."""
     jitter: int = 32
     """Largest circular shift in pixels, one for all copies of a picture (half the picture at most)."""
+    jitter_by: str = "pixel"
+    """What a shift is a multiple of: a `pixel`, or a `patch` of the site. A neuron of an early site is tuned to the
+    place of a pattern inside the patch; shifts by pixels move the pattern off it in every step."""
 
     @property
     def steps(self) -> int:

@@ -28,12 +28,21 @@ class Draws:
     roll: Tensor
 
 
-def draw(keys: Sequence[tuple[object, ...]], ascent: Ascent, size: tuple[int, int], like: Tensor) -> list[Draws]:
+def draw(
+    keys: Sequence[tuple[object, ...]],
+    ascent: Ascent,
+    size: tuple[int, int],
+    like: Tensor,
+    patch: tuple[int, int] = (1, 1),
+) -> list[Draws]:
     """Draws for every step of an ascent, for one neuron per key.
 
-    A neuron's numbers depend on its key and on `ascent` alone.
+    size, patch: (height, width) in pixels of the picture, and of a patch for shifts by patches. A neuron's numbers
+    depend on its key, on `ascent` and on these sizes alone.
     """
-    per_neuron = [_draw_one(generator(*key), ascent, size) for key in keys]
+    cell = np.array(patch if ascent.jitter_by == "patch" else (1, 1))
+    reach = np.maximum(np.minimum(ascent.jitter, np.array(size) // 2) // cell, ascent.jitter > 0)
+    per_neuron = [_draw_one(generator(*key), ascent, reach, cell) for key in keys]
     steps = []
     for phase in zip(*per_neuron, strict=True):  # of each neuron, the phase's arrays
         mean, std, offset, roll = (torch.from_numpy(np.stack(part, axis=1)) for part in zip(*phase, strict=True))
@@ -44,10 +53,9 @@ def draw(keys: Sequence[tuple[object, ...]], ascent: Ascent, size: tuple[int, in
 
 
 def _draw_one(
-    random: np.random.Generator, ascent: Ascent, size: tuple[int, int]
+    random: np.random.Generator, ascent: Ascent, reach: np.ndarray, cell: np.ndarray
 ) -> list[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]:
     """Per phase: mean, std, offset (steps, copies, 3) and roll (steps, 2)."""
-    reach = np.minimum(ascent.jitter, np.array(size) // 2)
     offsets, done, phases = offset_scale(ascent), 0, []
     for phase in ascent.phases:
         shape = (phase.steps, phase.copies, 3)
@@ -55,7 +63,7 @@ def _draw_one(
         mean = random.uniform(-1, 1, shape) * strength
         std = np.exp(random.uniform(-1, 1, shape) * strength)
         offset = random.standard_normal(shape) * offsets[done : done + phase.steps, None, None]
-        roll = random.integers(-reach, reach, size=(phase.steps, 2), endpoint=True)
+        roll = cell * random.integers(-reach, reach, size=(phase.steps, 2), endpoint=True)
         phases.append((mean, std, offset, roll))
         done += phase.steps
     return phases

@@ -203,7 +203,7 @@ class _Climber:
         space = parameterization(ascent.parameterization, size, ascent.spectrum_exponent)
         keys = [self._key(unit, purpose) for unit in units]
         latent = self._start(units, keys, ascent, space).requires_grad_()
-        draws = draw(keys, ascent, size, latent)
+        draws = draw(keys, ascent, size, latent, patch_size(self.site, size))
         own = torch.tensor(units, device=latent.device)
         optimizer = torch.optim.Adam([latent], lr=ascent.learning_rate, betas=ascent.betas, eps=1e-8)
         result = _Result(ascent, latent, space.picture(latent).detach().clone())
@@ -333,6 +333,12 @@ class _Pick:
             {"step": step, "objective": value[self.place].item(), "activation": activation[self.place].item()}
             for step, value, activation in self.result.curve
         ]
+
+
+def patch_size(site: FfnSite, size: tuple[int, int]) -> tuple[int, int]:
+    """Height and width in pixels of what one token of the site's finest grid stands for."""
+    rows, columns = max(site.grids)
+    return max(1, size[0] // rows), max(1, size[1] // columns)
 
 
 def fresh_responses(
