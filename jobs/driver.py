@@ -74,6 +74,7 @@ def run(config: RunConfig, *, command: str, say: Say) -> RunReport:
         lock = stack.enter_context(locked(store, run_id, watching))
         known = refuse_foreign(store, prepared.rows)  # again, now that nobody else writes
         close_dead_runs(store)
+        store.sweep()  # hidden files of writers that were killed a day or more ago
         machine = _machine(stack, config)
         plan = make_plan(config, prepared.described, prepared.recipe, machine)
         log = RunLog(store, run_id)
@@ -225,8 +226,10 @@ class Run(Listener):
 
     def lost(self, worker: int, unit: WorkUnit | None, reason: str) -> None:
         self.log("worker lost", unit=str(unit) if unit else None, worker=worker, reason=reason)
-        doing = f" while doing {unit}" if unit else ""
-        self.progress.say(f"Worker {worker} was lost{doing} ({reason}); its unit will be done again.")
+        if unit:
+            self.progress.say(f"Worker {worker} was lost while doing {unit}, which is queued again: {reason}")
+        else:
+            self.progress.say(f"Worker {worker} was lost: {reason}")
 
     def tick(self, todo: int, flying: int, workers: int) -> None:
         self.progress.tick()
@@ -248,7 +251,6 @@ class Run(Listener):
             units_failed=len(outcome.failed),
             workers_lost=outcome.workers_lost,
         )
-        store_works = outcome.fatal is None or not outcome.fatal.kind.startswith("Store")
         for unit in outcome.failed:  # a layer with gaps is still worth reading; `validate` names the gaps
             self.layers.assemble((unit.stage, unit.slug, unit.layer))
         forget_failures(self.store, self.layers.covers)
@@ -269,9 +271,11 @@ class Run(Listener):
             seconds=round(report.seconds, 1),
             error=report.error,
         )
-        if store_works:
+        try:
             self.row.write(self.store)
             write_card(self.store)
+        except (StoreFull, StoreFailed) as error:
+            report.status, report.exit_code, report.error = "failed", 1, report.error or str(error)
         return report
 
     def _verdict(self, report: RunReport, outcome: Outcome) -> None:

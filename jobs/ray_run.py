@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import re
 import secrets
 import tempfile
 import time
@@ -19,6 +20,7 @@ from typing import Any
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_DEDUP_LOGS", "0")
 os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
+os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's 15 starves workers wherever anything else runs
 
 import ray
 from ray.exceptions import RayActorError, RayError, RayTaskError
@@ -32,6 +34,7 @@ from jobs.worker import Answer, Worker, WorkerSettings
 
 OBJECT_STORE_BYTES = 100 << 20  # receipts only; Ray refuses less than 75 MiB
 BEAT_SECONDS = 5.0
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 LONGEST_TEMP_DIR = 43  # characters: Ray adds up to 64 to make a socket path of at most 107
 
 
@@ -161,7 +164,7 @@ class RayExecutor:
         except RayError as error:
             in_constructor = isinstance(error, RayActorError) and bool(getattr(error, "actor_init_failed", False))
             self.dismiss(worker)
-            return WorkerLost(worker, _first_line(error), in_constructor)
+            return WorkerLost(worker, _brief(error), in_constructor)
         if unit is None:
             return Ready(worker)
         return self._settled(worker, unit, answer)
@@ -207,8 +210,11 @@ def _forwarded() -> dict[str, Any]:
     return {"env_vars": own} if own else {}
 
 
-def _first_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
+def _brief(error: Exception) -> str:
+    """One line: what Ray says, and the exception at the end of the remote traceback if there is one."""
+    lines = [_COLOUR.sub("", line).strip() for line in str(error).strip().splitlines()] or [""]
+    last = f" {lines[-1]}" if "Traceback" in str(error) or getattr(error, "actor_init_failed", False) else ""
+    return f"{type(error).__name__}:{last or ' ' + lines[0]}"
 
 
 def machine_of_cluster(config: RunConfig) -> Machine:

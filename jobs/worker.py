@@ -5,6 +5,7 @@ A plain class without Ray: `ray_run` makes it an actor, a notebook or a test may
 
 from __future__ import annotations
 
+import errno
 import platform
 import time
 import traceback
@@ -12,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from atlas_schema.errors import AtlasError, ForeignAtlas, StoreFailed, StoreFull, WeightsMismatch
+from atlas_schema.errors import AtlasError, StoreFailed, StoreFull, WeightsMismatch
 from atlas_schema.parts import PartReceipt, WorkUnit, commit_part
 from atlas_schema.store import Store
 from jobs.failpoints import failpoint
@@ -142,6 +143,8 @@ class Worker:
 
 def fault_of(error: Exception) -> Fault:
     """The exception as a record; fatal where no other unit could succeed either."""
-    hopeless = StoreFull | StoreFailed | ForeignAtlas
-    fatal = isinstance(error, hopeless) or (isinstance(error, AtlasError) and error.exit_code == 2)
+    hopeless = isinstance(error, StoreFull | StoreFailed)
+    misuse = isinstance(error, AtlasError) and error.exit_code == AtlasError.exit_code
+    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+    fatal = hopeless or misuse or full
     return Fault(type(error).__name__, str(error), traceback.format_exc(), fatal)

@@ -21,7 +21,7 @@ OPTIONS: dict[str, Any] = {
     "models": ["zoo/vit"],
     "random_weights": True,
     "recipe": "tiny",
-    "layers": "0,2",
+    "layers": "0,1",
     "units": "0:64",
     "unit_seconds": 0.13,
     "workers": 2,

@@ -1,0 +1,155 @@
+"""Whole drivers in processes of their own: kill -9, Ctrl-C, and two on one folder."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from atlas_schema.errors import AtlasLocked
+from atlas_schema.read import Atlas
+from atlas_schema.store import Store
+from atlas_schema.validate import validate
+from jobs.lock import LOCK_PATH
+from tests.jobs.conftest import Runner, neurons, parts, snapshot
+from tests.jobs.tiny import UNITS, flags
+
+REPO = Path(__file__).parents[2]
+Start = Callable[..., subprocess.Popen]
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    """start(folder, failpoints): `neuron-atlas run` as a process; killed at the end of the test if it is alive."""
+    running = []
+
+    def begin(folder: Path, failpoints: str) -> subprocess.Popen:
+        marks = tmp_path / "process marks"
+        marks.mkdir(exist_ok=True)
+        environment = {
+            **os.environ,
+            "ATLAS_FAILPOINTS": failpoints,
+            "ATLAS_FAILPOINT_MARKS": str(marks),
+            "PYTHONPATH": str(REPO),
+            "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",
+        }
+        command = [sys.executable, "-m", "tests.jobs.tiny", "run", *flags(out=str(folder))]
+        process = subprocess.Popen(
+            command, env=environment, cwd=REPO, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        running.append(process)
+        return process
+
+    yield begin
+    for process in running:
+        process.kill()
+        process.wait()
+
+
+def wait_until(true: Callable[[], object], seconds: float = 120) -> None:
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.1)
+
+
+def test_a_killed_driver_is_resumed_where_it_stood(start: Start, run_into: Runner, clean: Path, tmp_path: Path):
+    folder = tmp_path / "atlas"
+    process = start(folder, "receipt#3=kill")
+    _, errors = process.communicate(timeout=150)
+    assert process.returncode == -signal.SIGKILL, errors
+    assert (folder / LOCK_PATH).exists()
+    time.sleep(3)  # its workers notice and end; what they commit until then counts
+    before = parts(folder)
+    assert 3 <= len(before) < UNITS
+
+    report = run_into(folder)
+    assert (report.exit_code, report.units_done, report.units_reused) == (0, UNITS - len(before), len(before))
+    assert before.items() <= parts(folder).items(), "nothing committed was done again"
+    assert validate(Store(str(folder))) == []
+    assert neurons(folder).equals(neurons(clean))
+    assert [row["status"] for row in Atlas(str(folder)).runs()] == ["interrupted", "done"]
+
+
+def test_a_second_driver_is_told_and_ctrl_c_ends_the_first_cleanly(
+    start: Start, run_into: Runner, clean: Path, tmp_path: Path
+):
+    folder = tmp_path / "atlas"
+    process = start(folder, "start=sleep:3!")
+    wait_until(lambda: parts(folder) or process.poll() is not None)
+    assert process.poll() is None, process.communicate()
+
+    with pytest.raises(AtlasLocked, match=f"process {process.pid} on .*is writing to this atlas. Nothing was changed"):
+        run_into(folder)
+
+    process.send_signal(signal.SIGINT)
+    output, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Stopping: no new units" in errors
+    assert "Traceback" not in errors
+    assert "Run the same command again" in output
+    assert not (folder / LOCK_PATH).exists()
+    before = parts(folder)
+    assert 0 < len(before) < UNITS
+    assert Atlas(str(folder)).runs()[-1]["status"] == "interrupted"
+
+    report = run_into(folder)
+    assert (report.exit_code, report.units_done) == (0, UNITS - len(before))
+    assert neurons(folder).equals(neurons(clean))
+
+
+@pytest.mark.slow
+def test_the_second_ctrl_c_ends_it_at_once(start: Start, tmp_path: Path):
+    folder = tmp_path / "atlas"
+    process = start(folder, "step=sleep:100!")
+    log = folder / ".atlas/logs"
+    wait_until(lambda: any('"started"' in file.read_text() for file in log.glob("*")) or process.poll() is not None)
+    process.send_signal(signal.SIGINT)
+    time.sleep(2)
+    process.send_signal(signal.SIGINT)
+    began = time.monotonic()
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert time.monotonic() - began < 15, "well before the grace of the first one"
+    assert "Traceback" not in errors
+    assert not (folder / LOCK_PATH).exists()
+
+
+@pytest.mark.slow
+def test_sigterm_ends_it_with_143(start: Start, tmp_path: Path):
+    folder = tmp_path / "atlas"
+    process = start(folder, "start=sleep:3!")
+    wait_until(lambda: parts(folder) or process.poll() is not None)
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 143, errors
+
+
+@pytest.mark.slow
+def test_home_need_not_be_writable(tmp_path: Path):
+    """As in a container with a read-only root: Ray may write no token under HOME."""
+    home = tmp_path / "no" / "such" / "home"
+    environment = {**os.environ, "HOME": str(home), "PYTHONPATH": str(REPO)}
+    for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN"):
+        environment.pop(name, None)
+    (tmp_path / "no").write_text("a file where the folder would be")
+    command = [sys.executable, "-m", "tests.jobs.tiny", "run", *flags(out=str(tmp_path / "atlas"), units="0:2")]
+    done = subprocess.run(command, env=environment, cwd=REPO, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_refused_run_leaves_a_foreign_atlas_untouched_from_the_command_line(clean: Path):
+    before = snapshot(clean)
+    command = [sys.executable, "-m", "tests.jobs.tiny", "run", *flags(out=str(clean), seed=3)]
+    environment = {**os.environ, "PYTHONPATH": str(REPO)}
+    done = subprocess.run(command, env=environment, cwd=REPO, capture_output=True, text=True, timeout=100)
+    assert done.returncode == 2
+    assert "another seed: found 0, expected 3" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert snapshot(clean) == before
