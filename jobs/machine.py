@@ -22,6 +22,11 @@ def local_machine(config: RunConfig) -> Machine:
 def arrange(config: RunConfig, *, gpus: int, cores: int, memory: int, mps: bool = False) -> Machine:
     """Device, workers and threads for `gpus` GPUs, `cores` CPU cores and `memory` bytes."""
     device = config.device
+    if config.address and not gpus and not cores and not (config.workers and device != "auto"):
+        raise BadConfig(
+            f"--address {config.address}: the cluster offers neither GPU nor CPU now. If it starts nodes on "
+            "demand, say what is to come, for example --device cuda --workers 4."
+        )
     if device == "auto":
         device = "cuda" if gpus else "mps" if mps else "cpu"
     if device == "cuda" and not gpus and not (config.address and config.workers):

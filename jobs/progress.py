@@ -25,6 +25,7 @@ class StageProgress:
         self.console = Console(file=stream or sys.stderr, highlight=False)
         self.began = self.told = time.monotonic()
         self.live: Progress | None = None
+        self.workers = 0
 
     def __enter__(self) -> StageProgress:
         if self.console.is_terminal:
@@ -62,7 +63,9 @@ class StageProgress:
         self.done -= unit.stop - unit.start
         self.flops_done -= self.flops.get(unit, 0.0)
 
-    def tick(self) -> None:
+    def tick(self, workers: int) -> None:
+        """Show how it stands; `workers` have started."""
+        self.workers = workers
         if self.live:
             self.live.update(self.bar, completed=self.done, text=self.line())
         elif time.monotonic() - self.told >= PLAIN_SECONDS:
@@ -74,6 +77,8 @@ class StageProgress:
         elapsed = time.monotonic() - self.began
         new = self.done - self.reused
         parts = [f"{self.done:,} of {self.total:,} neurons"]
+        if not self.workers and self.done + self.failed < self.total:
+            parts.append("waiting for workers")
         if new:
             parts.append(f"{new / elapsed:.3g}/s")
         if 0 < self.flops_done < self.flops_all:
