@@ -218,24 +218,29 @@ def _attribute_loss(outputs: Tensor | tuple[Tensor, ...], labels: np.ndarray, sm
 
 
 def _caption_loss(model: Any, pictures: Tensor, labels: np.ndarray, rng: np.random.Generator) -> Tensor:
-    """Symmetric contrastive loss in which every true (picture, caption) pair of the batch counts as one.
+    """Contrastive loss between pictures and captions, over the batch and over the prompts; their mean.
 
-    A caption that leaves attributes out is true of several pictures, so the target of a row is uniform over
-    all pairs that hold, not one-hot (compare SupCon, Khosla et al. 2020, equation 2).
+    Over the batch, in both directions: a caption that leaves attributes out is true of several pictures, so
+    the target of a row is uniform over all pairs that hold, not one-hot (compare SupCon, Khosla et al. 2020,
+    equation 2). Over the prompts: each picture against the one-attribute sentences of each attribute.
+    Colour and background alone tell the scenes of a batch apart, so that the batch teaches shape, texture and
+    position slowly; among the prompts of an attribute nothing else can help.
     """
     share = rng.choice([0.25, 0.6, 1.0], size=(len(labels), 1), p=[0.5, 0.3, 0.2])
     mention = rng.random(labels.shape) < share
     silent = np.flatnonzero(~mention.any(axis=1))
     mention[silent, rng.integers(labels.shape[1], size=len(silent))] = True
-    texts = WordTokenizer()([caption(row, told) for row, told in zip(labels, mention, strict=True)])
+    captions = [caption(row, told) for row, told in zip(labels, mention, strict=True)]
     same = labels[:, None, :] == labels[None, :, :]  # (picture, caption, attribute)
     holds = torch.from_numpy((same | ~mention[None, :, :]).all(axis=2)).float()
+    texts = WordTokenizer()([*captions, *(text for attribute in ATTRIBUTES for text in prompts(attribute))])
     image = model.encode_image(normalise(pictures), normalize=True)
     text = model.encode_text(texts, normalize=True)
-    logits = model.logit_scale.exp() * image @ text.T
-    per_image = F.cross_entropy(logits, holds / holds.sum(1, keepdim=True))
-    per_text = F.cross_entropy(logits.T, (holds / holds.sum(0, keepdim=True)).T)
-    return (per_image + per_text) / 2
+    logits = model.logit_scale.exp() * image @ text.T  # (picture, caption or prompt)
+    batch, single = logits[:, : len(labels)], logits[:, len(labels) :]
+    per_image = F.cross_entropy(batch, holds / holds.sum(1, keepdim=True))
+    per_text = F.cross_entropy(batch.T, (holds / holds.sum(0, keepdim=True)).T)
+    return (per_image + per_text) / 4 + _attribute_loss(single, labels, 0.0) / 2
 
 
 @torch.no_grad()
