@@ -55,7 +55,7 @@ GROUPS = {
             "build": (
                 "site:build",
                 "Build the static site of an atlas: any file host can serve it.",
-                "--atlas demo/atlas --out demo/site",
+                "demo/atlas --out demo/site",
             ),
             "serve": (
                 "site:serve",

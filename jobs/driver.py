@@ -232,7 +232,7 @@ class Run(Listener):
             self.progress.say(f"Worker {worker} was lost: {reason}")
 
     def tick(self, todo: int, flying: int, workers: int) -> None:
-        self.progress.tick(workers)
+        self.progress.tick(workers, flying)
 
     def _tell_damaged(self, units: Iterable[WorkUnit]) -> None:
         for unit in units:

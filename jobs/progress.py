@@ -25,7 +25,8 @@ class StageProgress:
         self.console = Console(file=stream or sys.stderr, highlight=False)
         self.began = self.told = time.monotonic()
         self.live: Progress | None = None
-        self.workers = 0
+        self.workers = self.at_work = 0
+        self.working_since: float | None = None
 
     def __enter__(self) -> StageProgress:
         if self.console.is_terminal:
@@ -63,9 +64,11 @@ class StageProgress:
         self.done -= unit.stop - unit.start
         self.flops_done -= self.flops.get(unit, 0.0)
 
-    def tick(self, workers: int) -> None:
-        """Show how it stands; `workers` have started."""
-        self.workers = workers
+    def tick(self, workers: int, at_work: int) -> None:
+        """Show how it stands; `workers` have started, `at_work` of them are at a unit."""
+        self.workers, self.at_work = workers, at_work
+        if workers and self.working_since is None:
+            self.working_since = time.monotonic()
         if self.live:
             self.live.update(self.bar, completed=self.done, text=self.line())
         elif time.monotonic() - self.told >= PLAIN_SECONDS:
@@ -73,13 +76,15 @@ class StageProgress:
             self.say(f"{self.stage}: {self.line()}")
 
     def line(self) -> str:
-        """For example `96 of 1,024 neurons, 1.6/s, 9 min left, 0 failed`."""
-        elapsed = time.monotonic() - self.began
+        """For example `96 of 1,024 neurons, 2 units at work, 1.6/s, 9 min left, 0 failed`."""
+        elapsed = time.monotonic() - (self.began if self.working_since is None else self.working_since)
         new = self.done - self.reused
         parts = [f"{self.done:,} of {self.total:,} neurons"]
         if not self.workers and self.done + self.failed < self.total:
             parts.append("waiting for workers")
-        if new:
+        if self.at_work:
+            parts.append(f"{self.at_work} unit{'s' * (self.at_work > 1)} at work")
+        if new and elapsed:
             parts.append(f"{new / elapsed:.3g}/s")
         if 0 < self.flops_done < self.flops_all:
             parts.append(duration(elapsed * (self.flops_all / self.flops_done - 1)) + " left")

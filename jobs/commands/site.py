@@ -11,8 +11,8 @@ from cyclopts import Parameter
 
 
 def build(
-    *,
     atlas: Annotated[str, Parameter(help="The atlas: a folder or URL.")] = "atlas",
+    *,
     out: Annotated[Path, Parameter(help="Folder for the site.")] = Path("site"),
     target: Annotated[
         Literal["local", "github-pages", "hf-space", "s3"],
