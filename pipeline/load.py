@@ -145,7 +145,7 @@ def fit(module: nn.Module, weights: dict[str, Tensor], origin: str) -> tuple[str
             f"{origin} does not fit {type(module).__name__}: none of its {len(weights)} tensors has a name of "
             f"this architecture ({listed(weights)}). Name the architecture they were trained with."
         )
-    notes = [f"{left_out} tensors of other modules left out"] if left_out else []
+    notes = [f"tensors of other modules left out: {left_out}"] if left_out else []
     notes += _settle_classifier(module, weights)
     own = module.state_dict()
     missing = [key for key in own if key not in weights]

@@ -1,7 +1,7 @@
 """Models as the atlas sees them: what is asked for, what it consists of, and a loaded one."""
 
 from copy import deepcopy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
@@ -81,10 +81,22 @@ class LoadedModel:
     device: torch.device
     notes: tuple[str, ...] = ()  # classifier keys of the weights that were missing or of another shape
 
+    # mean and std by device and dtype: copied there once, so that a step of a loop waits for no transfer
+    _scales: dict[tuple[torch.device, torch.dtype], tuple[Tensor, Tensor]] = field(
+        default_factory=dict, init=False, repr=False
+    )
+
     def normalise(self, x01: Tensor) -> Tensor:
         """(batch, 3, height, width) in [0, 1] -> what the module takes, on x01's device and in its dtype."""
-        mean = torch.tensor(self.description.mean, device=x01.device, dtype=x01.dtype)[:, None, None]
-        std = torch.tensor(self.description.std, device=x01.device, dtype=x01.dtype)[:, None, None]
+        place = (x01.device, x01.dtype)
+        if place not in self._scales:
+            with torch.inference_mode(False):  # else a later gradient could not keep them
+                mean, std = (
+                    torch.tensor(values, device=x01.device, dtype=x01.dtype)[:, None, None]
+                    for values in (self.description.mean, self.description.std)
+                )
+            self._scales[place] = mean, std
+        mean, std = self._scales[place]
         return (x01 - mean) / std
 
 
