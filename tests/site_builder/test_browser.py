@@ -338,3 +338,20 @@ def test_python_of_the_page_loads_exactly_this_row(seen: Seen, small_atlas: Path
     exec(code, scope)
     assert scope["row"]["address"] == "drawn-vit/mlp/2/41"
     assert scope["row"]["image"].size == (64, 64)
+
+
+def test_numbers_are_written_as_people_read_them(seen: Seen) -> None:
+    page = seen.open("#/help")
+    written = page.driver.execute_async_script("""
+      const done = arguments[0];
+      const app = document.querySelector('link[rel="modulepreload"]').href;
+      import(new URL("format.js", app)).then(({ figure, percent, spread }) => done({
+        figures: [0, 8.914, -0.08049, 1234.5, 0.000123, -2.5e7, null].map(figure),
+        percents: [0.883, 0.0042, 0, 1.2].map(percent),
+        spreads: [0.1283, 12.3, null, 0].map(spread),
+      }))""")
+    assert written == {
+        "figures": ["0", "8.91", "−0.0805", "1,235", "1.2 × 10⁻⁴", "−2.5 × 10⁷", "–"],
+        "percents": ["88 %", "0.42 %", "0 %", "120 %"],
+        "spreads": ["0.13", "12", "–", "0"],
+    }
