@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, fields, is_dataclass
+from dataclasses import asdict, dataclass, fields, is_dataclass, replace
 from typing import Any
 
 from atlas_schema.errors import UnknownRecipe, nearest
@@ -25,6 +25,9 @@ class Phase:
     colour_shift: tuple[float, float] = (1.0, 1.0)
     """Strength c of the shift (x - m) / s, m ~ U[-c, c], s = exp(U[-c, c]) per copy and channel: at the
     phase's first step and at its last, linear between."""
+    jitter_by: str = "pixel"
+    """What a circular shift is a multiple of: a `pixel`, or a `patch` of the site. A neuron of an early site is tuned
+    to the place of a pattern inside the patch; shifts by pixels move the pattern off it in every step."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,9 +58,6 @@ class Ascent:
     """Standard deviation at the start of a Gaussian offset per copy and channel, fading over the steps."""
     jitter: int = 32
     """Largest circular shift in pixels, one for all copies of a picture (half the picture at most)."""
-    jitter_by: str = "pixel"
-    """What a shift is a multiple of: a `pixel`, or a `patch` of the site. A neuron of an early site is tuned to the
-    place of a pattern inside the patch; shifts by pixels move the pattern off it in every step."""
 
     @property
     def steps(self) -> int:
@@ -133,23 +133,41 @@ def recipe_named(name: str) -> Recipe:
     return RECIPES[name]
 
 
+EARLY = Ascent(
+    parameterization="pixels",
+    phases=(
+        Phase(steps=200, copies=1, colour_shift=(0.0, 0.7)),
+        Phase(steps=25, copies=1, colour_shift=(0.7, 0.7), jitter_by="patch"),
+    ),
+    learning_rate=0.1,
+    objective="softplus",
+    total_variation=5e-4,
+)
+MIDDLE = Ascent(
+    parameterization="fourier",
+    phases=(Phase(steps=70, copies=1, colour_shift=(0.0, 0.5)),),
+    learning_rate=0.4,
+    start_strength=0.3,
+    objective="softplus",
+    total_variation=5e-3,
+)
+LATE = replace(MIDDLE, phases=(Phase(steps=48, copies=1, colour_shift=(0.0, 0.5)),))
+
 FAST = Recipe(
     name="fast",
     version=1,
-    bands=(
-        (
-            1.0,
-            (
-                Ascent(
-                    parameterization="fourier",
-                    phases=(Phase(steps=40, copies=1, colour_shift=(0.0, 0.0)),),
-                    learning_rate=0.2,
-                    start_strength=0.3,
-                    objective="softplus",
-                ),
-            ),
+    bands=((0.2, (EARLY,)), (0.4, (MIDDLE,)), (1.0, (LATE,))),
+    rescue=(
+        replace(
+            LATE,
+            start="bank",
+            bank_size=192,
+            start_strength=0.5,
+            phases=(Phase(steps=80, copies=1, colour_shift=(0.0, 0.0)),),
         ),
+        replace(EARLY, phases=(Phase(steps=120, copies=1, colour_shift=(0.0, 0.0), jitter_by="patch"),)),
     ),
+    robust_draws=4,
 )
 
 RECIPES: dict[str, Recipe] = {"reference": REFERENCE, "fast": FAST}

@@ -40,9 +40,7 @@ def draw(
     size, patch: (height, width) in pixels of the picture, and of a patch for shifts by patches. A neuron's numbers
     depend on its key, on `ascent` and on these sizes alone.
     """
-    cell = np.array(patch if ascent.jitter_by == "patch" else (1, 1))
-    reach = np.maximum(np.minimum(ascent.jitter, np.array(size) // 2) // cell, ascent.jitter > 0)
-    per_neuron = [_draw_one(generator(*key), ascent, reach, cell) for key in keys]
+    per_neuron = [_draw_one(generator(*key), ascent, np.array(size), np.array(patch)) for key in keys]
     steps = []
     for phase in zip(*per_neuron, strict=True):  # of each neuron, the phase's arrays
         mean, std, offset, roll = (torch.from_numpy(np.stack(part, axis=1)) for part in zip(*phase, strict=True))
@@ -53,7 +51,7 @@ def draw(
 
 
 def _draw_one(
-    random: np.random.Generator, ascent: Ascent, reach: np.ndarray, cell: np.ndarray
+    random: np.random.Generator, ascent: Ascent, size: np.ndarray, patch: np.ndarray
 ) -> list[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]:
     """Per phase: mean, std, offset (steps, copies, 3) and roll (steps, 2)."""
     offsets, done, phases = offset_scale(ascent), 0, []
@@ -63,6 +61,8 @@ def _draw_one(
         mean = random.uniform(-1, 1, shape) * strength
         std = np.exp(random.uniform(-1, 1, shape) * strength)
         offset = random.standard_normal(shape) * offsets[done : done + phase.steps, None, None]
+        cell = patch if phase.jitter_by == "patch" else np.array((1, 1))
+        reach = np.maximum(np.minimum(ascent.jitter, size // 2) // cell, ascent.jitter > 0)
         roll = cell * random.integers(-reach, reach, size=(phase.steps, 2), endpoint=True)
         phases.append((mean, std, offset, roll))
         done += phase.steps

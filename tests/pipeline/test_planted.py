@@ -25,7 +25,7 @@ def pictures(request, planted):
 
 
 def test_the_picture_correlates_with_the_known_optimum(pictures):
-    recipe, found = pictures
+    _, found = pictures
     known = [(unit, v) for unit, v in found if unit.optimum is not None]
     assert len(known) >= 8
     agreements = {unit.name: agreement(v.image / 255, unit.optimum) for unit, v in known}

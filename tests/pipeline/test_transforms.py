@@ -109,5 +109,5 @@ def test_one_learning_rate_means_the_same_at_every_exponent(exponent):
 
 
 def test_unknown_parameterization_is_named():
-    with pytest.raises(ValueError, match="'wavelets'.*'pixels' or 'fourier'"):
+    with pytest.raises(ValueError, match=r"'wavelets'.*'pixels' or 'fourier'"):
         parameterization("wavelets", (8, 8), 1.0)
