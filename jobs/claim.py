@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from atlas_schema.errors import ForeignAtlas
-from atlas_schema.read import Atlas
+from atlas_schema.columns import SCHEMA_VERSION
+from atlas_schema.errors import BadConfig, ForeignAtlas, ShardCorrupt
+from atlas_schema.parquet import decode, versions_agree
+from atlas_schema.shards import shard_path
 from atlas_schema.store import Store
+from atlas_schema.tables import MODELS, SITES
 from jobs.plan import Range, union
+from jobs.records import local_folder
 from jobs.version import software
 
 if TYPE_CHECKING:
@@ -99,25 +104,46 @@ def _site(slug: str, kind: str, site: Any) -> dict[str, Any]:
     }
 
 
-def refuse_foreign(store: Store, wanted: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Compare the models rows this run would write with those in the folder; rows that are there, by slug.
+def refuse_foreign(store: Store, wanted: Sequence[Mapping[str, Any]]) -> set[str]:
+    """Compare the models rows this run would write with those in the folder; the slugs that are there.
 
     Raises ForeignAtlas, naming field, found and expected, before anything was touched: for a slug that holds
-    other weights or another recipe, and for a folder whose files are no atlas.
+    other weights, another recipe or schema, and for a folder whose files are no atlas.
     """
     _refuse_other_folder(store)
-    found = {row["slug"]: row for row in Atlas(store.url).models()}
+    known = set()
     for row in wanted:
-        there = found.get(row["slug"])
+        there = _claimed(store, row["slug"])
+        if there is None:
+            continue
+        known.add(row["slug"])
         for field, name in IDENTITY.items():
-            if there is not None and there[field] != row[field]:
+            if there[field] != row[field]:
                 raise ForeignAtlas(
                     f"{store.url}: {row['slug']} in this atlas has another {name}: "
                     f"found {_brief(there[field])}, expected {_brief(row[field])}. Nothing was changed. "
                     f"Write to another folder with --out, give the model another name with --as, or "
                     f"ask for {name} {_brief(there[field])}."
                 )
-    return found
+    return known
+
+
+def _claimed(store: Store, slug: str) -> dict[str, Any] | None:
+    """The row of `models` that is there, if any; a damaged one claims nothing and is written again."""
+    path = shard_path(MODELS, slug)
+    try:
+        table, metadata = decode(store.read(path), path)
+    except (FileNotFoundError, ShardCorrupt):
+        return None
+    version = metadata.get("schema_version", "")
+    if not versions_agree(version):
+        raise ForeignAtlas(
+            f"{store.url}: {slug} in this atlas follows another schema: found {version}, expected "
+            f"{SCHEMA_VERSION}. Nothing was changed. Use the release of neuron-atlas that wrote it, or "
+            "write to another folder with --out."
+        )
+    row: dict[str, Any] = table.to_pylist()[0]
+    return row
 
 
 def _brief(value: object) -> str:
@@ -127,11 +153,14 @@ def _brief(value: object) -> str:
 
 def _refuse_other_folder(store: Store) -> None:
     """A folder with visible files and no trace of an atlas is somebody's own: a README.md would be lost."""
-    if not store.is_local:
+    folder = local_folder(store)
+    if folder is None or not folder.exists():
         return
-    names = store.list()
-    visible = [name for name in names if not name.startswith(".")]
-    if visible and not any(name.startswith((".atlas/", "models/")) for name in names):
+    if not folder.is_dir():
+        raise BadConfig(f"{store.url}: this is a file. Give --out a folder or a URL.")
+    names = {path.name for path in folder.iterdir()}
+    visible = sorted(name for name in names if not name.startswith("."))
+    if visible and not names & {".atlas", "models"}:
         raise ForeignAtlas(
             f"{store.url}: this folder holds other files ({visible[0]}) and no atlas. Nothing was "
             "changed. Give an empty or new folder with --out."
@@ -143,13 +172,16 @@ def planned_ranges(site_row: Mapping[str, Any]) -> tuple[Range, ...]:
 
 
 def planned_with(
-    store: Store, slug: str, known: bool, ranges: Mapping[int, Sequence[Range]]
+    store: Store, slug: str, ranges: Mapping[int, Sequence[Range]], committed: Mapping[int, Sequence[Range]]
 ) -> dict[int, tuple[Range, ...]]:
-    """By layer: what the atlas already set out to describe together with what this run adds."""
-    before = (
-        {row["layer"]: planned_ranges(row) for row in Atlas(store.url).sites(slug) if row["kind"] == "ffn"}
-        if known
-        else {}
-    )
-    layers = sorted({*before, *ranges})
-    return {layer: union(before.get(layer, ()), ranges.get(layer, ())) for layer in layers}
+    """By layer: what the atlas set out to describe before, what is committed, and what this run adds.
+
+    Committed ranges are named too, so that a lost or damaged table of sites loses no plan but of gaps.
+    """
+    path = shard_path(SITES, slug)
+    before: dict[int, tuple[Range, ...]] = {}
+    with contextlib.suppress(FileNotFoundError, ShardCorrupt):
+        rows = decode(store.read(path), path)[0].to_pylist()
+        before = {row["layer"]: planned_ranges(row) for row in rows if row["kind"] == "ffn"}
+    layers = sorted({*before, *ranges, *committed})
+    return {layer: union(before.get(layer, ()), ranges.get(layer, ()), committed.get(layer, ())) for layer in layers}

@@ -6,10 +6,10 @@ lock, claim, plan, compute on Ray, assemble each layer as it completes, and clos
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import Any
 
 from atlas_schema.card import write_card
 from atlas_schema.errors import AtlasError, AtlasLocked, StoreFailed, StoreFull, WorkFailed
@@ -23,10 +23,11 @@ from jobs.layers import Layers, neurons_in, work_units
 from jobs.lock import Holder, Lock, locked
 from jobs.loop import Fault, Listener, Loop, Outcome, Policy, Stop
 from jobs.machine import local_machine, machine_json
-from jobs.plan import Machine, Plan, make_plan, remaining
+from jobs.plan import Machine, Plan, Range, make_plan, remaining
 from jobs.prepare import Prepared, Say, prepare
 from jobs.progress import StageProgress, duration
 from jobs.records import (
+    Overheard,
     RunLog,
     RunRow,
     close_dead_runs,
@@ -72,17 +73,18 @@ def run(config: RunConfig, *, command: str, say: Say) -> RunReport:
 
     with ExitStack() as stack:
         lock = stack.enter_context(locked(store, run_id, watching))
-        known = refuse_foreign(store, prepared.rows)  # again, now that nobody else writes
+        refuse_foreign(store, prepared.rows)  # again, now that nobody else writes
         close_dead_runs(store)
         store.sweep()  # hidden files of writers that were killed a day or more ago
         machine = _machine(stack, config)
         plan = make_plan(config, prepared.described, prepared.recipe, machine)
         log = RunLog(store, run_id)
         stack.callback(log.close)
-        claim(prepared, plan, known)
+        layers = Layers.of(store, plan, prepared.identities)
+        claim(prepared, plan, layers)
         row = RunRow(run_id, command, config.to_json(), machine_json(machine, config.address))
         row.write(store)
-        return Run(prepared, plan, lock, log, row, say, ray_is_up=config.address is not None).carry_out()
+        return Run(prepared, plan, layers, lock, log, row, say, ray_is_up=config.address is not None).carry_out()
 
 
 def _machine(stack: ExitStack, config: RunConfig) -> Machine:
@@ -95,11 +97,15 @@ def _machine(stack: ExitStack, config: RunConfig) -> Machine:
     return machine_of_cluster(config)
 
 
-def claim(prepared: Prepared, plan: Plan, known: dict[str, dict[str, Any]]) -> None:
+def claim(prepared: Prepared, plan: Plan, layers: Layers) -> None:
     """Write the rows that say whose atlas this is and what it sets out to describe."""
     provenance = {"code_version": code_version()}
     for model, row in zip(plan.models, prepared.rows, strict=True):
-        planned = planned_with(prepared.store, model.slug, model.slug in known, model.ranges)
+        committed: dict[int, list[Range]] = {}
+        for (_, slug, layer), ranges in layers.covered().items():
+            if slug == model.slug:
+                committed.setdefault(layer, []).extend(ranges)
+        planned = planned_with(prepared.store, model.slug, model.ranges, committed)
         write_rows(prepared.store, MODELS, model.slug, [row], provenance=provenance)
         write_rows(prepared.store, SITES, model.slug, site_rows(model.description, planned), provenance=provenance)
 
@@ -111,6 +117,7 @@ class Run(Listener):
         self,
         prepared: Prepared,
         plan: Plan,
+        layers: Layers,
         lock: Lock,
         log: RunLog,
         row: RunRow,
@@ -121,7 +128,7 @@ class Run(Listener):
         self.prepared, self.plan, self.lock, self.log, self.row = prepared, plan, lock, log, row
         self.say, self.store, self.stop = say, prepared.store, StopRequest()
         self.ray_is_up = ray_is_up
-        self.layers = Layers.of(self.store, plan, prepared.identities)
+        self.layers = layers
         self.receipts = 0
         self.progress: StageProgress
 
@@ -172,6 +179,7 @@ class Run(Listener):
         )
         self.progress.say(machine.text)
         with ExitStack() as stack:
+            stack.enter_context(contextlib.redirect_stdout(Overheard(self.log)))
             if not self.ray_is_up:
                 stack.enter_context(ray_session(None, machine))
             stack.enter_context(self.stop)  # after Ray is up: it sets handlers of its own
@@ -274,7 +282,7 @@ class Run(Listener):
         try:
             self.row.write(self.store)
             write_card(self.store)
-        except (StoreFull, StoreFailed) as error:
+        except WorkFailed as error:  # the store fails, or some other model's shard is damaged
             report.status, report.exit_code, report.error = "failed", 1, report.error or str(error)
         return report
 

@@ -25,7 +25,7 @@ os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's 15 starves workers wh
 import ray
 from ray.exceptions import RayActorError, RayError, RayTaskError
 
-from atlas_schema.errors import BadConfig
+from atlas_schema.errors import BadConfig, WorkFailed
 from atlas_schema.parts import WorkUnit
 from jobs.config import RunConfig
 from jobs.loop import Committed, Event, Fault, Ready, UnitFailed, WorkerLost
@@ -83,15 +83,18 @@ def _start_local(machine: Machine) -> None:
     """Embedded: `local` whatever RAY_ADDRESS says, no dashboard, nothing written under HOME."""
     if "RAY_AUTH_TOKEN_PATH" not in os.environ:  # else Ray would write one for all its clusters
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
-    ray.init(
-        address="local",
-        num_cpus=machine.workers * machine.threads,
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level=logging.ERROR,
-        object_store_memory=OBJECT_STORE_BYTES,
-        _temp_dir=_temp_dir(),
-    )
+    try:
+        ray.init(
+            address="local",
+            num_cpus=machine.workers * machine.threads,
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            object_store_memory=OBJECT_STORE_BYTES,
+            _temp_dir=_temp_dir(),
+        )
+    except (RayError, RuntimeError, OSError, ValueError) as error:
+        raise WorkFailed(f"Ray does not start on this machine: {_brief(error)}") from error
 
 
 def _temp_dir() -> str | None:

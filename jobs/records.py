@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import io
 import json
 import secrets
 import time
@@ -11,6 +12,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
+from atlas_schema.errors import ShardCorrupt
 from atlas_schema.parts import WorkUnit
 from atlas_schema.read import Atlas
 from atlas_schema.shards import write_rows
@@ -56,7 +58,11 @@ class RunRow:
 
 def close_dead_runs(store: Store) -> None:
     """Rows that say `running` while this process holds the lock belong to runs that were killed."""
-    for row in Atlas(store).runs():
+    try:
+        rows = Atlas(store).runs()
+    except ShardCorrupt:  # of some old run: `validate` names it, and it is nobody's way
+        return
+    for row in rows:
         if row["status"] == "running":
             write_rows(
                 store,
@@ -131,8 +137,27 @@ class RunLog:
 
 
 def _appending(store: Store, path: str) -> IO[str] | None:
+    folder = local_folder(store)
+    if folder is None:
+        return None
+    (folder / path).parent.mkdir(parents=True, exist_ok=True)
+    return open(folder / path, "a", encoding="utf-8", buffering=1)
+
+
+def local_folder(store: Store) -> Path | None:
+    """The store's folder, None where it is an object store."""
     if not store.is_local:
         return None
-    full = Path(store.url.removeprefix("file://").removeprefix("local://")).expanduser() / path
-    full.parent.mkdir(parents=True, exist_ok=True)
-    return open(full, "a", encoding="utf-8", buffering=1)
+    return Path(store.url.removeprefix("file://").removeprefix("local://")).expanduser()
+
+
+class Overheard(io.TextIOBase):
+    """A stream that writes what a library prints into the log: standard output is for our own results."""
+
+    def __init__(self, log: RunLog):
+        self.log = log
+
+    def write(self, text: str) -> int:
+        if text.strip():
+            self.log("printed", text=text.strip())
+        return len(text)

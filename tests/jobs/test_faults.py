@@ -15,6 +15,8 @@ from atlas_schema.validate import validate
 from tests.jobs.conftest import Runner, neurons, parts, snapshot
 from tests.jobs.tiny import UNITS
 
+pytestmark = pytest.mark.timeout(900)  # a run takes seconds, on a machine that is busy with other things minutes
+
 FIRST = "visualize zoo-vit--random/mlp/0 units 0 to 15"
 
 
@@ -119,17 +121,20 @@ def test_damaged_parts_are_done_again_alone(run_into: Runner, clean: Path, tmp_p
     equal(folder, clean)
 
 
-def test_damaged_or_missing_shards_are_built_again_from_parts(run_into: Runner, clean: Path, tmp_path: Path):
+def test_damaged_or_missing_shards_are_built_again(run_into: Runner, clean: Path, tmp_path: Path):
     folder = Path(shutil.copytree(clean, tmp_path / "atlas"))
     before = parts(folder)
-    first, second = sorted(folder.glob("neurons/**/*.parquet"))
-    good = [first.read_bytes(), second.read_bytes()]
-    first.write_bytes(good[0][:-20])
+    shards = [path for path in sorted(folder.rglob("train-*.parquet")) if "runs" not in path.parts]
+    good = {path: path.read_bytes() for path in shards}
+    models, first, second, sites = shards
+    for path in (models, first, sites):
+        path.write_bytes(path.read_bytes()[:-20])
     second.unlink()
     report = run_into(folder)
     assert (report.exit_code, report.units_done, report.units_reused) == (0, 0, UNITS)
-    assert [first.read_bytes(), second.read_bytes()] == good
+    assert {path: path.read_bytes() for path in shards} == good
     assert parts(folder) == before
+    sound(folder)
 
 
 def test_a_wider_selection_adds_to_the_atlas(run_into: Runner, clean: Path, tmp_path: Path):
@@ -183,6 +188,12 @@ def test_a_folder_of_other_files_is_refused(run_into: Runner, tmp_path: Path):
     with pytest.raises(ForeignAtlas, match="holds other files"):
         run_into(tmp_path)
     assert snapshot(tmp_path) == before
+
+
+def test_a_file_where_the_atlas_should_be_is_refused(run_into: Runner, tmp_path: Path):
+    (tmp_path / "atlas").write_text("x")
+    with pytest.raises(BadConfig, match="this is a file"):
+        run_into(tmp_path / "atlas")
 
 
 def test_memory_is_refused_as_workers_would_not_see_it(run_into: Runner):

@@ -20,6 +20,7 @@ from jobs.lock import LOCK_PATH
 from tests.jobs.conftest import Runner, neurons, parts, snapshot
 from tests.jobs.tiny import UNITS, flags
 
+pytestmark = pytest.mark.timeout(900)
 REPO = Path(__file__).parents[2]
 Start = Callable[..., subprocess.Popen]
 
@@ -52,7 +53,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
         process.wait()
 
 
-def wait_until(true: Callable[[], object], seconds: float = 120) -> None:
+def wait_until(true: Callable[[], object], seconds: float = 400) -> None:
     deadline = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < deadline, "it did not happen in time"
@@ -62,7 +63,7 @@ def wait_until(true: Callable[[], object], seconds: float = 120) -> None:
 def test_a_killed_driver_is_resumed_where_it_stood(start: Start, run_into: Runner, clean: Path, tmp_path: Path):
     folder = tmp_path / "atlas"
     process = start(folder, "receipt#3=kill")
-    _, errors = process.communicate(timeout=150)
+    _, errors = process.communicate(timeout=400)
     assert process.returncode == -signal.SIGKILL, errors
     assert (folder / LOCK_PATH).exists()
     time.sleep(3)  # its workers notice and end; what they commit until then counts
@@ -89,7 +90,7 @@ def test_a_second_driver_is_told_and_ctrl_c_ends_the_first_cleanly(
         run_into(folder)
 
     process.send_signal(signal.SIGINT)
-    output, errors = process.communicate(timeout=60)
+    output, errors = process.communicate(timeout=200)
     assert process.returncode == 130
     assert "Stopping: no new units" in errors
     assert "Traceback" not in errors
@@ -114,9 +115,9 @@ def test_the_second_ctrl_c_ends_it_at_once(start: Start, tmp_path: Path):
     time.sleep(2)
     process.send_signal(signal.SIGINT)
     began = time.monotonic()
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=200)
     assert process.returncode == 130
-    assert time.monotonic() - began < 15, "well before the grace of the first one"
+    assert time.monotonic() - began < 100, "the unit at work would have taken 400 s"
     assert "Traceback" not in errors
     assert not (folder / LOCK_PATH).exists()
 
@@ -127,7 +128,7 @@ def test_sigterm_ends_it_with_143(start: Start, tmp_path: Path):
     process = start(folder, "start=sleep:3!")
     wait_until(lambda: parts(folder) or process.poll() is not None)
     process.send_signal(signal.SIGTERM)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=200)
     assert process.returncode == 143, errors
 
 
@@ -148,7 +149,7 @@ def test_a_refused_run_leaves_a_foreign_atlas_untouched_from_the_command_line(cl
     before = snapshot(clean)
     command = [sys.executable, "-m", "tests.jobs.tiny", "run", *flags(out=str(clean), seed=3)]
     environment = {**os.environ, "PYTHONPATH": str(REPO)}
-    done = subprocess.run(command, env=environment, cwd=REPO, capture_output=True, text=True, timeout=100)
+    done = subprocess.run(command, env=environment, cwd=REPO, capture_output=True, text=True, timeout=300)
     assert done.returncode == 2
     assert "another seed: found 0, expected 3" in done.stderr
     assert "Traceback" not in done.stderr
