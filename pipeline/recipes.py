@@ -58,6 +58,9 @@ class Ascent:
     """Standard deviation at the start of a Gaussian offset per copy and channel, fading over the steps."""
     jitter: int = 32
     """Largest circular shift in pixels, one for all copies of a picture (half the picture at most)."""
+    placements: int = 0
+    """Circular shifts within a patch of which, at the end, the one that the neuron likes most is kept. A neuron of an
+    early site fires by where a pattern lies in its patch, and jitter leaves that to chance."""
 
     @property
     def steps(self) -> int:
@@ -135,10 +138,12 @@ def recipe_named(name: str) -> Recipe:
 
 EARLY = Ascent(
     parameterization="pixels",
-    phases=(
-        Phase(steps=200, copies=1, colour_shift=(0.0, 0.7)),
-        Phase(steps=25, copies=1, colour_shift=(0.7, 0.7), jitter_by="patch"),
+    phases=(  # find the pattern, agree on one place of it in the patch, then be clear under any shift
+        Phase(steps=100, copies=1, colour_shift=(0.0, 0.3)),
+        Phase(steps=50, copies=1, colour_shift=(0.3, 0.5), jitter_by="patch"),
+        Phase(steps=75, copies=1, colour_shift=(0.5, 0.7)),
     ),
+    placements=16,
     learning_rate=0.1,
     objective="softplus",
     total_variation=5e-4,

@@ -31,6 +31,7 @@ from pipeline.models import FfnSite, LoadedModel
 from pipeline.parametrize import Fourier, Pixels, parameterization
 from pipeline.picture import decode, encode_webp, to_bytes
 from pipeline.recipes import Ascent, Phase, Recipe
+from pipeline.seeds import generator
 from pipeline.starts import bank, best_of_bank, own_noise
 from pipeline.tap import ffn_activations, ffn_pre_and_post
 from pipeline.transforms import augment, draw, roll_each, total_variation
@@ -225,12 +226,31 @@ class _Climber:
                 result.curve.append((step, value.detach().cpu(), activation.detach().cpu()))
             if self.on_step:
                 self.on_step(step + 1, ascent.steps)
-        result.pictures = space.picture(latent).detach()
+        result.pictures = self._best_placed(units, space.picture(latent).detach(), keys, ascent)
         if not torch.isfinite(result.pictures).all():
             raise NotFinite(
                 f"{self.model.description.slug} layer {self.site.layer}: an ascent left the finite numbers."
             )
         return result
+
+    @torch.no_grad()
+    def _best_placed(
+        self, units: Sequence[int], pictures: Tensor, keys: Sequence[tuple[object, ...]], ascent: Ascent
+    ) -> Tensor:
+        """Each picture in the best of `ascent.placements` circular shifts within a patch, its own place among them."""
+        if not ascent.placements:
+            return pictures
+        patch = np.array(patch_size(self.site, self.model.description.input_size))
+        own = torch.tensor(units)
+        best, reached = pictures, _respond(self.fast, self.site, own, pictures)[0]
+        drawn = np.stack([generator(*key, "placement").integers(0, patch, (ascent.placements, 2)) for key in keys], 1)
+        for roll in torch.from_numpy(drawn).to(pictures.device):
+            moved = roll_each(pictures, roll)
+            mean = _respond(self.fast, self.site, own, moved)[0]
+            better = (mean > reached).to(pictures.device)
+            best = torch.where(better[:, None, None, None], moved, best)
+            reached = torch.maximum(mean, reached)
+        return best
 
     def _key(self, unit: int, purpose: str) -> tuple[object, ...]:
         address = NeuronAddress(self.model.description.slug, self.site.layer, unit)

@@ -47,6 +47,9 @@ EPS = 0.05
 PEAK = 4.0
 """Preactivation of every unit on its best picture."""
 
+DEPTH = 12
+"""Blocks. The planted units sit in the first two, where trained models keep such patterns; the others are inert."""
+
 Array = NDArray[np.float64]
 
 
@@ -67,7 +70,7 @@ class PlantedUnit:
 def planted_model() -> tuple[Any, tuple[PlantedUnit, ...]]:
     """The module (eval mode) and its units: layer 0 holds gratings and one dead unit, layer 1 colours."""
     layers = [{**_gratings(), "dead": np.zeros(VALUES)}, _colours()]
-    module = _blank(layers=len(layers), units=len(layers[0]))
+    module = _blank(layers=DEPTH, units=len(layers[0]))
     units = []
     with torch.no_grad():
         for layer, patterns in enumerate(layers):
@@ -92,7 +95,7 @@ def load_planted(device: str = "cpu") -> tuple[LoadedModel, tuple[PlantedUnit, .
 
     module, units = planted_model()
     with torch.device("meta"):
-        shape_only = _blank(layers=2, units=module.blocks[0].mlp.fc1.out_features).eval()
+        shape_only = _blank(layers=DEPTH, units=module.blocks[0].mlp.fc1.out_features).eval()
     ffns, attentions, flops = find_sites(VIT, shape_only, (SIZE, SIZE))
     description = ModelDescription(
         id="zoo/planted", slug="planted", family=VIT.name, source="zoo", licence="apache-2.0",

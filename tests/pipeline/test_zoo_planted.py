@@ -29,7 +29,7 @@ def test_it_is_timms_own_class_with_every_unit_named(planted):
     assert type(model.module) is VisionTransformer
     assert [(u.layer, u.unit) for u in units] == [(layer, unit) for layer in (0, 1) for unit in range(8)]
     assert len({u.name for u in units}) == 16
-    assert model.description.neurons == 16
+    assert model.description.neurons == 96  # twelve sites, of which two are planted
 
 
 def test_the_optimum_reaches_what_is_claimed_on_every_patch(planted):
