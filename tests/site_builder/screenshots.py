@@ -1,7 +1,7 @@
 """Screenshots of a built site for docs/screenshots: `python tests/site_builder/screenshots.py SITE OUT [--all]`.
 
-Home, layer and neuron at 1280 and 390 px, light and dark (with --all every page, 768 px too), as PNG of at most
-256 colours. The neurons are taken from the site itself: the home page's wall says which.
+PNGs of 128 colours of the pages in KEPT; with --all every page at 390, 768 and 1280 px, light and dark, each as
+long as it is. The neuron is one late in the home page's wall, or the one asked for.
 """
 
 from __future__ import annotations
@@ -10,12 +10,24 @@ import argparse
 import json
 import re
 import sys
+from itertools import product
 from pathlib import Path
 
 from browser import Page, missing, plain_server
 from PIL import Image
 
-DEFAULT = [(1280, "light"), (1280, "dark"), (390, "light"), (390, "dark")]
+#: What docs/screenshots keeps: each page wide and narrow, the neuron's in both themes. (page, width, theme)
+KEPT = [
+    ("home", 1280, "light"),
+    ("layer", 1280, "dark"),
+    ("neuron", 1280, "light"),
+    ("neuron", 1280, "dark"),
+    ("home", 390, "dark"),
+    ("layer", 390, "light"),
+    ("neuron", 390, "light"),
+    ("neuron", 390, "dark"),
+]
+EVERY = list(product(["home", "model", "layer", "neuron", "help"], [390, 768, 1280], ["light", "dark"]))
 
 
 def places(site: Path, neuron: str | None) -> dict[str, str]:
@@ -40,7 +52,7 @@ def shoot(page: Page, address: str, out: Path, *, whole: bool) -> None:
     width = page.run("return innerWidth")
     if picture.width > width:
         picture = picture.resize((width, round(picture.height * width / picture.width)), Image.Resampling.LANCZOS)
-    picture.convert("RGB").quantize(256, dither=Image.Dither.FLOYDSTEINBERG).save(out, optimize=True)
+    picture.convert("RGB").quantize(128, dither=Image.Dither.NONE).save(out, optimize=True)
 
 
 def main() -> None:
@@ -53,19 +65,15 @@ def main() -> None:
     if missing():
         sys.exit(missing())
     options.out.mkdir(parents=True, exist_ok=True)
-    shots = places(options.site, options.neuron)
-    if not options.all:
-        shots = {name: shots[name] for name in ("home", "layer", "neuron")}
-    sizes = DEFAULT + [(768, "light"), (768, "dark")] * options.all
+    where = places(options.site, options.neuron)
     page = Page()
     try:
         with plain_server(options.site.resolve().parent) as (address, _):
-            for width, scheme in sizes:
+            for name, width, scheme in EVERY if options.all else KEPT:
                 page.size(width, 844 if width < 600 else 900, phone=width < 600)
                 page.scheme(scheme)
-                for name, where in shots.items():
-                    url = f"{address}/{options.site.resolve().name}/#/{where}"
-                    shoot(page, url, options.out / f"{name}-{width}-{scheme}.png", whole=options.all)
+                url = f"{address}/{options.site.resolve().name}/#/{where[name]}"
+                shoot(page, url, options.out / f"{name}-{width}-{scheme}.png", whole=options.all)
     finally:
         page.close()
 

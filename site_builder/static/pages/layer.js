@@ -59,7 +59,7 @@ function findModelLayers(slug) {
 function Bar({ sort, show, table, set }) {
   const inactive = table?.inactive.length;
   return html`<div class="sortbar">
-    <div><span id="sort">Order by</span><${Choice} name="Order by" value=${sort} options=${SORTS} onChange=${(key) => set({ sort: key })} /></div>
+    <div><span>Order by</span><${Choice} name="Order by" value=${sort} options=${SORTS} onChange=${(key) => set({ sort: key })} /></div>
     <div><span>Show</span><${Choice} name="Show" value=${show} onChange=${(key) => set({ show: key })}
       options=${table ? SHOWS.map(([key, label]) => [key, `${label} ${count({ all: table.unit.length, inactive, active: table.unit.length - inactive }[key])}`]) : SHOWS} /></div>
   </div>`;

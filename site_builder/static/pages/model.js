@@ -31,7 +31,9 @@ function LayerRow({ slug, site, entry, summary }) {
   const name = html`<div class="name"><b>Layer ${site.layer}</b>
     <span class="note"><code>${site.path}</code><br />${grids(site.grids)} tokens · ${plural(site.width, "unit")}</span></div>`;
   if (summary === null || described(entry) === 0) {
-    return html`<li class="absent">${name}<p class="note">Not described in this atlas.</p></li>`;
+    const why = site.planned?.length > 0
+      ? html`Planned, not complete yet: the same <code>neuron-atlas run</code> again resumes it.` : "Not described in this atlas.";
+    return html`<li class="absent">${name}<p class="note">${why}</p></li>`;
   }
   const strip = `${entry.folder}/strip.webp`;
   return html`<li>
