@@ -92,6 +92,7 @@ class Policy:
     load_seconds: float = 1800.0  # the same while the model is being loaded (a download may be part of it)
     start_failures: int = 3  # in a row, before the run is given up
     lost_in_a_row: int = 20  # workers lost without one commit in between
+    hopeless: int = 30  # attempts that raised, without one commit in the whole run
     backoff_seconds: float = 1.0  # before a replacement, doubling
     backoff_most: float = 60.0
     grace_seconds: float = 20.0
@@ -260,6 +261,8 @@ class Loop:
             self.todo.insert(0, unit)
             return
         self.faults[unit] += 1
+        if not self.outcome.done and self.faults.total() >= self.policy.hopeless:
+            self.outcome.fatal = Fault("WorkFailed", f"nothing could be done; the last error: {fault}", fault.trace)
         if self.faults[unit] > self.policy.retries:
             self._give_up(unit, fault)
         else:

@@ -211,6 +211,13 @@ def test_a_full_disk_stops_the_run_without_blaming_units():
     assert unit(3) in outcome.left
 
 
+def test_a_run_in_which_nothing_works_ends_early():
+    outcome, executor = play([unit(i) for i in range(100)], Script(lambda u, attempt: ("raise", 1)))
+    assert outcome.fatal is not None
+    assert "nothing could be done; the last error: ValueError: boom" in outcome.fatal.message
+    assert len(executor.attempts) < 40
+
+
 def test_stop_hands_out_nothing_and_lets_units_in_flight_end():
     outcome, executor = play(
         [unit(i) for i in range(8)], stop=lambda executor: Stop.DRAIN if executor.now > 15 else Stop.NO

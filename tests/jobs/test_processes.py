@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -143,6 +144,51 @@ def test_home_need_not_be_writable(tmp_path: Path):
     command = [sys.executable, "-m", "tests.jobs.tiny", "run", *flags(out=str(tmp_path / "atlas"), units="0:2")]
     done = subprocess.run(command, env=environment, cwd=REPO, capture_output=True, text=True, timeout=200)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.fixture
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, dict[str, str]]]:
+    """A cluster of one node, started as an administrator would, with a token: its address, and the environment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(REPO),
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN": "0" * 32,
+        "RAY_worker_niceness": "0",
+        "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",
+    }
+    command = [str(Path(sys.executable).parent / "ray"), "start", "--head", "--block", f"--port={port}"]
+    options = ["--num-cpus=2", "--num-gpus=0", "--include-dashboard=false", "--object-store-memory=100000000"]
+    head = subprocess.Popen(
+        [*command, *options, "--disable-usage-stats"],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert head.stdout is not None
+    said = []
+    for line in head.stdout:
+        said.append(line)
+        if "--block" in line:  # it says so when all is up
+            break
+    assert head.poll() is None, said
+    yield f"127.0.0.1:{port}", environment
+    head.terminate()
+    head.wait(timeout=60)
+
+
+@pytest.mark.slow
+def test_a_run_on_a_cluster_equals_one_on_this_machine(cluster, clean: Path, tmp_path: Path):
+    address, environment = cluster
+    folder = tmp_path / "atlas"
+    command = [sys.executable, "-m", "tests.jobs.tiny", "run", *flags(out=str(folder), address=address)]
+    done = subprocess.run(command, env=environment, cwd=REPO, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr
+    assert neurons(folder).equals(neurons(clean))
 
 
 def test_a_refused_run_leaves_a_foreign_atlas_untouched_from_the_command_line(clean: Path):
