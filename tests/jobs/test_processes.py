@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shlex
+import shutil
 import signal
 import socket
 import subprocess
@@ -144,6 +146,39 @@ def test_home_need_not_be_writable(tmp_path: Path):
     command = [sys.executable, "-m", "tests.jobs.tiny", "run", *flags(out=str(tmp_path / "atlas"), units="0:2")]
     done = subprocess.run(command, env=environment, cwd=REPO, capture_output=True, text=True, timeout=200)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    subprocess.run(["unshare", "-rm", "true"], capture_output=True, check=False).returncode != 0
+    if shutil.which("unshare")
+    else True,
+    reason="mounting a small file system of one's own needs user namespaces",
+)
+def test_a_full_disk_stops_the_run_and_a_larger_one_resumes_it(tmp_path: Path):
+    """A real file system of 150 kB; then the same one, larger."""
+    disk, atlas = tmp_path / "disk", tmp_path / "disk" / "atlas"
+    disk.mkdir()
+    run = shlex.join([sys.executable, "-m", "tests.jobs.tiny", "run", *flags(out=str(atlas))])
+    validate_it = shlex.join([sys.executable, "-m", "tests.jobs.tiny", "validate", str(atlas)])
+    script = f"""
+        mount -t tmpfs -o size=150k none {disk} || exit 99
+        {run}; echo "first $?"
+        find {disk} -name '.*.tmp' | grep . && exit 98
+        mount -o remount,size=20m {disk}
+        {run}; echo "second $?"
+        {validate_it}; echo "valid $?"
+    """
+    environment = {**os.environ, "PYTHONPATH": str(REPO)}
+    done = subprocess.run(
+        ["unshare", "-rm", "sh", "-c", script], env=environment, cwd=REPO, capture_output=True, text=True, timeout=800
+    )
+    said = done.stdout + done.stderr
+    assert "first 1" in done.stdout, said
+    assert "no space left" in said
+    assert "Traceback" not in said
+    assert "second 0" in done.stdout, said
+    assert "valid 0" in done.stdout, said
 
 
 @pytest.fixture
