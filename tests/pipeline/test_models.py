@@ -154,9 +154,9 @@ def test_a_known_class_of_another_form_is_refused():
 
 def test_describing_is_fast():
     describe(ModelRequest("timm/deit_tiny_patch16_224"))  # imports
-    before = time.perf_counter()
+    before = time.process_time()  # of this process alone: other work on the machine does not count
     describe(ModelRequest("timm/vit_large_patch16_224", name="again"))
-    assert time.perf_counter() - before < 20  # seconds; usually half a second
+    assert time.process_time() - before < 20  # seconds; usually half a second
 
 
 def test_normalise_inverts_mean_and_std_per_channel():
