@@ -24,12 +24,14 @@ Range = tuple[int, int]  # units [start, stop) of one FFN site
 
 # Sustained float32 speed that the plan assumes, FLOP/s: of one CPU thread, of one GPU. Only the length
 # of units and the estimated hours rest on it.
-SPEEDS = {"cpu": 2.0e10, "mps": 1.5e12, "cuda": 6.0e13}
+SPEEDS = {"cpu": 4.0e10, "mps": 1.5e12, "cuda": 6.0e13}
 # A step on a tiny model is bound by calls, not by arithmetic: no image step counts as less than this.
 LEAST_STEP_FLOPS = 8.0e6
 LEAST_UNIT_SECONDS = 5.0  # below this the cost of starting and committing a unit shows
 UNITS_PER_WORKER = 4  # at least, where the units stay long enough: an even finish
+LONGEST_UNIT_SECONDS = 300.0
 BATCH_MULTIPLE = 16
+LEAST_BATCH = 8  # neurons: below it matrix products are too small to be quick; a unit is longer rather than narrower
 BYTES_PER_PIXEL = 0.32  # of a stored picture, WebP at quality 75: 16 kB at 224 x 224
 BYTES_PER_ROW = 900  # the numbers beside it
 
@@ -153,7 +155,7 @@ def make_plan(
             one
             for stage in config.stages
             for layer, layer_ranges in ranges.items()
-            for one in _cut(stage, description, layer, layer_ranges, recipe, target)
+            for one in _cut(stage, description, layer, layer_ranges, recipe, target, LONGEST_UNIT_SECONDS * machine.speed)
         )
         models.append(ModelPlan(request, description, ranges, slices))
     return Plan(tuple(models), machine)
@@ -246,10 +248,11 @@ def _cut(
     ranges: Iterable[Range],
     recipe: Recipe,
     target: float,
+    limit: float,
 ) -> Iterable[UnitSlice]:
-    """Cut each range into pieces of about equal length, at most `target` FLOPs where a neuron allows it."""
+    """Cut each range into pieces of about equal length: `target` FLOPs, or a least batch where `limit` allows it."""
     per_neuron = neuron_flops(description.ffn_sites[layer], recipe)
-    most = max(1, int(target / per_neuron))
+    most = max(1, int(target / per_neuron), min(LEAST_BATCH, int(limit / per_neuron)))
     if most > BATCH_MULTIPLE:
         most -= most % BATCH_MULTIPLE
     for start, stop in ranges:

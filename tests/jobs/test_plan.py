@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from atlas_schema.errors import BadConfig, SlugClash
 from jobs.config import config_from_mapping
-from jobs.plan import Machine, as_ranges, image_steps, make_plan, neuron_flops, remaining, subtract, union
+from jobs.plan import LEAST_BATCH, Machine, as_ranges, image_steps, make_plan, neuron_flops, remaining, subtract, union
 from pipeline.models import ModelRequest, describe
 from pipeline.recipes import RECIPES, Phase
 
@@ -65,7 +65,9 @@ def test_units_are_no_longer_than_asked_and_no_shorter_than_pays():
     machine = Machine("cpu", workers=2)
     plan = plan_of(VIT, PIT, machine=machine, unit_seconds=60)
     seconds = [one.flops / machine.speed for one in plan.slices]
-    assert max(seconds) <= 60
+    assert max(seconds) <= 300
+    wide = [one for one, long in zip(plan.slices, seconds, strict=True) if long > 60]
+    assert all(one.stop - one.start <= LEAST_BATCH for one in wide)  # rather long than too narrow to be quick
     assert sum(seconds) / len(seconds) > 4
     assert len(plan.slices) >= 4 * machine.workers
 
