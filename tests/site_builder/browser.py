@@ -116,7 +116,7 @@ class Page:
     def run(self, script: str, *arguments: Any) -> Any:
         return self.driver.execute_script(script, *arguments)
 
-    def wait(self, condition: Callable[[], Any], seconds: float = 10, what: str = "") -> Any:
+    def wait(self, condition: Callable[[], Any], seconds: float = 30, what: str = "") -> Any:
         """The first true value of `condition`; AssertionError after `seconds`."""
         until = time.monotonic() + seconds
         while True:

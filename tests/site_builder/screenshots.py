@@ -1,6 +1,6 @@
 """Screenshots of a built site for docs/screenshots: `python tests/site_builder/screenshots.py SITE OUT [--all]`.
 
-PNGs of 128 colours of the pages in KEPT; with --all every page at 390, 768 and 1280 px, light and dark, each as
+PNGs of few colours of the pages in KEPT; with --all every page at 390, 768 and 1280 px, light and dark, each as
 long as it is. The neuron is one late in the home page's wall, or the one asked for.
 """
 
@@ -52,7 +52,9 @@ def shoot(page: Page, address: str, out: Path, *, whole: bool) -> None:
     width = page.run("return innerWidth")
     if picture.width > width:
         picture = picture.resize((width, round(picture.height * width / picture.width)), Image.Resampling.LANCZOS)
-    picture.convert("RGB").quantize(128, dither=Image.Dither.NONE).save(out, optimize=True)
+    # A large picture shows its steps without dithering; walls of small ones do not, and weigh a third less.
+    colors, dither = (256, Image.Dither.FLOYDSTEINBERG) if "neuron" in out.name else (128, Image.Dither.NONE)
+    picture.convert("RGB").quantize(colors, dither=dither).save(out, optimize=True)
 
 
 def main() -> None:
