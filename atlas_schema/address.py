@@ -42,9 +42,7 @@ class NeuronAddress:
         """The neuron that `text` names; BadAddress where it names something else or nothing."""
         address = parse_address(text)
         if not isinstance(address, cls):
-            raise BadAddress(
-                f"{text}: this is a head; a neuron was expected: {{slug}}/mlp/{{layer}}/{{unit}}"
-            )
+            raise BadAddress(f"{text}: this is a head; a neuron was expected: {{slug}}/mlp/{{layer}}/{{unit}}")
         return address
 
 
@@ -67,9 +65,7 @@ class HeadAddress:
         """The head that `text` names; BadAddress where it names something else or nothing."""
         address = parse_address(text)
         if not isinstance(address, cls):
-            raise BadAddress(
-                f"{text}: this is a neuron; a head was expected: {{slug}}/head/{{layer}}/{{head}}"
-            )
+            raise BadAddress(f"{text}: this is a neuron; a head was expected: {{slug}}/head/{{layer}}/{{head}}")
         return address
 
 
@@ -124,9 +120,7 @@ def _check(text: str, slug: str, layer: int, index: int) -> None:
     if not _SLUG.fullmatch(slug):
         raise BadAddress(f"{text!r} is not an address: {slug!r} is not a slug (a-z, 0-9, hyphens)")
     if not (0 <= layer <= _MOST_LAYERS and 0 <= index <= _MOST_UNITS):
-        raise BadAddress(
-            f"{text!r} is not an address: layers and units count from 0 and are below 2^15 and 2^31"
-        )
+        raise BadAddress(f"{text!r} is not an address: layers and units count from 0 and are below 2^15 and 2^31")
 
 
 def _suggestion(text: str) -> str:

@@ -60,9 +60,7 @@ def card_text(store: Store) -> str:
         address=_an_address(atlas, models),
         schema_version=SCHEMA_VERSION,
         table_sizes=_table_sizes(store),
-        columns="\n\n".join(
-            f"### {t.name}\n\nA row is {t.row}.\n\n{column_list(t)}" for t in TABLES.values()
-        ),
+        columns="\n\n".join(f"### {t.name}\n\nA row is {t.row}.\n\n{column_list(t)}" for t in TABLES.values()),
         recipes=_recipes(models),
         weights=_weights(models),
         results=_results(models, figures),
@@ -223,8 +221,7 @@ def _recipes(models: Sequence[Row]) -> str:
 
 def _weights(models: Sequence[Row]) -> str:
     rows = [
-        (f"`{m['slug']}`", f"`{m['fingerprint']}`", str(m["seed"]), plain(_software(m["software"])))
-        for m in models
+        (f"`{m['slug']}`", f"`{m['fingerprint']}`", str(m["seed"]), plain(_software(m["software"]))) for m in models
     ]
     return markdown_table(("model", "fingerprint", "seed", "software"), rows)
 

@@ -45,9 +45,7 @@ def file_faults(
     """Table, types and layout, from the footer."""
     footer, own = metadata
     if own.get("table") != table.name:
-        yield Violation(
-            path, "metadata", f"its footer says table {own.get('table')!r}, its folder {table.name!r}"
-        )
+        yield Violation(path, "metadata", f"its footer says table {own.get('table')!r}, its folder {table.name!r}")
     schema = footer.schema.to_arrow_schema()
     for column in table.columns:
         index = schema.get_field_index(column.name)
@@ -61,9 +59,7 @@ def file_faults(
         if name not in table.names and own.get("schema_version") == table.version:
             yield Violation(path, "schema", f"unknown column {name}")
     if (schema.metadata or {}).get(b"huggingface") != table.schema().metadata[b"huggingface"]:
-        yield Violation(
-            path, "schema", "the huggingface metadata, which lets datasets decode images, differs"
-        )
+        yield Violation(path, "schema", "the huggingface metadata, which lets datasets decode images, differs")
     for fault in layout_faults(footer, table.schema()):
         yield Violation(path, "layout", fault)
 
@@ -79,9 +75,7 @@ def value_faults(path: str, table: Table, data: pa.Table) -> Iterator[Violation]
         for before, after in pairwise(keys):
             if None not in before + after and before >= after:
                 fault = "twice" if before == after else f"after {before}"
-                yield Violation(
-                    path, "key", f"{after} comes {fault}; rows are sorted by {', '.join(table.key)}"
-                )
+                yield Violation(path, "key", f"{after} comes {fault}; rows are sorted by {', '.join(table.key)}")
 
 
 def image_faults(path: str, data: pa.Table) -> Iterator[Violation]:

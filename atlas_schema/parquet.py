@@ -67,13 +67,9 @@ def check_whole(encoded: bytes, path: str) -> dict[str, str]:
     try:
         place = _digest_place(encoded)
     except ValueError:
-        raise ShardCorrupt(
-            f"{path}: no digest in its footer: not a file this project wrote. {_REDO}", path
-        ) from None
+        raise ShardCorrupt(f"{path}: no digest in its footer: not a file this project wrote. {_REDO}", path) from None
     if encoded[place : place + len(_UNKNOWN_DIGEST)] != _digest(encoded, place):
-        raise ShardCorrupt(
-            f"{path}: damaged: the SHA-256 of its bytes is not the one in its footer. {_REDO}", path
-        )
+        raise ShardCorrupt(f"{path}: damaged: the SHA-256 of its bytes is not the one in its footer. {_REDO}", path)
     return metadata
 
 
@@ -166,9 +162,7 @@ def _settings(table: Table, schema: pa.Schema) -> dict[str, Any]:
         "write_page_index": True,
         "write_page_checksum": True,
         "max_rows_per_page": ROWS_PER_PAGE,
-        "sorting_columns": pq.SortingColumn.from_ordering(
-            schema, [(name, "ascending") for name in table.key]
-        ),
+        "sorting_columns": pq.SortingColumn.from_ordering(schema, [(name, "ascending") for name in table.key]),
     }
 
 

@@ -46,9 +46,7 @@ class WorkUnit:
         """16 hex digits of the SHA-256 of all that decides the rows: equal keys, interchangeable parts."""
         facts = {field.name: getattr(self, field.name) for field in fields(self)}
         facts["schema"] = int(SCHEMA_VERSION.split(".")[0])
-        return hashlib.sha256(json.dumps(facts, sort_keys=True, separators=(",", ":")).encode()).hexdigest()[
-            :16
-        ]
+        return hashlib.sha256(json.dumps(facts, sort_keys=True, separators=(",", ":")).encode()).hexdigest()[:16]
 
     @property
     def path(self) -> str:
@@ -108,9 +106,7 @@ def encode_part(unit: WorkUnit, rows: Sequence[Mapping[str, Any]], provenance: M
     named = sorted((_with_address(unit, row) for row in rows), key=lambda row: row["unit"])
     held = [row["unit"] for row in named]
     if held != list(range(unit.start, unit.stop)):
-        raise BadRow(
-            f"{unit}: expected one row for each unit, found units {held[:8]}{'...' if held[8:] else ''}"
-        )
+        raise BadRow(f"{unit}: expected one row for each unit, found units {held[:8]}{'...' if held[8:] else ''}")
     data = rows_to_table(table.part_columns(unit.stage), table.part_schema(unit.stage), named)
     clash = provenance.keys() & unit.metadata().keys()
     if clash:
@@ -138,18 +134,12 @@ def decode_part(encoded: bytes, path: str) -> tuple[pa.Table, WorkUnit, dict[str
         )
     unit = unit_of(metadata, path)
     if unit.path != path or metadata.get("key") != unit.key:
-        raise ShardCorrupt(
-            f"{path}: a foreign part: by its footer it is {unit.path}. Delete it and run again", path
-        )
+        raise ShardCorrupt(f"{path}: a foreign part: by its footer it is {unit.path}. Delete it and run again", path)
     expected = stage_table(unit.stage).part_schema(unit.stage)
     if not data.schema.equals(expected):
-        raise ShardCorrupt(
-            f"{path}: its columns are not those of stage {unit.stage}. Delete it and run again", path
-        )
+        raise ShardCorrupt(f"{path}: its columns are not those of stage {unit.stage}. Delete it and run again", path)
     if data["unit"].to_pylist() != list(range(unit.start, unit.stop)):
-        raise ShardCorrupt(
-            f"{path}: does not hold one row for each unit it names. Delete it and run again", path
-        )
+        raise ShardCorrupt(f"{path}: does not hold one row for each unit it names. Delete it and run again", path)
     return data, unit, metadata
 
 
@@ -189,9 +179,7 @@ def alike(store: Store, unit: WorkUnit, layer: int | None = None) -> list[WorkUn
     """
     units = []
     for at, start, stop, key in committed(store, unit.stage, unit.slug):
-        candidate = WorkUnit(
-            unit.stage, unit.slug, at, start, stop, unit.fingerprint, unit.recipe_hash, unit.seed
-        )
+        candidate = WorkUnit(unit.stage, unit.slug, at, start, stop, unit.fingerprint, unit.recipe_hash, unit.seed)
         if candidate.key == key and layer in (None, at):
             units.append(candidate)
     return units

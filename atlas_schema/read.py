@@ -63,9 +63,7 @@ class Atlas:
         names = _columns(columns)
         path = self._path(address)
         with self.store.open(path) as file, damage(path):
-            parquet = pq.ParquetFile(
-                file, page_checksum_verification=True, pre_buffer=not self.store.is_local
-            )
+            parquet = pq.ParquetFile(file, page_checksum_verification=True, pre_buffer=not self.store.is_local)
             group = _row_group_of(parquet.metadata, address.unit)
             if group is not None:
                 rows = parquet.read_row_group(group, columns=list(dict.fromkeys(["unit", *names])))
@@ -83,9 +81,7 @@ class Atlas:
         if path is None:
             return None
         with self.store.open(path) as file, damage(path):
-            parquet = pq.ParquetFile(
-                file, page_checksum_verification=True, pre_buffer=not self.store.is_local
-            )
+            parquet = pq.ParquetFile(file, page_checksum_verification=True, pre_buffer=not self.store.is_local)
             return parquet.read(columns=_columns(columns))
 
     def picture(self, address: NeuronAddress | str) -> bytes:
@@ -111,9 +107,7 @@ class Atlas:
             found: list[tuple[int, int, int]] = []
             for group in range(parquet.num_row_groups):
                 start = (
-                    parquet.metadata.row_group(group)
-                    .column(_leaf(parquet.metadata, "image.bytes"))
-                    .data_page_offset
+                    parquet.metadata.row_group(group).column(_leaf(parquet.metadata, "image.bytes")).data_page_offset
                 )
                 rows = parquet.read_row_group(group, columns=["unit", "image"]).combine_chunks()
                 found += _locate(encoded, start, rows, path)
@@ -150,9 +144,7 @@ class Atlas:
         paths = [*self.store.list(MODELS.name), *self.store.list(NEURONS.name)]
         known = sorted({place[1] for place in map(parse_shard_path, paths) if place})
         if not known:
-            return NothingThere(
-                f"{self.store.url}: no atlas here: expected a folder with models/ and neurons/ in it"
-            )
+            return NothingThere(f"{self.store.url}: no atlas here: expected a folder with models/ and neurons/ in it")
         close = nearest(slug, known)
         hint = f"nearest: {', '.join(close)}" if close else f"it holds {', '.join(known[:8])}"
         return NothingThere(f"{slug}: no such model, or none of its neurons, in {self.store.url}; {hint}")
@@ -164,9 +156,7 @@ def _columns(columns: Sequence[str] | None) -> list[str]:
     for name in columns:
         if name not in NEURONS.names:
             close = nearest(name, NEURONS.names)
-            raise BadConfig(
-                f"neurons: no column {name!r}; expected one of {', '.join(close or NEURONS.names)}"
-            )
+            raise BadConfig(f"neurons: no column {name!r}; expected one of {', '.join(close or NEURONS.names)}")
     return list(columns)
 
 
@@ -187,9 +177,7 @@ def _span(metadata: pq.FileMetaData) -> str:
     if not metadata.num_rows:
         return "the shard is empty"
     leaf = _leaf(metadata, "unit")
-    statistics = [
-        metadata.row_group(group).column(leaf).statistics for group in range(metadata.num_row_groups)
-    ]
+    statistics = [metadata.row_group(group).column(leaf).statistics for group in range(metadata.num_row_groups)]
     low, high = min(s.min for s in statistics), max(s.max for s in statistics)
     return f"it holds {metadata.num_rows} units between {low} and {high}"
 

@@ -12,9 +12,7 @@ from atlas_schema.columns import Column
 from atlas_schema.errors import BadRow, NotFinite, nearest
 
 
-def rows_to_table(
-    columns: Sequence[Column], schema: pa.Schema, rows: Sequence[Mapping[str, Any]]
-) -> pa.Table:
+def rows_to_table(columns: Sequence[Column], schema: pa.Schema, rows: Sequence[Mapping[str, Any]]) -> pa.Table:
     """Rows as an Arrow table of `schema`.
 
     Raises BadRow for a column that is missing, unknown, of another type, out of its bounds or null without a

@@ -93,9 +93,7 @@ def _parts(store: Store, layer: int, units: Sequence[WorkUnit]) -> dict[str, tup
         try:
             rows, _, metadata = decode_part(store.read(path), path)
         except FileNotFoundError:
-            raise NothingThere(
-                f"{unit}: not committed (no {path}); run it before its layer is assembled"
-            ) from None
+            raise NothingThere(f"{unit}: not committed (no {path}); run it before its layer is assembled") from None
         except ShardCorrupt:
             # An earlier run's part that is not needed must not stand in the way of this one.
             if path in required or not covered.issuperset(range(unit.start, unit.stop)):
@@ -117,9 +115,7 @@ def _stacked(parts: Sequence[tuple[pa.Table, dict[str, str]]]) -> pa.Table:
 
 def _joined(table: Table, stages: Mapping[str, pa.Table]) -> pa.Table:
     """The columns of all stages side by side, for every unit that any describes; null where one does not."""
-    keys = _stacked(
-        [(rows.select([c.name for c in table.columns if not c.stage]), {}) for rows in stages.values()]
-    )
+    keys = _stacked([(rows.select([c.name for c in table.columns if not c.stage]), {}) for rows in stages.values()])
     arrays = []
     for column in table.columns:
         rows = keys if not column.stage else stages.get(column.stage)
@@ -141,9 +137,7 @@ def _shard_metadata(
     footers = [metadata for found in parts.values() for _, metadata in found.values()]
     own = {"table", "schema_version", "start", "stop", "key", "layer", "slug"}
     said = {
-        name: sorted({footer[name] for footer in footers if name in footer})
-        for footer in footers
-        for name in footer
+        name: sorted({footer[name] for footer in footers if name in footer}) for footer in footers for name in footer
     }
     merged = {name: ",".join(values) for name, values in said.items() if name not in own}
     keys = ",".join(footer["key"] for footer in footers)
@@ -159,13 +153,9 @@ def _require_one_identity(slug: str, layer: int, units: Sequence[WorkUnit]) -> N
             raise ForeignAtlas(f"{unit}: not of {slug}/mlp/{layer}, whose shard is being assembled")
         differs = [name for name in IDENTITY if getattr(unit, name) != getattr(units[0], name)]
         if unit.stage != units[0].stage:
-            differs = [
-                name for name in differs if name == "fingerprint"
-            ]  # each stage has settings of its own
+            differs = [name for name in differs if name == "fingerprint"]  # each stage has settings of its own
         if differs:
-            raise ForeignAtlas(
-                f"{unit} and {units[0]}: one shard cannot mix them; they differ in {', '.join(differs)}"
-            )
+            raise ForeignAtlas(f"{unit} and {units[0]}: one shard cannot mix them; they differ in {', '.join(differs)}")
 
 
 def _require_same_identity(store: Store, path: str, unit: WorkUnit) -> None:

@@ -313,8 +313,7 @@ def _failed(where: str, action: str, error: Exception) -> StoreFailed:
     if isinstance(error, TimeoutError):
         cause = f"no answer within {CALL_TIMEOUT:g} s"
     return StoreFailed(
-        f"cannot {action} {where}: {cause}. What is committed stands; run the same command again once the"
-        " store answers"
+        f"cannot {action} {where}: {cause}. What is committed stands; run the same command again once the store answers"
     )
 
 

@@ -61,9 +61,7 @@ MODELS = Table(
         _count("attention_sites", INT32, "Number of attention sites"),
         _count("heads", INT64, "Number of attention heads of all sites together"),
         Column("recipe", TEXT, "Name of the recipe that visualized this model's neurons"),
-        Column(
-            "recipe_hash", TEXT, "SHA-256 of the recipe's settings, 16 hex digits; equal means equal settings"
-        ),
+        Column("recipe_hash", TEXT, "SHA-256 of the recipe's settings, 16 hex digits; equal means equal settings"),
         Column("recipe_json", TEXT, "All settings of the recipe, as JSON"),
         Column("seed", INT64, "Seed of all random numbers of this model's visualizations"),
         Column(
@@ -82,15 +80,11 @@ SITES = Table(
     key=("slug", "kind", "layer"),
     columns=(
         _slug,
-        Column(
-            "kind", TEXT, "ffn (fc1, activation function, fc2) or attention", choices=("ffn", "attention")
-        ),
+        Column("kind", TEXT, "ffn (fc1, activation function, fc2) or attention", choices=("ffn", "attention")),
         _count("layer", INT16, "Index among the sites of its kind, from the input, in order of execution"),
         Column("path", TEXT, "Module path in the unmodified model, for example blocks.11.mlp"),
         Column("depth", FLOAT, "Share of the forward pass's FLOPs done once the site has run", bounds=(0, 1)),
-        _number(
-            "width", INT32, "Number of hidden units: the neurons of the layer", absent="an attention site"
-        ),
+        _number("width", INT32, "Number of hidden units: the neurons of the layer", absent="an attention site"),
         _number("heads", INT32, "Number of attention heads", absent="an FFN site"),
         _number("head_dim", INT32, "Width of one head", absent="an FFN site"),
         Column(
@@ -111,9 +105,7 @@ SITES = Table(
             "Grid of patch tokens at each call of the module; several where one module serves several scales",
             unit="token",
         ),
-        Column(
-            "prefix_tokens", TEXTS, "Tokens before the patch tokens, in order: class, distillation, register"
-        ),
+        Column("prefix_tokens", TEXTS, "Tokens before the patch tokens, in order: class, distillation, register"),
         _number("calls", INT32, "How often the module runs in one forward pass"),
         Column(
             "planned",
@@ -153,9 +145,7 @@ NEURONS = Table(
             "Activation on the image as stored (WebP, read back), mean over patch tokens",
         ),
         _activation("activation_start", FLOAT, "Activation on the starting image, mean over patch tokens"),
-        _activation(
-            "activation_start_peak", FLOAT, "Activation on the starting image at its strongest patch token"
-        ),
+        _activation("activation_start_peak", FLOAT, "Activation on the starting image at its strongest patch token"),
         _robust("robust_mean", FLOAT, "As activation, under fresh random transforms: mean over the draws"),
         _robust(
             "robust_std",
@@ -163,9 +153,7 @@ NEURONS = Table(
             "As activation, under fresh random transforms: standard deviation over the draws",
             bounds=(0, math.inf),
         ),
-        _robust(
-            "robust_peak", FLOAT, "As activation_peak, under fresh random transforms: mean over the draws"
-        ),
+        _robust("robust_peak", FLOAT, "As activation_peak, under fresh random transforms: mean over the draws"),
         _seen("robust_draws", INT32, "Number of fresh random transforms drawn", bounds=(0, math.inf)),
         _seen(
             "loss_curve",
@@ -212,16 +200,12 @@ RUNS = Table(
         Column("code_version", TEXT, "Version of this project that ran"),
         Column("machine", TEXT, "Processors, accelerators and system, as JSON", volatile=True),
         Column("started", TIME, "When the run began", volatile=True),
-        Column(
-            "finished", TIME, "When the run ended", absent="it has not ended, or was killed", volatile=True
-        ),
+        Column("finished", TIME, "When the run ended", absent="it has not ended, or was killed", volatile=True),
         Column("status", TEXT, "How it stands, for example running, done, failed or interrupted"),
         _count("units_done", INT64, "Work units that this run committed"),
         _count("units_failed", INT64, "Work units given up after retries"),
         _count("units_reused", INT64, "Work units that an earlier run had committed"),
-        Column(
-            "failures", _list_of(unit=TEXT, error=TEXT), "Each unit that was given up, with its last error"
-        ),
+        Column("failures", _list_of(unit=TEXT, error=TEXT), "Each unit that was given up, with its last error"),
     ),
 )
 

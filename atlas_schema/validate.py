@@ -38,9 +38,7 @@ def validate(store: Store, *, deep: bool = True) -> list[Violation]:
     paths = store.list()
     shards = {path: place for path in paths if (place := parse_shard_path(path)) and place[0] in TABLES}
     if not shards and not any(path.startswith(".atlas/") for path in paths):
-        raise NothingThere(
-            f"{store.url}: no atlas here: expected a folder with models/, sites/ and neurons/ in it"
-        )
+        raise NothingThere(f"{store.url}: no atlas here: expected a folder with models/, sites/ and neurons/ in it")
     found = list(_strays(paths, shards))
     rows: dict[str, dict[str, Rows]] = {name: {} for name in TABLES}
     for path, (table, slug, _, _) in shards.items():
@@ -67,15 +65,11 @@ def _strays(paths: Sequence[str], shards: Mapping[str, Any]) -> Iterator[Violati
     for path in paths:
         top, _, rest = path.partition("/")
         if path not in shards and not (_BESIDE.fullmatch(top) and (not rest or top.startswith("."))):
-            expected = (
-                "train-LLLLL-of-NNNNN.parquet in the folder of its model" if top in TABLES else "the card"
-            )
+            expected = "train-LLLLL-of-NNNNN.parquet in the folder of its model" if top in TABLES else "the card"
             yield Violation(path, "stray", f"not a file of an atlas; expected {expected}, or nothing")
 
 
-def _small_shard(
-    store: Store, path: str, table: Table, slug: str, deep: bool, found: list[Violation]
-) -> Rows:
+def _small_shard(store: Store, path: str, table: Table, slug: str, deep: bool, found: list[Violation]) -> Rows:
     """The rows of a shard of models, sites or runs; what is wrong with it goes to `found`."""
     try:
         data, metadata = _read(store, path, None, deep)
@@ -89,9 +83,7 @@ def _small_shard(
     owner = table.key[0]
     others = sorted({row for row in data[owner].to_pylist() if row != slug})
     if others:
-        found.append(
-            Violation(path, "key", f"holds rows of {', '.join(map(str, others))} in the folder of {slug}")
-        )
+        found.append(Violation(path, "key", f"holds rows of {', '.join(map(str, others))} in the folder of {slug}"))
     read: Rows = data.to_pylist()
     return read
 
@@ -103,9 +95,7 @@ def _model_counts(model: Mapping[str, Any], sites: Rows) -> Iterator[Violation]:
     for kind, sites_of, parts in (("ffn", "ffn_sites", "width"), ("attention", "attention_sites", "heads")):
         layers = [site["layer"] for site in sites if site["kind"] == kind]
         counts[sites_of] = len(layers)
-        counts["neurons" if kind == "ffn" else "heads"] = sum(
-            s[parts] or 0 for s in sites if s["kind"] == kind
-        )
+        counts["neurons" if kind == "ffn" else "heads"] = sum(s[parts] or 0 for s in sites if s["kind"] == kind)
         if layers != list(range(len(layers))):
             yield Violation(path, "key", f"{kind} layers are {layers}; expected 0, 1, 2, ... without gaps")
         for site in sites:
@@ -113,9 +103,7 @@ def _model_counts(model: Mapping[str, Any], sites: Rows) -> Iterator[Violation]:
                 yield Violation(path, "value", f"{kind} site {site['layer']} has no {parts}")
     for name, count in counts.items():
         if count != model[name]:
-            yield Violation(
-                path, "count", f"{name}: the sites make {count}, the models table says {model[name]}"
-            )
+            yield Violation(path, "count", f"{name}: the sites make {count}, the models table says {model[name]}")
     for site in sites:
         for planned in site["planned"] or []:
             if not 0 <= planned["start"] < planned["stop"] <= (site["width"] or 0):
@@ -138,9 +126,7 @@ def _neuron_shard(
     slug, layer, layers = place
     if model is None or site is None:
         lacking = f"model {slug}" if model is None else f"FFN site {layer} of {slug}"
-        yield Violation(
-            path, "stray", f"there is no {lacking} in the {'models' if model is None else 'sites'} table"
-        )
+        yield Violation(path, "stray", f"there is no {lacking} in the {'models' if model is None else 'sites'} table")
     elif layers != model["ffn_sites"]:
         yield Violation(path, "count", f"named as one of {layers} layers; the model has {model['ffn_sites']}")
     try:
@@ -204,9 +190,7 @@ def _identity_faults(
         if name in data.column_names:
             others = sorted({str(value) for value in data[name].to_pylist()} - {own.get(name, "")})
             if others:
-                yield Violation(
-                    path, "metadata", f"{name} is {own.get(name)} in the footer, {some(others)} in rows"
-                )
+                yield Violation(path, "metadata", f"{name} is {own.get(name)} in the footer, {some(others)} in rows")
 
 
 def _plan_faults(path: str, site: Mapping[str, Any], units: Sequence[int]) -> Iterator[Violation]:
@@ -215,9 +199,7 @@ def _plan_faults(path: str, site: Mapping[str, Any], units: Sequence[int]) -> It
     if missing:
         yield Violation(path, "missing", f"{len(missing)} of {len(planned)} planned units: {some(missing)}")
     if extra:
-        yield Violation(
-            path, "unplanned", f"{len(extra)} units that sites.planned does not name: {some(extra)}"
-        )
+        yield Violation(path, "unplanned", f"{len(extra)} units that sites.planned does not name: {some(extra)}")
 
 
 def _planned(site: Mapping[str, Any]) -> set[int]:
@@ -235,14 +217,10 @@ def _missing_shards(
             if site["kind"] == "ffn" and _planned(site) and path not in shards:
                 yield Violation(path, "missing", f"no shard; {len(_planned(site))} neurons were planned")
     for slug in sites.keys() - models.keys():
-        yield Violation(
-            shard_path(MODELS, slug), "missing", f"sites of {slug} but no row of it in the models table"
-        )
+        yield Violation(shard_path(MODELS, slug), "missing", f"sites of {slug} but no row of it in the models table")
 
 
-def _part(
-    store: Store, path: str, models: Mapping[str, Mapping[str, Any]], deep: bool
-) -> Iterator[Violation]:
+def _part(store: Store, path: str, models: Mapping[str, Mapping[str, Any]], deep: bool) -> Iterator[Violation]:
     """A part by its name and, if `deep`, by every byte; and whether it belongs to the model."""
     if not is_part_path(path):
         yield Violation(path, "stray", "not the name of a part")
@@ -255,13 +233,9 @@ def _part(
         yield _violation(path, error)
         return
     model = models.get(unit.slug)
-    differs = [
-        name for name in IDENTITY if model is not None and str(model[name]) != str(getattr(unit, name))
-    ]
+    differs = [name for name in IDENTITY if model is not None and str(model[name]) != str(getattr(unit, name))]
     if differs:
-        yield Violation(
-            path, "metadata", f"{', '.join(differs)} are not those of {unit.slug} in the models table"
-        )
+        yield Violation(path, "metadata", f"{', '.join(differs)} are not those of {unit.slug} in the models table")
 
 
 def _violation(path: str, error: AtlasError) -> Violation:

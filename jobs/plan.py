@@ -149,13 +149,14 @@ def make_plan(
         for start, stop in layer_ranges
     )
     target = unit_flops(total, config.unit_seconds, machine)
+    limit = LONGEST_UNIT_SECONDS * machine.speed
     models = []
     for request, description, ranges in chosen:
         slices = tuple(
             one
             for stage in config.stages
             for layer, layer_ranges in ranges.items()
-            for one in _cut(stage, description, layer, layer_ranges, recipe, target, LONGEST_UNIT_SECONDS * machine.speed)
+            for one in _cut(stage, description, layer, layer_ranges, recipe, target, limit)
         )
         models.append(ModelPlan(request, description, ranges, slices))
     return Plan(tuple(models), machine)

@@ -95,11 +95,11 @@ def quickest_attention(module: nn.Module, device: torch.device, precision: str) 
     plain = device.type == "cpu" and precision == "bfloat16"
     try:
         for m in fused:
-            m.fused_attn = not plain
+            setattr(m, "fused_attn", not plain)  # noqa: B010 (timm's own switch; typed as a submodule)
         yield
     finally:
         for m in fused:
-            m.fused_attn = True
+            setattr(m, "fused_attn", True)  # noqa: B010
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -44,9 +44,8 @@ def draw(
     steps = []
     for phase in zip(*per_neuron, strict=True):  # of each neuron, the phase's arrays
         mean, std, offset, roll = (torch.from_numpy(np.stack(part, axis=1)) for part in zip(*phase, strict=True))
-        floats = [part.to(like) for part in (mean, std, offset)]
-        roll = roll.to(like.device)
-        steps += [Draws(*(part[step] for part in floats), roll[step]) for step in range(len(roll))]
+        mean, std, offset, roll = mean.to(like), std.to(like), offset.to(like), roll.to(like.device)
+        steps += [Draws(mean[i], std[i], offset[i], roll[i]) for i in range(len(roll))]
     return steps
 
 

@@ -32,7 +32,9 @@ _TAIL = """
 `neuron-atlas zoo train NAME --out DIR` repeats it; equal seeds on one machine give equal weights. Scenes are
 never shown twice; pixel noise of random strength is added. Hidden matrices are trained by Muon, everything
 else by AdamW, with half a cosine of learning rate after a warm-up. CLIP's captions mention a random part of
-the attributes, and every true pair of picture and caption in a batch counts as one. One CPU core throughout.
+the attributes; each picture is compared with the captions of its batch, where every true pair counts as one, and
+with the one-attribute prompts; a linear classifier on the vision tower helps and is thrown away. CPU time is of
+one core.
 """
 
 

@@ -47,6 +47,11 @@ class TrainingRecipe:
 
 FAST_LEARNERS = ("swin", "coat", "convit", "pit", "twins")  # locality is built in; a step costs twice a ViT's
 RECIPES = {name: TrainingRecipe(steps=800 if name in FAST_LEARNERS else 1600) for name in ZOO}
+RECIPES["clip"] = TrainingRecipe(steps=2400)
+
+
+BATCH_WEIGHT = 0.2
+"""Weight of CLIP's loss over the batch, whose targets are noisy, beside the loss over the prompts."""
 
 
 @dataclass(frozen=True)
@@ -108,23 +113,33 @@ def train(
 
 
 def _optimise(name: str, model: Any, recipe: TrainingRecipe, seed: int) -> Iterator[float]:
-    """Run the recipe on the model in place, yielding the loss of each step."""
+    """Run the recipe on the model in place, yielding the loss of each step.
+
+    CLIP's tower also feeds a linear classifier, which is thrown away: captions alone had not taught it
+    positions after 1,600 steps.
+    """
     generator = torch.Generator().manual_seed(seed)
     rng = np.random.default_rng([seed, 1])
     optimisers = _optimisers(model, recipe)
-    schedules = [torch.optim.lr_scheduler.LambdaLR(o, lambda step: _pace(step, recipe)) for o in optimisers]
     model.train()
+    if name == "clip":
+        tutor = nn.Parameter(torch.zeros(sum(WIDTHS), model.visual.output_dim))
+        optimisers[1].add_param_group({"params": [tutor], "weight_decay": 0.0})
     if name == "deit":
         model.set_distilled_training(True)  # both heads learn, rather than their mean
+    schedules = [torch.optim.lr_scheduler.LambdaLR(o, lambda step: _pace(step, recipe)) for o in optimisers]
     for step in range(recipe.steps):
         first = (seed << 32) + step * recipe.batch
         batch = scenes(TRAIN_SEED, np.arange(first, first + recipe.batch))
         pictures = _noisy(batch, recipe.noise, generator)
         if name == "clip":
-            loss = _caption_loss(model, pictures, batch.labels, rng)
+            image = model.encode_image(normalise(pictures))
+            loss = _caption_loss(model, image, batch.labels, rng)
+            loss = loss + _attribute_loss(F.linear(image, tutor), batch.labels, recipe.label_smoothing)
         else:
             loss = _attribute_loss(model(normalise(pictures)), batch.labels, recipe.label_smoothing)
-        model.zero_grad(set_to_none=True)
+        for optimiser in optimisers:
+            optimiser.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for optimiser, schedule in zip(optimisers, schedules, strict=True):
@@ -161,6 +176,10 @@ def _prepare(model: nn.Module) -> None:
     for name, parameter in model.named_parameters():
         if name == "pos_embed":
             nn.init.normal_(parameter, std=0.2)
+        elif name == "visual.positional_embedding":
+            nn.init.normal_(parameter, std=0.4)
+        elif name == "visual.ln_pre.weight":  # leave room for what the first blocks write
+            nn.init.constant_(parameter, 0.3)
 
 
 def _optimisers(model: nn.Module, recipe: TrainingRecipe) -> list[torch.optim.Optimizer]:
@@ -217,8 +236,8 @@ def _attribute_loss(outputs: Tensor | tuple[Tensor, ...], labels: np.ndarray, sm
     return torch.stack(losses).mean()
 
 
-def _caption_loss(model: Any, pictures: Tensor, labels: np.ndarray, rng: np.random.Generator) -> Tensor:
-    """Contrastive loss between pictures and captions, over the batch and over the prompts; their mean.
+def _caption_loss(model: Any, image: Tensor, labels: np.ndarray, rng: np.random.Generator) -> Tensor:
+    """Contrastive loss between pictures and captions: over the prompts, and over the batch at BATCH_WEIGHT.
 
     Over the batch, in both directions: a caption that leaves attributes out is true of several pictures, so
     the target of a row is uniform over all pairs that hold, not one-hot (compare SupCon, Khosla et al. 2020,
@@ -234,13 +253,13 @@ def _caption_loss(model: Any, pictures: Tensor, labels: np.ndarray, rng: np.rand
     same = labels[:, None, :] == labels[None, :, :]  # (picture, caption, attribute)
     holds = torch.from_numpy((same | ~mention[None, :, :]).all(axis=2)).float()
     texts = WordTokenizer()([*captions, *(text for attribute in ATTRIBUTES for text in prompts(attribute))])
-    image = model.encode_image(normalise(pictures), normalize=True)
+    image = F.normalize(image, dim=-1)
     text = model.encode_text(texts, normalize=True)
     logits = model.logit_scale.exp() * image @ text.T  # (picture, caption or prompt)
     batch, single = logits[:, : len(labels)], logits[:, len(labels) :]
     per_image = F.cross_entropy(batch, holds / holds.sum(1, keepdim=True))
     per_text = F.cross_entropy(batch.T, (holds / holds.sum(0, keepdim=True)).T)
-    return (per_image + per_text) / 4 + _attribute_loss(single, labels, 0.0) / 2
+    return _attribute_loss(single, labels, 0.0) + BATCH_WEIGHT * (per_image + per_text) / 2
 
 
 @torch.no_grad()

@@ -47,9 +47,7 @@ def neuron_row(unit: int, **changes: Any) -> dict[str, Any]:
         "robust_std": 0.125,
         "robust_peak": 2.0,
         "robust_draws": 8,
-        "loss_curve": [
-            {"step": step, "objective": -float(step), "activation": 0.5 * step} for step in (0, 20)
-        ],
+        "loss_curve": [{"step": step, "objective": -float(step), "activation": 0.5 * step} for step in (0, 20)],
         "rescue": None if unit % 3 else "before the activation function",
         "start": "noise",
         "steps": 20,
@@ -68,10 +66,7 @@ def units_of(
 ) -> list[WorkUnit]:
     """The work units of a layer, `size` neurons each."""
     facts = {"fingerprint": FINGERPRINT, "recipe_hash": RECIPE_HASH, "seed": 0, **changes}
-    return [
-        WorkUnit(stage, slug, layer, start, min(start + size, width), **facts)
-        for start in range(0, width, size)
-    ]
+    return [WorkUnit(stage, slug, layer, start, min(start + size, width), **facts) for start in range(0, width, size)]
 
 
 def commit(store: Store, unit: WorkUnit, **changes: Any) -> Any:

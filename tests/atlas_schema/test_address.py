@@ -57,13 +57,9 @@ def test_a_near_miss_is_answered_with_what_was_meant(text: str, hint: str) -> No
     assert str(told.value).endswith(f"Did you mean {hint}?")
 
 
-@pytest.mark.parametrize(
-    "text", ["", "zoo-vit", "zoo-vit/mlp/3", "zoo-vit/mlp/x/1", "a/mlp/-1/2", "ä/mlp/٣/1"]
-)
+@pytest.mark.parametrize("text", ["", "zoo-vit", "zoo-vit/mlp/3", "zoo-vit/mlp/x/1", "a/mlp/-1/2", "ä/mlp/٣/1"])
 def test_a_far_miss_is_told_the_form(text: str) -> None:
-    with pytest.raises(
-        BadAddress, match=r"expected \{slug\}/mlp/\{layer\}/\{unit\}.*for example zoo-vit/mlp/3/17"
-    ):
+    with pytest.raises(BadAddress, match=r"expected \{slug\}/mlp/\{layer\}/\{unit\}.*for example zoo-vit/mlp/3/17"):
         parse_address(text)
 
 
@@ -74,9 +70,7 @@ def test_a_head_is_no_neuron() -> None:
         HeadAddress.parse("zoo-vit/mlp/0/0")
 
 
-@pytest.mark.parametrize(
-    ("slug", "layer", "unit"), [("A", 0, 0), ("a", -1, 0), ("a", 2**15, 0), ("a", 0, 2**31)]
-)
+@pytest.mark.parametrize(("slug", "layer", "unit"), [("A", 0, 0), ("a", -1, 0), ("a", 2**15, 0), ("a", 0, 2**31)])
 def test_an_impossible_address_cannot_be_made(slug: str, layer: int, unit: int) -> None:
     with pytest.raises(BadAddress):
         NeuronAddress(slug, layer, unit)
@@ -118,9 +112,7 @@ def test_a_name_becomes_a_slug_that_stays(name: str) -> None:
     assert str(parse_address(f"{slug}/mlp/0/0")) == f"{slug}/mlp/0/0"
 
 
-@pytest.mark.parametrize(
-    ("name", "slug"), [("My DINO v2.1", "my-dino-v2-1"), ("a--b", "a--b"), ("Été", "ete")]
-)
+@pytest.mark.parametrize(("name", "slug"), [("My DINO v2.1", "my-dino-v2-1"), ("a--b", "a--b"), ("Été", "ete")])
 def test_own_names(name: str, slug: str) -> None:
     assert slugify(name) == slug
 

@@ -50,17 +50,12 @@ def test_the_number_of_near_names_is_bounded() -> None:
 
 def test_near_names_of_a_large_registry() -> None:
     names = [
-        f"{family}_{size}_patch{n}_224"
-        for family in ("vit", "deit", "swin")
-        for size in "sbl"
-        for n in range(200)
+        f"{family}_{size}_patch{n}_224" for family in ("vit", "deit", "swin") for size in "sbl" for n in range(200)
     ]
     assert nearest("vit_b_patch16_242", names)[0].startswith("vit_b_patch16")
 
 
-@pytest.mark.parametrize(
-    ("module", "light"), [("errors", True), ("address", True), ("store", True), ("parts", False)]
-)
+@pytest.mark.parametrize(("module", "light"), [("errors", True), ("address", True), ("store", True), ("parts", False)])
 def test_names_and_errors_load_nothing_heavy(module: str, light: bool) -> None:
     code = f"import sys, atlas_schema.{module}; sys.exit(3 * bool({{'pyarrow', 'fsspec', 'PIL'}} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == (0 if light else 3)

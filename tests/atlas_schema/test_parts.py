@@ -238,9 +238,7 @@ def test_a_part_under_another_name_is_foreign(folder: Store) -> None:
 def test_another_major_version_is_refused(folder: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     commit(folder, UNIT)
     monkeypatch.setattr("atlas_schema.parquet.SCHEMA_VERSION", "2.0.0")
-    with pytest.raises(
-        ForeignAtlas, match=r"schema version 1\.0\.0.*the release of neuron-atlas that wrote it"
-    ):
+    with pytest.raises(ForeignAtlas, match=r"schema version 1\.0\.0.*the release of neuron-atlas that wrote it"):
         read_part(folder, UNIT)
 
 

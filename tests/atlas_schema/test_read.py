@@ -127,9 +127,7 @@ def test_pictures_come_by_page_and_where_that_fails_by_row_group(folder: Store) 
     assert picture_in_page(folder, path, 600) is None
     for unit in (units[0], units[2]):
         commit(folder, dataclasses.replace(unit, layer=1))
-    gaps = reduce_layer(
-        folder, SLUG, 1, 2, [dataclasses.replace(unit, layer=1) for unit in (units[0], units[2])]
-    )
+    gaps = reduce_layer(folder, SLUG, 1, 2, [dataclasses.replace(unit, layer=1) for unit in (units[0], units[2])])
     assert picture_in_page(folder, gaps, 0) is None  # the first row group: 0 to 199, then 400 to 455
     assert picture_in_page(folder, gaps, 599) == webp(599)
     assert [atlas.picture(f"{SLUG}/mlp/1/{unit}") for unit in (0, 199, 400, 599)] == [
@@ -164,8 +162,6 @@ def test_one_neuron_over_s3_costs_little(s3: FaultyS3) -> None:
     for read, share in ((atlas.neuron, 0.05), (atlas.picture, 0.05)):
         s3.requests.clear()
         read(f"{SLUG}/mlp/0/700")
-        gets = [
-            length for method, name, length in s3.requests if method == "GET" and name.endswith(".parquet")
-        ]
+        gets = [length for method, name, length in s3.requests if method == "GET" and name.endswith(".parquet")]
         assert 0 < sum(gets) < share * size
         assert len(gets) <= 3

@@ -54,8 +54,7 @@ def test_parts_become_a_shard(store: Store) -> None:
     assert metadata["recipe_hash"] == RECIPE_HASH
     assert metadata["parts"].split(",") == [unit.key for unit in units]
     assert (
-        metadata.items()
-        >= {**PROVENANCE, "seed": "0", "slug": SLUG, "layer": "0", "schema_version": "1.0.0"}.items()
+        metadata.items() >= {**PROVENANCE, "seed": "0", "slug": SLUG, "layer": "0", "schema_version": "1.0.0"}.items()
     )
 
 
@@ -76,9 +75,7 @@ def test_assembling_again_changes_nothing(folder: Store) -> None:
 def test_any_cutting_into_parts_gives_the_same_rows(data: st.DataObject) -> None:
     """Ranges may overlap, repeat and come in any order; only the record of the parts may differ."""
     width = data.draw(st.integers(1, 24), label="width")
-    spans = data.draw(
-        st.lists(st.tuples(st.integers(0, width - 1), st.integers(1, width)), max_size=4), label="spans"
-    )
+    spans = data.draw(st.lists(st.tuples(st.integers(0, width - 1), st.integers(1, width)), max_size=4), label="spans")
     whole = WorkUnit("visualize", SLUG, 0, 0, width, FINGERPRINT, RECIPE_HASH, 0)
     cuts = [dataclasses.replace(whole, start=a, stop=min(a + n, width)) for a, n in spans]
     halves = [
@@ -207,9 +204,7 @@ def test_neighbouring_pictures_are_adjacent(large: Store) -> None:
     places = Atlas(large).picture_locations(SLUG, 0)
     gaps = [after[1] - sum(before[1:]) for before, after in pairwise(places)]
     within_pages = [gap for unit, gap in enumerate(gaps) if (unit + 1) % 16]
-    at_pages = [
-        gap for unit, gap in enumerate(gaps) if not (unit + 1) % 16 and (unit + 1) % IMAGE_ROWS_PER_GROUP
-    ]
+    at_pages = [gap for unit, gap in enumerate(gaps) if not (unit + 1) % 16 and (unit + 1) % IMAGE_ROWS_PER_GROUP]
     assert set(within_pages) == {4}
     assert 4 < min(at_pages) <= max(at_pages) < 64  # a page every 16 rows
 

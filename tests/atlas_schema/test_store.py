@@ -220,9 +220,7 @@ def test_a_folder_that_may_not_be_written(folder: Store, monkeypatch: pytest.Mon
         raise PermissionError(errno.EACCES, "Permission denied")
 
     monkeypatch.setattr(Path, "mkdir", denied)
-    with pytest.raises(
-        StoreFailed, match=r"cannot write .*/x: permission denied.*credentials or the folder's owner"
-    ):
+    with pytest.raises(StoreFailed, match=r"cannot write .*/x: permission denied.*credentials or the folder's owner"):
         folder.create("x", b"1")
 
 
@@ -297,9 +295,7 @@ def test_a_silent_store_is_given_up(s3: FaultyS3, monkeypatch: pytest.MonkeyPatc
     release.set()
 
 
-def test_a_write_that_landed_before_the_deadline_counts(
-    s3: FaultyS3, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_write_that_landed_before_the_deadline_counts(s3: FaultyS3, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("atlas_schema.store.CALL_TIMEOUT", 1.0)
     store = Store(f"s3://{s3.new_bucket()}/atlas")
     release = threading.Event()
@@ -340,9 +336,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.handles = [Store(url), Store(url)]
         self.model: dict[str, bytes] = {}
 
-    @rule(
-        target=paths, folder=st.sampled_from(["", "a/", "a/b/", ".atlas/parts/"]), name=st.sampled_from("xyz")
-    )
+    @rule(target=paths, folder=st.sampled_from(["", "a/", "a/b/", ".atlas/parts/"]), name=st.sampled_from("xyz"))
     def path(self, folder: str, name: str) -> str:
         return folder + name
 

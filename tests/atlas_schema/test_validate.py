@@ -150,9 +150,7 @@ def test_a_picture_of_another_format_is_named(atlas: Store) -> None:
         b"\0\0\0\nIDATx\x9cc`\0\0\0\x02\0\x01H\xaf\xa4q\0\0\0\0IEND\xaeB`\x82"
     )
     rewrite(atlas, SHARD, lambda rows: with_cell(rows, "image", 4, {"bytes": png, "path": None}))
-    assert [str(fault) for fault in validate(atlas)] == [
-        f"{SHARD}: image: zoo-vit/mlp/0/4: is PNG, expected WEBP"
-    ]
+    assert [str(fault) for fault in validate(atlas)] == [f"{SHARD}: image: zoo-vit/mlp/0/4: is PNG, expected WEBP"]
 
 
 def test_gaps_are_found(atlas: Store) -> None:
@@ -186,9 +184,7 @@ def test_another_major_version_is_told(atlas: Store) -> None:
 def test_another_schema_is_told(atlas: Store) -> None:
     def change(rows: pa.Table) -> pa.Table:
         as_double = rows["activation"].cast(pa.float64())
-        return (
-            rows.drop(["status"]).set_column(5, "activation", as_double).append_column("extra", rows["unit"])
-        )
+        return rows.drop(["status"]).set_column(5, "activation", as_double).append_column("extra", rows["unit"])
 
     rows, footer = decode(atlas.read(SHARD), SHARD)
     table = dataclasses.replace(NEURONS, key=NEURONS.key)
@@ -244,9 +240,7 @@ def test_rows_in_the_wrong_folder_are_told(atlas: Store) -> None:
     assert (shard_path("runs", "another-run"), "key") in kinds(atlas)
 
 
-@pytest.mark.parametrize(
-    "planned", [{"start": 0, "stop": 41}, {"start": 5, "stop": 5}, {"start": -1, "stop": 4}]
-)
+@pytest.mark.parametrize("planned", [{"start": 0, "stop": 41}, {"start": 5, "stop": 5}, {"start": -1, "stop": 4}])
 def test_an_impossible_plan_is_told(atlas: Store, planned: dict[str, int]) -> None:
     sites = site_rows((40, 24))
     sites[0]["planned"] = [planned]

@@ -112,9 +112,7 @@ def test_unknown_names_are_refused_with_the_nearest():
 
 def test_a_caption_tells_all_attributes():
     labels = [5, 0, 1, 2, 0, 3]
-    assert caption(labels) == (
-        "a large red star with horizontal stripes at the top left on a speckled background"
-    )
+    assert caption(labels) == ("a large red star with horizontal stripes at the top left on a speckled background")
     assert caption(labels, [False, True, False, False, False, False]) == "a red object"
     assert caption([0, 1, 0, 0, 4, 0], [False, True, True, False, True, False]) == (
         "an orange object in one plain colour in the centre"
