@@ -156,7 +156,7 @@ def _optimise(name: str, model: Any, recipe: TrainingRecipe, seed: int) -> Itera
 
 def _matrices(model: nn.Module) -> dict[str, Any]:
     """The weights between hidden layers, by module: not embeddings, classifiers or ConViT's position maps."""
-    found = {}
+    found: dict[str, Any] = {}
     for name, module in model.named_modules():
         if isinstance(module, nn.MultiheadAttention):
             found[name] = module.in_proj_weight
