@@ -79,7 +79,14 @@ GROUPS = {
 
 def make_app() -> App:
     """All commands by import path: resolving one imports its module, listing them imports none."""
-    app = App(name="neuron-atlas", help=HELP, version=_version, help_format="markdown", result_action="return_value")
+    app = App(
+        name="neuron-atlas",
+        help=HELP,
+        version=_version,
+        help_format="markdown",
+        result_action="return_value",
+        suppress_keyboard_interrupt=False,
+    )
     for name, entry in COMMANDS.items():
         _register(app, "neuron-atlas", name, *entry)
     for group, (line, commands) in GROUPS.items():
