@@ -23,7 +23,7 @@ OPTIONS: dict[str, Any] = {
     "recipe": "tiny",
     "layers": "0,1",
     "units": "0:64",
-    "unit_seconds": 0.13,
+    "unit_seconds": 0.065,
     "workers": 2,
     "threads": 1,
     "device": "cpu",
