@@ -3,7 +3,8 @@
     python -m benchmarks.families --units 32 --out docs/benchmarks/families.json
 
 Nothing was learned here, so no picture means anything; the question is whether every family's neurons are found,
-reached and moved. "Well above" is RISE times the start's spread over the neurons of the layer, above the start.
+reached and moved. "Well above" is more than RISE standard deviations above the start, taken over the neuron's own
+activations on SPREAD_DRAWS other noise pictures.
 """
 
 from __future__ import annotations
@@ -18,8 +19,11 @@ import numpy as np
 import torch
 
 from benchmarks.machine import description
-from pipeline.models import ModelRequest, load
+from pipeline.models import FfnSite, LoadedModel, ModelRequest, load
+from pipeline.parametrize import parameterization
 from pipeline.recipes import recipe_named
+from pipeline.starts import own_noise
+from pipeline.tap import ffn_activations
 from pipeline.visualize import visualize
 
 SMALLEST = (  # timm's smallest of each family; open_clip's smallest tower of 224 px
@@ -33,6 +37,7 @@ SMALLEST = (  # timm's smallest of each family; open_clip's smallest tower of 22
     "open_clip/ViT-S-32",
 )
 RISE = 3.0
+SPREAD_DRAWS = 16
 
 
 def main() -> None:
@@ -65,6 +70,7 @@ def of_model(name: str, count: int, recipe: str) -> list[dict[str, object]]:
         results = visualize(model, site, [int(u) for u in units], recipe_named(recipe))
         start = np.array([r.activation_start for r in results])
         end = np.array([r.activation for r in results])
+        spread = own_spread(model, site, [int(u) for u in units], recipe)
         rows.append(
             {
                 "model": model.description.slug,
@@ -72,11 +78,11 @@ def of_model(name: str, count: int, recipe: str) -> list[dict[str, object]]:
                 "layer": site.layer,
                 "depth": round(site.depth, 3),
                 "neurons": len(results),
-                "share_well_above_start": round(float((end > start + RISE * start.std()).mean()), 3),
+                "share_well_above_start": round(float((end > start + RISE * spread).mean()), 3),
                 "share_active": round(float((end > 0).mean()), 3),
                 "rescued": sum(r.rescue is not None for r in results),
                 "start_mean": round(float(start.mean()), 4),
-                "start_spread": round(float(start.std()), 4),
+                "own_spread_median": round(float(np.median(spread)), 4),
                 "end_mean": round(float(end.mean()), 4),
                 "precision": results[0].precision,
                 "seconds_per_neuron": round((time.perf_counter() - began) / len(results), 2),
@@ -84,6 +90,19 @@ def of_model(name: str, count: int, recipe: str) -> list[dict[str, object]]:
         )
         print(json.dumps(rows[-1]), file=sys.stderr, flush=True)
     return rows
+
+
+def own_spread(model: LoadedModel, site: FfnSite, units: list[int], recipe: str) -> np.ndarray:
+    """(units,): standard deviation of each unit's mean activation over noise pictures like those ascents start from."""
+    ascent = recipe_named(recipe).ascents_at(site.depth)[0]
+    space = parameterization(ascent.parameterization, model.description.input_size, ascent.spectrum_exponent)
+    like = torch.empty(0)
+    strength = 1.0 if ascent.parameterization == "pixels" else ascent.start_strength
+    latents = torch.stack([own_noise(("spread", draw), space, like) for draw in range(SPREAD_DRAWS)]) * strength
+    with torch.no_grad():
+        calls = ffn_activations(model, site, model.normalise(space.picture(latents)))
+    means = torch.stack([call.mean(1) for call in calls]).mean(0)[:, units]  # (draws, units)
+    return means.std(0).numpy()
 
 
 if __name__ == "__main__":

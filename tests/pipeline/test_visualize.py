@@ -105,11 +105,16 @@ def test_reference_equals_published_loop_20_steps_float32(zoo_vit32, layer):
     assert (mine - theirs).abs().mean() < 1e-5
 
 
-def test_reference_equals_published_loop_401_steps_float64(zoo_vit):
+@pytest.mark.slow
+@pytest.mark.timeout(1500)
+@pytest.mark.parametrize("unit", [9])
+def test_reference_equals_published_loop_401_steps_float64(zoo_vit, unit):
+    """For neurons that fire. One that is negative everywhere leaves Adam with gradients near its epsilon, and a last
+    digit grows until the pictures part, in float64 too (docs/decisions/precision.md)."""
     site = zoo_vit.description.ffn_sites[1]
     recipe = RECIPES["reference"]
-    theirs = plain_picture(zoo_vit, site, 5, recipe, steps=401)[0]
-    mine = ours(zoo_vit, site, 5, recipe, "float64")
+    theirs = plain_picture(zoo_vit, site, unit, recipe, steps=401)[0]
+    mine = ours(zoo_vit, site, unit, recipe, "float64")
     assert (mine - theirs).abs().max() < 1e-6
 
 
