@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from browser import Page, missing, plain_server, running
 from PIL import Image
+from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver.common.keys import Keys
 
 from atlas_schema.read import Atlas
@@ -135,18 +136,27 @@ def test_an_inactive_neuron_says_so_before_its_picture(seen: Seen) -> None:
 
 def test_the_keyboard_moves_between_units_layers_and_up(seen: Seen) -> None:
     page = seen.open("#/n/drawn-vit/1/7", ".picture img")
-    for key, where in (
-        (Keys.ARROW_RIGHT, "#/n/drawn-vit/1/8"),
-        (Keys.ARROW_LEFT, "#/n/drawn-vit/1/7"),
-        (Keys.ARROW_DOWN, "#/n/drawn-vit/2/7"),
-        (Keys.ARROW_UP, "#/n/drawn-vit/1/7"),
-        ("u", "#/m/drawn-vit/1"),
-        ("u", "#/m/drawn-vit"),
-        ("?", "#/help"),
+    for key, where, heading in (
+        (Keys.ARROW_RIGHT, "#/n/drawn-vit/1/8", "Unit 8 layer 1"),
+        (Keys.ARROW_LEFT, "#/n/drawn-vit/1/7", "Unit 7 layer 1"),
+        (Keys.ARROW_DOWN, "#/n/drawn-vit/2/7", "Unit 7 layer 2"),
+        (Keys.ARROW_UP, "#/n/drawn-vit/1/7", "Unit 7 layer 1"),
+        ("u", "#/m/drawn-vit/1", "Layer 1"),
+        ("u", "#/m/drawn-vit", "drawn-vit"),
+        ("?", "#/help", ""),
     ):
         page.key(key)
         page.wait(lambda where=where: page.driver.current_url.endswith(where), what=f"for {where}")
-        page.wait(lambda: page.all("h1"))
+        # The next key goes to the page that is shown: wait until it is the new one.
+        page.wait(lambda heading=heading: headed(page, heading), what=f"for the heading {heading!r}")
+
+
+def headed(page: Page, words: str) -> bool:
+    """Whether the page's heading holds `words` now, whatever its line breaks."""
+    try:
+        return any(words in " ".join(found.text.split()) for found in page.all("h1"))
+    except StaleElementReferenceException:
+        return False
 
 
 def test_a_layer_described_in_part_steps_over_its_gaps(seen: Seen) -> None:
