@@ -12,10 +12,25 @@ import pyarrow as pa
 
 from atlas_schema.columns import IMAGE, SCHEMA_VERSION, Column, Table
 
-__all__ = ["MODELS", "NEURONS", "RUNS", "SCHEMA_VERSION", "SITES", "STAGE_TABLES", "TABLES", "stage_table"]
+__all__ = [
+    "LAYER_TABLES",
+    "MODELS",
+    "NEURONS",
+    "NEURON_EXAMPLES",
+    "NEURON_MATCHES",
+    "PARTIALS",
+    "PROBE_IMAGES",
+    "RUNS",
+    "SCHEMA_VERSION",
+    "SITES",
+    "STAGE_TABLES",
+    "TABLES",
+    "stage_table",
+]
 
 TEXT, INT16, INT32, INT64, FLOAT = pa.string(), pa.int16(), pa.int32(), pa.int64(), pa.float32()
 TIME = pa.timestamp("us", "UTC")
+BOOL = pa.bool_()
 FLOATS, TEXTS = pa.list_(FLOAT), pa.list_(TEXT)
 
 
@@ -70,6 +85,8 @@ MODELS = Table(
             "Arithmetic of the visualizations: float32, float64 or bfloat16",
             absent="each unit chose for its device: see neurons.precision",
         ),
+        Column("probe_set", TEXT, "Hash of the probe set that measured the neurons", absent="no probe stage has run"),
+        Column("probe_name", TEXT, "Name of the probe set", absent="no probe stage has run"),
         Column("software", _list_of(name=TEXT, version=TEXT), "Versions of the libraries that ran the model"),
     ),
 )
@@ -120,6 +137,169 @@ SITES = Table(
 _seen = partial(Column, stage="visualize")
 _activation = partial(_seen, unit="activation")
 _robust = partial(_activation, absent="the recipe draws no fresh transforms")
+
+#: Columns that the evidence stage fills, from what a probe pass measured.
+_measured = partial(Column, stage="evidence")
+_level = partial(_measured, unit="activation")
+_pictured = partial(_measured, absent="the neuron had no visualization when the evidence was gathered")
+
+EVIDENCE_COLUMNS = (
+    _measured("probe_set", TEXT, "Which images the neuron was measured on: SHA-256 of their names and bytes, 16 hex"),
+    _measured("probe_images", INT32, "Number of probe images", bounds=(1, math.inf)),
+    _level("token_mean", FLOAT, "Mean over all patch tokens of all probe images"),
+    _level("token_std", FLOAT, "Standard deviation over all patch tokens of all probe images", bounds=(0, math.inf)),
+    _measured(
+        "token_kurtosis",
+        FLOAT,
+        "Kurtosis over all patch tokens of all probe images: 3 for a normal distribution, high for rare firing",
+        bounds=(0, math.inf),
+        absent="the neuron never changes",
+    ),
+    _measured("fraction_active", FLOAT, "Share of patch tokens with an activation over 0", bounds=(0, 1)),
+    _measured(
+        "fires_on",
+        FLOAT,
+        "Share of probe images whose strongest patch is over half of the strongest patch of all",
+        bounds=(0, 1),
+        absent="no patch of any probe image is over 0",
+    ),
+    _level("peak_max", FLOAT, "Strongest patch of all probe images"),
+    _level("mean_max", FLOAT, "Highest mean over patch tokens that a probe image reaches"),
+    _level(
+        "peak_quantiles",
+        FLOATS,
+        "Quantiles over probe images of the strongest patch, at 1, 5, 25, 50, 75, 90, 95, 99 and 99.9 percent, from a "
+        "sketch with bins 6 percent wide",
+    ),
+    _level("mean_quantiles", FLOATS, "As peak_quantiles, of the mean over patch tokens"),
+    _measured(
+        "histogram",
+        pa.struct([("low", FLOAT), ("high", FLOAT), ("counts", pa.list_(INT32))]),
+        "Probe images by their strongest patch, in bins of equal width from low to high, from the same sketch",
+    ),
+    _pictured(
+        "percentile",
+        FLOAT,
+        "Share of probe images whose mean over patch tokens is below that of the visualization",
+        unit="percent",
+        bounds=(0, 100),
+    ),
+    _measured(
+        "ratio_to_best",
+        FLOAT,
+        "Activation of the visualization over that of the best probe image, both mean over patch tokens",
+        absent="no visualization, or no probe image has a mean over 0",
+    ),
+    _measured(
+        "peak_ratio",
+        FLOAT,
+        "As ratio_to_best, at the strongest patch",
+        absent="no visualization, or no patch of a probe image is over 0",
+    ),
+    _measured(
+        "exciting_classes",
+        pa.list_(pa.struct([("name", TEXT), ("mean", FLOAT), ("images", INT32)])),
+        "The classes of probe images with the highest mean of the strongest patch, at most five",
+        absent="the probe set has no classes",
+    ),
+)
+
+#: Columns that the label stage fills.
+_named = partial(Column, stage="label")
+_candidates = pa.list_(pa.struct([("text", TEXT), ("score", FLOAT), ("z", FLOAT), ("auroc", FLOAT)]))
+_no_label = "the neuron is unlabelled"
+_no_embedding = "no image fires the neuron, so there is nothing to compare"
+
+LABEL_COLUMNS = (
+    _named(
+        "label_status",
+        TEXT,
+        "labelled where a text passes both the permutation test and the held-out check, else unlabelled",
+        choices=("labelled", "unlabelled"),
+    ),
+    _named("label", TEXT, "The text that describes best what fires the neuron", absent=_no_label),
+    _named("label_score", FLOAT, "Soft WPMI of the best text with the neuron's strongest images", absent=_no_embedding),
+    _named(
+        "label_z",
+        FLOAT,
+        "How many standard deviations the best text's score is above the best score on shuffled images",
+        absent=_no_embedding,
+    ),
+    _named(
+        "label_p",
+        FLOAT,
+        "Share of shuffles whose best text scores as high as the label",
+        bounds=(0, 1),
+        absent=_no_embedding,
+    ),
+    _named("label_q", FLOAT, "label_p after Benjamini-Hochberg over the layer", bounds=(0, 1), absent=_no_embedding),
+    _named(
+        "label_auroc",
+        FLOAT,
+        "How well the text's similarity tells firing from silent images among those not used to choose it: 0.5 is "
+        "chance, 1 perfect",
+        bounds=(0, 1),
+        absent="too few held-out images to tell",
+    ),
+    _named(
+        "label_view",
+        TEXT,
+        "Whether texts were compared with whole images or with crops around the strongest patch",
+        choices=("crop", "image"),
+    ),
+    _named("label_candidates", _candidates, "The five best texts, significant or not, with their numbers"),
+    _named("concept_set", TEXT, "Name and hash of the list of texts"),
+    _named("embedder", TEXT, "Slug of the model that compares texts and images"),
+    _named(
+        "clarity",
+        FLOAT,
+        "How alike the neuron's exciting crops are, against random crops of the probe set: 0 no more alike, 1 equal",
+        absent=_no_embedding,
+    ),
+    _named(
+        "polysemanticity",
+        FLOAT,
+        "How far the neuron's exciting crops fall into separate clusters: 0 one meaning",
+        absent=_no_embedding,
+    ),
+    _named(
+        "redundancy",
+        FLOAT,
+        "Cosine between the mean embeddings of this neuron's exciting crops and its nearest twin's in the layer",
+        absent=_no_embedding,
+    ),
+    _named("twin", TEXT, "Address of that nearest twin", absent=_no_embedding),
+)
+
+#: Columns that the effect stage fills.
+_caused = partial(Column, stage="effect")
+_written = pa.list_(pa.struct([("name", TEXT), ("logit", FLOAT)]))
+_unmeasured = "not among the neurons that were ablated"
+
+EFFECT_COLUMNS = (
+    _caused(
+        "writes_to",
+        _written,
+        "The classes that one unit of activation raises most, and lowers most, through the frozen readout",
+        absent="the neuron's output does not reach a linear readout directly: see effect_note",
+    ),
+    _caused("effect_note", TEXT, "Why writes_to is empty", absent="it is not"),
+    _caused(
+        "ablation_effect",
+        FLOAT,
+        "Fall of the correct class's logit, mean over probe images, when the activation is replaced by its mean",
+        absent=_unmeasured,
+    ),
+    _caused("ablation_se", FLOAT, "Standard error of ablation_effect", bounds=(0, math.inf), absent=_unmeasured),
+    _caused("ablation_images", INT32, "Number of images behind ablation_effect", absent=_unmeasured),
+    _caused(
+        "ablation_kind",
+        TEXT,
+        "exact: only the readout follows; measured: the rest of the network ran again",
+        choices=("exact", "measured"),
+        absent=_unmeasured,
+    ),
+)
 
 NEURONS = Table(
     name="neurons",
@@ -186,8 +366,135 @@ NEURONS = Table(
         _seen("recipe_hash", TEXT, "SHA-256 of the recipe's settings, 16 hex digits"),
         _seen("precision", TEXT, "Arithmetic of the optimization: float32, float64 or bfloat16"),
         _seen("seed", INT64, "Seed that, with recipe and address, gives the neuron's random numbers"),
+        *EVIDENCE_COLUMNS,
+        *LABEL_COLUMNS,
+        *EFFECT_COLUMNS,
     ),
 )
+
+_example = partial(Column, stage="examples")
+_box = pa.struct([("left", FLOAT), ("top", FLOAT), ("right", FLOAT), ("bottom", FLOAT)])
+_address = Column("address", TEXT, "Permanent name of the neuron: {slug}/mlp/{layer}/{unit}")
+_layer = _count("layer", INT16, "Index of the FFN site, from the input, in order of execution")
+_unit = _count("unit", INT32, "Index of the hidden unit in its FFN site")
+
+NEURON_EXAMPLES = Table(
+    name="neuron_examples",
+    row="a probe image that shows what a neuron does",
+    key=("slug", "layer", "unit", "kind", "rank"),
+    columns=(
+        _address,
+        _slug,
+        _layer,
+        _unit,
+        Column(
+            "kind",
+            TEXT,
+            "top: among the strongest of all probe images; quantile: near a lower quantile, from the panel",
+            choices=("top", "quantile"),
+        ),
+        _count("rank", INT16, "Order within the kind, the strongest first"),
+        _example("image", TEXT, "Name of the image in probe_images"),
+        _example("image_index", INT32, "Its index in the probe set", bounds=(0, math.inf)),
+        _example("probe_set", TEXT, "Hash of the probe set, as in probe_images"),
+        _example("activation", FLOAT, "Activation at the image's strongest patch token", unit="activation"),
+        _example("activation_mean", FLOAT, "Activation, mean over the image's patch tokens", unit="activation"),
+        _example(
+            "quantile",
+            FLOAT,
+            "Share of probe images (top) or of the panel (quantile) with a weaker strongest patch",
+            bounds=(0, 1),
+        ),
+        _example("map", pa.binary(), "Activation at every patch token, row by row, one byte each"),
+        _example("map_height", INT16, "Rows of the map", unit="token"),
+        _example("map_width", INT16, "Columns of the map", unit="token"),
+        _example("map_low", FLOAT, "Activation that byte 0 of the map stands for", unit="activation"),
+        _example("map_high", FLOAT, "Activation that byte 255 of the map stands for", unit="activation"),
+        _example("row", INT16, "Row of the strongest patch in the map", bounds=(0, math.inf)),
+        _example("column", INT16, "Column of the strongest patch in the map", bounds=(0, math.inf)),
+        _example("scale", INT16, "Which call of a shared module fired; 0 elsewhere", bounds=(0, math.inf)),
+        _example("box", _box, "The strongest patch as shares of the model's square input, from left and top"),
+    ),
+)
+
+_match = partial(Column, stage="matches")
+
+NEURON_MATCHES = Table(
+    name="neuron_matches",
+    row="a neuron's counterpart: a neuron that fires on the same places of the same images",
+    key=("slug", "layer", "unit", "partner_slug", "rank"),
+    columns=(
+        _address,
+        _slug,
+        _layer,
+        _unit,
+        Column("partner_slug", TEXT, "Model of the counterpart; the neuron's own for near-duplicates"),
+        _count("rank", INT16, "Order among the counterparts in that model, the most alike first"),
+        _match("partner", TEXT, "Address of the counterpart"),
+        _match("partner_layer", INT16, "Its layer", bounds=(0, math.inf)),
+        _match("partner_unit", INT32, "Its unit", bounds=(0, math.inf)),
+        _match(
+            "correlation",
+            FLOAT,
+            "Correlation of both activation maps over all places of all probe images",
+            bounds=(-1, 1),
+        ),
+        _match("mutual", BOOL, "Whether each is the other's best counterpart: a Rosetta pair"),
+        _match(
+            "null_correlation",
+            FLOAT,
+            "Best correlation of this neuron with any neuron of that model when the images are shuffled",
+            bounds=(-1, 1),
+        ),
+        _match(
+            "significant",
+            BOOL,
+            "Whether the correlation is above what 99 percent of neurons reach with shuffled images",
+        ),
+        _match("probe_set", TEXT, "Hash of the probe set, as in probe_images"),
+    ),
+)
+
+PROBE_IMAGES = Table(
+    name="probe_images",
+    row="a probe image",
+    key=("probe_set", "index"),
+    columns=(
+        Column("probe_set", TEXT, "Which set: SHA-256 of its images' names and bytes, 16 hex digits"),
+        _count("index", INT32, "Index in the set, by name"),
+        Column("image", TEXT, "Name of the image in its source"),
+        Column("sha256", TEXT, "SHA-256 of the image file"),
+        Column(
+            "thumbnail",
+            IMAGE,
+            "The centre square, which is what models see, small, WebP",
+            absent="the licence of the images does not allow it, or it was not asked for",
+        ),
+        _number("width", INT32, "Width of the image", unit="pixel"),
+        _number("height", INT32, "Height of the image", unit="pixel"),
+        Column("class", TEXT, "Class of the image", absent="the set has no classes"),
+        Column("caption", TEXT, "Caption of the image", absent="the set has no captions"),
+        Column("attributes", _list_of(name=TEXT, value=TEXT), "What else is known of the image", absent="nothing is"),
+        Column("split", TEXT, "fit: labels are chosen on it; test: labels are checked on it", choices=("fit", "test")),
+        Column("licence", TEXT, "Licence of the image", absent="the source states none"),
+        Column("source", TEXT, "Where the image comes from", absent="the source does not say"),
+    ),
+)
+
+#: What a slice of the probe pass commits: named arrays that merge. Not a table of the dataset.
+PARTIALS = Table(
+    name="partials",
+    row="a piece of an array of mergeable sums",
+    key=("array", "piece"),
+    columns=(
+        Column("array", TEXT, "Name of the array"),
+        _count("piece", INT32, "Index of the piece along the flattened array"),
+        Column("dtype", TEXT, "numpy dtype, little-endian"),
+        Column("shape", pa.list_(INT64), "Shape of the whole array"),
+        Column("data", pa.binary(), "Bytes of the piece"),
+    ),
+)
+
 
 RUNS = Table(
     name="runs",
@@ -210,10 +517,17 @@ RUNS = Table(
 )
 
 #: All tables; the first is the one that the Hub's viewer opens with.
-TABLES: dict[str, Table] = {table.name: table for table in (NEURONS, MODELS, SITES, RUNS)}
+TABLES: dict[str, Table] = {
+    table.name: table for table in (NEURONS, NEURON_EXAMPLES, NEURON_MATCHES, MODELS, SITES, PROBE_IMAGES, RUNS)
+}
 
-#: Which table a stage's parts fill.
-STAGE_TABLES: dict[str, Table] = {stage: table for table in TABLES.values() for stage in table.stages}
+#: Tables with one shard a layer, assembled from parts; the others are written whole.
+LAYER_TABLES: dict[str, Table] = {name: table for name, table in TABLES.items() if table.stages}
+
+#: Which table a stage's parts fill. Parts of a stage of PARTIALS hold sums over a slice of the probe images.
+STAGE_TABLES: dict[str, Table] = {stage: table for table in TABLES.values() for stage in table.stages} | dict.fromkeys(
+    ("probe", "embed", "pairs"), PARTIALS
+)
 
 
 def stage_table(stage: str) -> Table:
