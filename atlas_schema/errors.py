@@ -92,6 +92,10 @@ class BadRow(WorkFailed):
     """A row that its table does not allow: a bug in the stage that made it."""
 
 
+class BadImage(WorkFailed):
+    """An image of a probe set that cannot be decoded, or is no longer the one the set was opened with."""
+
+
 class ShardCorrupt(WorkFailed):
     """A part or shard that is damaged, or is not what its name says. `path` is its place in the store."""
 

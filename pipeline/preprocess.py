@@ -22,13 +22,18 @@ def pixels_of(image: Image.Image, description: ModelDescription) -> Tensor:
     `LoadedModel.normalise`. The libraries crop a little tighter (crop_pct, for accuracy's sake); here all of the
     square is kept, because what a neuron sees at the border counts too.
     """
-    height, width = description.input_size
-    image = image.convert("RGB")
-    scale = max(height / image.height, width / image.width)
-    # never below the input: a side may round down to one pixel less
-    size = (max(width, round(image.width * scale)), max(height, round(image.height * scale)))
-    image = image.resize(size, RESAMPLING.get(description.interpolation, Image.Resampling.BICUBIC))
-    left, top = (size[0] - width) // 2, (size[1] - height) // 2
-    cropped = image.crop((left, top, left + width, top + height))
+    resampling = RESAMPLING.get(description.interpolation, Image.Resampling.BICUBIC)
+    cropped = centre_of(image.convert("RGB"), description.input_size, resampling)
     array = np.asarray(cropped, dtype=np.float32) / 255
     return torch.from_numpy(array).permute(2, 0, 1).contiguous()
+
+
+def centre_of(image: Image.Image, size: tuple[int, int], resampling: Image.Resampling) -> Image.Image:
+    """The centre of an image at exactly this (height, width), as much of it as has that shape."""
+    height, width = size
+    scale = max(height / image.height, width / image.width)
+    # never below the input: a side may round down to one pixel less
+    resized = (max(width, round(image.width * scale)), max(height, round(image.height * scale)))
+    image = image.resize(resized, resampling)
+    left, top = (resized[0] - width) // 2, (resized[1] - height) // 2
+    return image.crop((left, top, left + width, top + height))
