@@ -1,0 +1,54 @@
+"""The nine fixed windows of a picture: where a neuron's crop of an image can lie.
+
+A crop of its own for every neuron and image would need an embedding for each pair. These nine are shared by all
+neurons, so that ten embeddings an image (the whole picture and its windows) serve every one of them.
+
+Windows count row by row from the top left, 0 to 8. Each spans half the side; the next begins a quarter further.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+ROWS = COLUMNS = 3
+"""Windows down and across."""
+
+WINDOWS: tuple[tuple[float, float, float, float], ...] = tuple(
+    (row / 4, column / 4, row / 4 + 0.5, column / 4 + 0.5) for row in range(ROWS) for column in range(COLUMNS)
+)
+"""(top, left, bottom, right) of each window, as shares of the height and width of the model's input."""
+
+VIEWS = 1 + len(WINDOWS)
+"""Views of an image that are embedded: view 0 is the whole picture, view 1 + w is window w."""
+
+
+def window_of(row: Any, column: Any, grid: tuple[int, int]) -> Any:
+    """The window whose centre is nearest the centre of a patch token, 0 to 8; ties go to the middle.
+
+    row, column: place in the token grid, from the top left; numbers, numpy arrays or torch tensors alike.
+    grid: (rows, columns) of tokens. Exact: integers only.
+    """
+    return COLUMNS * _band(row, grid[0]) + _band(column, grid[1])
+
+
+def windows_of_grid(grid: tuple[int, int]) -> NDArray[np.uint8]:
+    """(rows * columns,): the window of every patch token of a grid, tokens row by row: a table to look up in."""
+    row, column = np.divmod(np.arange(grid[0] * grid[1]), grid[1])
+    windows: NDArray[np.uint8] = window_of(row, column, grid).astype(np.uint8)
+    return windows
+
+
+def pixel_box(window: int, height: int, width: int) -> tuple[int, int, int, int]:
+    """(top, left, bottom, right) of a window in pixels; every window of a picture has the same size."""
+    top, left = round(WINDOWS[window][0] * height), round(WINDOWS[window][1] * width)
+    # from the top left corner on, so that rounding changes where a window lies, never how large it is
+    return top, left, top + max(height // 2, 1), left + max(width // 2, 1)
+
+
+def _band(position: Any, count: int) -> Any:
+    """0, 1 or 2: which of 1/4, 1/2, 3/4 is nearest (position + 1/2) / count; the borders are 3/8 and 5/8."""
+    eighths = 4 * (2 * position + 1)  # of 8 * count
+    return 1 * (eighths >= 3 * count) + 1 * (eighths > 5 * count)  # 1 *: truth values of arrays do not add up
