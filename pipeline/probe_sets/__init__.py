@@ -1,0 +1,13 @@
+"""Where probe images come from, one module a form; `pipeline.probe_set` is what the rest of the code uses.
+
+| module | what it says |
+| --- | --- |
+| `images` | bytes of a file -> RGB picture, or why not; thumbnails |
+| `licences` | which licences let a thumbnail be published |
+| `entry` | what a source says of one image before it is read; what a source is |
+| `folder` | image files in a folder or below a URL, with classes and metadata files |
+| `tables` | Parquet files with a column of images |
+| `archives` | WebDataset: tar files of samples |
+| `hub` | a dataset by its Hugging Face name |
+| `world` | scenes of the zoo's procedural world |
+"""
