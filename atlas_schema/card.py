@@ -51,7 +51,7 @@ def card_text(store: Store) -> str:
     figures = {model["slug"]: _figures(atlas, model["slug"]) for model in models}
     described = sum(figure["neurons"] for figure in figures.values())
     return Template(files("atlas_schema").joinpath("card.md").read_text()).substitute(
-        front_matter=_front_matter(models, described),
+        front_matter=_front_matter(models, described, _held_tables(store)),
         neurons=f"{described:,}",
         models="one model" if len(models) == 1 else f"{len(models)} models",
         families=", ".join(sorted({plain(model["family"]) for model in models})),
@@ -112,7 +112,12 @@ def _notes(column: Column) -> str:
     return f" ({plain('; '.join(notes))})" if notes else ""
 
 
-def _front_matter(models: Sequence[Row], neurons: int) -> str:
+def _held_tables(store: Store) -> list[Table]:
+    """The tables that have a shard: a config without files would break `load_dataset` for all."""
+    return [table for name, table in TABLES.items() if any(path.endswith(".parquet") for path in store.list(name))]
+
+
+def _front_matter(models: Sequence[Row], neurons: int, tables: Sequence[Table]) -> str:
     from huggingface_hub import DatasetCardData  # a network library; only this function needs it
 
     free = all((model["licence"] or "").lower() in _FREE for model in models)
@@ -130,10 +135,10 @@ def _front_matter(models: Sequence[Row], neurons: int) -> str:
             "vision-transformer",
             *sorted({model["source"] for model in models}),
         ],
-        configs=[_config(table) for table in TABLES.values()],
+        configs=[_config(table) for table in tables],
         dataset_info=[
             {"config_name": table.name, "features": [_yaml(c.name, feature(c.type)) for c in table.columns]}
-            for table in TABLES.values()
+            for table in tables
         ],
         **other,
     )
@@ -203,7 +208,8 @@ def _model_table(models: Sequence[Row]) -> str:
 
 def _table_sizes(store: Store) -> str:
     rows = []
-    for name, table in TABLES.items():
+    for table in _held_tables(store):
+        name = table.name
         paths = [path for path in store.list(name) if path.endswith(".parquet")]
         size = _bytes(sum(map(store.size, paths)))
         rows.append((f"`{name}`", table.row, ", ".join(table.key), str(len(paths)), size))

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 #: Version of all tables together (semver): major when a column changes its meaning or goes, minor when one
 #: comes. It stands in every file, and its major is part of every work unit's key.
-SCHEMA_VERSION = "1.1.0"
+SCHEMA_VERSION = "1.0.0"
 
 #: The storage of `datasets.Image`: these two fields, nullable, in this order. With `large_binary`, another
 #: order or `nullable=False`, `datasets` loses the Image feature without a word.
@@ -73,6 +73,8 @@ class Table:
 
     def part_columns(self, stage: str) -> tuple[Column, ...]:
         """The key columns and those that `stage` fills."""
+        if not self.stages:
+            return self.columns
         if stage not in self.stages:
             raise KeyError(f"{self.name}: no column is filled by stage {stage!r}; stages: {self.stages}")
         return tuple(column for column in self.columns if column.stage in ("", stage))

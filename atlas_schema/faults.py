@@ -9,10 +9,12 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from itertools import pairwise
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from atlas_schema.columns import Table
@@ -65,10 +67,17 @@ def file_faults(
 
 
 def value_faults(path: str, table: Table, data: pa.Table) -> Iterator[Violation]:
-    """What the columns' declarations do not allow, and keys that are not sorted and unique."""
+    """What the columns' declarations do not allow, and keys that are not sorted and unique.
+
+    The columns of a stage may be empty in the rows that the stage has not reached: there all of them are.
+    """
+    reached = {stage: _reached(table, stage, data) for stage in table.stages if len(table.stages) > 1}
     for column in table.columns:
         if column.name in data.column_names:
-            for message in column_faults(column, data[column.name]):
+            values = data[column.name]
+            if column.stage in reached:
+                values = values.filter(reached[column.stage])
+            for message in column_faults(column, values):
                 yield Violation(path, "value", f"{column.name}: {message}")
     if all(name in data.column_names for name in table.key):
         keys = list(zip(*(data[name].to_pylist() for name in table.key), strict=True))
@@ -78,21 +87,35 @@ def value_faults(path: str, table: Table, data: pa.Table) -> Iterator[Violation]
                 yield Violation(path, "key", f"{after} comes {fault}; rows are sorted by {', '.join(table.key)}")
 
 
-def image_faults(path: str, data: pa.Table) -> Iterator[Violation]:
+def _reached(table: Table, stage: str, data: pa.Table) -> pa.ChunkedArray:
+    """Row by row, whether any column of the stage is filled."""
+    held = [column.name for column in table.columns if column.stage == stage and column.name in data.column_names]
+    filled = [pc.is_valid(data[name]) for name in held]
+    return reduce(pc.or_, filled) if filled else pa.chunked_array([pa.array([True] * data.num_rows)])
+
+
+def image_faults(path: str, table: Table, data: pa.Table) -> Iterator[Violation]:
+    """Images that do not decode, or are no WebP."""
     from PIL import Image
 
-    for address, image in zip(data["address"].to_pylist(), data["image"].to_pylist(), strict=True):
-        if image is None:
-            continue  # _value_faults has said so
-        try:
-            with Image.open(io.BytesIO(image["bytes"] or b"")) as picture:
-                picture.load()
-                form = picture.format
-        except Exception as error:  # Pillow's decoders raise many kinds
-            yield Violation(path, "image", f"{address}: does not decode: {error}")
-        else:
+    for name in table.image_columns:
+        for row, image in enumerate(data[name].to_pylist()):
+            if image is None:
+                continue  # value_faults has said so where it may not be
+            try:
+                with Image.open(io.BytesIO(image["bytes"] or b"")) as picture:
+                    picture.load()
+                    form = picture.format
+            except Exception as error:  # Pillow's decoders raise many kinds
+                yield Violation(path, "image", f"{_named(table, data, row)}: does not decode: {error}")
+                continue
             if form != "WEBP":
-                yield Violation(path, "image", f"{address}: is {form}, expected WEBP")
+                yield Violation(path, "image", f"{_named(table, data, row)}: is {form}, expected WEBP")
+
+
+def _named(table: Table, data: pa.Table, row: int) -> str:
+    names = ("address",) if "address" in table.names else table.key
+    return " ".join(str(data[name][row].as_py()) for name in names)
 
 
 def some(names: Sequence[Any]) -> str:

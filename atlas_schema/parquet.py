@@ -27,15 +27,16 @@ _DIGEST = b"atlas.sha256"
 _UNKNOWN_DIGEST = b"0" * 64
 
 
-def encode(table: Table, data: pa.Table, metadata: Mapping[str, str]) -> bytes:
+def encode(table: Table, data: pa.Table, metadata: Mapping[str, str], *, rows_per_group: int = 0) -> bytes:
     """One Parquet file of `data` (sorted by the table's key) with `metadata` in its footer.
 
-    Equal input gives equal bytes. The footer also carries `atlas.sha256`: the digest of the whole file with
+    rows_per_group: 0 for what the table's readers want. Equal input gives equal bytes.
+    The footer also carries `atlas.sha256`: the digest of the whole file with
     the 64 digits of the digest itself set to zero, so that any byte that changes later is found.
     """
     entries = {"table": table.name, "schema_version": table.version, **metadata}
     sink = io.BytesIO()
-    groups = IMAGE_ROWS_PER_GROUP if _image_leaves(data.schema) else ROWS_PER_GROUP
+    groups = rows_per_group or (IMAGE_ROWS_PER_GROUP if _image_leaves(data.schema) else ROWS_PER_GROUP)
     with pq.ParquetWriter(sink, data.schema, **_settings(table, data.schema)) as writer:
         if data.num_rows:
             writer.write_table(data, row_group_size=groups)

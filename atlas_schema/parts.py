@@ -17,12 +17,12 @@ from typing import Any
 import pyarrow as pa
 
 from atlas_schema.address import NeuronAddress, is_slug
-from atlas_schema.columns import SCHEMA_VERSION
+from atlas_schema.columns import SCHEMA_VERSION, Table
 from atlas_schema.errors import BadRow, ForeignAtlas, ShardCorrupt
 from atlas_schema.parquet import decode, encode, versions_agree
 from atlas_schema.rows import rows_to_table
 from atlas_schema.store import Store
-from atlas_schema.tables import STAGE_TABLES, stage_table
+from atlas_schema.tables import PARTIAL_STAGES, STAGE_TABLES, stage_table
 
 PARTS = ".atlas/parts"  # outside every config of the card; `datasets` skips dot folders
 _NAME = re.compile(r"(\d{5,})-(\d{6,})-(\d{6,})-([0-9a-f]{16})\.parquet")
@@ -30,7 +30,11 @@ _NAME = re.compile(r"(\d{5,})-(\d{6,})-(\d{6,})-([0-9a-f]{16})\.parquet")
 
 @dataclass(frozen=True)
 class WorkUnit:
-    """What one task does and one part holds: units [start, stop) of one FFN site under one recipe."""
+    """What one task does and one part holds: units [start, stop) of one FFN site under one recipe.
+
+    For a stage that passes over the probe set (PARTIAL_STAGES), start and stop count images. `recipe_hash` is the
+    hash of whatever settings decide the stage's result: a recipe, or a probe set and how it is measured.
+    """
 
     stage: str
     slug: str
@@ -54,7 +58,14 @@ class WorkUnit:
         name = f"{self.layer:05d}-{self.start:06d}-{self.stop:06d}-{self.key}.parquet"
         return f"{part_folder(self.stage, self.slug)}/{name}"
 
+    @property
+    def is_partial(self) -> bool:
+        """Whether its part holds sums over the probe images [start, stop), not rows of neurons."""
+        return self.stage in PARTIAL_STAGES
+
     def __str__(self) -> str:
+        if self.is_partial:
+            return f"{self.stage} {self.slug} images {self.start} to {self.stop - 1}"
         return f"{self.stage} {self.slug}/mlp/{self.layer} units {self.start} to {self.stop - 1}"
 
     def metadata(self) -> dict[str, str]:
@@ -81,15 +92,19 @@ def part_folder(stage: str, slug: str) -> str:
 def commit_part(
     store: Store, unit: WorkUnit, rows: Sequence[Mapping[str, Any]], *, provenance: Mapping[str, str]
 ) -> PartReceipt:
-    """Commit the rows of `unit`: one for each of its units, in any order, with or without address keys.
+    """Commit the rows of `unit`, in any order, with or without address keys: one for each of its units where the
+    table has one row a neuron, any number where it has more.
 
     `provenance` (code_version, precision, recipe, ...: facts that hold wherever the unit ran) goes to the
     footer. Where a sound part is there already it stays and is adopted; a damaged one is replaced.
 
     Raises BadRow or NotFinite for rows the table does not allow, StoreFull, StoreFailed.
     """
-    encoded = encode_part(unit, rows, provenance)
-    count = unit.stop - unit.start
+    return commit_encoded(store, unit, encode_part(unit, rows, provenance), len(rows))
+
+
+def commit_encoded(store: Store, unit: WorkUnit, encoded: bytes, count: int) -> PartReceipt:
+    """Put the encoded part of `unit` in its place: created once; a damaged one that stands there is replaced."""
     if store.create(unit.path, encoded):
         return PartReceipt(unit, unit.path, count, len(encoded), created=True)
     try:
@@ -103,15 +118,28 @@ def commit_part(
 def encode_part(unit: WorkUnit, rows: Sequence[Mapping[str, Any]], provenance: Mapping[str, str]) -> bytes:
     """The bytes of the part of `unit`."""
     table = stage_table(unit.stage)
-    named = sorted((_with_address(unit, row) for row in rows), key=lambda row: row["unit"])
+    named = sorted((_with_address(unit, row) for row in rows), key=lambda row: tuple(row[name] for name in table.key))
     held = [row["unit"] for row in named]
-    if held != list(range(unit.start, unit.stop)):
-        raise BadRow(f"{unit}: expected one row for each unit, found units {held[:8]}{'...' if held[8:] else ''}")
+    _require_units(unit, table, held)
     data = rows_to_table(table.part_columns(unit.stage), table.part_schema(unit.stage), named)
+    return encode(table, data, part_footer(unit, provenance))
+
+
+def _require_units(unit: WorkUnit, table: Table, held: Sequence[int]) -> None:
+    """One row for each unit; where the table has several rows a neuron, none outside the unit's range."""
+    if table.key[-1] == "unit":
+        if list(held) != list(range(unit.start, unit.stop)):
+            raise BadRow(f"{unit}: expected one row for each unit, found units {held[:8]}{'...' if held[8:] else ''}")
+    elif any(not unit.start <= one < unit.stop for one in held):
+        raise BadRow(f"{unit}: rows of units {min(held)} to {max(held)}")
+
+
+def part_footer(unit: WorkUnit, provenance: Mapping[str, str]) -> dict[str, str]:
+    """The footer metadata of the part of `unit`: what the unit says, and `provenance`."""
     clash = provenance.keys() & unit.metadata().keys()
     if clash:
         raise BadRow(f"{unit}: provenance repeats what the unit says: {sorted(clash)}")
-    return encode(table, data, {**provenance, **unit.metadata(), "key": unit.key})
+    return {**provenance, **unit.metadata(), "key": unit.key}
 
 
 def read_part(store: Store, unit_or_path: WorkUnit | str) -> pa.Table:
@@ -138,8 +166,11 @@ def decode_part(encoded: bytes, path: str) -> tuple[pa.Table, WorkUnit, dict[str
     expected = stage_table(unit.stage).part_schema(unit.stage)
     if not data.schema.equals(expected):
         raise ShardCorrupt(f"{path}: its columns are not those of stage {unit.stage}. Delete it and run again", path)
-    if data["unit"].to_pylist() != list(range(unit.start, unit.stop)):
-        raise ShardCorrupt(f"{path}: does not hold one row for each unit it names. Delete it and run again", path)
+    if not unit.is_partial:
+        try:
+            _require_units(unit, stage_table(unit.stage), data["unit"].to_pylist())
+        except BadRow:
+            raise ShardCorrupt(f"{path}: does not hold the units it names. Delete it and run again", path) from None
     return data, unit, metadata
 
 

@@ -22,9 +22,9 @@ from atlas_schema.columns import Table
 from atlas_schema.errors import AtlasError, BadConfig, NothingThere, ShardCorrupt, nearest
 from atlas_schema.pages import picture_in_page
 from atlas_schema.parquet import check_whole, damage
-from atlas_schema.shards import parse_shard_path
+from atlas_schema.shards import parse_shard_path, shard_path
 from atlas_schema.store import Store
-from atlas_schema.tables import MODELS, NEURONS, RUNS, SITES
+from atlas_schema.tables import MODELS, NEURON_EXAMPLES, NEURON_MATCHES, NEURONS, PROBE_IMAGES, RUNS, SITES
 
 
 class Atlas:
@@ -78,11 +78,40 @@ class Atlas:
     def neurons(self, slug: str, layer: int, columns: Sequence[str] | None = None) -> pa.Table | None:
         """All neurons of a layer by unit: `columns`, or all but the image; None where no shard is there."""
         path = self._find(slug, layer)
-        if path is None:
-            return None
+        return None if path is None else self._read(path, _columns(columns))
+
+    def examples(self, slug: str, layer: int, columns: Sequence[str] | None = None) -> pa.Table | None:
+        """All rows of neuron_examples of a layer; None where the probe stage has not reached it."""
+        return self._layer_table(NEURON_EXAMPLES, slug, layer, columns)
+
+    def matches(self, slug: str, layer: int, columns: Sequence[str] | None = None) -> pa.Table | None:
+        """All rows of neuron_matches of a layer; None where the match stage has not reached it."""
+        return self._layer_table(NEURON_MATCHES, slug, layer, columns)
+
+    def probe_sets(self) -> list[str]:
+        """Hashes of the probe sets whose images the atlas lists."""
+        places = [parse_shard_path(path) for path in self.store.list(PROBE_IMAGES.name)]
+        return sorted({place[1] for place in places if place})
+
+    def probe_images(self, probe_set: str, columns: Sequence[str] | None = None) -> pa.Table:
+        """The rows of probe_images of one set, by index. Raises NothingThere for an unknown set."""
+        path = shard_path(PROBE_IMAGES, probe_set)
+        if not self.store.exists(path):
+            held = ", ".join(self.probe_sets()) or "none"
+            raise NothingThere(f"{probe_set}: no such probe set in {self.store.url}; it holds {held}")
+        return self._read(path, _columns(columns, PROBE_IMAGES))
+
+    def _layer_table(self, table: Table, slug: str, layer: int, columns: Sequence[str] | None) -> pa.Table | None:
+        """A layer's rows of a table with as many shards as `neurons` has."""
+        found = {
+            place[2]: path for path in self.store.list(f"{table.name}/{slug}") if (place := parse_shard_path(path))
+        }
+        return self._read(found[layer], _columns(columns, table)) if layer in found else None
+
+    def _read(self, path: str, columns: Sequence[str]) -> pa.Table:
         with self.store.open(path) as file, damage(path):
             parquet = pq.ParquetFile(file, page_checksum_verification=True, pre_buffer=not self.store.is_local)
-            return parquet.read(columns=_columns(columns))
+            return parquet.read(columns=list(columns))
 
     def picture(self, address: NeuronAddress | str) -> bytes:
         """The WebP bytes of a neuron's visualization, at the cost of the shard's tail and one page of pictures."""
@@ -150,13 +179,13 @@ class Atlas:
         return NothingThere(f"{slug}: no such model, or none of its neurons, in {self.store.url}; {hint}")
 
 
-def _columns(columns: Sequence[str] | None) -> list[str]:
+def _columns(columns: Sequence[str] | None, table: Table = NEURONS) -> list[str]:
     if columns is None:
-        return [column.name for column in NEURONS.columns if not column.is_image]
+        return [column.name for column in table.columns if not (column.is_image and table is NEURONS)]
     for name in columns:
-        if name not in NEURONS.names:
-            close = nearest(name, NEURONS.names)
-            raise BadConfig(f"neurons: no column {name!r}; expected one of {', '.join(close or NEURONS.names)}")
+        if name not in table.names:
+            close = nearest(name, table.names)
+            raise BadConfig(f"{table.name}: no column {name!r}; expected one of {', '.join(close or table.names)}")
     return list(columns)
 
 

@@ -67,20 +67,34 @@ def reduce_layer(store: Store, slug: str, layer: int, layers: int, units: Sequen
     earlier run's) are taken in as well, so that a shard never loses neurons. A neuron that several parts
     describe comes from the part that sorts first by (start, stop, key). Doing it again changes nothing.
 
+    `units` may be of several stages, if these fill one table: their columns are joined.
+
     Raises NothingThere where a unit's part is missing, ShardCorrupt naming a damaged part, ForeignAtlas where
     the units, or the shard that stands there, follow another recipe, checkpoint or seed.
     """
     _require_one_identity(slug, layer, units)
     table = stage_table(units[0].stage)
     parts: dict[str, dict[str, tuple[pa.Table, dict[str, str]]]] = {}
-    for stage in sorted({unit.stage for unit in units}):
+    for stage in (stage for stage in table.stages if any(unit.stage == stage for unit in units)):
         parts[stage] = _parts(store, layer, [unit for unit in units if unit.stage == stage])
     data = _joined(table, {stage: _stacked(list(found.values())) for stage, found in parts.items()})
     path = shard_path(table, slug, layer, layers)
-    encoded = encode(table, data, _shard_metadata(slug, layer, layers, parts, units[0]))
-    _require_same_identity(store, path, units[0])
+    identity = shard_identity(units)
+    encoded = encode(table, data, _shard_metadata(slug, layer, layers, parts, identity))
+    _require_same_identity(store, path, identity)
     _write_if_new(store, path, encoded)
     return path
+
+
+def shard_identity(units: Sequence[WorkUnit]) -> dict[str, str]:
+    """What the units of a shard stand for: weights, recipe and seed, and the settings of each further stage."""
+    own: dict[str, str] = {"fingerprint": units[0].fingerprint}
+    for unit in units:
+        if unit.stage == "visualize":
+            own |= {"recipe_hash": unit.recipe_hash, "seed": str(unit.seed)}
+        else:
+            own[f"{unit.stage}_settings"] = unit.recipe_hash
+    return own
 
 
 def _parts(store: Store, layer: int, units: Sequence[WorkUnit]) -> dict[str, tuple[pa.Table, dict[str, str]]]:
@@ -104,17 +118,28 @@ def _parts(store: Store, layer: int, units: Sequence[WorkUnit]) -> dict[str, tup
 
 
 def _stacked(parts: Sequence[tuple[pa.Table, dict[str, str]]]) -> pa.Table:
-    """One row per unit, sorted; of several rows for one unit, the first."""
-    rows = pa.concat_tables([rows for rows, _ in parts])
+    """All rows by key; where several parts describe a unit, those of the first."""
+    kept: list[pa.Table] = []
+    seen: set[int] = set()
+    for rows, _ in parts:
+        units = rows["unit"].to_pylist()
+        kept.append(rows.filter(pa.array([unit not in seen for unit in units], pa.bool_())))
+        seen.update(units)
+    rows = pa.concat_tables(kept)
+    return rows if len(kept) == 1 else rows.take(pa.array(_order(rows), pa.int64()))
+
+
+def _order(rows: pa.Table) -> list[int]:
+    """Where each row goes: by unit, and as they stand within a unit (a part is sorted by its table's key)."""
     units = rows["unit"].to_pylist()
-    first: dict[int, int] = {}
-    for place, unit in enumerate(units):
-        first.setdefault(unit, place)
-    return rows.take(pa.array([first[unit] for unit in sorted(first)], pa.int64()))
+    return sorted(range(len(units)), key=units.__getitem__)
 
 
 def _joined(table: Table, stages: Mapping[str, pa.Table]) -> pa.Table:
     """The columns of all stages side by side, for every unit that any describes; null where one does not."""
+    if len(table.stages) == 1:  # the only stage; it may have several rows a unit
+        (rows,) = stages.values()
+        return rows.select(table.names).replace_schema_metadata(table.schema().metadata)
     keys = _stacked([(rows.select([c.name for c in table.columns if not c.stage]), {}) for rows in stages.values()])
     arrays = []
     for column in table.columns:
@@ -131,44 +156,46 @@ def _shard_metadata(
     layer: int,
     layers: int,
     parts: Mapping[str, Mapping[str, tuple[pa.Table, dict[str, str]]]],
-    unit: WorkUnit,
+    identity: Mapping[str, str],
 ) -> dict[str, str]:
     """What the parts agree in, and for the rest the sorted list of what they say."""
     footers = [metadata for found in parts.values() for _, metadata in found.values()]
-    own = {"table", "schema_version", "start", "stop", "key", "layer", "slug"}
+    own = {"table", "schema_version", "start", "stop", "key", "layer", "slug", "stage", "recipe_hash", "seed"}
     said = {
         name: sorted({footer[name] for footer in footers if name in footer}) for footer in footers for name in footer
     }
     merged = {name: ",".join(values) for name, values in said.items() if name not in own}
     keys = ",".join(footer["key"] for footer in footers)
-    identity = {name: str(getattr(unit, name)) for name in IDENTITY}
-    return {**merged, **identity, "slug": slug, "layer": str(layer), "layers": str(layers), "parts": keys}
+    place = {"slug": slug, "layer": str(layer), "layers": str(layers), "stage": ",".join(parts)}
+    return {**merged, **identity, **place, "parts": keys}
 
 
 def _require_one_identity(slug: str, layer: int, units: Sequence[WorkUnit]) -> None:
     if not units:
         raise NothingThere(f"{slug}/mlp/{layer}: no work units to assemble a shard from")
+    first: dict[str, WorkUnit] = {}
     for unit in units:
         if (unit.slug, unit.layer) != (slug, layer):
             raise ForeignAtlas(f"{unit}: not of {slug}/mlp/{layer}, whose shard is being assembled")
-        differs = [name for name in IDENTITY if getattr(unit, name) != getattr(units[0], name)]
-        if unit.stage != units[0].stage:
-            differs = [name for name in differs if name == "fingerprint"]  # each stage has settings of its own
+        other = first.setdefault(unit.stage, unit)  # each stage has settings of its own
+        differs = [name for name in IDENTITY if getattr(unit, name) != getattr(other, name)]
+        if unit.fingerprint != units[0].fingerprint:
+            differs, other = ["fingerprint"], units[0]
         if differs:
-            raise ForeignAtlas(f"{unit} and {units[0]}: one shard cannot mix them; they differ in {', '.join(differs)}")
+            raise ForeignAtlas(f"{unit} and {other}: one shard cannot mix them; they differ in {', '.join(differs)}")
 
 
-def _require_same_identity(store: Store, path: str, unit: WorkUnit) -> None:
-    """Refuse to overwrite a sound shard of another recipe, checkpoint or seed; a damaged one may go."""
+def _require_same_identity(store: Store, path: str, identity: Mapping[str, str]) -> None:
+    """Refuse to overwrite a sound shard of other weights, recipe, seed or settings; a damaged one may go."""
     try:
         found = check_whole(store.read(path), path)
     except (FileNotFoundError, ShardCorrupt):
         return
-    differs = [name for name in IDENTITY if found.get(name) != str(getattr(unit, name))]
+    differs = [name for name, value in identity.items() if found.get(name, value) != value]
     if differs:
         raise ForeignAtlas(
             f"{path}: holds neurons of another "
-            + " and ".join(f"{name} ({found.get(name)}, not {getattr(unit, name)})" for name in differs)
+            + " and ".join(f"{name} ({found.get(name)}, not {identity[name]})" for name in differs)
             + "; it is left as it is. Use another folder, or another name for the model (--as NAME)"
         )
 

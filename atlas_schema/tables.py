@@ -19,6 +19,7 @@ __all__ = [
     "NEURON_EXAMPLES",
     "NEURON_MATCHES",
     "PARTIALS",
+    "PARTIAL_STAGES",
     "PROBE_IMAGES",
     "RUNS",
     "SCHEMA_VERSION",
@@ -431,8 +432,8 @@ NEURON_MATCHES = Table(
         Column("partner_slug", TEXT, "Model of the counterpart; the neuron's own for near-duplicates"),
         _count("rank", INT16, "Order among the counterparts in that model, the most alike first"),
         _match("partner", TEXT, "Address of the counterpart"),
-        _match("partner_layer", INT16, "Its layer", bounds=(0, math.inf)),
-        _match("partner_unit", INT32, "Its unit", bounds=(0, math.inf)),
+        _match("partner_layer", INT16, "Layer of the counterpart", bounds=(0, math.inf)),
+        _match("partner_unit", INT32, "Unit of the counterpart", bounds=(0, math.inf)),
         _match(
             "correlation",
             FLOAT,
@@ -524,10 +525,14 @@ TABLES: dict[str, Table] = {
 #: Tables with one shard a layer, assembled from parts; the others are written whole.
 LAYER_TABLES: dict[str, Table] = {name: table for name, table in TABLES.items() if table.stages}
 
-#: Which table a stage's parts fill. Parts of a stage of PARTIALS hold sums over a slice of the probe images.
-STAGE_TABLES: dict[str, Table] = {stage: table for table in TABLES.values() for stage in table.stages} | dict.fromkeys(
-    ("probe", "embed", "pairs"), PARTIALS
-)
+#: Stages whose parts hold mergeable sums over probe images, not rows of the dataset.
+PARTIAL_STAGES = ("probe", "embed", "pairs")
+
+#: Which table a stage's parts fill.
+STAGE_TABLES: dict[str, Table] = {
+    **{stage: table for table in TABLES.values() for stage in table.stages},
+    **dict.fromkeys(PARTIAL_STAGES, PARTIALS),
+}
 
 
 def stage_table(stage: str) -> Table:

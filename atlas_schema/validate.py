@@ -22,7 +22,7 @@ from atlas_schema.parquet import check_whole, damage, footer_metadata, versions_
 from atlas_schema.parts import PARTS, WorkUnit, decode_part, is_part_path
 from atlas_schema.shards import IDENTITY, parse_shard_path, shard_path
 from atlas_schema.store import Store
-from atlas_schema.tables import MODELS, NEURONS, SITES, TABLES
+from atlas_schema.tables import LAYER_TABLES, MODELS, NEURONS, PROBE_IMAGES, SITES, TABLES
 
 #: What else may lie at the top: the card, licences, and whatever begins with a dot (a clone's .git, the Hub's
 #: .gitattributes, the run's .atlas).
@@ -42,16 +42,17 @@ def validate(store: Store, *, deep: bool = True) -> list[Violation]:
     found = list(_strays(paths, shards))
     rows: dict[str, dict[str, Rows]] = {name: {} for name in TABLES}
     for path, (table, slug, _, _) in shards.items():
-        if table != NEURONS.name:
+        if table not in LAYER_TABLES:
             read = _small_shard(store, path, TABLES[table], slug, deep, found)
             rows[table].setdefault(slug, []).extend(read)
     models = {slug: read[0] for slug, read in rows[MODELS.name].items() if read}
     for slug, model in models.items():
         found += _model_counts(model, rows[SITES.name].get(slug, []))
     for path, (table, slug, layer, layers) in shards.items():
-        if table == NEURONS.name:
+        if table in LAYER_TABLES:
             site = _ffn_site(rows[SITES.name].get(slug, []), layer)
-            found += _neuron_shard(store, path, (slug, layer, layers), models.get(slug), site, deep)
+            found += _layer_shard(store, path, TABLES[table], (slug, layer, layers), models.get(slug), site, deep)
+    found += _missing_images(models, rows[PROBE_IMAGES.name])
     found += _missing_shards(models, rows[SITES.name], shards)
     for path in paths:
         if path.startswith(f"{PARTS}/"):
@@ -80,6 +81,8 @@ def _small_shard(store: Store, path: str, table: Table, slug: str, deep: bool, f
     found += faults
     if any(fault.kind in ("schema", "version") for fault in faults):
         return []
+    if deep:
+        found += image_faults(path, table, data)
     owner = table.key[0]
     others = sorted({row for row in data[owner].to_pylist() if row != slug})
     if others:
@@ -115,9 +118,18 @@ def _ffn_site(sites: Rows, layer: int) -> dict[str, Any] | None:
     return next((site for site in sites if site["kind"] == "ffn" and site["layer"] == layer), None)
 
 
-def _neuron_shard(
+def _missing_images(models: Mapping[str, Mapping[str, Any]], images: Mapping[str, Rows]) -> Iterator[Violation]:
+    """Every probe set that a model was measured on must be there."""
+    for slug, model in models.items():
+        if model["probe_set"] and model["probe_set"] not in images:
+            path = shard_path(PROBE_IMAGES, model["probe_set"])
+            yield Violation(path, "missing", f"model {slug} was measured on this probe set")
+
+
+def _layer_shard(
     store: Store,
     path: str,
+    table: Table,
     place: tuple[str, int, int],
     model: Mapping[str, Any] | None,
     site: Mapping[str, Any] | None,
@@ -130,22 +142,22 @@ def _neuron_shard(
     elif layers != model["ffn_sites"]:
         yield Violation(path, "count", f"named as one of {layers} layers; the model has {model['ffn_sites']}")
     try:
-        names = None if deep else [name for name in NEURONS.names if name not in NEURONS.image_columns]
+        names = None if deep else [name for name in table.names if name not in table.image_columns]
         data, metadata = _read(store, path, names, deep)
     except (ShardCorrupt, ForeignAtlas) as error:
         yield _violation(path, error)
         return
-    faults = list(file_faults(path, NEURONS, metadata, data.schema))
+    faults = list(file_faults(path, table, metadata, data.schema))
     yield from faults
     if any(fault.kind in ("schema", "version") for fault in faults):
         return
-    yield from value_faults(path, NEURONS, data)
+    yield from value_faults(path, table, data)
     yield from _address_faults(path, slug, layer, data)
     yield from _identity_faults(path, metadata[1], model, data)
     if site is not None:
-        yield from _plan_faults(path, site, data["unit"].to_pylist())
+        yield from _plan_faults(path, site, data["unit"].to_pylist(), whole=table is NEURONS)
     if deep:
-        yield from image_faults(path, data)
+        yield from image_faults(path, table, data)
 
 
 def _read(
@@ -180,7 +192,7 @@ def _identity_faults(
     path: str, own: Mapping[str, str], model: Mapping[str, Any] | None, data: pa.Table
 ) -> Iterator[Violation]:
     """Footer, models row and rows must tell of the same weights, recipe and seed."""
-    for name in IDENTITY:
+    for name in IDENTITY if own.get("recipe_hash") else ("fingerprint",):
         if model is not None and own.get(name) != str(model[name]):
             yield Violation(
                 path,
@@ -188,15 +200,16 @@ def _identity_faults(
                 f"{name} is {own.get(name)} in the footer, {model[name]} in the models table",
             )
         if name in data.column_names:
-            others = sorted({str(value) for value in data[name].to_pylist()} - {own.get(name, "")})
+            others = sorted({str(value) for value in data[name].to_pylist() if value is not None} - {own.get(name, "")})
             if others:
                 yield Violation(path, "metadata", f"{name} is {own.get(name)} in the footer, {some(others)} in rows")
 
 
-def _plan_faults(path: str, site: Mapping[str, Any], units: Sequence[int]) -> Iterator[Violation]:
+def _plan_faults(path: str, site: Mapping[str, Any], units: Sequence[int], *, whole: bool) -> Iterator[Violation]:
+    """Units against the plan; `whole`: every planned unit must have a row."""
     planned = _planned(site)
     missing, extra = sorted(planned.difference(units)), sorted(set(units) - planned)
-    if missing:
+    if missing and whole:
         yield Violation(path, "missing", f"{len(missing)} of {len(planned)} planned units: {some(missing)}")
     if extra:
         yield Violation(path, "unplanned", f"{len(extra)} units that sites.planned does not name: {some(extra)}")
@@ -233,7 +246,8 @@ def _part(store: Store, path: str, models: Mapping[str, Mapping[str, Any]], deep
         yield _violation(path, error)
         return
     model = models.get(unit.slug)
-    differs = [name for name in IDENTITY if model is not None and str(model[name]) != str(getattr(unit, name))]
+    told = IDENTITY if unit.stage == "visualize" else ("fingerprint",)  # other stages have settings of their own
+    differs = [name for name in told if model is not None and str(model[name]) != str(getattr(unit, name))]
     if differs:
         yield Violation(path, "metadata", f"{', '.join(differs)} are not those of {unit.slug} in the models table")
 

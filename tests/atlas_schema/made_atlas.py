@@ -6,20 +6,26 @@ import datetime as dt
 import hashlib
 import io
 import json
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from PIL import Image
 
 from atlas_schema.card import write_card
+from atlas_schema.columns import Column
 from atlas_schema.parts import WorkUnit, commit_part
 from atlas_schema.shards import reduce_layer, write_rows
 from atlas_schema.store import Store
+from atlas_schema.tables import LAYER_TABLES, PROBE_IMAGES, stage_table
 
 SLUG = "zoo-vit"
 FINGERPRINT = hashlib.sha256(b"weights").hexdigest()
 RECIPE_HASH = "0123456789abcdef"
+PROBE_SET = "fedcba9876543210"
+ADDRESS = ("address", "slug", "layer", "unit")
 PROVENANCE = {"code_version": "0.1.0", "precision": "float32", "recipe": "fast"}
 
 
@@ -61,6 +67,37 @@ def neuron_row(unit: int, **changes: Any) -> dict[str, Any]:
     return {**row, **changes}
 
 
+def stage_rows(stage: str, unit: int) -> list[dict[str, Any]]:
+    """Rows as any other stage hands them in: a plain value of its type in every column."""
+    table = stage_table(stage)
+    columns = [column for column in table.part_columns(stage) if column.name not in ADDRESS]
+    row = {column.name: made_value(column, unit) for column in columns}
+    several = 1 if table.key[-1] == "unit" else 1 + unit % 3  # as many as the unit says
+    return [{**row, "unit": unit, **({"rank": rank} if several > 1 else {})} for rank in range(several)]
+
+
+def made_value(column: Column, number: int) -> Any:
+    """A value that the column's declaration allows."""
+    if column.choices:
+        return column.choices[0]
+    low, high = column.bounds or (0, 1000)
+    return _made(column.type, min(max(number, low), high))
+
+
+def _made(arrow: pa.DataType, number: float) -> Any:
+    if pa.types.is_struct(arrow):
+        return {field.name: _made(field.type, number) for field in arrow}
+    if pa.types.is_list(arrow):
+        return [_made(arrow.value_type, number)] * 2
+    if pa.types.is_floating(arrow):
+        return float(number)
+    if pa.types.is_integer(arrow):
+        return int(number)
+    if pa.types.is_boolean(arrow):
+        return number % 2 == 0
+    return f"{number:g}" if pa.types.is_string(arrow) else bytes([int(number) % 256] * 4)
+
+
 def units_of(
     layer: int, width: int, size: int, slug: str = SLUG, stage: str = "visualize", **changes: Any
 ) -> list[WorkUnit]:
@@ -71,9 +108,16 @@ def units_of(
 
 def commit(store: Store, unit: WorkUnit, **changes: Any) -> Any:
     """Commit `unit` with made rows."""
+    if unit.stage != "visualize":
+        rows = [row for neuron in range(unit.start, unit.stop) for row in stage_rows(unit.stage, neuron)]
+        return commit_part(store, unit, rows, provenance=PROVENANCE)
     facts = {"recipe_hash": unit.recipe_hash, "seed": unit.seed}
     rows = [neuron_row(neuron, **{**facts, **changes}) for neuron in range(unit.start, unit.stop)]
     return commit_part(store, unit, rows, provenance=PROVENANCE)
+
+
+def _settings(stage: str) -> dict[str, Any]:
+    return {} if stage == "visualize" else {"recipe_hash": hashlib.sha256(stage.encode()).hexdigest()[:16]}
 
 
 def model_row(widths: tuple[int, ...], slug: str = SLUG, **changes: Any) -> dict[str, Any]:
@@ -100,6 +144,8 @@ def model_row(widths: tuple[int, ...], slug: str = SLUG, **changes: Any) -> dict
         "recipe_json": json.dumps({"name": "fast", "steps": 20}),
         "seed": 0,
         "precision": "float32",
+        "probe_set": PROBE_SET,
+        "probe_name": "made",
         "software": [{"name": "timm", "version": "1.0.20"}],
     }
     return {**row, **changes}
@@ -157,15 +203,37 @@ def run_row(run_id: str = "2026-11-21-a1b2", **changes: Any) -> dict[str, Any]:
     return {**row, **changes}
 
 
-def make_atlas(store: Store, widths: tuple[int, ...] = (40, 24), size: int = 16, slug: str = SLUG) -> Store:
-    """A whole, sound atlas with every neuron described."""
+def image_rows(count: int = 12) -> list[dict[str, Any]]:
+    """Rows of probe_images."""
+    made = [{column.name: made_value(column, index) for column in PROBE_IMAGES.columns} for index in range(count)]
+    thumbnails = [{"bytes": webp(index), "path": None} for index in range(count)]
+    return [{**row, "probe_set": PROBE_SET, "thumbnail": one} for row, one in zip(made, thumbnails, strict=True)]
+
+
+def make_atlas(
+    store: Store,
+    widths: tuple[int, ...] = (40, 24),
+    size: int = 16,
+    slug: str = SLUG,
+    stages: Sequence[str] = ("visualize", "evidence", "label", "effect", "examples", "matches"),
+) -> Store:
+    """A whole, sound atlas with every neuron described by every stage."""
     write_rows(store, "models", slug, [model_row(widths, slug)], provenance=PROVENANCE)
     write_rows(store, "sites", slug, site_rows(widths, slug), provenance=PROVENANCE)
     for layer, width in enumerate(widths):
-        units = units_of(layer, width, size, slug)
-        for unit in units:
-            commit(store, unit)
-        reduce_layer(store, slug, layer, len(widths), units)
+        for table in LAYER_TABLES.values():
+            units = [
+                unit
+                for stage in stages
+                if stage in table.stages
+                for unit in units_of(layer, width, size, slug, stage, **_settings(stage))
+            ]
+            for unit in units:
+                commit(store, unit)
+            if units:
+                reduce_layer(store, slug, layer, len(widths), units)
+    if "examples" in stages:
+        write_rows(store, "probe_images", PROBE_SET, image_rows(), provenance=PROVENANCE)
     write_rows(store, "runs", "2026-11-21-a1b2", [run_row()], provenance=PROVENANCE)
     write_card(store)
     return store

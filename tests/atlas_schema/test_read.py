@@ -13,9 +13,10 @@ from atlas_schema.pages import picture_in_page
 from atlas_schema.read import Atlas
 from atlas_schema.shards import reduce_layer, shard_path
 from atlas_schema.store import Store
-from atlas_schema.tables import NEURONS
+from atlas_schema.tables import NEURON_EXAMPLES, NEURONS
 from tests.atlas_schema.conftest import FaultyS3
 from tests.atlas_schema.made_atlas import (
+    PROBE_SET,
     SLUG,
     commit,
     make_atlas,
@@ -165,3 +166,20 @@ def test_one_neuron_over_s3_costs_little(s3: FaultyS3) -> None:
         gets = [length for method, name, length in s3.requests if method == "GET" and name.endswith(".parquet")]
         assert 0 < sum(gets) < share * size
         assert len(gets) <= 3
+
+
+def test_the_tables_of_the_evidence(folder: Store) -> None:
+    atlas = Atlas(make_atlas(folder))
+    examples, matches = atlas.examples(SLUG, 1), atlas.matches(SLUG, 1, ["unit", "correlation"])
+    assert examples is not None
+    assert examples.column_names == NEURON_EXAMPLES.names
+    assert matches is not None
+    assert matches.column_names == ["unit", "correlation"]
+    assert set(matches["unit"].to_pylist()) == set(range(24))
+    assert atlas.examples(SLUG, 7) is None
+    assert atlas.probe_sets() == [PROBE_SET]
+    assert atlas.probe_images(PROBE_SET)["thumbnail"].to_pylist()[3]["bytes"] == webp(3)
+    with pytest.raises(NothingThere, match=PROBE_SET):
+        atlas.probe_images("0" * 16)
+    with pytest.raises(BadConfig, match="caption"):
+        atlas.probe_images(PROBE_SET, ["captions"])

@@ -291,3 +291,34 @@ def test_shard_paths(path: str, expected: tuple[str, str, int, int] | None) -> N
     assert parse_shard_path(path) == expected
     if expected:
         assert shard_path(*expected) == path
+
+
+def test_stages_of_one_table_are_joined(folder: Store) -> None:
+    seen = units_of(0, 32, 16)
+    measured = units_of(0, 32, 32, stage="evidence", recipe_hash="e" * 16)
+    for unit in [*seen, *measured]:
+        commit(folder, unit)
+    path = reduce_layer(folder, SLUG, 0, 1, seen)
+    assert decode(folder.read(path), path)[0]["probe_set"].null_count == 32
+    assert reduce_layer(folder, SLUG, 0, 1, [*seen, *measured]) == path
+    rows, metadata = decode(folder.read(path), path)
+    assert rows["probe_set"].null_count == 0
+    assert rows["activation"].to_pylist() == [1.5 + unit for unit in range(32)]
+    assert metadata["recipe_hash"] == RECIPE_HASH
+    assert metadata["evidence_settings"] == "e" * 16
+    other = units_of(0, 32, 32, stage="evidence", recipe_hash="f" * 16)
+    commit(folder, other[0])
+    with pytest.raises(ForeignAtlas, match="evidence_settings"):
+        reduce_layer(folder, SLUG, 0, 1, [*seen, *other])
+
+
+def test_a_table_with_several_rows_a_neuron(folder: Store) -> None:
+    units = units_of(0, 30, 10, stage="examples")
+    for unit in units:
+        commit(folder, unit)
+    path = reduce_layer(folder, SLUG, 0, 1, units[::-1])
+    rows = decode(folder.read(path), path)[0]
+    held = rows["unit"].to_pylist()
+    assert [held.count(unit) for unit in range(30)] == [1 + unit % 3 for unit in range(30)]
+    keys = list(zip(*(rows[name].to_pylist() for name in ("unit", "kind", "rank")), strict=True))
+    assert keys == sorted(keys)

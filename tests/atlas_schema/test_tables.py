@@ -9,7 +9,7 @@ import pytest
 
 from atlas_schema.columns import IMAGE, Column, Table
 from atlas_schema.parquet import leaves
-from atlas_schema.tables import NEURONS, SCHEMA_VERSION, STAGE_TABLES, TABLES, stage_table
+from atlas_schema.tables import NEURONS, PARTIAL_STAGES, PARTIALS, SCHEMA_VERSION, STAGE_TABLES, TABLES, stage_table
 
 COLUMNS = [(table, column) for table in TABLES.values() for column in table.columns]
 
@@ -53,7 +53,9 @@ def test_features_are_those_that_datasets_makes_of_the_schema(table: Table) -> N
 
 
 def test_stages() -> None:
-    assert list(STAGE_TABLES) == ["visualize"]
+    assert set(NEURONS.stages) == {"visualize", "evidence", "label", "effect"}
+    assert STAGE_TABLES["examples"].name == "neuron_examples"
+    assert all(STAGE_TABLES[stage] is PARTIALS for stage in PARTIAL_STAGES)
     assert stage_table("visualize") is NEURONS
     with pytest.raises(KeyError, match="visualize"):
         stage_table("visualise")

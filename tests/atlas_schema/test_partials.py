@@ -1,0 +1,68 @@
+"""Partials: arrays come back as they were, one by one, and damage is found."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from atlas_schema.errors import NothingThere, ShardCorrupt
+from atlas_schema.partials import PIECE_BYTES, commit_partial, read_partial
+from atlas_schema.parts import WorkUnit, alike
+from atlas_schema.store import Store
+from atlas_schema.validate import validate
+from tests.atlas_schema.made_atlas import FINGERPRINT, PROVENANCE, SLUG, make_atlas
+
+UNIT = WorkUnit("probe", SLUG, 0, 0, 250, FINGERPRINT, "0" * 16, 0)
+ARRAYS = {
+    "0/moments": np.arange(12, dtype=np.float64).reshape(3, 4),
+    "0/peak": np.array([[1.5, np.inf], [np.nan, -2]], dtype=np.float16),
+    "1/none": np.empty((0, 7), dtype=np.int32),
+    "large": np.arange(PIECE_BYTES // 4 + 1000, dtype=np.uint64).reshape(2, -1),
+    "scalar": np.array(5, dtype=np.int64),
+}
+
+
+def test_arrays_come_back(folder: Store) -> None:
+    receipt = commit_partial(folder, UNIT, ARRAYS, provenance=PROVENANCE)
+    assert receipt.created
+    assert receipt.path == UNIT.path
+    back = read_partial(folder, UNIT)
+    assert sorted(back) == sorted(ARRAYS)
+    for name, array in ARRAYS.items():
+        assert back[name].dtype == array.dtype
+        assert back[name].shape == array.shape
+        np.testing.assert_array_equal(back[name], array)
+    assert list(read_partial(folder, UNIT, ["scalar"])) == ["scalar"]
+    assert not commit_partial(folder, UNIT, ARRAYS, provenance=PROVENANCE).created
+    assert alike(folder, UNIT) == [UNIT]
+
+
+def test_what_is_not_there_is_named(folder: Store) -> None:
+    with pytest.raises(NothingThere, match="run the stage probe first"):
+        read_partial(folder, UNIT)
+    commit_partial(folder, UNIT, ARRAYS, provenance=PROVENANCE)
+    with pytest.raises(NothingThere, match=r"no array '2/peak'.*0/moments"):
+        read_partial(folder, UNIT, ["2/peak"])
+    with pytest.raises(NothingThere, match="images 250 to 499"):
+        read_partial(folder, dataclasses.replace(UNIT, start=250, stop=500))
+
+
+def test_a_damaged_byte_is_found_and_a_sound_copy_takes_its_place(folder: Store) -> None:
+    path = commit_partial(folder, UNIT, ARRAYS, provenance=PROVENANCE).path
+    encoded = bytearray(folder.read(path))
+    encoded[len(encoded) // 2] ^= 1
+    folder.replace(path, bytes(encoded))
+    with pytest.raises(ShardCorrupt):
+        read_partial(folder, UNIT)
+    assert commit_partial(folder, UNIT, ARRAYS, provenance=PROVENANCE).created
+    assert read_partial(folder, UNIT, ["scalar"])["scalar"] == 5
+
+
+def test_validate_reads_partials(folder: Store) -> None:
+    make_atlas(folder)
+    path = commit_partial(folder, UNIT, ARRAYS, provenance=PROVENANCE).path
+    assert validate(folder) == []
+    folder.replace(path, folder.read(path)[:-1] + b"?")
+    assert [(fault.path, fault.kind) for fault in validate(folder)] == [(path, "corrupt")]
