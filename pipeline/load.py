@@ -2,13 +2,9 @@
 
 import hashlib
 import inspect
-import os
-import socket
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from types import SimpleNamespace
-from urllib.parse import urlsplit
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +14,7 @@ from pipeline.checkpoint import listed, read_checkpoint, without_prefix
 from pipeline.families import qualified_class
 from pipeline.families.clip import WRAPPER
 from pipeline.models import LoadedModel, ModelRequest, describe, prepare_module
+from pipeline.network import quick_when_offline
 from pipeline.sources import Blueprint, blueprint
 
 RANDOM_SEED = 0
@@ -78,7 +75,7 @@ def _pretrained(plan: Blueprint) -> tuple[nn.Module, tuple[str, ...]]:
             "Or give --weights FILE --as NAME, or --random-weights."
         )
     try:
-        with _quick_when_offline():
+        with quick_when_offline():
             got = plan.fetch()
     except AtlasError:
         raise
@@ -108,25 +105,6 @@ def _unreachable(plan: Blueprint, error: Exception) -> str:
 def _told(error: BaseException) -> str:
     lines = str(error).strip().splitlines() or [type(error).__name__]
     return " ".join(line.strip() for line in lines[:2])[:300]
-
-
-@contextmanager
-def _quick_when_offline() -> Iterator[None]:
-    """Where the hub's name does not resolve, look in the cache only: its client would retry for a minute."""
-    from huggingface_hub import constants
-
-    was = constants.HF_HUB_OFFLINE
-    proxied = any(os.environ.get(name) for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"))
-    host = urlsplit(constants.ENDPOINT).hostname or ""
-    try:
-        if not proxied:
-            socket.getaddrinfo(host, 443)
-    except OSError:
-        constants.HF_HUB_OFFLINE = True
-    try:
-        yield
-    finally:
-        constants.HF_HUB_OFFLINE = was
 
 
 # -------------------------------------------------------------------------------------------------- fitting

@@ -5,10 +5,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
 from PIL import Image
 
 from atlas_schema.errors import BadImage, StoreFailed
+from atlas_schema.store import Store
 from pipeline.probe_sets.images import decoded
 
 FIELDS = {
@@ -90,6 +92,13 @@ def _text(value: Any) -> str:
     if isinstance(value, (list, tuple)):
         value = value[0] if value else None
     return "" if value is None else str(value).strip()
+
+
+def address(store: Store, path: str) -> str:
+    """Where others find a file: its URL; "" for files of this machine, and where the URL holds a password."""
+    if store.is_local or urlsplit(store.url).password:
+        return ""
+    return f"{store.url.rstrip('/')}/{path}"
 
 
 def is_hidden(path: str) -> bool:

@@ -10,7 +10,7 @@ from typing import Any
 
 from atlas_schema.errors import BadConfig
 from atlas_schema.store import Store
-from pipeline.probe_sets.entry import Entry, Skipped, Source, known
+from pipeline.probe_sets.entry import Entry, Skipped, Source, address, known
 
 SUFFIXES = tuple(
     f".{name}"
@@ -38,6 +38,7 @@ class Folder(Source):
         for path in images:
             row = known(rows.get(path, {}))
             row["label"] = row["label"] or labels.get(path, "")
+            row["source"] = row["source"] or address(self.store, path)
             yield Entry(id=path, place=path, **row)
         for path in sorted(rows.keys() - set(images)):
             yield Skipped(path, "named in the metadata file, but there is no such image file")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from atlas_schema.errors import BadConfig, NothingThere
 from atlas_schema.store import Store
+from pipeline.probe_sets.archives import Archives
 from pipeline.probe_sets.entry import Source, is_hidden
 from pipeline.probe_sets.folder import Folder, is_image
 from pipeline.probe_sets.world import IMAGES, World
@@ -22,13 +23,19 @@ def source_of(spec: str) -> Source:
         raise BadConfig(f"the probe set has no name. Expected {FORMS}.")
     if spec == "zoo" or spec.startswith("zoo:"):
         return World(_count(spec))
+    if spec.startswith("hf:") and not spec.startswith("hf://"):
+        from pipeline.probe_sets.hub import hub_source  # here: `datasets` takes a second to import
+
+        return hub_source(spec)
     return _stored(spec)
 
 
 def name_of(spec: str) -> str:
     """A short name for people: zoo, the folder's or file's own name, the dataset's."""
-    if spec.partition(":")[0] in ("zoo", "hf"):
-        return spec.split(":")[spec.startswith("hf:")]
+    if spec == "zoo" or spec.startswith("zoo:"):
+        return "zoo"
+    if spec.startswith("hf:") and not spec.startswith("hf://"):
+        spec = spec.split(":")[1]
     return spec.rstrip("/").rpartition("/")[2] or spec
 
 
@@ -50,6 +57,12 @@ def _stored(spec: str) -> Source:
         raise NothingThere(f"{spec}: there is no such file. Expected {FORMS}.")
     if any(is_image(path) for path in files):
         return Folder(store, files)
+    if tables := tuple(path for path in files if path.endswith(".parquet")):
+        from pipeline.probe_sets.tables import Tables
+
+        return Tables(store, tables)
+    if archives := tuple(path for path in files if path.endswith(".tar")):
+        return Archives(store, archives)
     raise NothingThere(f"{spec}: there is no image in it ({_found(files)}). Expected {FORMS}.")
 
 
