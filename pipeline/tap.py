@@ -57,17 +57,44 @@ def ffn_pre_and_post(
 
 def all_ffn_activations(model: LoadedModel, x: Tensor) -> dict[int, list[Tensor]]:
     """All FFN sites from one whole forward: layer -> one (batch, tokens, width) tensor per call."""
-    found: dict[int, list[Tensor]] = {site.layer: [] for site in model.description.ffn_sites}
+    found: dict[int, list[Tensor]] = {}
+    stream_ffn_activations(model, x, found.__setitem__)
+    return dict(sorted(found.items()))
+
+
+def stream_ffn_activations(model: LoadedModel, x: Tensor, take: Callable[[int, list[Tensor]], None]) -> None:
+    """Every FFN site of one forward: take(layer, one (batch, tokens, width) tensor per call), as each has fired.
+
+    Nothing of a site is held after `take` returns, and what comes behind the last one never runs.
+    """
+    sites = {site.layer: site for site in model.description.ffn_sites}
+    calls: dict[int, list[Tensor]] = {layer: [] for layer in sites}
+    waiting = set(sites)
 
     def reader(site: FfnSite) -> Callable[..., None]:
-        return lambda module, args: found[site.layer].append(_patches(args[0], site))
+        def read(module: nn.Module, args: Any) -> None:
+            calls[site.layer].append(_patches(args[0], site))
+            if len(calls[site.layer]) == len(site.grids):
+                take(site.layer, calls.pop(site.layer))
+                waiting.remove(site.layer)
+                if not waiting:
+                    raise _Reached
+
+        return read
 
     with ExitStack() as hooks:
-        for site in model.description.ffn_sites:
+        for site in sites.values():
             post = model.module.get_submodule(site.post)
             hooks.callback(post.register_forward_pre_hook(reader(site)).remove)
-        model.module(x)
-    return found
+        try:
+            model.module(x)
+        except _Reached:
+            return
+    missed = ", ".join(sites[layer].path for layer in sorted(waiting))
+    raise SiteMissing(
+        f"{model.description.slug}: {missed} did not fire as often in a forward as described: the sites are of "
+        "another model, or the model was changed since it was described."
+    )
 
 
 def _read(

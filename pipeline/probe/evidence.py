@@ -1,0 +1,217 @@
+"""From the sums of a probe pass to rows: the evidence columns of `neurons`, and `neuron_examples`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pipeline.models import LoadedModel
+from pipeline.probe.model import Membership, SiteProbe
+from pipeline.probe.panel import panel_of
+from pipeline.probe.sketch import Distribution
+from pipeline.probe.top import NOBODY, quantized
+from pipeline.probe_set import ProbeSet, batches
+from pipeline.sites import FfnSite
+from pipeline.tap import ffn_activations
+
+QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 0.999)
+HISTOGRAM_BINS = 24
+CLASSES_TOLD = 5
+#: Shares of the panel near which examples from the rest of a neuron's range are taken, the strongest first.
+LOWER_QUANTILES = (0.95, 0.75, 0.5, 0.25, 0.05)
+GALLERY = 128  # images of the panel that these examples are taken from: their maps cost one forward for all neurons
+
+Row = dict[str, object]
+
+
+@dataclass(frozen=True)
+class Picture:
+    """What a neuron's visualization reaches, clean: mean over patch tokens and strongest patch."""
+
+    activation: float
+    activation_peak: float
+
+
+def evidence_rows(
+    probe: SiteProbe,
+    units: Sequence[int],
+    probe_set: str,
+    membership: Membership,
+    pictures: Mapping[int, Picture],
+) -> list[Row]:
+    """Rows of the stage `evidence`, one a unit. pictures: by unit, where there is a visualization."""
+    moments, peaks, means = probe.moments.finalize(), probe.peaks.finalize(), probe.means.finalize()
+    classes = probe.classes.finalize().numpy() if membership.classes else None
+    return [
+        {
+            "unit": unit,
+            "probe_set": probe_set,
+            "probe_images": int(peaks.total[unit]),
+            **{name: _number(values[unit]) for name, values in moments.items()},
+            "fires_on": 1 - peaks.share_below(unit, peaks.high[unit] / 2) if peaks.high[unit] > 0 else None,
+            "peak_max": float(peaks.high[unit]),
+            "mean_max": float(means.high[unit]),
+            "peak_quantiles": peaks.quantiles(unit, QUANTILES),
+            "mean_quantiles": means.quantiles(unit, QUANTILES),
+            "histogram": dict(zip(("low", "high", "counts"), peaks.histogram(unit, HISTOGRAM_BINS), strict=True)),
+            **_against_real_images(peaks, means, unit, pictures.get(unit)),
+            "exciting_classes": None if classes is None else _classes(probe, classes[:, unit], membership.classes),
+        }
+        for unit in units
+    ]
+
+
+def _number(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None
+
+
+def _against_real_images(peaks: Distribution, means: Distribution, unit: int, picture: Picture | None) -> Row:
+    best_peak, best_mean = float(peaks.high[unit]), float(means.high[unit])
+    return {
+        "percentile": 100 * means.share_below(unit, picture.activation) if picture else None,
+        "ratio_to_best": picture.activation / best_mean if picture and best_mean > 0 else None,
+        "peak_ratio": picture.activation_peak / best_peak if picture and best_peak > 0 else None,
+    }
+
+
+def _classes(probe: SiteProbe, means: np.ndarray, names: Sequence[str]) -> list[Row]:
+    """The classes with the highest mean peak."""
+    order = np.argsort(-np.nan_to_num(means, nan=-np.inf), kind="stable")[:CLASSES_TOLD]
+    images = probe.classes.images.cpu().numpy()
+    return [{"name": names[i], "mean": float(means[i]), "images": int(images[i])} for i in order if images[i]]
+
+
+def top_rows(probe: SiteProbe, site: FfnSite, units: Sequence[int], probe_set: ProbeSet) -> Iterator[Row]:
+    """Rows of neuron_examples: the images that excite each unit most."""
+    arrays = {name: array.cpu().numpy() for name, array in probe.top.arrays().items()}
+    total = len(probe_set)
+    for unit in units:
+        for rank in range(probe.top.count):
+            image = int(arrays["image"][rank, unit])
+            if image == NOBODY:
+                break
+            yield _example(
+                probe_set,
+                site,
+                unit,
+                ("top", rank, image, (total - 1 - rank) / total),
+                (float(arrays["peak"][rank, unit]), float(arrays["mean"][rank, unit])),
+                int(arrays["scale"][rank, unit]),
+                (arrays["cells"][rank, unit], float(arrays["low"][rank, unit]), float(arrays["high"][rank, unit])),
+            )
+
+
+def quantile_rows(
+    model: LoadedModel, probe: SiteProbe, site: FfnSite, units: Sequence[int], probe_set: ProbeSet, batch: int = 32
+) -> Iterator[Row]:
+    """Rows of neuron_examples from the rest of each unit's range: one forward of the gallery up to the site."""
+    images = probe.panel.images.cpu().numpy()
+    hashes = [probe_set.images[image].sha256 for image in images]
+    gallery = np.array(panel_of(hashes, GALLERY))  # rows of the panel
+    peaks = probe.panel.peak[:, list(units)].float().cpu().numpy()  # (panel, units)
+    means = probe.panel.mean[:, list(units)].float().cpu().numpy()
+    below = np.sort(peaks, 0)
+    chosen = [_near_quantiles(below[:, i], peaks[gallery, i]) for i in range(len(units))]
+    maps = _maps(model, site, probe_set, images[gallery].tolist(), units, chosen, batch)
+    for i, unit in enumerate(units):
+        for rank, place in enumerate(chosen[i]):
+            row = gallery[place]
+            share = float(np.searchsorted(below[:, i], peaks[row, i]) / len(below))
+            scale, cells = maps[place, i]
+            told = (float(peaks[row, i]), float(means[row, i]))
+            yield _example(probe_set, site, unit, ("quantile", rank, int(images[row]), share), told, scale, cells)
+
+
+def _near_quantiles(below: np.ndarray, held: np.ndarray) -> list[int]:
+    """Places in `held` (the gallery) of the values nearest to the quantiles of `below`, no image twice."""
+    shares = np.searchsorted(below, held) / len(below)
+    chosen: list[int] = []
+    for quantile in LOWER_QUANTILES:
+        order = np.argsort(np.abs(shares - quantile), kind="stable")
+        free = [int(place) for place in order if int(place) not in chosen]
+        if free:
+            chosen.append(free[0])
+    return sorted(chosen, key=lambda place: (-held[place], place))
+
+
+@torch.no_grad()
+def _maps(
+    model: LoadedModel,
+    site: FfnSite,
+    probe_set: ProbeSet,
+    images: Sequence[int],
+    units: Sequence[int],
+    chosen: Sequence[Sequence[int]],
+    batch: int,
+) -> dict[tuple[int, int], tuple[int, tuple[np.ndarray, float, float]]]:
+    """(place in images, place in units) -> scale that fired, and its map, low and high, for the pairs `chosen`."""
+    wanted: dict[int, list[int]] = {}
+    for i, places in enumerate(chosen):
+        for place in places:
+            wanted.setdefault(place, []).append(i)
+    found: dict[tuple[int, int], tuple[int, tuple[np.ndarray, float, float]]] = {}
+    own = torch.tensor(list(units))
+    done = 0
+    for numbers, pixels in batches(probe_set, images, model.description, batch):
+        x = model.normalise(pixels.to(model.device)).to(next(model.module.parameters()).dtype)
+        calls = ffn_activations(model, site, x)
+        for row in range(len(numbers)):
+            members = wanted.get(done + row, [])
+            if members:
+                maps = [call[row][:, own[members].to(call.device)].T.float() for call in calls]  # (members, tokens)
+                for i, one in zip(members, _strongest_scale(maps), strict=True):
+                    found[done + row, i] = one
+        done += len(numbers)
+    return found
+
+
+def _strongest_scale(maps: Sequence[Tensor]) -> Iterator[tuple[int, tuple[np.ndarray, float, float]]]:
+    scales = torch.stack([call.amax(1) for call in maps]).argmax(0).tolist()
+    coded = [tuple(part.cpu().numpy() for part in quantized(call)) for call in maps]
+    for i, scale in enumerate(scales):
+        cells, low, high = coded[scale]
+        yield scale, (cells[i], float(low[i]), float(high[i]))
+
+
+def _example(
+    probe_set: ProbeSet,
+    site: FfnSite,
+    unit: int,
+    which: tuple[str, int, int, float],
+    values: tuple[float, float],
+    scale: int,
+    coded: tuple[np.ndarray, float, float],
+) -> Row:
+    kind, rank, image, quantile = which
+    height, width = site.grids[scale]
+    cells = coded[0][: height * width]
+    row, column = divmod(int(cells.argmax()), width)
+    return {
+        "unit": unit,
+        "kind": kind,
+        "rank": rank,
+        "image": probe_set.images[image].id,
+        "image_index": image,
+        "probe_set": probe_set.identity,
+        "activation": values[0],
+        "activation_mean": values[1],
+        "quantile": quantile,
+        "map": cells.tobytes(),
+        "map_height": height,
+        "map_width": width,
+        "map_low": coded[1],
+        "map_high": coded[2],
+        "row": row,
+        "column": column,
+        "scale": scale,
+        "box": {
+            "left": column / width,
+            "top": row / height,
+            "right": (column + 1) / width,
+            "bottom": (row + 1) / height,
+        },
+    }
