@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -82,6 +83,24 @@ def offset_scale(ascent: Ascent) -> np.ndarray:
 
 def roll_each(picture: Tensor, roll: Tensor) -> Tensor:
     """Shift each picture circularly by its own (rows, columns): (batch, 3, h, w), int64 (batch, 2)."""
+    return _Roll.apply(picture, roll)
+
+
+class _Roll(torch.autograd.Function):
+    """A circular shift, whose gradient is the shift back: the one of `gather` is a scatter, slow on a CPU."""
+
+    @staticmethod
+    def forward(ctx: Any, picture: Tensor, roll: Tensor) -> Tensor:
+        ctx.save_for_backward(roll)
+        return _rolled(picture, roll)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        (roll,) = ctx.saved_tensors
+        return _rolled(gradient, -roll), None
+
+
+def _rolled(picture: Tensor, roll: Tensor) -> Tensor:
     batch, channels, height, width = picture.shape
     rows = (torch.arange(height, device=roll.device) - roll[:, :1]) % height  # (batch, height)
     columns = (torch.arange(width, device=roll.device) - roll[:, 1:]) % width  # (batch, width)
@@ -108,11 +127,46 @@ def total_variation(rolled: Tensor, std: Tensor) -> Tensor:
     1 / std, and one picture's norms serve all its copies.
     rolled: (batch, 3, h, w), after the circular shift (its seam counts); std: (batch, copies, 3).
     """
-    differences = (
-        rolled[..., :, 1:] - rolled[..., :, :-1],
-        rolled[..., 1:, :] - rolled[..., :-1, :],
-        rolled[..., 1:, 1:] - rolled[..., :-1, :-1],
-        rolled[..., 1:, :-1] - rolled[..., :-1, 1:],
-    )
-    norms = sum(torch.linalg.vector_norm(d, dim=(2, 3)) for d in differences)  # (batch, 3)
-    return (norms * std.reciprocal().mean(1)).mean(1)
+    return (_TotalVariation.apply(rolled) * std.reciprocal().mean(1)).mean(1)
+
+
+_FROM = ((0, 1), (1, 0), (1, 1), (1, -1))
+"""Steps (rows, columns) from the earlier of two neighbours to the later, of the four directions."""
+
+
+def _neighbours(picture: Tensor, rows: int, columns: int) -> tuple[Tensor, Tensor]:
+    """Views of all later and all earlier pixels one step apart."""
+    height, width = picture.shape[-2:]
+    later = picture[..., rows:, max(columns, 0) : width + min(columns, 0)]
+    earlier = picture[..., : height - rows, max(-columns, 0) : width - max(columns, 0)]
+    return later, earlier
+
+
+class _TotalVariation(torch.autograd.Function):
+    """Sum over directions of the norms of differences, (batch, 3, h, w) -> (batch, 3).
+
+    Its gradient, a difference over its norm, is added up in one buffer: left to autograd, every slice gets a padded
+    copy of the picture, which was a quarter of a step at the first site.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, picture: Tensor) -> Tensor:
+        norms = []
+        for step in _FROM:
+            later, earlier = _neighbours(picture, *step)
+            norms.append(torch.linalg.vector_norm(later - earlier, dim=(2, 3)))
+        ctx.save_for_backward(picture, *norms)
+        return torch.stack(norms).sum(0)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        picture, *norms = ctx.saved_tensors
+        result = torch.zeros_like(picture)
+        for step, norm in zip(_FROM, norms, strict=True):
+            later, earlier = _neighbours(picture, *step)
+            slope = torch.where(norm > 0, gradient / norm, 0.0)[..., None, None]
+            part = (later - earlier).mul_(slope)
+            onto_later, onto_earlier = _neighbours(result, *step)
+            onto_later.add_(part)
+            onto_earlier.sub_(part)
+        return result

@@ -206,7 +206,7 @@ class _Climber:
         latent = self._start(units, keys, ascent, space).requires_grad_()
         draws = draw(keys, ascent, size, latent, patch_size(self.site, size))
         own = torch.tensor(units, device=latent.device)
-        optimizer = torch.optim.Adam([latent], lr=ascent.learning_rate, betas=ascent.betas, eps=1e-8)
+        optimizer = torch.optim.Adam([latent], lr=ascent.learning_rate, betas=ascent.betas, eps=1e-8, fused=True)
         result = _Result(ascent, latent, space.picture(latent).detach().clone())
         kept = set(np.linspace(0, ascent.steps - 1, CURVE_POINTS).round().astype(int).tolist())
         for step, numbers in enumerate(draws):
