@@ -2,11 +2,13 @@
 
 import hashlib
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, field
-from functools import cached_property
-from typing import Any
+from functools import cached_property, partial
+from itertools import islice
+from typing import Any, TypeVar
 
 import torch
 from PIL import Image
@@ -35,7 +37,12 @@ __all__ = [
 MODES = ("embed", "reference", "none")
 """What an atlas holds of its probe images: thumbnails and all that is known; all but thumbnails; nothing."""
 
+AHEAD = 64
+"""Images in flight while a set is opened: enough for all threads, few enough to forget them quickly."""
+
 OnImage = Callable[[int, int], None]
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -119,9 +126,9 @@ def open_probe_set(spec: str, *, on_image: OnImage | None = None) -> ProbeSet:
     """
     source = source_of(spec)
     entries, skipped = _unique(source)
-    images, places = [], []
-    with ThreadPoolExecutor(source.threads) as pool:
-        looked_at = pool.map(lambda entry: _look(source, entry), entries)
+    images: list[ProbeImage] = []
+    places: list[Any] = []
+    with closing(_ahead(source, partial(_look, source), entries, AHEAD)) as looked_at:
         for done, (entry, image) in enumerate(zip(entries, looked_at, strict=True), 1):
             if isinstance(image, Skipped):
                 skipped.append(image)
@@ -184,26 +191,31 @@ def batches(
 
     Two batches are decoded ahead. BadImage, naming it, where an image is no longer what it was.
     """
-    chunks = [list(indices[start : start + batch]) for start in range(0, len(indices), batch)]
-    ahead: deque[tuple[list[int], list[Future[Tensor]]]] = deque()
-    pool = ThreadPoolExecutor(probe_set.source.threads)
-    try:
-        for chunk in chunks:
-            ahead.append((chunk, [pool.submit(_pixels, probe_set, index, description) for index in chunk]))
-            if len(ahead) > 2:
-                yield _stacked(*ahead.popleft())
-        while ahead:
-            yield _stacked(*ahead.popleft())
-    finally:  # also where the caller stops early
-        pool.shutdown(cancel_futures=True)
+    with closing(_ahead(probe_set.source, partial(_pixels, probe_set, description), indices, 2 * batch)) as pixels:
+        for start in range(0, len(indices), batch):
+            chunk = list(indices[start : start + batch])
+            yield chunk, torch.stack(list(islice(pixels, len(chunk))))
 
 
-def _pixels(probe_set: ProbeSet, index: int, description: ModelDescription) -> Tensor:
+def _pixels(probe_set: ProbeSet, description: ModelDescription, index: int) -> Tensor:
     return pixels_of(probe_set.open(index), description)
 
 
-def _stacked(chunk: list[int], pending: list[Future[Tensor]]) -> tuple[list[int], Tensor]:
-    return chunk, torch.stack([image.result() for image in pending])
+def _ahead(
+    source: Source, work: Callable[[Item], Result], items: Iterable[Item], count: int
+) -> Generator[Result, None, None]:
+    """Results in the order of the items, worked out in the source's threads up to `count` ahead."""
+    pending: deque[Future[Result]] = deque()
+    pool = ThreadPoolExecutor(source.threads)
+    try:
+        for item in items:
+            pending.append(pool.submit(work, item))
+            if len(pending) > count:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
+    finally:  # also where the caller stops early, or one result was an exception
+        pool.shutdown(cancel_futures=True)
 
 
 def default_mode(probe_set: ProbeSet) -> str:
@@ -218,11 +230,10 @@ def rows(probe_set: ProbeSet, mode: str) -> list[dict[str, Any]]:
         raise BadConfig(f"{mode!r}: no mode for probe images; expected one of {', '.join(MODES)}; nearest: {close}")
     if mode == "none":
         return []
-    with ThreadPoolExecutor(probe_set.source.threads) as pool:
-        return list(pool.map(lambda index: _row(probe_set, index, mode), range(len(probe_set))))
+    return list(_ahead(probe_set.source, partial(_row, probe_set, mode), range(len(probe_set)), AHEAD))
 
 
-def _row(probe_set: ProbeSet, index: int, mode: str) -> dict[str, Any]:
+def _row(probe_set: ProbeSet, mode: str, index: int) -> dict[str, Any]:
     image = probe_set.images[index]
     picture = None
     if mode == "embed":

@@ -98,10 +98,10 @@ def _asked(name: str, ask: Any) -> Any:
             return ask()
     except ConnectionError as error:
         raise NoNetwork(
-            f"hf:{name}: it is neither in the local cache nor can it be fetched from the hub: {error} "
+            f"hf:{name}: it is neither in the local cache nor can it be fetched from the hub: {error}. "
             "Connect this machine once, set HF_ENDPOINT to a mirror or HF_HOME to a filled cache, or name a folder."
         ) from error
     except (datasets.exceptions.DatasetsError, OSError, ValueError, RuntimeError) as error:
         raise BadConfig(
-            f"hf:{name} cannot be loaded: {error} Expected a dataset of the hub, or a local folder of one."
+            f"hf:{name} cannot be loaded: {error}\nExpected a dataset of the hub, or a local folder of one."
         ) from error
