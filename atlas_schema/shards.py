@@ -46,8 +46,11 @@ def write_rows(
     rows: Sequence[Mapping[str, Any]],
     *,
     provenance: Mapping[str, str],
+    layer: int = 0,
+    layers: int = 1,
 ) -> str:
-    """Write a small shard (models, sites, runs) whole, in place of the one that was there; its path.
+    """Write a shard that no parts are assembled into (models, sites, runs, probe_images; one layer of
+    neuron_matches) whole, in place of the one that was there; its path.
 
     Rows are sorted by the table's key. Raises BadRow, NotFinite, StoreFull, StoreFailed.
     """
@@ -55,8 +58,9 @@ def write_rows(
     key = table.key
     ordered = sorted(rows, key=lambda row: tuple(row[name] for name in key))
     data = rows_to_table(table.columns, table.schema(), ordered)
-    path = shard_path(table, slug)
-    _write_if_new(store, path, encode(table, data, {**provenance, "slug": slug}))
+    path = shard_path(table, slug, layer, layers)
+    place = {"slug": slug, "layer": str(layer), "layers": str(layers)} if layers > 1 else {"slug": slug}
+    _write_if_new(store, path, encode(table, data, {**provenance, **place}))
     return path
 
 

@@ -88,6 +88,11 @@ MODELS = Table(
         ),
         Column("probe_set", TEXT, "Hash of the probe set that measured the neurons", absent="no probe stage has run"),
         Column("probe_name", TEXT, "Name of the probe set", absent="no probe stage has run"),
+        Column(
+            "stages",
+            _list_of(stage=TEXT, settings=TEXT),
+            "Stages that describe the neurons, each with the hash of its settings, 16 hex digits",
+        ),
         Column("software", _list_of(name=TEXT, version=TEXT), "Versions of the libraries that ran the model"),
     ),
 )
@@ -142,7 +147,8 @@ _robust = partial(_activation, absent="the recipe draws no fresh transforms")
 #: Columns that the evidence stage fills, from what a probe pass measured.
 _measured = partial(Column, stage="evidence")
 _level = partial(_measured, unit="activation")
-_pictured = partial(_measured, absent="the neuron had no visualization when the evidence was gathered")
+#: Columns that compare the visualization with the probe images: filled where there are both.
+_judged = partial(Column, stage="judge")
 
 EVIDENCE_COLUMNS = (
     _measured("probe_set", TEXT, "Which images the neuron was measured on: SHA-256 of their names and bytes, 16 hex"),
@@ -170,7 +176,7 @@ EVIDENCE_COLUMNS = (
         "peak_quantiles",
         FLOATS,
         "Quantiles over probe images of the strongest patch, at 1, 5, 25, 50, 75, 90, 95, 99 and 99.9 percent, from a "
-        "sketch with bins 6 percent wide",
+        "sketch with bins at most an eighth wide",
     ),
     _level("mean_quantiles", FLOATS, "As peak_quantiles, of the mean over patch tokens"),
     _measured(
@@ -178,24 +184,24 @@ EVIDENCE_COLUMNS = (
         pa.struct([("low", FLOAT), ("high", FLOAT), ("counts", pa.list_(INT32))]),
         "Probe images by their strongest patch, in bins of equal width from low to high, from the same sketch",
     ),
-    _pictured(
+    _judged(
         "percentile",
         FLOAT,
         "Share of probe images whose mean over patch tokens is below that of the visualization",
         unit="percent",
         bounds=(0, 100),
     ),
-    _measured(
+    _judged(
         "ratio_to_best",
         FLOAT,
         "Activation of the visualization over that of the best probe image, both mean over patch tokens",
-        absent="no visualization, or no probe image has a mean over 0",
+        absent="no probe image has a mean over 0",
     ),
-    _measured(
+    _judged(
         "peak_ratio",
         FLOAT,
         "As ratio_to_best, at the strongest patch",
-        absent="no visualization, or no patch of a probe image is over 0",
+        absent="no patch of a probe image is over 0",
     ),
     _measured(
         "exciting_classes",
@@ -418,8 +424,6 @@ NEURON_EXAMPLES = Table(
     ),
 )
 
-_match = partial(Column, stage="matches")
-
 NEURON_MATCHES = Table(
     name="neuron_matches",
     row="a neuron's counterpart: a neuron that fires on the same places of the same images",
@@ -431,28 +435,28 @@ NEURON_MATCHES = Table(
         _unit,
         Column("partner_slug", TEXT, "Model of the counterpart; the neuron's own for near-duplicates"),
         _count("rank", INT16, "Order among the counterparts in that model, the most alike first"),
-        _match("partner", TEXT, "Address of the counterpart"),
-        _match("partner_layer", INT16, "Layer of the counterpart", bounds=(0, math.inf)),
-        _match("partner_unit", INT32, "Unit of the counterpart", bounds=(0, math.inf)),
-        _match(
+        Column("partner", TEXT, "Address of the counterpart"),
+        Column("partner_layer", INT16, "Layer of the counterpart", bounds=(0, math.inf)),
+        Column("partner_unit", INT32, "Unit of the counterpart", bounds=(0, math.inf)),
+        Column(
             "correlation",
             FLOAT,
             "Correlation of both activation maps over all places of all probe images",
             bounds=(-1, 1),
         ),
-        _match("mutual", BOOL, "Whether each is the other's best counterpart: a Rosetta pair"),
-        _match(
+        Column("mutual", BOOL, "Whether each is the other's best counterpart: a Rosetta pair"),
+        Column(
             "null_correlation",
             FLOAT,
             "Best correlation of this neuron with any neuron of that model when the images are shuffled",
             bounds=(-1, 1),
         ),
-        _match(
+        Column(
             "significant",
             BOOL,
             "Whether the correlation is above what 99 percent of neurons reach with shuffled images",
         ),
-        _match("probe_set", TEXT, "Hash of the probe set, as in probe_images"),
+        Column("probe_set", TEXT, "Hash of the probe set, as in probe_images"),
     ),
 )
 
@@ -522,8 +526,8 @@ TABLES: dict[str, Table] = {
     table.name: table for table in (NEURONS, NEURON_EXAMPLES, NEURON_MATCHES, MODELS, SITES, PROBE_IMAGES, RUNS)
 }
 
-#: Tables with one shard a layer, assembled from parts; the others are written whole.
-LAYER_TABLES: dict[str, Table] = {name: table for name, table in TABLES.items() if table.stages}
+#: Tables with one shard a layer; the others have one a model, a run or a probe set.
+LAYER_TABLES: dict[str, Table] = {table.name: table for table in (NEURONS, NEURON_EXAMPLES, NEURON_MATCHES)}
 
 #: Stages whose parts hold mergeable sums over probe images, not rows of the dataset.
 PARTIAL_STAGES = ("probe", "embed", "pairs")

@@ -12,7 +12,6 @@ from torch import Tensor
 from pipeline.models import LoadedModel
 from pipeline.probe.model import Membership, SiteProbe
 from pipeline.probe.panel import panel_of
-from pipeline.probe.sketch import Distribution
 from pipeline.probe.top import NOBODY, quantized
 from pipeline.probe_set import ProbeSet, batches
 from pipeline.sites import FfnSite
@@ -41,9 +40,8 @@ def evidence_rows(
     units: Sequence[int],
     probe_set: str,
     membership: Membership,
-    pictures: Mapping[int, Picture],
 ) -> list[Row]:
-    """Rows of the stage `evidence`, one a unit. pictures: by unit, where there is a visualization."""
+    """Rows of the stage `evidence`, one a unit."""
     moments, peaks, means = probe.moments.finalize(), probe.peaks.finalize(), probe.means.finalize()
     classes = probe.classes.finalize().numpy() if membership.classes else None
     return [
@@ -58,7 +56,6 @@ def evidence_rows(
             "peak_quantiles": peaks.quantiles(unit, QUANTILES),
             "mean_quantiles": means.quantiles(unit, QUANTILES),
             "histogram": dict(zip(("low", "high", "counts"), peaks.histogram(unit, HISTOGRAM_BINS), strict=True)),
-            **_against_real_images(peaks, means, unit, pictures.get(unit)),
             "exciting_classes": None if classes is None else _classes(probe, classes[:, unit], membership.classes),
         }
         for unit in units
@@ -69,13 +66,21 @@ def _number(value: float) -> float | None:
     return float(value) if np.isfinite(value) else None
 
 
-def _against_real_images(peaks: Distribution, means: Distribution, unit: int, picture: Picture | None) -> Row:
-    best_peak, best_mean = float(peaks.high[unit]), float(means.high[unit])
-    return {
-        "percentile": 100 * means.share_below(unit, picture.activation) if picture else None,
-        "ratio_to_best": picture.activation / best_mean if picture and best_mean > 0 else None,
-        "peak_ratio": picture.activation_peak / best_peak if picture and best_peak > 0 else None,
-    }
+def judge_rows(probe: SiteProbe, pictures: Mapping[int, Picture]) -> list[Row]:
+    """Rows of the stage `judge`: how far each visualization gets beyond real images. pictures: by unit."""
+    peaks, means = probe.peaks.finalize(), probe.means.finalize()
+    rows: list[Row] = []
+    for unit, picture in sorted(pictures.items()):
+        best_peak, best_mean = float(peaks.high[unit]), float(means.high[unit])
+        rows.append(
+            {
+                "unit": unit,
+                "percentile": 100 * means.share_below(unit, picture.activation),
+                "ratio_to_best": picture.activation / best_mean if best_mean > 0 else None,
+                "peak_ratio": picture.activation_peak / best_peak if best_peak > 0 else None,
+            }
+        )
+    return rows
 
 
 def _classes(probe: SiteProbe, means: np.ndarray, names: Sequence[str]) -> list[Row]:

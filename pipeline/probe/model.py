@@ -201,6 +201,19 @@ def probe(
     return into
 
 
-def arrays_of_layer(names: Iterable[str], layer: int) -> list[str]:
-    """Of the names of a ModelProbe's arrays, those of one layer."""
-    return [name for name in names if name.startswith(f"{layer}/")]
+def site_arrays(layer: int) -> list[str]:
+    """Names of the arrays of one layer in what `ModelProbe.arrays` gives; `site_of` reads them."""
+    fields = {
+        "moments": ("powers", "active", "tokens"),
+        "peaks": ("counts", "low", "high"),
+        "means": ("counts", "low", "high"),
+        "top": TopImages.FIELDS,
+        "panel": ("images", "peak", "mean", "window"),
+        "classes": ("sums", "images"),
+    }
+    return [f"{layer}/{kind}/{name}" for kind, names in fields.items() for name in names]
+
+
+def site_of(arrays: Mapping[str, np.ndarray], layer: int) -> SiteProbe:
+    """The accumulators of one layer, from the arrays that `site_arrays` names."""
+    return SiteProbe.of({name.removeprefix(f"{layer}/"): array for name, array in arrays.items()})

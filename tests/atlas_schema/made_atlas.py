@@ -15,11 +15,11 @@ import pyarrow as pa
 from PIL import Image
 
 from atlas_schema.card import write_card
-from atlas_schema.columns import Column
+from atlas_schema.columns import Column, Table
 from atlas_schema.parts import WorkUnit, commit_part
 from atlas_schema.shards import reduce_layer, write_rows
 from atlas_schema.store import Store
-from atlas_schema.tables import LAYER_TABLES, PROBE_IMAGES, stage_table
+from atlas_schema.tables import LAYER_TABLES, NEURON_MATCHES, PROBE_IMAGES, stage_table
 
 SLUG = "zoo-vit"
 FINGERPRINT = hashlib.sha256(b"weights").hexdigest()
@@ -69,7 +69,10 @@ def neuron_row(unit: int, **changes: Any) -> dict[str, Any]:
 
 def stage_rows(stage: str, unit: int) -> list[dict[str, Any]]:
     """Rows as any other stage hands them in: a plain value of its type in every column."""
-    table = stage_table(stage)
+    return made_rows(stage_table(stage), stage, unit)
+
+
+def made_rows(table: Table, stage: str, unit: int) -> list[dict[str, Any]]:
     columns = [column for column in table.part_columns(stage) if column.name not in ADDRESS]
     row = {column.name: made_value(column, unit) for column in columns}
     several = 1 if table.key[-1] == "unit" else 1 + unit % 3  # as many as the unit says
@@ -146,6 +149,7 @@ def model_row(widths: tuple[int, ...], slug: str = SLUG, **changes: Any) -> dict
         "precision": "float32",
         "probe_set": PROBE_SET,
         "probe_name": "made",
+        "stages": [{"stage": "visualize", "settings": RECIPE_HASH}],
         "software": [{"name": "timm", "version": "1.0.20"}],
     }
     return {**row, **changes}
@@ -215,7 +219,7 @@ def make_atlas(
     widths: tuple[int, ...] = (40, 24),
     size: int = 16,
     slug: str = SLUG,
-    stages: Sequence[str] = ("visualize", "evidence", "label", "effect", "examples", "matches"),
+    stages: Sequence[str] = ("visualize", "evidence", "judge", "label", "effect", "examples"),
 ) -> Store:
     """A whole, sound atlas with every neuron described by every stage."""
     write_rows(store, "models", slug, [model_row(widths, slug)], provenance=PROVENANCE)
@@ -232,6 +236,16 @@ def make_atlas(
                 commit(store, unit)
             if units:
                 reduce_layer(store, slug, layer, len(widths), units)
+        if "examples" in stages:
+            facts = {"slug": slug, "layer": layer}
+            matches = [
+                {**row, **facts, "address": f"{slug}/mlp/{layer}/{unit}"}
+                for unit in range(width)
+                for row in made_rows(NEURON_MATCHES, "", unit)
+            ]
+            whole = {"layer": layer, "layers": len(widths)}
+            identity = {"fingerprint": FINGERPRINT}
+            write_rows(store, "neuron_matches", slug, matches, provenance={**PROVENANCE, **identity}, **whole)
     if "examples" in stages:
         write_rows(store, "probe_images", PROBE_SET, image_rows(), provenance=PROVENANCE)
     write_rows(store, "runs", "2026-11-21-a1b2", [run_row()], provenance=PROVENANCE)

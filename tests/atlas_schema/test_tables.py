@@ -53,7 +53,7 @@ def test_features_are_those_that_datasets_makes_of_the_schema(table: Table) -> N
 
 
 def test_stages() -> None:
-    assert set(NEURONS.stages) == {"visualize", "evidence", "label", "effect"}
+    assert set(NEURONS.stages) == {"visualize", "evidence", "judge", "label", "effect"}
     assert STAGE_TABLES["examples"].name == "neuron_examples"
     assert all(STAGE_TABLES[stage] is PARTIALS for stage in PARTIAL_STAGES)
     assert stage_table("visualize") is NEURONS
