@@ -7,7 +7,6 @@ no longer names is then removed. Whoever opens the site while it is rebuilt meet
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -21,12 +20,15 @@ from atlas_schema.read import Atlas
 from atlas_schema.tables import NEURONS
 from site_builder import app, overview
 from site_builder.budget import HOSTS, Host, Size, check, estimate, megabytes
+from site_builder.evidence import write_evidence
+from site_builder.folders import content_name, write_folder
 from site_builder.layers import FORMAT, LayerSummary, build_layer
 from site_builder.packs import PACK
 from site_builder.sprites import BUNDLE, THUMB
 from site_builder.survey import LayerSource, survey
 
 MARK = ".neuron-atlas-site"  # says that a folder is a site of ours, which may be built over
+OURS = ("d/*", "d/*/*", "p/*", "r/*", "s/*")
 MODES = ("sprite", "range", "files")
 
 
@@ -84,9 +86,11 @@ def build_site(
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         built = list(pool.map(lambda source: _write_layer(atlas, source, folder, mode), held.layers))
+        evidence = write_evidence(atlas, folder, held, pool)
     layers = {(source.slug, source.layer): made[:2] for source, made in zip(held.layers, built, strict=True)}
-    written = overview.write(atlas, folder, held, layers)
-    manifest = written.manifest | {
+    written = overview.write(atlas, folder, held, layers, evidence)
+    manifest = {
+        **written.manifest,
         "title": title,
         "images": {"mode": mode, "base": app.browser_url(dataset_url) if mode == "range" else ""},
         "dataset": dataset_url or "",
@@ -95,7 +99,7 @@ def build_site(
     kept = app.write(folder, manifest, dataset_url if mode == "range" else None)
     if target == "hf-space":
         _replace(folder / "README.md", app.space_card(title).encode())
-    _prune(folder, {*kept, *written.files, *(f"d/{name}" for name, _ in layers.values())})
+    _prune(folder, {*kept, *written.files, *evidence.folders, *(f"d/{name}" for name, _ in layers.values())})
     found = measure(folder)
     check(host, found, mode)
     return SiteReport(
@@ -137,26 +141,20 @@ def _hint(name: str, known: Any) -> str:
 
 def _write_layer(atlas: Atlas, layer: LayerSource, folder: Path, mode: str) -> tuple[str, LayerSummary, bool]:
     """The layer's folder below d/, its summary, and whether it was there already."""
-    content = hashlib.sha256(atlas.store.read(layer.shard))
-    content.update(f"{FORMAT} {mode} {PACK} {BUNDLE} {THUMB}".encode())
-    name = f"{layer.slug}/{layer.layer:05d}-{content.hexdigest()[:12]}"
-    final = folder / "d" / name
-    if (final / "summary.json").exists():
-        return name, LayerSummary(**json.loads((final / "summary.json").read_text())), True
-    rows = atlas.neurons(layer.slug, layer.layer, NEURONS.names)
-    if rows is None:
-        raise NothingThere(f"{layer.shard}: removed while the site was built; build it again")
-    places = atlas.picture_locations(layer.slug, layer.layer) if mode == "range" else ()
-    files, summary = build_layer(rows, layer.shard, mode, places)
-    files["summary.json"] = json.dumps(summary.as_json()).encode()
-    unfinished = final.with_name(f".{final.name}.tmp")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    for inner, data in files.items():
-        path = unfinished / inner
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(data)
-    os.rename(unfinished, final)
-    return name, summary, False
+    settings = f"{FORMAT} {mode} {PACK} {BUNDLE} {THUMB}".encode()
+    name = content_name(f"{layer.slug}/{layer.layer:05d}", atlas.store.read(layer.shard), settings)
+
+    def files() -> dict[str, bytes]:
+        rows = atlas.neurons(layer.slug, layer.layer, NEURONS.names)
+        if rows is None:
+            raise NothingThere(f"{layer.shard}: removed while the site was built; build it again")
+        places = atlas.picture_locations(layer.slug, layer.layer) if mode == "range" else ()
+        made, summary = build_layer(rows, layer.shard, mode, places)
+        return {**made, "summary.json": json.dumps(summary.as_json()).encode()}
+
+    reused = write_folder(folder / "d", name, files)
+    said = (folder / "d" / name / "summary.json").read_text()
+    return name, LayerSummary(**json.loads(said)), reused
 
 
 def _claim(folder: Path) -> None:
@@ -179,11 +177,11 @@ def _replace(path: Path, data: bytes) -> None:
 
 
 def _prune(folder: Path, kept: set[str]) -> None:
-    """Remove what earlier builds left below app-*/ and d/; other files in the folder are not ours."""
+    """Remove what earlier builds left in folders of ours; other files in the site's folder are not."""
     for old in folder.glob("app-*"):
         if old.name not in kept:
             shutil.rmtree(old)
-    for path in [*folder.glob("d/*"), *folder.glob("d/*/*")]:
+    for path in [old for pattern in OURS for old in folder.glob(pattern)]:
         name = path.relative_to(folder).as_posix()
         holds_kept = any(other == name or other.startswith(f"{name}/") for other in kept)
         if not holds_kept and path.exists():

@@ -10,15 +10,18 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image
 
-from site_builder.packs import LAYER_COLUMNS, PACK, layer_table, pack_columns, packs, plain
+from atlas_schema.tables import NEURONS
+from site_builder.packs import PACK, layer_table, pack_columns, packs, plain
 from site_builder.sprites import BUNDLE, SHEET, SHEET_COLUMNS, bundle, mean_color, sheet, thumbnail
 
 #: Raise it when the files of a layer change for the same dataset: folders are named by it and by the content.
-FORMAT = 1
+FORMAT = 2
 #: Pictures of a layer on its model's page.
 STRIP = 8
 #: Neurons remembered as the layer's best, for sheets that mix layers.
 BEST = 48
+#: Mean colour of a picture that is not there.
+EMPTY_COLOR = "808080"
 
 
 @dataclass(frozen=True)
@@ -34,7 +37,12 @@ class LayerSummary:
     best: list[int]  # units whose pictures hold best under fresh transforms, best first
     strip: list[int]  # the first of them, in strip.webp
     colors: list[str]  # their mean colours
-    picture: list[int]  # height and width of a picture, pixels
+    picture: list[int] | None  # height and width of a picture, pixels; None: no neuron has one
+    stages: list[str]  # stages of the neurons table that have filled anything
+    labelled: int
+    unlabelled: int  # a label stage has run and found none that holds
+    compared: int  # neurons whose picture was measured against the probe images
+    beats_all: int  # those of them whose picture activates more than every probe image
 
     def as_json(self) -> dict[str, Any]:
         values: dict[str, Any] = plain(asdict(self))
@@ -50,23 +58,25 @@ def build_layer(
     pictures come from: `sprite` (bundles), `files`, or `range`, which needs `places` (unit, offset, length).
     """
     units = rows.column("unit").to_pylist()
-    webps = [image["bytes"] for image in rows.column("image").to_pylist()]
+    webps = [(image or {}).get("bytes") for image in rows.column("image").to_pylist()]
     columns = pack_columns(rows)
-    thumbs = [thumbnail(webp) for webp in webps]
-    colors = [mean_color(thumb) for thumb in thumbs]
+    thumbs = [webp and thumbnail(webp) for webp in webps]
+    colors = [mean_color(thumb) if thumb else EMPTY_COLOR for thumb in thumbs]
     order = trust_order(columns)
     columns |= {"rank": activation_ranks(columns["activation"]), "color": colors}
     if mode == "range":
         found = {unit: (offset, length) for unit, offset, length in places}
         columns |= {
-            "offset": [found[unit][0] for unit in units],
-            "length": [found[unit][1] for unit in units],
+            "offset": [found.get(unit, (0, 0))[0] for unit in units],
+            "length": [found.get(unit, (0, 0))[1] for unit in units],
         }
 
     files = {f"{number:05d}.json.gz": data for number, data in packs(units, columns, shard).items()}
     files["layer.json.gz"] = layer_table(columns, order, colors)
     files |= dict(_sheets([thumbs[i] for i in order]))
-    files["strip.webp"] = sheet([thumbs[i] for i in order[:STRIP]], columns=min(STRIP, len(order)))
+    strip = [thumbs[i] for i in order[:STRIP] if thumbs[i]]
+    if strip:
+        files["strip.webp"] = sheet(strip, columns=len(strip))
     files |= dict(_originals(units, webps, mode))
     return files, _summary(rows, columns, order, webps)
 
@@ -74,18 +84,20 @@ def build_layer(
 def trust_order(columns: dict[str, list[Any]]) -> list[int]:
     """Positions, most trustworthy picture first: active ones by what they hold under fresh transforms.
 
-    Where the recipe draws none, the activation of the clean picture stands in; inactive neurons come last.
+    Where the recipe draws none, the activation of the clean picture stands in; inactive neurons come last, and
+    after them those without a picture.
     """
     robust, clean = columns["robust_mean"], columns["activation"]
     held = [clean[i] if value is None else value for i, value in enumerate(robust)]
-    inactive = [status == "inactive" for status in columns["status"]]
-    return sorted(range(len(held)), key=lambda i: (inactive[i], -held[i], i))
+    rank = [{"active": 0, "inactive": 1}.get(status, 2) for status in columns["status"]]
+    return sorted(range(len(held)), key=lambda i: (rank[i], -(held[i] or 0), i))
 
 
-def activation_ranks(activation: Sequence[float]) -> list[int]:
-    """1 for the highest; equal activations share the better rank."""
-    values = -np.asarray(activation, dtype=np.float64)
-    return [int(rank) for rank in np.searchsorted(np.sort(values), values, side="left") + 1]
+def activation_ranks(activation: Sequence[float | None]) -> list[int | None]:
+    """1 for the highest; equal activations share the better rank; None for none."""
+    values = np.asarray([np.nan if value is None else -value for value in activation], dtype=np.float64)
+    ranks = np.searchsorted(np.sort(values), values, side="left") + 1  # nan sorts last
+    return [None if np.isnan(value) else int(rank) for value, rank in zip(values, ranks, strict=True)]
 
 
 def ranges_of(units: Sequence[int]) -> list[list[int]]:
@@ -94,7 +106,7 @@ def ranges_of(units: Sequence[int]) -> list[list[int]]:
     return [[int(run[0]), int(run[-1]) + 1] for run in np.split(np.asarray(units), breaks)]
 
 
-def _sheets(thumbs: Sequence[Image.Image]) -> Iterator[tuple[str, bytes]]:
+def _sheets(thumbs: Sequence[Image.Image | None]) -> Iterator[tuple[str, bytes]]:
     for number in range(-(-len(thumbs) // SHEET)):
         chosen: list[Image.Image | None] = list(thumbs[number * SHEET : (number + 1) * SHEET])
         # Whole rows: the page places tiles by row and column, so a last row is filled up with empty ones.
@@ -102,10 +114,11 @@ def _sheets(thumbs: Sequence[Image.Image]) -> Iterator[tuple[str, bytes]]:
         yield f"{number:05d}.webp", sheet(chosen, SHEET_COLUMNS)
 
 
-def _originals(units: Sequence[int], webps: Sequence[bytes], mode: str) -> Iterator[tuple[str, bytes]]:
+def _originals(units: Sequence[int], webps: Sequence[bytes | None], mode: str) -> Iterator[tuple[str, bytes]]:
     if mode == "files":
         for unit, webp in zip(units, webps, strict=True):
-            yield f"{unit // PACK:05d}/{unit}.webp", webp
+            if webp:
+                yield f"{unit // PACK:05d}/{unit}.webp", webp
     elif mode == "sprite":
         by_unit = dict(zip(units, webps, strict=True))
         for number in sorted({unit // BUNDLE for unit in units}):
@@ -114,22 +127,44 @@ def _originals(units: Sequence[int], webps: Sequence[bytes], mode: str) -> Itera
 
 
 def _summary(
-    rows: pa.Table, columns: dict[str, list[Any]], order: Sequence[int], webps: Sequence[bytes]
+    rows: pa.Table, columns: dict[str, list[Any]], order: Sequence[int], webps: Sequence[bytes | None]
 ) -> LayerSummary:
     units, colors = columns["unit"], columns["color"]
-    inactive = columns["status"].count("inactive")
-    quantiles = np.quantile(np.asarray(columns[LAYER_COLUMNS[0]], dtype=np.float64), [0.05, 0.25, 0.5, 0.75, 0.95])
-    width, height = thumbnail(webps[0], limit=1 << 20).size
-    strip = list(order[:STRIP])
+    seen = [i for i in order if webps[i]]
+    reached = [value for value in columns["activation"] if value is not None]
+    spread = np.quantile(np.asarray(reached or [np.nan], dtype=np.float64), [0.05, 0.25, 0.5, 0.75, 0.95])
+    size = thumbnail(webps[seen[0]] or b"", limit=1 << 20).size if seen else None
+    against = [at for at, percentile in enumerate(columns["percentile"]) if percentile is not None]
     return LayerSummary(
         layer=rows.column("layer")[0].as_py(),
         described=len(units),
-        active=len(units) - inactive,
-        inactive=inactive,
+        active=columns["status"].count("active"),
+        inactive=columns["status"].count("inactive"),
         ranges=ranges_of(units),
-        quantiles=[plain(float(value)) for value in quantiles],
-        best=[units[i] for i in order[:BEST]],
-        strip=[units[i] for i in strip],
-        colors=[colors[i] for i in strip],
-        picture=[height, width],
+        quantiles=[plain(float(value)) for value in spread],
+        best=[units[i] for i in seen[:BEST]],
+        strip=[units[i] for i in seen[:STRIP]],
+        colors=[colors[i] for i in seen[:STRIP]],
+        picture=size and [size[1], size[0]],
+        stages=filled_stages(columns),
+        labelled=columns["label_status"].count("labelled"),
+        unlabelled=columns["label_status"].count("unlabelled"),
+        compared=len(against),
+        beats_all=sum(_beats_all(columns, at) for at in against),
     )
+
+
+def filled_stages(columns: dict[str, list[Any]]) -> list[str]:
+    """Stages of the neurons table that have filled a column of any neuron."""
+    filled = {
+        column.stage
+        for column in NEURONS.columns
+        if column.stage and any(value not in (None, []) for value in columns.get(column.name, ()))
+    }
+    return [stage for stage in NEURONS.stages if stage in filled]
+
+
+def _beats_all(columns: dict[str, list[Any]], at: int) -> bool:
+    """Whether the picture activates the neuron more than every probe image does, by the mean over patch tokens."""
+    ratio = columns["ratio_to_best"][at]
+    return bool(columns["percentile"][at] >= 100 if ratio is None else ratio > 1)

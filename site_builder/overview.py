@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from atlas_schema.read import Atlas
-from atlas_schema.tables import SCHEMA_VERSION, TABLES
+from atlas_schema.tables import NEURONS, SCHEMA_VERSION, TABLES
+from site_builder.evidence import Evidence
 from site_builder.layers import LayerSummary
 from site_builder.packs import PACK, dump
 from site_builder.sprites import BUNDLE, sheet, thumbnail
@@ -32,11 +33,12 @@ class Overview:
     files: set[str]  # paths in the site that the manifest names
 
 
-def write(atlas: Atlas, folder: Path, held: Survey, layers: Layers) -> Overview:
+def write(atlas: Atlas, folder: Path, held: Survey, layers: Layers, evidence: Evidence) -> Overview:
     """Write these files into the site at `folder`, except those that are there already, and list them."""
     runs, entries, files = atlas.runs(), [], set()
     for model in held.models:
         entry = _model_entry(atlas, folder, model, held.sites[model["slug"]], layers, runs)
+        _add_evidence(entry, evidence)
         entries.append(entry)
         files |= {name for name in (entry["file"], entry["depth"]) if name}
     wall = _wall(atlas, folder, entries, layers)
@@ -49,6 +51,7 @@ def write(atlas: Atlas, folder: Path, held: Survey, layers: Layers) -> Overview:
         "columns": {table.name: _explanations(table.columns) for table in TABLES.values()},
         "models": entries,
         "wall": wall,
+        **evidence.manifest,
     }
     return Overview(manifest, files)
 
@@ -83,6 +86,8 @@ def _model_entry(
         "neurons": model["neurons"],
         "described": sum(summary.described for summary in present),
         "inactive": sum(summary.inactive for summary in present),
+        "labelled": sum(summary.labelled for summary in present),
+        "stages": [stage for stage in NEURONS.stages if any(stage in summary.stages for summary in present)],
         "file": _write_by_content(folder, f"d/{slug}/model-", ".json.gz", dump(facts)),
         "depth": _depth(atlas, folder, slug, own),
         "layers": [_layer_entry(site, made) for site, made in zip(sites, own, strict=True)],
@@ -95,6 +100,16 @@ def _layer_entry(site: Mapping[str, Any], made: tuple[str, LayerSummary] | None)
     return {"width": site["width"], "folder": f"d/{made[0]}", "ranges": made[1].ranges}
 
 
+def _add_evidence(entry: dict[str, Any], evidence: Evidence) -> None:
+    """Say in a model's entry where its examples and counterparts are."""
+    for layer, place in enumerate(entry["layers"]):
+        for stage, folders in (("examples", evidence.examples), ("matches", evidence.matches)):
+            if (entry["slug"], layer) in folders:
+                place[stage] = folders[entry["slug"], layer]
+                if stage not in entry["stages"]:
+                    entry["stages"].append(stage)
+
+
 def _worked_on(run: Mapping[str, Any], model: Mapping[str, Any]) -> bool:
     """Whether a run's configuration or command names the model; the text is searched for its names."""
     said = f"{run['config']} {run['command']}"
@@ -103,7 +118,7 @@ def _worked_on(run: Mapping[str, Any], model: Mapping[str, Any]) -> bool:
 
 def _depth(atlas: Atlas, folder: Path, slug: str, layers: Sequence[tuple[str, LayerSummary] | None]) -> str | None:
     """One picture a described layer, side by side: the layer's best."""
-    chosen = [(made[1].layer, made[1].best[0], made[0]) for made in layers if made]
+    chosen = [(made[1].layer, made[1].best[0], made[0]) for made in layers if made and made[1].best]
     if not chosen:
         return None
     name = f"d/{slug}/depth-{_digest(chosen, DEPTH_SIDE)}.webp"
@@ -116,7 +131,7 @@ def _depth(atlas: Atlas, folder: Path, slug: str, layers: Sequence[tuple[str, La
 
 def _wall(atlas: Atlas, folder: Path, entries: Sequence[dict[str, Any]], layers: Layers) -> dict[str, Any] | None:
     """Pictures by depth, a column a model; then the models come round again, with other pictures."""
-    shown = [index for index, entry in enumerate(entries) if entry["described"]]
+    shown = [index for index, entry in enumerate(entries) if entry["depth"]]
     if not shown:
         return None
     shown = [shown[i * len(shown) // WALL_COLUMNS] for i in range(WALL_COLUMNS)] if len(shown) > WALL_COLUMNS else shown
@@ -127,10 +142,14 @@ def _wall(atlas: Atlas, folder: Path, entries: Sequence[dict[str, Any]], layers:
     for column in range(columns):
         index = shown[column % len(shown)]
         slug = entries[index]["slug"]
-        depths = [layer for layer, entry in enumerate(entries[index]["layers"]) if entry["folder"]]
+        depths = [
+            layer
+            for layer, entry in enumerate(entries[index]["layers"])
+            if entry["folder"] and layers[slug, layer][1].best
+        ]
         for row in range(WALL_ROWS):
             layer = depths[round(row * (len(depths) - 1) / (WALL_ROWS - 1))]
-            best = layers[slug, layer][1].best
+            best = _best(layers, slug, layer)
             if used[slug, layer] < len(best):
                 tiles[row * columns + column] = (index, layer, best[used[slug, layer]])
                 used[slug, layer] += 1
@@ -140,6 +159,11 @@ def _wall(atlas: Atlas, folder: Path, entries: Sequence[dict[str, Any]], layers:
         thumbs = [thumbnail(atlas.picture(address)) if address else None for address in addresses]
         (folder / name).write_bytes(sheet(thumbs, columns))
     return {"file": name, "columns": columns, "rows": WALL_ROWS, "narrow": narrow, "tiles": tiles}
+
+
+def _best(layers: Layers, slug: str, layer: int) -> list[int]:
+    """Units of a layer whose pictures hold best; none where the layer has no pictures."""
+    return layers[slug, layer][1].best if (slug, layer) in layers else []
 
 
 def _digest(*inputs: Any) -> str:

@@ -19,6 +19,9 @@ PACK = 64
 IMPLIED = ("address", "slug", "layer", "image")
 #: Columns of the layer's table, by which the layer page sorts and filters.
 LAYER_COLUMNS = ("activation", "robust_mean", "activation_start")
+LAYER_COLUMNS += ("fires_on", "percentile", "ratio_to_best", "label_z", "label_auroc")
+#: Columns whose figures a page shows with three digits: five are kept.
+_FIVE_DIGITS = {column.name for column in NEURONS.columns if column.stage in ("evidence", "label", "effect")}
 
 
 def plain(value: Any) -> Any:
@@ -37,6 +40,17 @@ def plain(value: Any) -> Any:
     return value
 
 
+def rounded(value: Any, digits: int) -> Any:
+    """Floats of a value, however deep, to so many significant digits."""
+    if isinstance(value, float):
+        return float(f"{value:.{digits}g}")
+    if isinstance(value, Mapping):
+        return {name: rounded(inner, digits) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [rounded(inner, digits) for inner in value]
+    return value
+
+
 def dump(value: Any) -> bytes:
     """Compact JSON, gzip, the same bytes for the same value (no time stamp in the gzip header)."""
     text = json.dumps(plain(value), separators=(",", ":"), ensure_ascii=False, allow_nan=False)
@@ -47,6 +61,7 @@ def pack_columns(rows: pa.Table) -> dict[str, list[Any]]:
     """Every column of the neurons table that a page may show, in the schema's order."""
     names = [name for name in NEURONS.names if name not in IMPLIED and name in rows.column_names]
     columns = {name: rows.column(name).to_pylist() for name in names}
+    columns |= {name: rounded(values, 5) for name, values in columns.items() if name in _FIVE_DIGITS}
     if "loss_curve" in columns:
         columns["loss_curve"] = [_points(curve) for curve in columns["loss_curve"]]
     return columns
@@ -72,18 +87,31 @@ def packs(units: Sequence[int], columns: Mapping[str, Sequence[Any]], shard: str
     return made
 
 
+def with_empty_packs(made: Mapping[int, bytes], units: Sequence[int]) -> dict[str, bytes]:
+    """File name -> pack, with an empty one for those of `units` of which none has a row: a page asks for all."""
+    empty = dump({"shard": "", "shared": {}, "columns": {"unit": []}})
+    return {f"{number:05d}.json.gz": made.get(number, empty) for number in sorted({unit // PACK for unit in units})}
+
+
 def _constant(values: Sequence[Any]) -> bool:
     return all(value == values[0] for value in values[1:])
 
 
 def layer_table(columns: Mapping[str, Sequence[Any]], order: Sequence[int], colors: Sequence[str]) -> bytes:
-    """What the layer page needs of every neuron: figures, status, mean colour, place among the thumbnails.
+    """What the layer page needs of every neuron: figures, status, label, mean colour, place among the thumbnails.
 
-    order: (neurons,) positions in the order of the thumbnails; colors: (neurons,) six hex digits each.
+    order: (neurons,) positions in the order of the thumbnails; colors: (neurons,) six hex digits each. A figure
+    that no neuron has is left out; labels are indices into `texts`, -1 for none.
     """
     place = np.empty(len(order), dtype=int)
     place[np.asarray(order, dtype=int)] = np.arange(len(order))
     table: dict[str, Any] = {"unit": list(columns["unit"])}
-    table |= {name: list(columns[name]) for name in LAYER_COLUMNS}
+    figures = {name: list(columns[name]) for name in LAYER_COLUMNS if name in columns}
+    table |= {name: values for name, values in figures.items() if any(value is not None for value in values)}
     table["inactive"] = [i for i, status in enumerate(columns["status"]) if status == "inactive"]
+    labels = columns.get("label", [])
+    if any(status is not None for status in columns.get("label_status", [])):
+        table["texts"] = sorted({text for text in labels if text is not None})
+        number = {text: i for i, text in enumerate(table["texts"])}
+        table["label"] = [number.get(text, -1) for text in labels]
     return dump(table | {"thumb": place.tolist(), "color": "".join(colors)})

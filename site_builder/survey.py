@@ -1,17 +1,28 @@
-"""What an atlas holds, before its pictures are read: models, sites, layers with their units and bytes."""
+"""What an atlas holds, before its pictures are read: models, sites, layers with their units and bytes, probe sets."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow.parquet as pq
 
+from atlas_schema.columns import Table
+from atlas_schema.errors import ShardCorrupt
 from atlas_schema.read import Atlas
-from atlas_schema.shards import shard_path
-from atlas_schema.tables import NEURONS
+from atlas_schema.shards import parse_shard_path, shard_path
+from atlas_schema.tables import NEURON_EXAMPLES, NEURON_MATCHES, NEURONS, PROBE_IMAGES
 from site_builder.sprites import THUMB
+
+
+@dataclass(frozen=True)
+class RowsSource:
+    """Further rows of a layer, in a table of their own."""
+
+    shard: str  # path in the dataset
+    rows: int
+    map_bytes: int = 0  # of the activation maps, as they are stored
 
 
 @dataclass(frozen=True)
@@ -24,6 +35,20 @@ class LayerSource:
     units: tuple[int, ...]  # ascending
     picture_bytes: int  # all its pictures together
     thumb_side: int  # pixels of a thumbnail
+    examples: RowsSource | None = None
+    matches: RowsSource | None = None
+    probe_sets: frozenset[str] = frozenset()  # those that its examples name
+    labels: int = 0
+
+
+@dataclass(frozen=True)
+class ProbeSource:
+    """A probe set of the dataset."""
+
+    name: str  # its hash
+    shards: tuple[str, ...]  # paths in the dataset
+    images: int
+    thumbnail_bytes: int
 
 
 @dataclass(frozen=True)
@@ -31,10 +56,11 @@ class Survey:
     models: list[dict[str, Any]]
     sites: dict[str, list[dict[str, Any]]]  # FFN sites by slug, in the order of layers
     layers: list[LayerSource]
+    probes: list[ProbeSource] = field(default_factory=list)
 
 
 def survey(atlas: Atlas) -> Survey:
-    """Models, FFN sites and layers with neurons. Of a shard, its footer and one column are read."""
+    """Models, FFN sites, probe sets, and layers with neurons. Of a shard, its footer and small columns are read."""
     models = atlas.models()
     sites = {model["slug"]: ffn_sites(atlas, model["slug"]) for model in models}
     layers = [
@@ -43,7 +69,7 @@ def survey(atlas: Atlas) -> Survey:
         for layer in atlas.layers(model["slug"])
         if (source := _source(atlas, model, layer, len(sites[model["slug"]]))).units
     ]
-    return Survey(models, sites, layers)
+    return Survey(models, sites, layers, [_probe_source(atlas, name) for name in atlas.probe_sets()])
 
 
 def ffn_sites(atlas: Atlas, slug: str) -> list[dict[str, Any]]:
@@ -54,16 +80,50 @@ def ffn_sites(atlas: Atlas, slug: str) -> list[dict[str, Any]]:
 def _source(atlas: Atlas, model: Mapping[str, Any], layer: int, layers: int) -> LayerSource:
     slug = model["slug"]
     shard = shard_path(NEURONS, slug, layer, layers)
-    with atlas.store.open(shard) as file:
-        metadata = pq.ParquetFile(file).metadata
-    groups = [metadata.row_group(i) for i in range(metadata.num_row_groups)]
-    leaves = [group.column(i) for group in groups for i in range(group.num_columns)]
-    rows = atlas.neurons(slug, layer, ["unit"])
+    rows = atlas.neurons(slug, layer, ["unit", "label"])
+    examples = _rows_source(atlas, NEURON_EXAMPLES, slug, layer, layers)
+    named = atlas.examples(slug, layer, ["probe_set"]) if examples else None
     return LayerSource(
         slug=slug,
         layer=layer,
         shard=shard,
-        units=tuple(rows.column("unit").to_pylist()) if rows is not None else (),
-        picture_bytes=sum(leaf.total_compressed_size for leaf in leaves if leaf.path_in_schema == "image.bytes"),
+        units=tuple(rows["unit"].to_pylist()) if rows is not None else (),
+        picture_bytes=_bytes_of(_footer(atlas, shard), "image.bytes"),
         thumb_side=min(THUMB, max(model["input_height"], model["input_width"])),
+        examples=examples,
+        matches=_rows_source(atlas, NEURON_MATCHES, slug, layer, layers),
+        probe_sets=frozenset(named["probe_set"].unique().to_pylist()) if named is not None else frozenset(),
+        labels=len(rows) - rows["label"].null_count if rows is not None else 0,
     )
+
+
+def _rows_source(atlas: Atlas, table: Table, slug: str, layer: int, layers: int) -> RowsSource | None:
+    shard = shard_path(table, slug, layer, layers)
+    try:
+        footer = _footer(atlas, shard)
+    except FileNotFoundError:
+        return None
+    return RowsSource(shard, footer.num_rows, _bytes_of(footer, "map"))
+
+
+def _probe_source(atlas: Atlas, name: str) -> ProbeSource:
+    paths = sorted(path for path in atlas.store.list(f"{PROBE_IMAGES.name}/{name}") if parse_shard_path(path))
+    footers = [_footer(atlas, path) for path in paths]
+    # An absent thumbnail costs some bits in its page: what is less than a WebP file a row holds none.
+    size = sum(_bytes_of(footer, "thumbnail.bytes") for footer in footers)
+    images = sum(footer.num_rows for footer in footers)
+    return ProbeSource(name, tuple(paths), images, size if size > 20 * images else 0)
+
+
+def _footer(atlas: Atlas, shard: str) -> pq.FileMetaData:
+    with atlas.store.open(shard) as file:
+        try:
+            return pq.ParquetFile(file).metadata
+        except (OSError, ValueError) as error:
+            raise ShardCorrupt(f"{shard}: its footer cannot be read ({error}). Run the stage again", shard) from error
+
+
+def _bytes_of(footer: pq.FileMetaData, leaf: str) -> int:
+    groups = [footer.row_group(i) for i in range(footer.num_row_groups)]
+    leaves = [group.column(i) for group in groups for i in range(group.num_columns)]
+    return sum(column.total_compressed_size for column in leaves if column.path_in_schema == leaf)

@@ -70,6 +70,44 @@ export function Curve({ title, points }) {
   </figure>`;
 }
 
+/**
+ * How many images reach which value, with one more value marked: far beyond the images, it stands behind a gap.
+ * @param {{histogram: {low: number, high: number, counts: number[]}, mark: number|null, from: number|null, name: string}} props
+ *   from: bars that begin there or later are those that fire
+ */
+export function Histogram({ histogram: { low, high, counts }, mark, from, name }) {
+  const [width, height] = [480, 80];
+  const far = mark !== null && mark > high + 0.5 * (high - low);
+  const end = far ? width - 72 : width - 8;
+  const x = scale(Math.min(low, mark ?? low), far || mark === null ? high : Math.max(high, mark), 8, end);
+  const tall = Math.sqrt(Math.max(...counts, 1));
+  const step = (high - low) / counts.length;
+  const at = mark === null ? null : far ? width - 24 : x(mark);
+  const share = (place) => ({ left: `${(100 * place) / width}%` });
+  const words = `${name}, from ${figure(low)} to ${figure(high)}${mark === null ? "" : `; the picture reaches ${figure(mark)}`}`;
+  return html`<div class="histogram" role="img" aria-label=${words}><svg viewBox=${`0 0 ${width} ${height}`} aria-hidden="true">
+    ${counts.map((count, i) => {
+      const [left, right] = [x(low + i * step), x(low + (i + 1) * step)];
+      const bar = ((height - 18) * Math.sqrt(count)) / tall;
+      const kind = from !== null && low + (i + 0.5) * step >= from ? "fires" : "";
+      return count > 0 && html`<rect key=${i} class=${kind} x=${left} width=${Math.max(0.5, right - left - 1)} y=${height - 2 - bar} height=${bar}>
+        <title>${`${figure(low + i * step)} to ${figure(low + (i + 1) * step)}: ${count} images`}</title></rect>`;
+    })}
+    <line class="axis" x1="0" x2=${end} y1=${height - 1} y2=${height - 1} />
+    ${far && html`<line class="gap" x1=${end + 4} x2=${width - 44} y1=${height - 1} y2=${height - 1} /><line class="axis" x1=${width - 40} x2=${width} y1=${height - 1} y2=${height - 1} />`}
+    ${at !== null && html`<line class="mark" x1=${at} x2=${at} y1="10" y2=${height - 1} /><circle class="mark" cx=${at} cy="8" r="4" />`}
+  </svg><div class="scale" aria-hidden="true"><span style=${share(x(low))}>${figure(low)}</span>
+    <span class="end" style=${share(x(high))}>${figure(high)}</span>${far && html`<span class="mid" style=${share(width - 24)}>${figure(mark)}</span>`}</div></div>`;
+}
+
+/** A share of a whole, or a correlation, with what chance reaches as a tick. @param {{value: number, chance?: number|null}} props both 0 to 1 */
+export function Bar({ value, chance }) {
+  const share = (part) => `${100 * Math.min(1, Math.max(0, part))}%`;
+  return html`<svg class="bar-of" width="100%" height="8" aria-hidden="true">
+    <rect class="whole" width="100%" height="8" /><rect class="part" width=${share(value)} height="8" />
+    ${chance != null && html`<line x1=${share(chance)} x2=${share(chance)} y1="0" y2="8" />`}</svg>`;
+}
+
 /** A whole in named parts, drawn to scale and written out. @param {{parts: {name: string, value: number, kind: string}[]}} props */
 export function Shares({ parts }) {
   const whole = parts.reduce((sum, part) => sum + part.value, 0);

@@ -2,14 +2,17 @@
 // index.html carries the manifest; the rest are gzip JSON packs and bundles of WebP pictures, each fetched once.
 
 /**
- * @typedef {{width: number, folder: string|null, ranges: [number, number][]}} LayerEntry
+ * @typedef {{width: number, folder: string|null, ranges: [number, number][], examples?: string, matches?: string}} LayerEntry
  * @typedef {{slug: string, model_id: string, family: string, source: string, neurons: number, described: number,
- *   inactive: number, picture: [number, number], file: string, depth: string|null, layers: LayerEntry[]}} ModelEntry
+ *   inactive: number, labelled: number, stages: string[], file: string, depth: string|null, layers: LayerEntry[]}} ModelEntry
  * @typedef {{title: string, schema: string, images: {mode: "sprite"|"range"|"files", base: string},
  *   pack: number, bundle: number,
  *   columns: Record<string, Record<string, {means: string, unit: string, absent: string}>>,
  *   models: ModelEntry[], wall: {file: string, side: number, columns: number, rows: number,
- *   tiles: ([number, number, number]|null)[]}|null, dataset: string, frame: string}} Manifest
+ *   tiles: ([number, number, number]|null)[]}|null, dataset: string, frame: string,
+ *   probes: Record<string, {folder: string, images: number, thumbnails: boolean}>, probe_bundle: number,
+ *   clusters: {folder: string, clusters: number, pack: number}|null,
+ *   search: {folder: string, prefix: number, prefixes: string[], pack: number, texts: number, neurons: number}|null}} Manifest
  */
 
 /** An error whose message is meant for the reader of the page. */

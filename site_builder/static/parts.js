@@ -31,7 +31,7 @@ export function Failure({ error, children }) {
 }
 
 /** What a column means: a button that opens its one sentence below the figure. */
-export function useExplanation(name, column, table) {
+export function useExplanation(name, column, table, tag = "dd") {
   const [open, setOpen] = useState(false);
   const about = site.columns[table][column];
   if (about === undefined) return [null, null];
@@ -39,7 +39,7 @@ export function useExplanation(name, column, table) {
   return [
     html`<button class="why" type="button" aria-expanded=${open} aria-controls=${id}
       aria-label=${`What is ${name}?`} onClick=${() => setOpen(!open)}>?</button>`,
-    open && html`<dd class="means" id=${id}>${about.means}. <code>${table}.${column}</code></dd>`,
+    open && html`<${tag} class="means" id=${id}>${about.means}. <code>${table}.${column}</code><//>`,
   ];
 }
 
@@ -55,6 +55,19 @@ export function Figure({ name, column, table = "neurons", value, unit, compare, 
     <dd class="compare">${missing ? (about?.absent ?? "") : compare}</dd>
     ${sentence}
   </div>`;
+}
+
+/** What this atlas lacks, and the command that adds it. @param {{slug: string, stage: string, adds: string}} props */
+export function Absent({ slug, stage, adds }) {
+  const model = site.models.find((entry) => entry.slug === slug);
+  return html`<p class="note absent-stage">This atlas has no ${stage} stage for ${slug}. Run${" "}
+    <code>neuron-atlas run --model ${model?.model_id ?? slug} --stages ${stage}</code> to add ${adds}.</p>`;
+}
+
+/** A word with the sentence of its column behind a question mark. */
+export function Explained({ name, column, table = "neurons", children }) {
+  const [button, sentence] = useExplanation(name, column, table, "span");
+  return html`<span class="explained">${children ?? name}${button}${sentence}</span>`;
 }
 
 /** Text that a click copies; says so for a moment. */

@@ -1,8 +1,8 @@
 // Hash addresses: the one place that reads and writes them. Pure, so that links survive every host.
 
 /**
- * @typedef {{page: "home"|"model"|"layer"|"neuron"|"search"|"help"|"random"|"unknown",
- *   slug?: string, layer?: number, unit?: number, query: URLSearchParams, hash: string}} Route
+ * @typedef {{page: "home"|"model"|"layer"|"neuron"|"cluster"|"clusters"|"search"|"help"|"random"|"unknown",
+ *   slug?: string, layer?: number, unit?: number, number?: number, query: URLSearchParams, hash: string}} Route
  */
 
 /** @type {[Route["page"], RegExp][]} */
@@ -10,6 +10,8 @@ const FORMS = [
   ["neuron", /^n\/([a-z0-9-]+)\/(\d+)\/(\d+)$/],
   ["layer", /^m\/([a-z0-9-]+)\/(\d+)$/],
   ["model", /^m\/([a-z0-9-]+)$/],
+  ["cluster", /^r\/(\d+)$/],
+  ["clusters", /^rosetta$/],
   ["search", /^s$/],
   ["help", /^help$/],
   ["random", /^r$/],
@@ -25,6 +27,7 @@ export function parseHash(hash) {
   for (const [page, form] of FORMS) {
     const found = form.exec(path);
     if (found) {
+      if (page === "cluster") return { page, number: Number(found[1]), query, hash: path };
       const [, slug, layer, unit] = found;
       return { page, slug, layer: whole(layer), unit: whole(unit), query, hash: path };
     }
@@ -38,12 +41,14 @@ export const link = {
   home: () => "#/",
   help: () => "#/help",
   random: () => "#/r",
+  cluster: (/** @type {number} */ number) => `#/r/${number}`,
+  clusters: (page = 0) => (page > 0 ? `#/rosetta?page=${page + 1}` : "#/rosetta"),
   model: (/** @type {string} */ slug) => `#/m/${slug}`,
   layer: (/** @type {string} */ slug, /** @type {number} */ layer, query = "") =>
     `#/m/${slug}/${layer}${query ? "?" + query : ""}`,
   neuron: (/** @type {string} */ slug, /** @type {number} */ layer, /** @type {number} */ unit) =>
     `#/n/${slug}/${layer}/${unit}`,
-  search: (/** @type {string} */ text) => `#/s?q=${encodeURIComponent(text)}`,
+  search: (/** @type {string} */ text, slug = "") => `#/s?q=${encodeURIComponent(text)}${slug === "" ? "" : `&m=${slug}`}`,
 };
 
 /** The id of a neuron in rows, citations and on the command line. */

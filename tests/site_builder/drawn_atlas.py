@@ -14,13 +14,23 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from drawn_evidence import (
+    PROBE_SET,
+    PROBE_SET_UNFREE,
+    effect_row,
+    evidence_row,
+    example_rows,
+    label_row,
+    match_rows,
+    probe_rows,
+)
 from PIL import Image
 
 from atlas_schema.columns import Table
 from atlas_schema.parts import WorkUnit, commit_part
 from atlas_schema.shards import reduce_layer, write_rows
 from atlas_schema.store import Store
-from atlas_schema.tables import MODELS, NEURONS, RUNS, SITES
+from atlas_schema.tables import MODELS, NEURONS, PROBE_IMAGES, RUNS, SITES
 
 PROVENANCE = {"code_version": "test", "precision": "float32", "recipe": "drawn"}
 FINGERPRINT = "0123456789abcdef" * 4
@@ -37,14 +47,31 @@ class Drawn:
     planned: tuple[tuple[int, int], ...] | None = None  # None: all units
     family: str = "vit"
     skipped_layers: tuple[int, ...] = ()
+    stages: tuple[str, ...] = ("visualize",)
+    probe_set: str | None = None
+
+    def grid(self, layer: int) -> tuple[int, int]:
+        """Rows and columns of patch tokens; Swin begins fine and ends coarse, the others never change."""
+        side = max(5, 40 >> layer) if self.family == "swin" else 8
+        return side, side
 
 
+ALL_STAGES = ("visualize", "evidence", "label", "effect", "examples", "matches")
 SMALL = (
     Drawn("drawn-vit", (96, 96, 160, 70)),
     Drawn("drawn-swin-with-a-rather-long-name--tag-in1k", (80, 80, 40), family="swin"),
     Drawn("drawn-part", (128, 128, 128), side=112, planned=((3, 5), (64, 90)), skipped_layers=(1,)),
 )
 WIDE = (Drawn("drawn-wide", (3072,), side=32),)
+#: Three models with everything, one without thumbnails or labels, one with pictures alone.
+EVIDENT = (
+    Drawn("drawn-bare", (48,)),
+    Drawn("drawn-pit", (72, 64), stages=ALL_STAGES, probe_set=PROBE_SET),
+    Drawn("drawn-probed", (64,), stages=("visualize", "evidence", "examples"), probe_set=PROBE_SET_UNFREE),
+    Drawn("drawn-swin", (80, 80, 40), family="swin", stages=ALL_STAGES, probe_set=PROBE_SET),
+    Drawn("drawn-unseen", (40,), stages=("evidence", "examples"), probe_set=PROBE_SET),
+    Drawn("drawn-vit", (96, 96, 70), stages=ALL_STAGES, probe_set=PROBE_SET),
+)
 
 
 def picture(rng: np.random.Generator, unit: int, side: int, depth: float) -> np.ndarray:
@@ -105,32 +132,59 @@ def neuron_row(slug: str, layer: int, unit: int, side: int, depth: float) -> dic
     }
 
 
-def filled(table: Table, row: dict[str, Any]) -> dict[str, Any]:
+def filled(table: Table, row: dict[str, Any], stage: str = "") -> dict[str, Any]:
     """The row with a plain value in every column that came to the table after these drawings."""
     plain: dict[str, Any] = {"string": "drawn", "float": 0.5, "double": 0.5, "bool": False}
-    for column in table.columns:
+    for column in table.part_columns(stage) if stage else table.columns:
         if column.name not in row and not column.absent:
             row[column.name] = [] if str(column.type).startswith("list") else plain.get(str(column.type), 1)
     return row
 
 
-def write_model(store: Store, model: Drawn) -> None:
-    """The model's row, its sites, and all its shards."""
+def write_model(store: Store, model: Drawn, widths: dict[str, tuple[int, ...]] | None = None) -> None:
+    """The model's row, its sites, and all its shards. widths: of the models that may hold counterparts."""
     layers = len(model.widths)
     for layer, width in enumerate(model.widths):
         if layer in model.skipped_layers:
             continue
-        units = []
+        own, examples, matches = [], [], []
         for start, stop in _ranges(model, width):
-            unit = WorkUnit("visualize", model.slug, layer, start, stop, FINGERPRINT, RECIPE_HASH, 7)
-            depth = layer / max(1, layers - 1)
-            rows = [filled(NEURONS, neuron_row(model.slug, layer, u, model.side, depth)) for u in range(start, stop)]
-            commit_part(store, unit, rows, provenance=PROVENANCE)
-            units.append(unit)
-        reduce_layer(store, model.slug, layer, layers, units)
+            made = _rows(model, layer, range(start, stop), widths or {})
+            for stage in model.stages:
+                unit = WorkUnit(stage, model.slug, layer, start, stop, FINGERPRINT, RECIPE_HASH, 7)
+                commit_part(store, unit, made[stage], provenance=PROVENANCE)
+                {"examples": examples, "matches": matches}.get(stage, own).append(unit)
+        for units in (own, examples, matches):
+            if units:
+                reduce_layer(store, model.slug, layer, layers, units)
     sites = [filled(SITES, _site(model, layer)) for layer in range(layers)]
     write_rows(store, SITES, model.slug, sites, provenance=PROVENANCE)
     write_rows(store, MODELS, model.slug, [filled(MODELS, _model(model))], provenance=PROVENANCE)
+
+
+def _rows(model: Drawn, layer: int, units: range, widths: dict[str, tuple[int, ...]]) -> dict[str, list[Any]]:
+    """Stage -> the rows that its part holds."""
+    made: dict[str, list[Any]] = {stage: [] for stage in model.stages}
+    depth = layer / max(1, len(model.widths) - 1)
+    for unit in units:
+        seen: dict[str, Any] = {}
+        if "visualize" in made:
+            seen = filled(NEURONS, neuron_row(model.slug, layer, unit, model.side, depth), "visualize")
+            made["visualize"].append(seen)
+        if model.probe_set is None:
+            continue
+        shown = (seen.get("activation"), seen.get("activation_peak"))
+        measured = evidence_row(layer, unit, *shown, model.probe_set)
+        made["evidence"].append(measured)
+        made["examples"] += example_rows(layer, unit, model.grid(layer), model.probe_set, measured["peak_max"])
+        if "label" in made:
+            label = label_row(layer, unit)
+            if label["twin"] is not None:
+                label["twin"] = model.slug + label["twin"]
+            made["label"].append(label)
+            made["effect"].append(effect_row(layer, unit, last=layer == len(model.widths) - 1))
+            made["matches"] += match_rows(model.slug, layer, unit, widths)
+    return made
 
 
 def _ranges(model: Drawn, width: int) -> list[tuple[int, int]]:
@@ -138,7 +192,7 @@ def _ranges(model: Drawn, width: int) -> list[tuple[int, int]]:
 
 
 def _site(model: Drawn, layer: int) -> dict[str, Any]:
-    grid = max(2, 8 >> layer)
+    height, width = model.grid(layer)
     planned = [] if layer in model.skipped_layers else _ranges(model, model.widths[layer])
     return {
         "slug": model.slug,
@@ -151,7 +205,7 @@ def _site(model: Drawn, layer: int) -> dict[str, Any]:
         "head_dim": None,
         "attention_kind": None,
         "activation_function": "GELU",
-        "grids": [{"height": grid, "width": grid}],
+        "grids": [{"height": height, "width": width}],
         "prefix_tokens": ["class"],
         "calls": 1,
         "planned": [{"start": a, "stop": b} for a, b in planned],
@@ -189,8 +243,11 @@ def _model(model: Drawn) -> dict[str, Any]:
 def draw_atlas(folder: Path | str, models: tuple[Drawn, ...] = SMALL, command: str = "neuron-atlas run") -> str:
     """Write an atlas of drawn pictures into `folder` (or a memory:// URL); its address."""
     store = Store(str(folder))
+    widths = {model.slug: model.widths for model in models if "matches" in model.stages}
     for model in models:
-        write_model(store, model)
+        write_model(store, model, widths)
+    for probe_set in sorted({model.probe_set for model in models if model.probe_set}):
+        write_rows(store, PROBE_IMAGES, probe_set, probe_rows(probe_set), provenance=PROVENANCE)
     began = datetime(2026, 1, 2, 3, 4, tzinfo=UTC)
     run = {
         "run_id": "20260102-030400-test",
@@ -213,4 +270,4 @@ def draw_atlas(folder: Path | str, models: tuple[Drawn, ...] = SMALL, command: s
 if __name__ == "__main__":
     import sys
 
-    print(draw_atlas(sys.argv[1], WIDE if sys.argv[2:] == ["wide"] else SMALL))
+    print(draw_atlas(sys.argv[1], {"wide": WIDE, "evident": EVIDENT}.get("".join(sys.argv[2:]), SMALL)))

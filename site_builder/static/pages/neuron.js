@@ -1,12 +1,17 @@
 // One neuron: its picture, how far to trust it, how it was made, how to take it along.
 import { html, useEffect } from "../vendor/htm-preact.js";
 import { described, fetchModel, fetchNeuron, findModel, neighbour } from "../data.js";
+import { fetchExamples } from "../evidence.js";
 import { useKeys } from "../keys.js";
-import { Choice, Copy, Failure, Picture, Trail, useLoaded, usePreference } from "../parts.js";
+import { Absent, Choice, Copy, Failure, Picture, Trail, useLoaded, usePreference } from "../parts.js";
 import { pictureUrl } from "../pictures.js";
 import { addressOf, link, parseHash } from "../route.js";
 import { useTitle } from "../title.js";
-import { Numbers, Trust } from "./neuron_numbers.js";
+import { ClassesSection, WritesLine } from "./neuron_classes.js";
+import { ImagesSection } from "./neuron_images.js";
+import { LabelLine, LabelSection } from "./neuron_label.js";
+import { MatchesSection } from "./neuron_matches.js";
+import { Fires, Numbers, Trust } from "./neuron_numbers.js";
 import { HowMade, UseThis } from "./neuron_use.js";
 
 export function NeuronPage({ route }) {
@@ -14,6 +19,7 @@ export function NeuronPage({ route }) {
   useTitle(addressOf(slug, layer, unit));
   const { value, error, stale } = useLoaded(async () => {
     pictureUrl(slug, layer, unit).catch(() => {}); // on its way while the row is; Picture tells what went wrong
+    fetchExamples(slug, layer, unit).catch(() => {}); // and so are these; their section tells
     const [row, model] = await Promise.all([fetchNeuron(slug, layer, unit), fetchModel(slug)]);
     return { slug, layer, unit, row, model };
   }, [slug, layer, unit]);
@@ -29,6 +35,7 @@ export function NeuronPage({ route }) {
     <div class="head"><div><h1>Unit ${unit} <span class="of">layer ${layer} of ${slug}</span></h1>
       <p class="lede address"><code>${addressOf(slug, layer, unit)}</code> <${Copy} text=${location.href}>Copy link<//></p></div>
       <${Ways} ways=${ways} /></div>
+    ${!error && value && !stale && html`<${LabelLine} row=${value.row} />`}
     ${error && html`<${Failure} error=${error}><${Nearest} slug=${slug} layer=${layer} unit=${unit} /><//>`}
     ${!error && value && html`<div class=${stale ? "stale" : ""} aria-busy=${stale}><${Body} ...${value} look=${look} setLook=${setLook} /></div>`}
     ${!error && !value && html`<div class="neuron" aria-busy="true"><div class="picture"></div></div>`}`;
@@ -42,22 +49,36 @@ const go = (direction) => () => {
 };
 
 function Body({ slug, layer, unit, row, model, look, setLook }) {
+  const place = { slug, layer, unit };
+  const summary = model.layers[layer];
+  return html`<article class="neuron">
+      <${Large} ...${place} row=${row} model=${model} look=${look} setLook=${setLook} />
+      <div class="trust">${row.status === null ? html`<${Absent} slug=${slug} stage="visualize" adds="a picture" />`
+        : html`<${Trust} row=${row} summary=${summary} layer=${layer} />`}
+        <${Fires} row=${row} /><${WritesLine} row=${row} /></div>
+    </article>
+    <${ImagesSection} ...${place} row=${row} model=${model} />
+    <${LabelSection} slug=${slug} row=${row} />
+    <${ClassesSection} slug=${slug} row=${row} />
+    <${MatchesSection} ...${place} />
+    <section aria-labelledby="numbers"><h2 id="numbers">Numbers</h2><${Numbers} row=${row} summary=${summary} /></section>
+    <section aria-labelledby="use"><h2 id="use">Use this</h2><${UseThis} ...${place} row=${row} model=${model} /></section>
+    <section aria-labelledby="made"><h2 id="made">How it was made</h2><${HowMade} row=${row} model=${model} site=${model.sites[layer]} /></section>`;
+}
+
+/** The picture as large as it gets, with how to look at it. */
+function Large({ slug, layer, unit, row, model, look, setLook }) {
   const size = [model.model.input_height, model.model.input_width];
   const inactive = row.status === "inactive";
   const alt = `Image optimized to activate unit ${unit} of layer ${layer} of ${slug}${inactive ? "; the unit stayed inactive" : ""}`;
-  return html`<article class="neuron">
-      <figure class="large">
-        ${inactive && html`<p class="inactive-note"><b>Inactive.</b> No start made this neuron fire, so this picture shows
-          where the search ended, not what excites the neuron.</p>`}
-        <${Picture} slug=${slug} layer=${layer} unit=${unit} size=${size} color=${`#${row.color}`} alt=${alt} pixelated=${look === "pixels"} />
-        <figcaption><${Choice} name="Pixels" value=${look} options=${[["smooth", "smooth"], ["pixels", "pixels"]]} onChange=${setLook} />
-          <span class="note">${size[1]} × ${size[0]} px, <${Save} slug=${slug} layer=${layer} unit=${unit} /></span></figcaption>
-      </figure>
-      <div class="trust"><${Trust} row=${row} summary=${model.layers[layer]} layer=${layer} /></div>
-    </article>
-    <section aria-labelledby="numbers"><h2 id="numbers">Numbers</h2><${Numbers} row=${row} summary=${model.layers[layer]} /></section>
-    <section aria-labelledby="use"><h2 id="use">Use this</h2><${UseThis} slug=${slug} layer=${layer} unit=${unit} row=${row} model=${model} /></section>
-    <section aria-labelledby="made"><h2 id="made">How it was made</h2><${HowMade} row=${row} model=${model} site=${model.sites[layer]} /></section>`;
+  if (row.status === null) return html`<figure class="large"><div class="picture none" style=${{ aspectRatio: `${size[1]} / ${size[0]}` }}>no picture</div></figure>`;
+  return html`<figure class="large">
+    ${inactive && html`<p class="inactive-note"><b>Inactive.</b> No start made this neuron fire, so this picture shows
+      where the search ended, not what excites the neuron.</p>`}
+    <${Picture} slug=${slug} layer=${layer} unit=${unit} size=${size} color=${`#${row.color}`} alt=${alt} pixelated=${look === "pixels"} />
+    <figcaption><${Choice} name="Pixels" value=${look} options=${[["smooth", "smooth"], ["pixels", "pixels"]]} onChange=${setLook} />
+      <span class="note">${size[1]} × ${size[0]} px, <${Save} slug=${slug} layer=${layer} unit=${unit} /></span></figcaption>
+  </figure>`;
 }
 
 function Save({ slug, layer, unit }) {

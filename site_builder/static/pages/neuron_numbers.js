@@ -1,8 +1,8 @@
-// What the picture reaches, against what: its start, fresh transforms, the other neurons of the layer.
+// What the picture reaches, against what: its start, fresh transforms, real images, the other neurons of the layer.
 import { html } from "../vendor/htm-preact.js";
-import { Curve, DotPlot } from "../charts.js";
+import { DotPlot, Histogram } from "../charts.js";
 import { count, figure, percent, spread } from "../format.js";
-import { Figure } from "../parts.js";
+import { Explained, Figure } from "../parts.js";
 
 const has = (value) => value !== null && value !== undefined;
 
@@ -13,19 +13,37 @@ export function Trust({ row, summary, layer }) {
     { name: "this picture", value: row.activation, kind: "end" },
     { name: "fresh transforms", value: row.robust_mean, spread: row.robust_std, kind: "fresh",
       note: `${figure(row.robust_mean)} ± ${spread(row.robust_std)}` },
+    { name: "best real image", value: row.mean_max, kind: "real" },
     { name: `layer ${layer}`, band: summary.quantiles, kind: "layer", note: `median ${figure(summary.quantiles[2])}` },
   ];
   return html`<h2>How far to trust the picture</h2>
     <p class="verdict">${verdict(row)}</p>
+    ${has(row.percentile) && html`<p class="verdict"><${Explained} name="percentile" column="percentile">${againstImages(row)}<//></p>`}
     <${DotPlot} label="Activation on one scale" rows=${rows} />
     <p class="note">Activation, mean over patch tokens, on one scale; the line is 0. The bar of layer ${layer} holds half, its thin
       part nine tenths of the activations that the ${count(summary.described)} pictures of this layer reach.</p>
     <p class="rank">Rank <b>${count(row.rank)}</b> of ${count(summary.described)} in its layer by activation.</p>
-    ${has(row.rescue) && html`<p class="rank">Rescued: the first attempt gave no gradient, then <b>${row.rescue}</b> moved it.</p>`}
-    <div class="curves">
-      <${Curve} title="Activation, step by step" points=${row.loss_curve.map(([step, , activation]) => [step, activation])} />
-      <${Curve} title="Objective, step by step" points=${row.loss_curve.map(([step, objective]) => [step, objective])} />
-    </div>`;
+    ${has(row.rescue) && html`<p class="rank">Rescued: the first attempt gave no gradient, then <b>${row.rescue}</b> moved it.</p>`}`;
+}
+
+/** The picture among real images, by the mean over patch tokens. */
+function againstImages(row) {
+  const images = count(row.probe_images);
+  const ratio = has(row.ratio_to_best) ? html`, <b>${figure(row.ratio_to_best)}</b> times the best` : "";
+  if (has(row.ratio_to_best) ? row.ratio_to_best > 1 : row.percentile >= 100) return html`More than every one of ${images} real images${ratio}.`;
+  return html`More than <b>${figure(row.percentile)} %</b> of ${images} real images${ratio}.`;
+}
+
+/** How rarely real images fire the neuron, and the picture among them, at the strongest patch. */
+export function Fires({ row }) {
+  if (!has(row.histogram)) return null;
+  const mark = row.activation_peak ?? null;
+  const rate = has(row.fires_on) ? html`<${Explained} name="fires on" column="fires_on">Fires on <b>${percent(row.fires_on)}</b> of images<//>`
+    : "Fires on no image: no patch of any probe image is over 0.";
+  return html`<div class="fires-on"><p class="verdict">${rate}</p>
+    <${Histogram} histogram=${row.histogram} mark=${mark} from=${has(row.fires_on) ? row.peak_max / 2 : null} name="Images by their strongest patch" />
+    <p class="note">Images by their strongest patch; heights are square roots of counts.${has(row.fires_on) && " Blue: over half of the strongest."}
+      ${mark !== null && html` The pin is the picture: <b>${figure(mark)}</b>${has(row.peak_ratio) && html`, ${figure(row.peak_ratio)} times the strongest image`}.`}</p></div>`;
 }
 
 function verdict(row) {
@@ -51,6 +69,23 @@ export function Numbers({ row, summary }) {
       <${Figure} name="Status" column="status" value=${row.status} compare=${`${count(summary.active)} active, ${count(summary.inactive)} inactive in this layer`} />
       <${Figure} name="Rescue" column="rescue" value=${row.rescue ?? "none"} compare=${has(row.rescue) ? "" : "a neuron with a flat gradient gets another start"} />
       <${Figure} name="Steps" column="steps" value=${row.steps} unit="steps" compare=${`${count(row.image_steps ?? 0)} forward-backward passes of one image`} />
+      <${Evidence} row=${row} />
       <${Figure} name="Time" column="seconds" value=${row.seconds} unit="s" compare="share of its batch, on the machine of the run" />
     </dl>`;
+}
+
+/** What the probe pass measured. */
+function Evidence({ row }) {
+  if (!has(row.probe_images)) return null;
+  const images = `${count(row.probe_images)} images`;
+  return html`<${Figure} name="Fires on" column="fires_on" value=${has(row.fires_on) ? percent(row.fires_on) : null} unit="of images" compare=${`of ${images}`} />
+    <${Figure} name="Active patches" column="fraction_active" value=${percent(row.fraction_active)} unit="of patch tokens" compare=${`of ${images}`} />
+    <${Figure} name="Best real image" column="mean_max" value=${row.mean_max} unit="mean over patches" compare=${has(row.activation) ? `the picture ${figure(row.activation)}` : ""} />
+    <${Figure} name="Strongest real patch" column="peak_max" value=${row.peak_max} unit="activation" compare=${has(row.activation_peak) ? `the picture ${figure(row.activation_peak)}` : ""} />
+    <${Figure} name="Percentile" column="percentile" value=${row.percentile} unit="% of images below the picture" compare=${has(row.ratio_to_best) ? `${figure(row.ratio_to_best)} times the best image` : ""} />
+    <${Figure} name="Ratio at the strongest patch" column="peak_ratio" value=${row.peak_ratio} unit="times the best image" />
+    <${Figure} name="Over all patches" column="token_mean" value=${row.token_mean} unit=${`± ${spread(row.token_std)}`} compare="mean and standard deviation" />
+    <${Figure} name="Kurtosis" column="token_kurtosis" value=${row.token_kurtosis} compare="3 for a normal distribution" />
+    <${Figure} name="Quantiles of the strongest patch" column="peak_quantiles" compare="at 1, 5, 25, 50, 75, 90, 95, 99 and 99.9 % of images"
+      value=${row.peak_quantiles}>${(row.peak_quantiles ?? []).map(figure).join(", ")}<//>`;
 }

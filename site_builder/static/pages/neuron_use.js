@@ -1,5 +1,6 @@
 // Taking a neuron along: Python, citation; and everything needed to make it again.
 import { html } from "../vendor/htm-preact.js";
+import { Curve } from "../charts.js";
 import { site as atlas } from "../data.js";
 import { Figure, Snippet } from "../parts.js";
 import { addressOf } from "../route.js";
@@ -46,6 +47,10 @@ export function HowMade({ row, model, site }) {
       <${Figure} name="Licence of the weights" table="models" column="licence" value=${owner.licence} />
       <${Figure} name="Versions" table="models" column="software" value=${(owner.software ?? []).map((item) => `${item.name} ${item.version}`).join(", ")} />
     </dl>
+    <div class="curves">
+      <${Curve} title="Activation, step by step" points=${row.loss_curve.map(([step, , activation]) => [step, activation])} />
+      <${Curve} title="Objective, step by step" points=${row.loss_curve.map(([step, objective]) => [step, objective])} />
+    </div>
     <details><summary>All settings of the recipe</summary><pre tabindex="0"><code>${pretty(owner.recipe_json)}</code></pre></details>
     <details><summary>Runs that worked on this model</summary><${Runs} runs=${model.runs} /></details>`;
 }

@@ -1,0 +1,40 @@
+"""Folders and files of a site that are named by their content: written once, whole or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+
+def content_name(prefix: str, *contents: bytes) -> str:
+    """`prefix`-HASH of all contents, each with its length, so that no two lists of contents are alike."""
+    digest = hashlib.sha256()
+    for content in contents:
+        digest.update(f"{len(content)} ".encode() + content)
+    return f"{prefix}-{digest.hexdigest()[:12]}"
+
+
+def write_folder(site: Path, name: str, files: Callable[[], Mapping[str, bytes]]) -> bool:
+    """Write the folder `name` of a site from `files()`, unless it is there; whether it was there."""
+    final = site / name
+    if final.exists():
+        return True
+    unfinished = final.with_name(f".{final.name}.tmp")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir(parents=True)
+    for inner, data in files().items():
+        path = unfinished / inner
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+    os.rename(unfinished, final)
+    return False
+
+
+def write_by_content(site: Path, prefix: str, files: Mapping[str, bytes]) -> str:
+    """Write files that are made already into a folder named by them; its name."""
+    name = content_name(prefix, *(part for inner in sorted(files) for part in (inner.encode(), files[inner])))
+    write_folder(site, name, lambda: files)
+    return name

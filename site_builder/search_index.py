@@ -1,0 +1,93 @@
+"""Labels of all neurons -> a search index in small files that a browser reads by prefix, without a server.
+
+Two steps for the reader: a word's shard names the labels that hold it, and a label's pack names its neurons, the
+most certain first. So a label of many words, or one that thousands of neurons carry, is written once.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from site_builder.clusters import Neuron
+from site_builder.packs import dump, rounded
+
+#: Labels of one pack.
+TEXT_PACK = 32
+#: A shard of words holds about as many at most, as long as longer prefixes can part them.
+SHARD_WORDS = 400
+#: Neurons of a label that its pack names; of a label that more carry, the most certain.
+POSTINGS = 2000
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """A neuron with a label, and how certain it is."""
+
+    neuron: Neuron
+    text: str
+    z: float | None
+    auroc: float | None
+
+
+def words_of(text: str) -> list[str]:
+    """Words of a text, each once, in order: lower case, without accents. The browser does the same."""
+    plain = "".join(
+        letter for letter in unicodedata.normalize("NFKD", text.lower()) if not unicodedata.combining(letter)
+    )
+    spaced = "".join(letter if letter.isalnum() else " " for letter in plain)
+    return list(dict.fromkeys(spaced.split()))
+
+
+def search_index(labelled: Iterable[Labelled], slugs: list[str]) -> tuple[dict[str, bytes], dict[str, Any]]:
+    """Files of the index by their name, and what the page needs to know of it.
+
+    w/{prefix}.json.gz: {word: [[text number, text, neurons], ...]} of the words that begin with the prefix, whose
+    code points stand in the name as hexadecimals. t/{pack}.json.gz: of each text of the pack a list of
+    [model index in `slugs`, layer, unit, z, auroc], the most certain first.
+    """
+    by_text: dict[str, list[Labelled]] = defaultdict(list)
+    for one in labelled:
+        by_text[one.text].append(one)
+    texts = sorted(by_text)
+    words: dict[str, list[list[Any]]] = defaultdict(list)
+    for number, text in enumerate(texts):
+        for word in words_of(text):
+            words[word].append([number, text, len(by_text[text])])
+    width = _prefix_length(list(words))
+    shards: dict[str, dict[str, Any]] = defaultdict(dict)
+    for word in sorted(words):
+        shards[word[:width]][word] = words[word]
+    place = {slug: index for index, slug in enumerate(slugs)}
+    files = {f"w/{_file_name(prefix)}.json.gz": dump(shard) for prefix, shard in shards.items()}
+    for start in range(0, len(texts), TEXT_PACK):
+        pack = [_postings(by_text[text], place) for text in texts[start : start + TEXT_PACK]]
+        files[f"t/{start // TEXT_PACK:05d}.json.gz"] = dump(pack)
+    about = {"prefix": width, "prefixes": sorted(shards), "pack": TEXT_PACK, "texts": len(texts)}
+    return files, about | {"neurons": sum(map(len, by_text.values()))}
+
+
+def _prefix_length(words: list[str]) -> int:
+    """0, 1, 2 or 3 letters: the first that leaves no more than SHARD_WORDS words in a shard."""
+    for length in range(3):
+        counts: dict[str, int] = defaultdict(int)
+        for word in words:
+            counts[word[:length]] += 1
+        if max(counts.values(), default=0) <= SHARD_WORDS:
+            return length
+    return 3
+
+
+def _file_name(prefix: str) -> str:
+    return "-".join(f"{ord(letter):x}" for letter in prefix) or "all"
+
+
+def _postings(found: list[Labelled], place: dict[str, int]) -> list[list[Any]]:
+    best = sorted(found, key=lambda one: (-(one.z if one.z is not None else float("-inf")), one.neuron))
+    return [
+        [place[one.neuron[0]], one.neuron[1], one.neuron[2], rounded(one.z, 3), rounded(one.auroc, 3)]
+        for one in best[:POSTINGS]
+    ]

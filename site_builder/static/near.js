@@ -1,0 +1,14 @@
+// Things that load when they come near the screen, not before.
+import { useEffect, useState } from "./vendor/htm-preact.js";
+
+/** Whether an element is, or was, within a screen of being seen. @param {{current: Element|null}} box */
+export function useNear(box) {
+  const [near, setNear] = useState(false);
+  useEffect(() => {
+    if (near || !box.current) return undefined;
+    const observer = new IntersectionObserver((entries) => entries.some((entry) => entry.isIntersecting) && setNear(true), { rootMargin: "400px" });
+    observer.observe(box.current);
+    return () => observer.disconnect();
+  }, [near]);
+  return near;
+}

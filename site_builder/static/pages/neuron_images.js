@@ -1,0 +1,52 @@
+// Real images that excite a neuron, and images near lower quantiles, with the place that fires.
+import { html, useState } from "../vendor/htm-preact.js";
+import { site } from "../data.js";
+import { fetchExamples } from "../evidence.js";
+import { count, figure, percent } from "../format.js";
+import { useKeys } from "../keys.js";
+import { OVERLAYS } from "../maps.js";
+import { Absent, Choice, Failure, useLoaded, usePreference } from "../parts.js";
+import { ExampleTile } from "../tiles.js";
+
+const KINDS = { top: "strongest", quantile: "lower quantiles" };
+
+export function ImagesSection({ slug, layer, unit, row, model }) {
+  const { value, error, stale } = useLoaded(() => fetchExamples(slug, layer, unit), [slug, layer, unit]);
+  if (error) return html`<section><h2>Exciting images</h2><${Failure} error=${error} /></section>`;
+  if (value === null) return html`<${Absent} slug=${slug} stage="probe" adds="exciting images, the histogram and the comparison with real images" />`;
+  const examples = (stale ? [] : value ?? []).slice();
+  return html`<section aria-labelledby="images" class="images"><h2 id="images">Exciting images</h2>
+    ${!stale && examples.length === 0 ? html`<p class="note">The probe stage found no image that fires this neuron.</p>`
+      : html`<${Images} examples=${examples} row=${row} name=${model.model.probe_name} />`}</section>`;
+}
+
+function Images({ examples, row, name }) {
+  const kinds = Object.keys(KINDS).filter((kind) => examples.some((one) => one.kind === kind));
+  const [asked, setKind] = useState("top");
+  const kind = kinds.includes(asked) ? asked : (kinds[0] ?? "top");
+  const [overlay, setOverlay] = usePreference("overlay", "heat");
+  const modes = OVERLAYS.map(([key]) => key);
+  useKeys({ h: () => setOverlay(modes[(modes.indexOf(overlay) + 1) % modes.length]) }, [overlay]);
+  const full = Math.max(...examples.map((one) => one.high), 0);
+  const shown = examples.filter((one) => one.kind === kind);
+  const probe = site.probes[examples[0]?.probe];
+  return html`<div class="sortbar">
+      <div><span>Show</span><${Choice} name="Images" value=${kind} options=${kinds.map((key) => [key, KINDS[key]])} onChange=${setKind} /></div>
+      <div><span>Overlay <kbd>h</kbd></span><${Choice} name="Overlay" value=${overlay} options=${OVERLAYS} onChange=${setOverlay} /></div></div>
+    <div class="examples">${shown.map((one) => html`<${ExampleTile} key=${`${one.kind} ${one.image}`} example=${one} overlay=${overlay} full=${full}
+      note=${kind === "quantile" ? `above ${percent(one.quantile)}` : ""} />`)}</div>
+    <p class="note">${words(kind, shown.length, row, name)} ${MEANING[overlay]?.(full) ?? ""} The frame is the strongest patch.
+      ${examples.length > 0 && (probe === undefined ? " This atlas lists no probe images." : !probe.thumbnails ? " The images themselves are not part of this atlas: their licence or the run's choice leaves their names alone." : "")}</p>`;
+}
+
+function words(kind, shown, row, name) {
+  const set = html`${row.probe_images ? html`<b>${count(row.probe_images)}</b> images` : "images"} of ${name ? html`probe set ${name}` : "the probe set"}`;
+  return kind === "top" ? html`The ${shown} of ${set} with the strongest patch; the figure is its activation.`
+    : html`Images near lower quantiles of ${set}: what the neuron does when it fires less.`;
+}
+
+const MEANING = {
+  heat: (full) => `Heat: activation from 0, clear, to ${figure(full)}, yellow; one scale for all images.`,
+  spotlight: () => "Spotlight: the less a patch fires, the darker; each image on its own scale.",
+  crop: () => "Crop: the window around the strongest patch that labels are compared with.",
+};

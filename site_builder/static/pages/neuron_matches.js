@@ -1,0 +1,43 @@
+// The same neuron in other models, and near-duplicates in its own.
+import { html } from "../vendor/htm-preact.js";
+import { Bar } from "../charts.js";
+import { fetchMatches } from "../evidence.js";
+import { figure } from "../format.js";
+import { Absent, Explained, Failure, useLoaded } from "../parts.js";
+import { link } from "../route.js";
+import { isHere, NeuronTile } from "../tiles.js";
+
+export function MatchesSection({ slug, layer, unit }) {
+  const { value, error, stale } = useLoaded(() => fetchMatches(slug, layer, unit), [slug, layer, unit]);
+  if (error) return html`<section><h2>Same in other models</h2><${Failure} error=${error} /></section>`;
+  if (value === null) return html`<${Absent} slug=${slug} stage="match" adds="its counterparts in other models" />`;
+  const rows = stale ? [] : (value ?? []);
+  const models = [...new Set(rows.map((row) => row.slug))];
+  const cluster = rows.find((row) => row.cluster !== null)?.cluster;
+  const groups = models.map((name) => rows.filter((row) => row.slug === name));
+  return html`<section aria-labelledby="matches"><h2 id="matches">Same in other models</h2>
+    ${cluster !== undefined && html`<p class="cluster-line">Part of <a href=${link.cluster(cluster)}>Rosetta cluster ${cluster}</a>: neurons of
+      three or more models that are each other's best counterpart.</p>`}
+    <div class="counterparts">${groups.filter(([best]) => best.slug !== slug).map((group) => html`<${Counterpart} key=${group[0].slug} rows=${group} />`)}</div>
+    ${groups.every(([best]) => best.slug === slug) && !stale && html`<p class="note">No counterpart in another model.</p>`}
+    ${groups.filter(([best]) => best.slug === slug).map((group) => html`<h3 key="own">Near-duplicates in this model</h3>
+      <div class="counterparts" key="own tiles">${group.map((row) => html`<${Counterpart} key=${row.partner} rows=${[row]} />`)}</div>`)}
+    <p class="note"><${Explained} name="Correlation" column="correlation" table="neuron_matches" /> of both activation maps over all places of all probe images;
+      the tick is <${Explained} name="the null" column="null_correlation" table="neuron_matches" />: the best that shuffled images reach.</p></section>`;
+}
+
+/** The best partner of a model as a tile, the next ones as links. */
+function Counterpart({ rows: [best, ...next] }) {
+  return html`<${NeuronTile} slug=${best.slug} layer=${best.layer} unit=${best.partner}>
+    ${best.label !== null && html`<span class="label-small">${best.label}</span>`}
+    <${Correlation} row=${best} />
+    ${next.length > 0 && html`<span class="note next">next: ${next.map((row, at) => html`${at > 0 && ", "}${isHere(row.slug, row.layer, row.partner)
+      ? html`<a href=${link.neuron(row.slug, row.layer, row.partner)}>${row.layer}/${row.partner}</a>` : `${row.layer}/${row.partner}`} ${figure(row.correlation)}`)}</span>`}
+  <//>`;
+}
+
+function Correlation({ row }) {
+  return html`<span class="correlation"><span><b>${figure(row.correlation)}</b> <span class="unit">null ${figure(row.null)}</span></span>
+    <${Bar} value=${row.correlation} chance=${row.null} />
+    ${row.mutual === 1 && html`<span class="flag">mutual best</span>`}${row.significant === 0 && html`<span class="unit">not above chance</span>`}</span>`;
+}

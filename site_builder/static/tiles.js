@@ -1,0 +1,70 @@
+// Small pictures that link somewhere: a neuron's, and a probe image with its activation map.
+import { html, useEffect, useRef } from "./vendor/htm-preact.js";
+import { holds, site } from "./data.js";
+import { fetchProbeImage } from "./evidence.js";
+import { figure } from "./format.js";
+import { cropWindow, drawMap, patchBox } from "./maps.js";
+import { useNear } from "./near.js";
+import { useLoaded } from "./parts.js";
+import { pictureUrl } from "./pictures.js";
+import { addressOf, link } from "./route.js";
+
+const CANVAS = 224; // device pixels a side: two for each pixel of a tile
+
+/** Whether this atlas describes a neuron, so that a link to it leads somewhere. */
+export function isHere(slug, layer, unit) {
+  const entry = site.models.find((model) => model.slug === slug)?.layers[layer];
+  return entry !== undefined && holds(entry, unit);
+}
+
+/** A neuron's picture, small, with what is said below it; without a link where this atlas does not have the neuron. */
+export function NeuronTile({ slug, layer, unit, children }) {
+  const box = useRef(null);
+  const near = useNear(box);
+  const here = isHere(slug, layer, unit);
+  const { value, stale } = useLoaded(async () => (near && here ? pictureUrl(slug, layer, unit).catch(() => null) : null), [slug, layer, unit, near]);
+  const name = addressOf(slug, layer, unit);
+  const picture = html`<span class="shot" ref=${box}>${value && !stale
+    ? html`<img src=${value} alt=${`Picture of ${name}`} />` : html`<span class="none">${near && !stale ? "no picture" : ""}</span>`}</span>`;
+  const text = html`<span class="where"><b>${slug}</b> <span>layer ${layer}, unit ${unit}</span></span>`;
+  return html`<div class="neuron-tile">
+    ${here ? html`<a href=${link.neuron(slug, layer, unit)}>${picture}${text}</a>` : html`<div>${picture}${text}</div>`}
+    ${children}</div>`;
+}
+
+/**
+ * A probe image with a neuron's map over it and the strongest patch marked.
+ * @param {{example: import("./evidence.js").Example, overlay: string, full: number, note?: string}} props
+ *   full: the activation of the strongest colour, the same for all tiles of a neuron
+ */
+export function ExampleTile({ example, overlay, full, note }) {
+  const box = useRef(null);
+  const canvas = useRef(null);
+  const near = useNear(box);
+  const { value, error, stale } = useLoaded(async () => (near && site.probes[example.probe] ? fetchProbeImage(example.probe, example.image) : null),
+    [example.probe, example.image, near]);
+  const image = stale ? null : value;
+  const drawn = near && !stale && !image?.url && overlay !== "spotlight" ? "heat" : overlay; // without a picture the map is all there is
+  useEffect(() => void (canvas.current && drawMap(canvas.current, example, drawn, full)), [example, drawn, full]);
+  const name = image?.image ?? example.name ?? `image ${example.image}`;
+  const crop = overlay === "crop" && image?.url;
+  const [left, top] = cropWindow(example);
+  const look = crop ? { transform: `scale(2) translate(${-100 * left}%, ${-100 * top}%)` } : {};
+  return html`<figure class="example">
+    <div class="shot" ref=${box} title=${[name, image?.caption, image?.licence, image?.source].filter(Boolean).join(" · ")}>
+      <div class="stack" style=${look}>
+        ${image?.url && html`<img src=${image.url} alt=${`${image.class ?? name}, activation ${figure(example.activation)}`} />`}
+        <canvas width=${CANVAS} height=${CANVAS} ref=${canvas} aria-hidden="true"></canvas>
+        <${Patch} box=${patchBox(example)} />
+      </div>
+      ${!image?.url && near && !stale && html`<span class="none">${error ? error.message : name}</span>`}
+    </div>
+    <figcaption><b>${figure(example.activation)}</b>${note && html` <span>${note}</span>`}
+      <span class="class">${image?.class ?? name}</span>${example.scale > 0 && html` <span>scale ${example.scale}</span>`}</figcaption>
+  </figure>`;
+}
+
+function Patch({ box: [left, top, right, bottom] }) {
+  const share = (value) => `${100 * value}%`;
+  return html`<span class="patch" style=${{ left: share(left), top: share(top), width: share(right - left), height: share(bottom - top) }}></span>`;
+}
