@@ -58,9 +58,10 @@ class Archives(Source):
                     elif suffix in ("cls", "txt", "json"):
                         data = archive.extractfile(member).read()  # type: ignore[union-attr]
                         told.setdefault(sample, {}).update(_told(data, suffix, f"{where}/{member.name}"))
-        except tarfile.TarError as error:
+        except (tarfile.TarError, OSError, ValueError) as error:
             raise BadConfig(
-                f"{where} cannot be read as tar: {error}. Expected a whole, uncompressed file; fetch or pack it again."
+                f"{where} cannot be read as tar: {str(error).rstrip('.')}. "
+                "Expected a whole, uncompressed file; fetch or pack it again."
             ) from error
         return images, told
 

@@ -1,8 +1,6 @@
 """Bytes of an image file to the RGB picture its owner expects, or the reason why not, in plain words."""
 
 import io
-import struct
-import zlib
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -21,10 +19,6 @@ BEHIND = (255, 255, 255)
 """Colour behind transparent pixels: white, as on a page."""
 
 THUMBNAIL_SIDE, THUMBNAIL_QUALITY = 112, 75
-
-
-_DAMAGED = (OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, struct.error, zlib.error)
-# ^ what Pillow's decoders raise on bytes that are not as their format has it
 
 
 def decoded(data: bytes) -> Image.Image:
@@ -51,7 +45,7 @@ def decoded(data: bytes) -> Image.Image:
         raise BadImage(f"too many pixels: more than the {limit:,} that Pillow takes for safe") from error
     except MemoryError as error:
         raise BadImage("too large: decoding it exhausts the memory") from error
-    except _DAMAGED as error:
+    except Exception as error:  # each format's decoder has exceptions of its own, down to RuntimeError
         raise BadImage(_damaged(error)) from error
 
 

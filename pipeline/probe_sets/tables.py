@@ -63,7 +63,8 @@ def _opened(store: Store, file: str) -> Iterator[pq.ParquetFile]:
     with store.open(file) as opened:
         try:
             yield pq.ParquetFile(opened)
-        except (pa.ArrowException, OSError) as error:
+        except (pa.ArrowException, OSError, ValueError) as error:
             raise BadConfig(
-                f"{store.url}/{file} cannot be read as Parquet: {error}. Expected a whole Parquet file; fetch it again."
+                f"{store.url}/{file} cannot be read as Parquet: {str(error).rstrip('.')}. "
+                "Expected a whole Parquet file; fetch it again."
             ) from error

@@ -161,6 +161,23 @@ def test_orientation_of_exif_is_applied(mixed):
     assert np.abs(picture[30, 5] - (255, 0, 0)).max() <= 4  # left
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning:PIL")
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF"])
+def test_whatever_is_wrong_with_a_file_it_is_a_bad_image(format):
+    whole = np.frombuffer(encoded(drawn(0), format), np.uint8)
+    refused = 0
+    for seed in range(200):
+        random = np.random.default_rng(seed)
+        damaged = whole.copy()
+        damaged[random.integers(0, min(400, len(whole)), size=1 + seed % 8)] = random.integers(0, 256)
+        try:
+            assert pictures.decoded(damaged.tobytes()).mode == "RGB"
+        except BadImage:
+            refused += 1
+    assert refused
+
+
 def test_more_pixels_than_are_safe_are_skipped(tmp_path, monkeypatch):
     plain(tmp_path, ["small.png"])
     (tmp_path / "huge.png").write_bytes(encoded(Image.new("1", (200, 200))))
