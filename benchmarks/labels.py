@@ -1,0 +1,229 @@
+"""Labels on the zoo, where what a neuron is selective for is known.
+
+python -m benchmarks.labels --out docs/benchmarks/labels.json --table docs/labels.md
+
+Truth is measured, not assumed: on scenes that no label has seen, the attribute value (of 40) that a neuron's peak tells
+apart best, by AUROC. A label is right if it is the prompt of that value. Beside each way to label stand chance (a label
+drawn evenly, and the commonest truth for all), and the upper bound: the same function with the true attributes in the
+place of CLIP's similarities. Control: the same with embeddings dealt to the wrong images.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from benchmarks.machine import description
+from pipeline.concepts import read_concepts
+from pipeline.embed import load_embedder
+from pipeline.labels import LabelSettings, LayerLabels, better_view, label_layer
+from pipeline.models import ModelRequest, load
+from pipeline.significance import auroc
+from pipeline.tap import all_ffn_activations
+from pipeline.windows import VIEWS, windows_of_grid
+from pipeline.zoo import ZOO
+from pipeline.zoo.world import ATTRIBUTES, HELD_OUT_SEED, scenes
+
+PROBE, TRUTH = 2000, 4000
+"""Scenes that labels are made on, and further ones that say what neurons are selective for."""
+
+CLEAR = 0.8
+"""AUROC from which on a neuron's selectivity counts as clear."""
+
+
+@dataclass(frozen=True)
+class Layer:
+    """peaks, windows: (PROBE, neurons); truth: (neurons,) index of the value; strength, information: of it."""
+
+    model: str
+    layer: int
+    peaks: Tensor
+    windows: Tensor
+    truth: Tensor
+    strength: Tensor
+    by_information: Tensor
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--models", default=",".join(ZOO))
+    parser.add_argument("--permutations", type=int, default=200)
+    parser.add_argument("--out")
+    parser.add_argument("--table", help="markdown file whose part between the benchmark's marks is replaced")
+    asked = parser.parse_args()
+    torch.set_num_threads(1)
+    begin = time.perf_counter()
+    report = {"benchmark": "labels", "machine": description(), **measure(asked.models.split(","), asked.permutations)}
+    report["seconds"] = round(time.perf_counter() - begin)
+    print(json.dumps(report, indent=1))
+    if asked.out:
+        Path(asked.out).write_text(json.dumps(report, indent=1) + "\n")
+    if asked.table:
+        write_table(Path(asked.table), table(report))
+
+
+def measure(models: list[str], permutations: int) -> dict[str, object]:
+    probe = scenes(HELD_OUT_SEED, range(PROBE))
+    values = one_hot(probe.labels)
+    fit = torch.tensor([hashlib.sha256(image.tobytes()).digest()[0] % 2 == 0 for image in probe.images])
+    layers = [layer for model in models for layer in measured(model, pictures(probe.images))]
+    concepts = read_concepts("zoo")
+    embedder = load_embedder(ModelRequest("zoo/clip"))
+    by_clip = embedder.embed_views(pictures(probe.images)) @ embedder.texts(concepts.prompts).T
+    by_truth = values.float()[:, None, :].expand(-1, VIEWS, -1).contiguous()
+    dealt = by_clip[torch.from_numpy(np.random.default_rng(0).permutation(PROBE))]
+
+    def labelled(similarities: Tensor, settings: LabelSettings) -> list[LayerLabels]:
+        return [label_layer(x.peaks, x.windows, similarities, fit, concepts.texts, settings) for x in layers]
+
+    rows = []
+    for name in ("soft_wpmi", "rank_reorder", "cosine"):
+        base = LabelSettings(similarity=name, permutations=permutations)
+        views = [replace(base, view=view) for view in ("crop", "image")]
+        real, control = ([labelled(s, v) for v in views] for s in (by_clip, dealt))
+        bound = summary(labelled(by_truth, views[1]), layers)
+        for view, found, shuffled in zip(("crop", "image"), real, control, strict=True):
+            rows.append(row(name, view, found, shuffled, layers))
+        both = [[better_view(c, i) for c, i in zip(*pair, strict=True)] for pair in (real, control)]
+        rows.append(row(name, "better of both", both[0], both[1], layers))
+        rows.append({"similarity": name, "view": "true attributes (upper bound)", **bound})
+    truth = torch.cat([x.truth for x in layers])
+    strength = torch.cat([x.strength for x in layers])
+    return {
+        "probe_images": PROBE,
+        "fit_images": int(fit.sum()),
+        "neurons": len(truth),
+        "permutations": permutations,
+        "neurons_clear": round(float((strength >= CLEAR).float().mean()), 4),
+        "truth_strength_median": round(float(strength.median()), 4),
+        "truth_auroc_equals_mutual_information": round(
+            float((truth == torch.cat([x.by_information for x in layers])).float().mean()), 4
+        ),
+        "chance_even": round(1 / values.shape[1], 4),
+        "chance_commonest": round(float(truth.bincount().max() / len(truth)), 4),
+        "truth_by_attribute": by_attribute(truth),
+        "rows": rows,
+    }
+
+
+def pictures(images: np.ndarray) -> Tensor:
+    return torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255
+
+
+def one_hot(labels: np.ndarray) -> Tensor:
+    """bool (scenes, 40): which values are true of a scene, attributes in their order."""
+    columns = [labels[:, [i]] == np.arange(len(values)) for i, values in enumerate(ATTRIBUTES.values())]
+    return torch.from_numpy(np.concatenate(columns, axis=1))
+
+
+def measured(model: str, probe: Tensor) -> list[Layer]:
+    loaded = load(ModelRequest(f"zoo/{model}"))
+    more = scenes(HELD_OUT_SEED, range(PROBE, PROBE + TRUTH))
+    truth = one_hot(more.labels)
+    on_probe, on_more = peaks_of(loaded, probe), peaks_of(loaded, pictures(more.images))
+    found = []
+    for layer, (peaks, windows) in on_probe.items():
+        fresh = on_more[layer][0]
+        areas = torch.stack([auroc(fresh.T, value) for value in truth.T], dim=1)  # (neurons, 40)
+        strength, index = areas.max(1)
+        found.append(Layer(model, layer, peaks, windows, index, strength, information(fresh, truth).argmax(1)))
+    return found
+
+
+@torch.inference_mode()
+def peaks_of(model, x01: Tensor) -> dict[int, tuple[Tensor, Tensor]]:  # type: ignore[no-untyped-def]
+    """layer -> peak and window of its place, (images, neurons) each, over patches and scales."""
+    found: dict[int, list[tuple[Tensor, Tensor]]] = {}
+    sites = {site.layer: site for site in model.description.ffn_sites}
+    for part in x01.split(100):
+        for layer, calls in all_ffn_activations(model, model.normalise(part)).items():
+            tables = [torch.from_numpy(windows_of_grid(grid)) for grid in sites[layer].grids]
+            place = torch.cat(tables)  # tokens of all scales side by side
+            peak, token = torch.cat(calls, dim=1).max(dim=1)
+            found.setdefault(layer, []).append((peak, place[token]))
+    return {layer: (torch.cat([p for p, _ in v]), torch.cat([w for _, w in v])) for layer, v in found.items()}
+
+
+def information(peaks: Tensor, truth: Tensor, bins: int = 10) -> Tensor:
+    """Mutual information in bits of a neuron's peak, in ten bins of equal count, with each value: (neurons, 40)."""
+    edges = peaks.quantile(torch.arange(1, bins) / bins, dim=0)
+    which = (peaks[None] > edges[:, None]).sum(0)  # (images, neurons)
+    total = torch.zeros(peaks.shape[1], truth.shape[1])
+    share = truth.float().mean(0)
+    for b in range(bins):
+        here = (which == b).float()  # (images, neurons)
+        p_bin = here.mean(0)[:, None]
+        p_both = here.T @ truth.float() / len(truth)
+        for joint, marginal in ((p_both, share), (p_bin - p_both, 1 - share)):
+            total += torch.where(joint > 0, joint * (joint / (p_bin * marginal)).log2(), 0.0)
+    return total
+
+
+def summary(found: list[LayerLabels], layers: list[Layer]) -> dict[str, object]:
+    text, labelled = torch.cat([x.text for x in found]), torch.cat([x.labelled for x in found])
+    truth, strength = torch.cat([x.truth for x in layers]), torch.cat([x.strength for x in layers])
+    top5 = (torch.cat([x.candidates for x in found]) == truth[:, None]).any(1)
+    right, clear = text == truth, strength >= CLEAR
+
+    def share(of: Tensor, among: Tensor) -> float | None:
+        return round(float(of[among].float().mean()), 4) if among.any() else None
+
+    every = torch.ones_like(right)
+    return {
+        "top1": share(right, every),
+        "top5": share(top5, every),
+        "top1_clear": share(right, clear),
+        "significant": share(torch.cat([x.q for x in found]) <= 0.05, every),
+        "labelled": share(labelled, every),
+        "labelled_clear": share(labelled, clear),
+        "top1_labelled": share(right, labelled),
+        "auroc_median_labelled": share(torch.cat([x.auroc for x in found]), labelled),
+    }
+
+
+def row(
+    name: str, view: str, found: list[LayerLabels], shuffled: list[LayerLabels], layers: list[Layer]
+) -> dict[str, object]:
+    control = summary(shuffled, layers)
+    by_model = {
+        model: summary(
+            [f for f, x in zip(found, layers, strict=True) if x.model == model], [x for x in layers if x.model == model]
+        )
+        for model in dict.fromkeys(x.model for x in layers)
+    }
+    return {
+        "similarity": name,
+        "view": view,
+        **summary(found, layers),
+        "shuffled_significant": control["significant"],
+        "shuffled_labelled": control["labelled"],
+        "shuffled_top1": control["top1"],
+        "top1_by_model": {model: value["top1"] for model, value in by_model.items()},
+        "labelled_by_model": {model: value["labelled"] for model, value in by_model.items()},
+    }
+
+
+def by_attribute(truth: Tensor) -> dict[str, int]:
+    """How many neurons are most selective for a value of each attribute."""
+    owner = [name for name, values in ATTRIBUTES.items() for _ in values]
+    return {name: sum(owner[i] == name for i in truth.tolist()) for name in ATTRIBUTES}
+
+
+def table(report: dict[str, object]) -> str:
+    return json.dumps(report)
+
+
+def write_table(path: Path, text: str) -> None:
+    raise NotImplementedError
+
+
+if __name__ == "__main__":
+    main()
