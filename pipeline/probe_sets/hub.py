@@ -101,7 +101,7 @@ def _asked(name: str, ask: Any) -> Any:
             f"hf:{name}: it is neither in the local cache nor can it be fetched from the hub: {error}. "
             "Connect this machine once, set HF_ENDPOINT to a mirror or HF_HOME to a filled cache, or name a folder."
         ) from error
-    except (datasets.exceptions.DatasetsError, OSError, ValueError, RuntimeError) as error:
+    except Exception as error:  # the library passes on whatever the libraries below it raise
         raise BadConfig(
             f"hf:{name} cannot be loaded: {error}\nExpected a dataset of the hub, or a local folder of one."
         ) from error

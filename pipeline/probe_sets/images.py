@@ -1,6 +1,8 @@
 """Bytes of an image file to the RGB picture its owner expects, or the reason why not, in plain words."""
 
+import codecs
 import io
+from contextlib import suppress
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -90,8 +92,9 @@ def _from_16_bits(values: np.ndarray) -> Image.Image:
 
 def _no_image(data: bytes) -> str:
     beginning = data[:256]
-    if beginning.isascii() and b"\0" not in beginning:
-        return "text, not an image"
+    with suppress(UnicodeDecodeError):
+        if "\0" not in codecs.getincrementaldecoder("utf-8")().decode(beginning):  # a last letter may be cut in two
+            return "text, not an image"
     return f"not an image in a format that is read ({', '.join(FORMATS)}), or its first bytes are damaged"
 
 

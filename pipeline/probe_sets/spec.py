@@ -40,7 +40,7 @@ def name_of(spec: str) -> str:
 
 
 def _count(spec: str) -> int:
-    count = spec.partition(":")[2] or str(IMAGES)
+    count = str(IMAGES) if spec == "zoo" else spec.removeprefix("zoo:")
     if not count.isdecimal() or not 1 <= int(count) <= 10**6:
         raise BadConfig(f"{spec}: expected zoo, or zoo:N with N from 1 to 1000000 scenes, such as zoo:500.")
     return int(count)
@@ -80,6 +80,8 @@ def _split(spec: str) -> tuple[str, str]:
     local = not separator or scheme in ("file", "local")
     if local:
         spec = os.path.abspath(os.path.expanduser(rest if separator else spec))
+    if local and os.path.isdir(spec):
+        return spec, ""
     folder, _, last = spec.rstrip("/").rpartition("/")
     if "*" in last or last.endswith((".parquet", ".tar")) or (local and os.path.isfile(spec)):
         return folder or "/", last

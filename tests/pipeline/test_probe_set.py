@@ -6,8 +6,10 @@ import json
 import os
 import pickle
 import shutil
+import struct
 import tarfile
 import warnings
+import zlib
 from pathlib import Path
 
 import datasets
@@ -44,6 +46,18 @@ def encoded(image: Image.Image, format: str = "PNG", **options) -> bytes:
     return file.getvalue()
 
 
+def png_16(pixels: np.ndarray) -> bytes:
+    """A PNG of 16-bit RGB, which Pillow reads but does not write."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    height, width, _ = pixels.shape
+    lines = b"".join(b"\0" + line.astype(">u2").tobytes() for line in pixels)
+    header = struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(lines)) + chunk(b"IEND", b"")
+
+
 def plain(folder: Path, names: list[str]) -> Path:
     for number, name in enumerate(names):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -74,6 +88,7 @@ def mixed(tmp_path: Path) -> Path:
     glass.paste((0, 0, 0, 0), (0, 0, 16, 32))
     half = Image.new("RGB", (60, 40), "red")
     half.paste((0, 0, 255), (0, 0, 60, 20))  # upper half blue as stored
+    deep = np.repeat(ramp[..., None], 3, axis=2)
     exif = Image.Exif()
     exif[0x0112] = 6  # to be turned by 90 degrees clockwise: what is above stands on the right
     frames = [Image.new("RGB", (20, 20), colour) for colour in ("lime", "red")]
@@ -82,7 +97,7 @@ def mixed(tmp_path: Path) -> Path:
         "no_header_left.jpg": jpeg[:3],
         "truncated.png": encoded(drawn(1))[:-200],
         "truncated.webp": encoded(drawn(1, (90, 90)), "WEBP")[:-300],
-        "text.png": b"this is a note, not a picture\n" * 10,
+        "text.png": "this is a note, not a picture, déjà vu\n".encode() * 10,
         "empty.jpg": b"",
         "1x1.png": encoded(Image.new("RGB", (1, 1))),
         "flat.png": encoded(Image.new("RGB", (300, 15))),
@@ -91,6 +106,7 @@ def mixed(tmp_path: Path) -> Path:
         "cmyk.jpg": encoded(Image.new("CMYK", (32, 32), (0, 255, 255, 0)), "JPEG", quality=95),
         "grey16.png": encoded(Image.fromarray(ramp)),
         "grey16.tiff": encoded(Image.fromarray(ramp), "TIFF"),
+        "rgb16.png": png_16(deep),
         "grey16.pgm": b"P5 64 32 65535\n" + ramp.astype(">u2").tobytes(),
         "grey.png": encoded(Image.new("L", (32, 32), 77)),
         "one_bit.png": encoded(Image.new("1", (32, 32), 1)),
@@ -132,11 +148,14 @@ def test_other_files_are_no_images_and_not_named(mixed):
     assert not [id for id in ids if "notes" in id or "hidden" in id or "object" in id or "MACOSX" in id]
 
 
-@pytest.mark.parametrize("suffix", ["png", "tiff", "pgm"])
-def test_16_bits_are_scaled_not_clipped(mixed, suffix):
-    picture = shown(open_probe_set(str(mixed)), f"grey16.{suffix}")
+@pytest.mark.parametrize(
+    ("name", "error"), [("grey16.png", 0.51), ("grey16.tiff", 0.51), ("grey16.pgm", 0.51), ("rgb16.png", 1)]
+)
+def test_16_bits_are_scaled_not_clipped(mixed, name, error):
+    """Grey is rounded; of RGB Pillow keeps the high byte."""
+    picture = shown(open_probe_set(str(mixed)), name)
     assert picture.shape == (32, 64, 3)
-    assert np.abs(picture[0, :, 0] - np.linspace(0, 255, 64)).max() <= 0.51
+    assert np.abs(picture[0, :, 0] - np.linspace(0, 255, 64)).max() <= error
     assert (picture[..., 0] == picture[..., 2]).all()
 
 
@@ -228,9 +247,6 @@ def test_what_is_not_there_is_said(tmp_path, spec):
 
 @pytest.mark.parametrize("spec", ["", "zoo:", "zoo:0", "zoo:many", "zoo:-3", "zoo:2:3"])
 def test_a_spec_that_is_none_is_refused(spec):
-    if spec == "zoo:":
-        assert len(open_probe_set(spec)) == 2000
-        return
     with pytest.raises(BadConfig, match=r"Expected|expected zoo"):
         open_probe_set(spec)
 
