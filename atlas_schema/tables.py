@@ -530,7 +530,7 @@ TABLES: dict[str, Table] = {
 LAYER_TABLES: dict[str, Table] = {table.name: table for table in (NEURONS, NEURON_EXAMPLES, NEURON_MATCHES)}
 
 #: Stages whose parts hold mergeable sums over probe images, not rows of the dataset.
-PARTIAL_STAGES = ("probe", "embed", "pairs")
+PARTIAL_STAGES = ("probe", "embed", "texts", "pairs")
 
 #: Which table a stage's parts fill.
 STAGE_TABLES: dict[str, Table] = {

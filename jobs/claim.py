@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from atlas_schema.columns import SCHEMA_VERSION
@@ -17,6 +17,7 @@ from jobs.records import local_folder
 from jobs.version import software
 
 if TYPE_CHECKING:
+    from jobs.measuring import Measuring
     from pipeline.models import LoadedModel, ModelDescription
     from pipeline.recipes import Recipe
 
@@ -31,8 +32,15 @@ IDENTITY = {
 }
 
 
-def model_row(model: LoadedModel, recipe: Recipe, seed: int, precision: str | None) -> dict[str, Any]:
-    """The row of `models` for a loaded model."""
+def model_row(
+    model: LoadedModel,
+    recipe: Recipe,
+    seed: int,
+    precision: str | None,
+    measuring: Measuring | None,
+    stages: Iterable[str],
+) -> dict[str, Any]:
+    """The row of `models` for a loaded model; `stages` are those that this run has units of."""
     description = model.description
     return {
         "slug": description.slug,
@@ -57,8 +65,19 @@ def model_row(model: LoadedModel, recipe: Recipe, seed: int, precision: str | No
         "recipe_json": recipe.to_json(),
         "seed": seed,
         "precision": precision,
+        "probe_set": measuring.probe_set.identity if measuring else None,
+        "probe_name": measuring.probe_set.name if measuring else None,
+        "stages": [{"stage": stage, "settings": settings_of(stage, recipe, measuring)} for stage in stages],
         "software": software(),
     }
+
+
+def settings_of(stage: str, recipe: Recipe, measuring: Measuring | None) -> str:
+    """The hash of a stage's settings."""
+    if stage == "visualize":
+        return recipe.hash
+    assert measuring is not None
+    return measuring.settings(stage)
 
 
 def site_rows(description: ModelDescription, planned: Mapping[int, Sequence[Range]]) -> list[dict[str, Any]]:
@@ -125,7 +144,37 @@ def refuse_foreign(store: Store, wanted: Sequence[Mapping[str, Any]]) -> set[str
                     f"Write to another folder with --out, give the model another name with --as, or "
                     f"ask for {name} {_brief(there[field])}."
                 )
+        _refuse_other_settings(store, row, there)
     return known
+
+
+def _refuse_other_settings(store: Store, row: Mapping[str, Any], there: Mapping[str, Any]) -> None:
+    """Stages that are there keep their settings: a table never mixes two probe sets or two lists of texts."""
+    if row["probe_set"] and there["probe_set"] not in (None, row["probe_set"]):
+        raise ForeignAtlas(
+            f"{store.url}: {row['slug']} in this atlas was measured on another probe set: found {there['probe_name']} "
+            f"({there['probe_set']}), expected {row['probe_name']} ({row['probe_set']}). Nothing was changed. Give the "
+            "images it was measured on, or write to another folder with --out."
+        )
+    before = {one["stage"]: one["settings"] for one in there["stages"]}
+    for one in row["stages"]:
+        if before.get(one["stage"], one["settings"]) != one["settings"]:
+            raise ForeignAtlas(
+                f"{store.url}: the stage {one['stage']} of {row['slug']} ran with other settings: found "
+                f"{before[one['stage']]}, expected {one['settings']}. Nothing was changed. Give the settings of "
+                "the run that is there (see its config in the runs table), or write to another folder with --out."
+            )
+
+
+def with_earlier(store: Store, row: dict[str, Any]) -> dict[str, Any]:
+    """The row with what earlier runs said of stages that this one leaves alone."""
+    there = _claimed(store, row["slug"])
+    if there is None:
+        return row
+    own = {one["stage"] for one in row["stages"]}
+    stages = [*row["stages"], *(one for one in there["stages"] if one["stage"] not in own)]
+    kept = {} if row["probe_set"] else {name: there[name] for name in ("probe_set", "probe_name")}
+    return {**row, **kept, "stages": sorted(stages, key=lambda one: str(one["stage"]))}
 
 
 def _claimed(store: Store, slug: str) -> dict[str, Any] | None:

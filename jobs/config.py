@@ -11,7 +11,7 @@ import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -20,7 +20,8 @@ from atlas_schema.errors import BadConfig, nearest
 if TYPE_CHECKING:
     from pipeline.models import ModelRequest
 
-STAGES: tuple[Literal["visualize"], ...] = ("visualize",)
+Stage = Literal["visualize", "probe", "label", "effect", "match"]
+STAGES: tuple[Stage, ...] = get_args(Stage)
 _SELECTION_ITEM = re.compile(r"^(-?\d+|(-?\d+)?:(-?\d+)?)$")
 
 
@@ -59,7 +60,13 @@ class RunConfig(_Frozen):
     seed: int = Field(default=0, ge=0, lt=2**63)
     layers: str = "all"
     units: str = "all"
-    stages: tuple[Literal["visualize"], ...] = STAGES
+    stages: tuple[Stage, ...] = ("visualize",)
+    probe: str | None = None  # the probe images: zoo, zoo:N, a folder or URL, *.parquet, *.tar, hf:NAME[:SPLIT]
+    probe_images: Literal["auto", "embed", "reference", "none"] = "auto"  # what the atlas holds of them
+    examples: int = Field(default=9, ge=1, le=64)  # strongest probe images kept of each neuron
+    panel: int = Field(default=2048, ge=64)  # probe images for which every neuron's number is kept
+    embedder: str = "zoo/clip"  # compares images with texts: zoo/clip or open_clip/NAME/TAG
+    concepts: str | None = None  # the texts: a shipped set or a file; absent: the set that suits the embedder
     out: str = "atlas"
     address: str | None = None  # of a Ray cluster; absent: Ray is started on this machine
     workers: int | None = Field(default=None, ge=1)  # absent: one per GPU, or one per core
@@ -103,6 +110,10 @@ class RunConfig(_Frozen):
     def _one_name_one_model(self) -> RunConfig:
         if not self.stages:
             raise ValueError("stages: at least one of " + ", ".join(STAGES))
+        if "label" in self.stages and "probe" not in self.stages:
+            raise ValueError(
+                "stages: label reads what probe measures; give --stages probe,label (nothing is done twice)"
+            )
         for entry in self.models:
             if entry.weights and entry.random_weights:
                 raise ValueError(f"{entry.model}: weights and random_weights exclude each other; give one")
@@ -114,6 +125,13 @@ class RunConfig(_Frozen):
 
 
 _PER_MODEL = ("weights", "name", "random_weights", "input_size")
+
+
+def _with_defaults(mapping: dict[str, Any]) -> dict[str, Any]:
+    """Without `stages`: pictures alone, or with a probe set everything."""
+    if "stages" not in mapping and mapping.get("probe"):
+        return {**mapping, "stages": ["visualize", "probe", "label"]}
+    return mapping
 
 
 def load_config(path: str | Path | None, flags: Mapping[str, Any]) -> RunConfig:
@@ -139,7 +157,7 @@ def _read_toml(path: str | Path) -> dict[str, Any]:
 
 def config_from_mapping(mapping: Mapping[str, Any], where: str = "the options") -> RunConfig:
     """Validate a mapping; every fault is named at once, a misspelt key with its nearest valid name."""
-    data = dict(mapping)
+    data = _with_defaults(dict(mapping))
     per_model = {key: data.pop(key) for key in _PER_MODEL if key in data}
     models = data.get("models")
     if not models:

@@ -14,16 +14,17 @@ from dataclasses import dataclass, field
 from atlas_schema.card import write_card
 from atlas_schema.errors import AtlasError, AtlasLocked, StoreFailed, StoreFull, WorkFailed
 from atlas_schema.parts import PartReceipt, WorkUnit
-from atlas_schema.shards import write_rows
-from atlas_schema.tables import MODELS, SITES
+from atlas_schema.shards import shard_path, write_rows
+from atlas_schema.tables import MODELS, PROBE_IMAGES, SITES
 from jobs.claim import planned_with, refuse_foreign, site_rows
 from jobs.config import RunConfig
 from jobs.failpoints import failpoint
-from jobs.layers import Layers, neurons_in, work_units
+from jobs.graph import Graph, Tree
+from jobs.layers import Identity, Layers, Site, neurons_in
 from jobs.lock import Holder, Lock, locked
 from jobs.loop import Fault, Listener, Loop, Outcome, Policy, Stop
 from jobs.machine import local_machine, machine_json
-from jobs.plan import Machine, Plan, Range, make_plan, remaining
+from jobs.plan import Machine, Plan, Range, make_plan, probe_images
 from jobs.prepare import Prepared, Say, prepare
 from jobs.progress import StageProgress, duration
 from jobs.records import (
@@ -80,7 +81,7 @@ def run(config: RunConfig, *, command: str, say: Say) -> RunReport:
         plan = make_plan(config, prepared.described, prepared.recipe, machine)
         log = RunLog(store, run_id)
         stack.callback(log.close)
-        layers = Layers.of(store, plan, prepared.identities)
+        layers = Layers.of(store, plan, prepared.identities, prepared.stages)
         claim(prepared, plan, layers)
         row = RunRow(run_id, command, config.to_json(), machine_json(machine, config.address))
         row.write(store)
@@ -100,6 +101,8 @@ def _machine(stack: ExitStack, config: RunConfig) -> Machine:
 def claim(prepared: Prepared, plan: Plan, layers: Layers) -> None:
     """Write the rows that say whose atlas this is and what it sets out to describe."""
     provenance = {"code_version": code_version()}
+    if prepared.measuring is not None:
+        write_probe_images(prepared)
     for model, row in zip(plan.models, prepared.rows, strict=True):
         committed: dict[int, list[Range]] = {}
         for (_, slug, layer), ranges in layers.covered().items():
@@ -108,6 +111,42 @@ def claim(prepared: Prepared, plan: Plan, layers: Layers) -> None:
         planned = planned_with(prepared.store, model.slug, model.ranges, committed)
         write_rows(prepared.store, MODELS, model.slug, [row], provenance=provenance)
         write_rows(prepared.store, SITES, model.slug, site_rows(model.description, planned), provenance=provenance)
+
+
+def write_probe_images(prepared: Prepared) -> None:
+    """The table of the probe images, once: it is a function of the set and of what may be shown of it."""
+    from pipeline.probe_set import default_mode, rows
+
+    assert prepared.measuring is not None
+    probe_set = prepared.measuring.probe_set
+    if prepared.store.exists(shard_path(PROBE_IMAGES, probe_set.identity)):
+        return
+    mode = prepared.config.probe_images
+    told = rows(probe_set, default_mode(probe_set) if mode == "auto" else mode)
+    if told:
+        provenance = {"code_version": code_version()}
+        write_rows(prepared.store, PROBE_IMAGES, probe_set.identity, told, provenance=provenance)
+
+
+def trees_of(prepared: Prepared, plan: Plan) -> list[Tree]:
+    """The passes over the probe set that this run needs."""
+    measuring, store = prepared.measuring, prepared.store
+    if measuring is None:
+        return []
+    seconds, machine = prepared.config.unit_seconds, plan.machine
+    trees = []
+    for model, row in zip(plan.models, prepared.rows, strict=True):
+        own = Identity(row["fingerprint"], measuring.settings("probe"), 0)
+        images = probe_images(model.description, seconds, machine)
+        trees.append(Tree(store, "probe", model.slug, own, len(measuring.probe_set), images))
+    choice = measuring.embedder
+    if choice is not None and measuring.concepts is not None:
+        own = Identity(choice.fingerprint, measuring.settings("embed"), 0)
+        trees.append(Tree(store, "embed", choice.slug, own, measuring.panel_size, 256))
+        own = Identity(choice.fingerprint, measuring.settings("texts"), 0)
+        count = len(measuring.concepts)
+        trees.append(Tree(store, "texts", choice.slug, own, count, count))
+    return trees
 
 
 class Run(Listener):
@@ -131,6 +170,7 @@ class Run(Listener):
         self.layers = layers
         self.receipts = 0
         self.progress: StageProgress
+        self.graph: Graph
 
     def carry_out(self) -> RunReport:
         """Compute, assemble, report. However it ends, the run's row says so, unless the process is killed."""
@@ -145,13 +185,13 @@ class Run(Listener):
             raise
 
     def _carry_out(self) -> RunReport:
-        self._tell_damaged(self.layers.assemble_complete())
-        left = remaining(self.plan.slices, self.layers.covered())
-        units = work_units(self.plan, left, self.prepared.identities)
-        flops = dict(zip(units, (one.flops for one in left), strict=True))
+        self._tell_damaged(self.layers.assemble_ready())
+        trees = trees_of(self.prepared, self.plan)
+        self.graph = Graph(self.plan, self.layers, self.prepared.identities, trees, ())
+        units, flops = self.graph.ready(), self.graph.flops
         self.row.units_reused = self.layers.reused()
-        total = sum(model.neurons for model in self.plan.models)
-        reused = total - neurons_in((unit.start, unit.stop) for unit in units)
+        total = neurons_in((one.start, one.stop) for one in self.plan.slices)
+        reused = total - neurons_in((unit.start, unit.stop) for unit in flops)
         self.log("start", units=len(units), reused=self.row.units_reused, neurons=total, machine=self.row.machine)
         self.say(f"{len(units)} work units to do, {self.row.units_reused} already committed")
         with StageProgress("visualize", total, reused, flops) as self.progress:
@@ -170,6 +210,7 @@ class Run(Listener):
             threads=machine.threads,
             precision=config.precision,
             nonce=self.lock.me.nonce,
+            measuring=self.prepared.measuring,
         )
         policy = Policy(
             workers=machine.workers,
@@ -212,16 +253,15 @@ class Run(Listener):
             adopted=not receipt.created,
         )
         self.row.units_done += 1
-        self.layers.add(unit)
+        self.graph.add(unit)
         self.progress.committed(unit)
-        site = (unit.stage, unit.slug, unit.layer)
-        if not self.layers.complete(site):
-            return ()
-        again = self.layers.assemble(site)
-        self._tell_damaged(again)
-        for one in again:
-            self.progress.again(one)
-        return again
+        again: list[WorkUnit] = []
+        if not unit.is_partial and self.layers.ready(self.layers.shard_of(unit)):
+            again = self.layers.assemble(self.layers.shard_of(unit))
+            self._tell_damaged(again)
+            for one in again:
+                self.progress.again(one)
+        return [*again, *self.graph.ready()]
 
     def retrying(self, unit: WorkUnit, attempt: int, fault: Fault) -> None:
         self.log("retrying", unit=str(unit), attempt=attempt, error=str(fault), trace=fault.trace)
@@ -259,12 +299,14 @@ class Run(Listener):
             units_failed=len(outcome.failed),
             workers_lost=outcome.workers_lost,
         )
-        for unit in outcome.failed:  # a layer with gaps is still worth reading; `validate` names the gaps
-            self.layers.assemble((unit.stage, unit.slug, unit.layer))
+        for shard in self.layers.shards():  # a layer with gaps is still worth reading; `validate` names the gaps
+            if not self.layers.ready(shard):
+                self.layers.assemble(shard)
         forget_failures(self.store, self.layers.covers)
         gaps = self.layers.missing()
-        report.missing = [f"{slug}/mlp/{layer} units {start} to {stop - 1}" for (_, slug, layer), (start, stop) in gaps]
-        report.neurons = sum(model.neurons for model in self.plan.models) - neurons_in(gap for _, gap in gaps)
+        report.missing = [missing_text(site, gap) for site, gap in gaps]
+        unseen = {(slug, layer, unit) for (_, slug, layer), gap in gaps for unit in range(*gap)}
+        report.neurons = sum(model.neurons for model in self.plan.models) - len(unseen)
         self._verdict(report, outcome)
         self.row.status, self.row.finished = report.status, now()
         self.row.units_failed = report.units_failed
@@ -296,6 +338,12 @@ class Run(Listener):
             report.status, report.exit_code = "interrupted", self.stop.exit_code
         elif report.missing:
             report.status, report.exit_code = "failed", WorkFailed.exit_code
+
+
+def missing_text(site: Site, gap: Range) -> str:
+    stage, slug, layer = site
+    of_stage = "" if stage == "visualize" else f" ({stage})"
+    return f"{slug}/mlp/{layer} units {gap[0]} to {gap[1] - 1}{of_stage}"
 
 
 def summary(report: RunReport) -> list[str]:

@@ -154,9 +154,9 @@ def make_plan(
     for request, description, ranges in chosen:
         slices = tuple(
             one
-            for stage in config.stages
             for layer, layer_ranges in ranges.items()
-            for one in _cut(stage, description, layer, layer_ranges, recipe, target, limit)
+            for one in _cut("visualize", description, layer, layer_ranges, recipe, target, limit)
+            if "visualize" in config.stages
         )
         models.append(ModelPlan(request, description, ranges, slices))
     return Plan(tuple(models), machine)
@@ -181,6 +181,12 @@ def image_steps(recipe: Recipe, site: FfnSite) -> int:
     """Forward-backward passes of one image that the recipe spends on one neuron of this site."""
     ascents = sum(ascent.image_steps for ascent in recipe.ascents_at(site.depth))
     return ascents + recipe.robust_draws
+
+
+def probe_images(description: ModelDescription, unit_seconds: float, machine: Machine) -> int:
+    """Images of one slice of the probe pass: about `unit_seconds` of forwards, in whole batches."""
+    images = unit_seconds * machine.speed / max(description.forward_flops, LEAST_STEP_FLOPS)
+    return int(min(8192, max(32, images // 32 * 32)))
 
 
 def _refuse_slug_clash(descriptions: Sequence[ModelDescription]) -> None:
@@ -240,6 +246,13 @@ def subtract(wanted: Range, covered: Iterable[Range]) -> tuple[Range, ...]:
     if start < stop:
         left.append((start, stop))
     return tuple(left)
+
+
+def intersect(wanted: Range, covered: Iterable[Range]) -> tuple[Range, ...]:
+    """What of `wanted` some range of `covered` holds, ascending."""
+    start, stop = wanted
+    inside = [(max(start, low), min(stop, high)) for low, high in union(covered)]
+    return tuple((low, high) for low, high in inside if low < high)
 
 
 def _cut(

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from atlas_schema.errors import BadConfig
 from atlas_schema.store import Store
-from jobs.claim import model_row, refuse_foreign
+from jobs.claim import model_row, refuse_foreign, with_earlier
 from jobs.config import RunConfig
 from jobs.layers import Identity
+from jobs.measuring import PARTS_OF, Measuring, measuring_of
 from jobs.plan import Machine, make_plan
 
 if TYPE_CHECKING:
@@ -31,7 +32,26 @@ class Prepared:
     recipe: Recipe
     described: Described
     rows: tuple[dict[str, Any], ...]  # of `models`, in the order of `described`
-    identities: dict[str, Identity]  # by slug
+    measuring: Measuring | None  # where there are stages behind visualize
+
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """The stages of this run that fill columns, as work units know them."""
+        return tuple(part for stage in self.config.stages for part in PARTS_OF[stage])
+
+    @property
+    def identities(self) -> dict[tuple[str, str], Identity]:
+        """Of every stage that this run or an earlier one has units of, by stage and slug."""
+        return {
+            (one["stage"], row["slug"]): Identity(row["fingerprint"], one["settings"], seed_of(one["stage"], row))
+            for row in self.rows
+            for one in row["stages"]
+        }
+
+
+def seed_of(stage: str, row: Mapping[str, Any]) -> int:
+    """Only what draws random numbers of the run's seed depends on it, and what compares its pictures."""
+    return row["seed"] if stage in ("visualize", "judge") else 0
 
 
 def prepare(config: RunConfig, say: Say) -> Prepared:
@@ -46,13 +66,16 @@ def prepare(config: RunConfig, say: Say) -> Prepared:
     store = open_store(config.out)
     described = describe_all(config)
     make_plan(config, described, recipe, Machine())  # slug clashes and bad selections, before any download
+    measuring = measuring_of(config, recipe.hash, say)
+    stages = [part for stage in config.stages for part in PARTS_OF[stage]]
     rows = []
     for request, description in described:
         say(f"Loading {description.id}" + (f" with {request.weights}" if request.weights else ""))
-        rows.append(model_row(load(request), recipe, config.seed, config.precision))  # and let it go again
+        model = load(request)  # and let it go again
+        rows.append(model_row(model, recipe, config.seed, config.precision, measuring, stages))
     refuse_foreign(store, rows)
-    identities = {row["slug"]: Identity(row["fingerprint"], recipe.hash, config.seed) for row in rows}
-    return Prepared(config, store, recipe, described, tuple(rows), identities)
+    rows = [with_earlier(store, row) for row in rows]
+    return Prepared(config, store, recipe, described, tuple(rows), measuring)
 
 
 def describe_all(config: RunConfig) -> Described:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections import Counter
 from typing import IO
 
 from rich.console import Console
@@ -27,6 +28,7 @@ class StageProgress:
         self.live: Progress | None = None
         self.workers = self.at_work = 0
         self.working_since: float | None = None
+        self.others: Counter[str] = Counter()  # units done of further stages
 
     def __enter__(self) -> StageProgress:
         if self.console.is_terminal:
@@ -52,15 +54,23 @@ class StageProgress:
         self.console.print(text, markup=False, soft_wrap=True)
 
     def committed(self, unit: WorkUnit) -> None:
+        if unit.stage != self.stage:
+            self.others[unit.stage] += 1
+            return
         self.done += unit.stop - unit.start
         self.flops_done += self.flops.get(unit, 0.0)
 
     def gave_up(self, unit: WorkUnit) -> None:
+        if unit.stage != self.stage:
+            return
         self.failed += unit.stop - unit.start
         self.flops_done += self.flops.get(unit, 0.0)
 
     def again(self, unit: WorkUnit) -> None:
         """A committed unit was found damaged."""
+        if unit.stage != self.stage:
+            self.others[unit.stage] -= 1
+            return
         self.done -= unit.stop - unit.start
         self.flops_done -= self.flops.get(unit, 0.0)
 
@@ -89,6 +99,8 @@ class StageProgress:
         if 0 < self.flops_done < self.flops_all:
             parts.append(duration(elapsed * (self.flops_all / self.flops_done - 1)) + " left")
         parts.append(f"{self.failed:,} failed")
+        if self.others:
+            parts.append("units of " + ", ".join(f"{stage} {count}" for stage, count in self.others.items()))
         return ", ".join(parts)
 
 

@@ -33,6 +33,7 @@ class WorkerSettings:
     threads: int
     precision: str | None
     nonce: str  # of the driver's lock: a worker that does not see it writes to another folder
+    measuring: Any = None  # jobs.measuring.Measuring, where there are stages behind visualize
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,7 @@ class Worker:
         self.steps = 0
         self.model: Any = None
         self.slug = ""
+        self.embedder: Any = None
 
     def ready(self) -> str:
         """Host name, once torch is there and the atlas is seen to be the driver's own folder."""
@@ -84,12 +86,53 @@ class Worker:
         failpoint("start", str(unit), attempt)
         if self.store.exists(unit.path):  # a late commit of a worker thought lost, or another driver's
             return PartReceipt(unit, unit.path, unit.stop - unit.start, self.store.size(unit.path), created=False)
-        self._hold(unit)
-        rows = self._rows(unit, attempt)
-        failpoint("before_commit", str(unit), attempt)
-        receipt = commit_part(self.store, unit, rows, provenance=self._provenance(rows))
+        if unit.stage == "visualize":
+            self._hold(unit)
+            rows = self._rows(unit, attempt)
+            failpoint("before_commit", str(unit), attempt)
+            receipt = commit_part(self.store, unit, rows, provenance=self._provenance(rows))
+        else:
+            receipt = self._measure(unit, attempt)
         failpoint("after_commit", str(unit), attempt)
         return receipt
+
+    def _measure(self, unit: WorkUnit, attempt: int) -> PartReceipt:
+        """A unit of a stage behind visualize."""
+        import torch
+
+        from jobs.tasks import TASKS, Surroundings
+
+        def step() -> None:
+            self.steps += 1
+            failpoint("step", str(unit), attempt)
+
+        def model(of: WorkUnit) -> Any:
+            self._hold(of)
+            return self.model
+
+        torch.set_num_threads(self.settings.threads)
+        step()
+        at = Surroundings(
+            store=self.store,
+            measuring=self.settings.measuring,
+            model=model,
+            embedder=self._embedder,
+            step=step,
+            provenance={"code_version": code_version()},
+            device=self.settings.device,
+        )
+        return TASKS[unit.stage](at, unit)
+
+    def _embedder(self) -> Any:
+        """The model that compares images with texts, loaded once."""
+        if self.embedder is None:
+            from pipeline.embed import load_embedder
+
+            choice = self.settings.measuring.embedder
+            embedder = load_embedder(choice.request, self.settings.device)
+            self._require(choice.slug, embedder.vision.fingerprint, choice.fingerprint)
+            self.embedder = embedder
+        return self.embedder
 
     def _hold(self, unit: WorkUnit) -> None:
         """Load the unit's model unless it is the one held, and make sure it is the driver's."""
@@ -102,14 +145,18 @@ class Worker:
         self.model, self.slug = None, ""  # free the memory before the next one comes
         dtype = torch.float64 if self.settings.precision == "float64" else torch.float32
         model = load(self.settings.requests[unit.slug], device=self.settings.device, dtype=dtype)
-        if model.fingerprint != unit.fingerprint:
-            raise WeightsMismatch(
-                f"{unit.slug}: the worker on {platform.node()} loaded weights with fingerprint "
-                f"{model.fingerprint[:16]}, the driver has {unit.fingerprint[:16]}. The file changed or "
-                "differs between machines; run the same command again."
-            )
+        self._require(unit.slug, model.fingerprint, unit.fingerprint)
         self.model, self.slug = model, unit.slug
         self.steps += 1
+
+    @staticmethod
+    def _require(slug: str, found: str, expected: str) -> None:
+        if found != expected:
+            raise WeightsMismatch(
+                f"{slug}: the worker on {platform.node()} loaded weights with fingerprint "
+                f"{found[:16]}, the driver has {expected[:16]}. The file changed or "
+                "differs between machines; run the same command again."
+            )
 
     def _rows(self, unit: WorkUnit, attempt: int) -> list[dict[str, Any]]:
         import torch

@@ -43,7 +43,20 @@ class RunFlags:
     seed: Annotated[int | None, _flag("Seed of all random numbers (default: 0).")] = None
     layers: Annotated[str | None, _flag("FFN layers: all, or a list such as 0,5,-1 or 0:4 (default: all).")] = None
     units: Annotated[str | None, _flag("Units of each layer: all, or a list such as 0:16 (default: all).")] = None
-    stages: Annotated[str | None, _flag("Stages to run (default and only one so far: visualize).")] = None
+    stages: Annotated[
+        str | None, _flag("visualize,probe,label,effect,match, or some (default: visualize; with --probe: all).")
+    ] = None
+    probe: Annotated[
+        str | None,
+        _flag("Real images to measure on: zoo, zoo:N, a folder or URL, *.parquet, *.tar, hf:NAME[:SPLIT]."),
+    ] = None
+    probe_images: Annotated[
+        str | None, _flag("What the atlas holds of them: embed (thumbnails), reference, none (default: by licence).")
+    ] = None
+    examples: Annotated[int | None, _flag("Strongest images kept of each neuron (default: 9).")] = None
+    panel: Annotated[int | None, _flag("Images for which all neurons' numbers are kept (default: 2048).")] = None
+    embedder: Annotated[str | None, _flag("Compares images with texts: zoo/clip, open_clip/NAME/TAG.")] = None
+    concepts: Annotated[str | None, _flag("Texts for labels: general, zoo, or a file with one text a line.")] = None
     out: Annotated[str | None, _flag("The atlas: a folder, or a URL such as s3://bucket/atlas (default: atlas).")] = (
         None
     )
@@ -140,6 +153,7 @@ def demo(
     flags = {
         "models": [f"zoo/{name}" for name in ZOO],
         "out": str(atlas),
+        "probe": "zoo",
         "workers": workers,
         "device": "cpu",
     }

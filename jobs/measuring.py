@@ -1,0 +1,155 @@
+"""What the stages behind `visualize` measure with: probe set, embedder, texts, and the settings of each stage.
+
+One frozen record, made by the driver and sent to the workers once. Each stage's settings have a hash, which
+stands in its work units: what was computed with other settings is never taken for this run's.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from atlas_schema.errors import BadConfig
+from jobs.config import RunConfig
+
+if TYPE_CHECKING:
+    from pipeline.concepts import ConceptSet
+    from pipeline.labels import LabelSettings
+    from pipeline.models import ModelRequest
+    from pipeline.probe.model import Membership, ProbeSettings
+    from pipeline.probe_set import ProbeSet
+
+#: What a user's stage consists of, as work units know it.
+PARTS_OF: dict[str, tuple[str, ...]] = {
+    "visualize": ("visualize",),
+    "probe": ("evidence", "examples", "judge"),
+    "label": ("label",),
+    "effect": ("effect",),
+    "match": (),
+}
+
+
+@dataclass(frozen=True)
+class EmbedderChoice:
+    """The model that compares pictures with texts."""
+
+    request: ModelRequest
+    slug: str
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class Measuring:
+    """Everything that workers need beside a model."""
+
+    probe_set: ProbeSet
+    probe: ProbeSettings
+    recipe_hash: str
+    label: LabelSettings | None = None
+    embedder: EmbedderChoice | None = None
+    concepts: ConceptSet | None = None
+
+    @property
+    def membership(self) -> Membership:
+        from pipeline.probe.model import Membership
+
+        return Membership.of(self.probe_set, self.probe)
+
+    @property
+    def panel(self) -> list[int]:
+        """Indices of the panel's images."""
+        from pipeline.probe.panel import panel_of
+
+        return panel_of([image.sha256 for image in self.probe_set.images], self.probe.panel)
+
+    def settings(self, stage: str) -> str:
+        """The hash of all that decides the result of a stage, beside the model: 16 hex digits."""
+        probe = self.probe.hash(self.probe_set.identity)
+        if stage in ("probe", "evidence", "examples"):
+            return probe
+        if stage == "judge":
+            return _hash(probe, self.recipe_hash)
+        if stage == "effect":
+            return _hash(probe, "effect 1")
+        if stage == "embed":
+            return _hash(self.probe_set.identity, self.panel_size, self._embedder.fingerprint, "views 1")
+        if stage == "texts":
+            return _hash(self._concepts.identity, self._embedder.fingerprint)
+        if stage == "label":
+            assert self.label is not None
+            return _hash(probe, self.settings("embed"), self.settings("texts"), asdict(self.label))
+        raise KeyError(stage)
+
+    @property
+    def panel_size(self) -> int:
+        return min(self.probe.panel, len(self.probe_set))
+
+    @property
+    def _embedder(self) -> EmbedderChoice:
+        assert self.embedder is not None
+        return self.embedder
+
+    @property
+    def _concepts(self) -> ConceptSet:
+        assert self.concepts is not None
+        return self.concepts
+
+
+def _hash(*facts: Any) -> str:
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def measuring_of(config: RunConfig, recipe_hash: str, say: Callable[[str], None]) -> Measuring | None:
+    """Open the probe set and load the embedder that the config names; None where no stage needs them.
+
+    Raises BadConfig, NothingThere and what loading a model raises.
+    """
+    if set(config.stages) <= {"visualize"}:
+        return None
+    from pipeline.probe.model import ProbeSettings
+    from pipeline.probe_set import open_probe_set
+
+    if not config.probe:
+        raise BadConfig(
+            f"--stages {','.join(config.stages)}: these need real images. Name them with --probe: zoo, a folder, "
+            "a Parquet file or hf:NAME."
+        )
+    say(f"Reading the probe images of {config.probe}")
+    probe_set = open_probe_set(config.probe)
+    for line in _told(probe_set):
+        say(line)
+    made = Measuring(probe_set, ProbeSettings(top=config.examples, panel=config.panel), recipe_hash)
+    return _with_texts(made, config, say) if "label" in config.stages else made
+
+
+def _told(probe_set: ProbeSet) -> list[str]:
+    """What a user should know of the set before hours are spent on it."""
+    lines = [f"{len(probe_set):,} probe images, set {probe_set.identity}"]
+    if probe_set.skipped:
+        lines.append(f"{len(probe_set.skipped)} images cannot be used:")
+        lines += [f"  {image.id}: {image.reason}" for image in probe_set.skipped[:10]]
+        lines += [f"  and {len(probe_set.skipped) - 10} more"] if len(probe_set.skipped) > 10 else []
+    if probe_set.duplicates:
+        lines.append(f"{probe_set.duplicates} images are byte for byte copies of others; each counts")
+    return lines
+
+
+def _with_texts(made: Measuring, config: RunConfig, say: Callable[[str], None]) -> Measuring:
+    from dataclasses import replace
+
+    from pipeline.concepts import read_concepts
+    from pipeline.embed import load_embedder
+    from pipeline.labels import LabelSettings
+    from pipeline.models import ModelRequest
+
+    request = ModelRequest(model=config.embedder)
+    say(f"Loading {config.embedder}, which compares images with texts")
+    embedder = load_embedder(request)
+    concepts = read_concepts(config.concepts or ("zoo" if config.embedder == "zoo/clip" else "general"))
+    # Refuses a model without a text tower; the zoo's knows few words, which is better said now than by a worker.
+    embedder.texts(concepts.prompts if config.embedder == "zoo/clip" else concepts.prompts[:1])
+    choice = EmbedderChoice(request, embedder.slug, embedder.vision.fingerprint)
+    return replace(made, label=LabelSettings(), embedder=choice, concepts=concepts)
