@@ -18,7 +18,7 @@ PACK = 64
 #: Columns a pack leaves out: the address says them, or (the image) they are served apart.
 IMPLIED = ("address", "slug", "layer", "image")
 #: Columns of the layer's table, by which the layer page sorts and filters.
-LAYER_COLUMNS = ("activation", "robust_mean", "activation_start")
+LAYER_COLUMNS: tuple[str, ...] = ("activation", "robust_mean", "activation_start")
 LAYER_COLUMNS += ("fires_on", "percentile", "ratio_to_best", "label_z", "label_auroc")
 #: Columns whose figures a page shows with three digits: five are kept.
 _FIVE_DIGITS = {column.name for column in NEURONS.columns if column.stage in ("evidence", "label", "effect")}

@@ -2,7 +2,8 @@
 import { html, useEffect, useState } from "./vendor/htm-preact.js";
 import { site } from "./data.js";
 import { usePreference } from "./parts.js";
-import { jumpTarget } from "./jump.js";
+import { isAddress, jumpTarget } from "./jump.js";
+import { findLabels } from "./labels.js";
 import { link } from "./route.js";
 
 const THEMES = { system: "light", light: "dark", dark: "system" };
@@ -15,14 +16,18 @@ export function Header({ route }) {
   const go = (event) => {
     event.preventDefault();
     if (text.trim() === "") return;
-    location.hash = jumpTarget(text, route) ?? link.search(text.trim());
     event.target.querySelector("input").blur();
+    // Part of a model's name may also be a word of labels (coat): then both are listed.
+    findLabels(text).catch(() => []).then((labels) => {
+      location.hash = (labels.length === 0 || isAddress(text, route) ? jumpTarget(text, route) : null) ?? link.search(text.trim());
+    });
   };
   return html`<header class="bar">
     <a class="home" href=${link.home()}>${site.title}</a>
     <form role="search" onSubmit=${go}>
       <input id="jump" type="search" value=${text} onInput=${(event) => setText(event.target.value)}
-        placeholder="Jump to a model, layer or neuron" aria-label="Jump to a model, a layer or a neuron" autocomplete="off"
+        placeholder=${site.search ? "stripes, deit-tiny/mlp/3/41 …" : "Jump to a model, layer or neuron"}
+        aria-label=${site.search ? "Search labels, or jump to a model, a layer or a neuron" : "Jump to a model, a layer or a neuron"} autocomplete="off"
         autocapitalize="none" spellcheck=${false} enterkeyhint="go" /><kbd aria-hidden="true">/</kbd>
     </form>
     <${Theme} />

@@ -8,6 +8,12 @@ export function jumpTarget(/** @type {string} */ text, /** @type {import("./rout
   return found.length === 1 && found[0].problem === "" ? found[0].href : null;
 }
 
+/** Whether the text names a layer or a neuron, or a model in full, and not just part of a name. */
+export function isAddress(/** @type {string} */ text, /** @type {import("./route.js").Route} */ here) {
+  const wanted = readJump(text, site.models, here);
+  return wanted.layer !== undefined || wanted.models.some(({ slug, model_id }) => [slug, model_id].includes(text.trim()));
+}
+
 /** Any neuron of the atlas, each as likely as any other. */
 export function anyNeuron() {
   const layers = site.models.flatMap((model) => model.layers.flatMap((entry, layer) =>

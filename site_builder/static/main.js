@@ -7,6 +7,7 @@ import { useKeys } from "./keys.js";
 import { Failure } from "./parts.js";
 import { link, parseHash } from "./route.js";
 import { rememberScroll, restoreScroll } from "./scroll.js";
+import { ClusterPage, ClustersPage } from "./pages/cluster.js";
 import { HelpPage } from "./pages/help.js";
 import { HomePage } from "./pages/home.js";
 import { LayerPage } from "./pages/layer.js";
@@ -16,7 +17,7 @@ import { SearchPage, UnknownPage } from "./pages/search.js";
 
 const PAGES = {
   home: HomePage, model: ModelPage, layer: LayerPage, neuron: NeuronPage,
-  search: SearchPage, help: HelpPage, random: HomePage, unknown: UnknownPage,
+  cluster: ClusterPage, clusters: ClustersPage, search: SearchPage, help: HelpPage, random: HomePage, unknown: UnknownPage,
 };
 
 function App() {

@@ -57,13 +57,6 @@ export function Figure({ name, column, table = "neurons", value, unit, compare, 
   </div>`;
 }
 
-/** What this atlas lacks, and the command that adds it. @param {{slug: string, stage: string, adds: string}} props */
-export function Absent({ slug, stage, adds }) {
-  const model = site.models.find((entry) => entry.slug === slug);
-  return html`<p class="note absent-stage">This atlas has no ${stage} stage for ${slug}. Run${" "}
-    <code>neuron-atlas run --model ${model?.model_id ?? slug} --stages ${stage}</code> to add ${adds}.</p>`;
-}
-
 /** A word with the sentence of its column behind a question mark. */
 export function Explained({ name, column, table = "neurons", children }) {
   const [button, sentence] = useExplanation(name, column, table, "span");

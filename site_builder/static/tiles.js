@@ -17,8 +17,8 @@ export function isHere(slug, layer, unit) {
   return entry !== undefined && holds(entry, unit);
 }
 
-/** A neuron's picture, small, with what is said below it; without a link where this atlas does not have the neuron. */
-export function NeuronTile({ slug, layer, unit, children }) {
+/** A neuron's picture, small, with what is said below it (not where it is `bare`); a link where this atlas has the neuron. */
+export function NeuronTile({ slug, layer, unit, bare = false, children }) {
   const box = useRef(null);
   const near = useNear(box);
   const here = isHere(slug, layer, unit);
@@ -26,7 +26,7 @@ export function NeuronTile({ slug, layer, unit, children }) {
   const name = addressOf(slug, layer, unit);
   const picture = html`<span class="shot" ref=${box}>${value && !stale
     ? html`<img src=${value} alt=${`Picture of ${name}`} />` : html`<span class="none">${near && !stale ? "no picture" : ""}</span>`}</span>`;
-  const text = html`<span class="where"><b>${slug}</b> <span>layer ${layer}, unit ${unit}</span></span>`;
+  const text = !bare && html`<span class="where"><b>${slug}</b> <span>layer ${layer}, unit ${unit}</span></span>`;
   return html`<div class="neuron-tile">
     ${here ? html`<a href=${link.neuron(slug, layer, unit)}>${picture}${text}</a>` : html`<div>${picture}${text}</div>`}
     ${children}</div>`;

@@ -1,7 +1,7 @@
 // A wall of thumbnails of which only what is on screen is in the page: 3,072 neurons cost a few hundred nodes.
 import { html, useCallback, useEffect, useLayoutEffect, useRef, useState } from "./vendor/htm-preact.js";
 import { folderOf, number5 } from "./data.js";
-import { figure } from "./format.js";
+import { figure, percent } from "./format.js";
 import { tileStyle } from "./pictures.js";
 import { link } from "./route.js";
 
@@ -15,6 +15,7 @@ export function Wall({ slug, layer, table, order }) {
   const box = useRef(null);
   const [view, setView] = useState({ columns: 0, side: TILE, first: 0, last: 0 });
   const [focus, setFocus] = useState(0); // place in the order
+  const [named, setNamed] = useState(false); // whether a neuron is pointed at, so that its label shows
   const [asked, setAsked] = useState(0); // how often the keyboard asked for the focus: each time it is given
   const measure = useCallback(() => box.current && setView((old) => visible(box.current, order.length, old)), [order]);
 
@@ -55,12 +56,23 @@ export function Wall({ slug, layer, table, order }) {
   for (let at = view.first * view.columns; at < Math.min(order.length, view.last * view.columns); at++) {
     const place = order[at];
     tiles.push(html`<${Tile} key=${table.unit[place]} at=${at} unit=${table.unit[place]} href=${link.neuron(slug, layer, table.unit[place])}
-      figures=${words(table, place, inactive)} inactive=${inactive.has(place)} tab=${at === focus ? 0 : -1} onFocus=${() => setFocus(at)}
+      figures=${words(table, place, inactive)} inactive=${inactive.has(place)} tab=${at === focus ? 0 : -1} onFocus=${() => (setFocus(at), setNamed(true))}
       style=${{ ...boxOf(at, view), ...thumb(folder, table, place) }} />`);
   }
   return html`<p class="status-line" aria-hidden="true">${html`<b>unit ${table.unit[order[focus]]}</b> ${words(table, order[focus], inactive)}`}</p>
     <div class="wall" ref=${box} role="group" aria-label=${`${order.length} neurons; arrow keys move, Enter opens`}
-      style=${{ height: `${Math.max(0, rows * (view.side + GAP) - GAP)}px` }}>${tiles}</div>`;
+      onMouseLeave=${() => setNamed(false)} style=${{ height: `${Math.max(0, rows * (view.side + GAP) - GAP)}px` }}>${tiles}
+      ${named && labelAt(table, order[focus]) !== "" && html`<${UnderTile} at=${focus} view=${view} text=${labelAt(table, order[focus])} />`}</div>`;
+}
+
+const labelAt = (table, place) => table.texts?.[table.label[place]] ?? "";
+
+/** The label below the neuron that is pointed at; in the right half it ends where the picture ends. */
+function UnderTile({ at, view, text }) {
+  const column = at % view.columns;
+  const top = (Math.floor(at / view.columns) + 1) * (view.side + GAP) - GAP;
+  const place = column < view.columns / 2 ? { left: `${column * (view.side + GAP)}px` } : { right: `${(view.columns - 1 - column) * (view.side + GAP)}px` };
+  return html`<span class="under-tile" aria-hidden="true" style=${{ top: `${top}px`, ...place }}>${text}</span>`;
 }
 
 function Tile({ at, unit, href, figures, inactive, tab, style, onFocus }) {
@@ -68,8 +80,19 @@ function Tile({ at, unit, href, figures, inactive, tab, style, onFocus }) {
     aria-label=${`Unit ${unit}, ${figures}`} onFocus=${onFocus} onMouseEnter=${onFocus}></a>`;
 }
 
-const words = (table, place, inactive) =>
-  `${inactive.has(place) ? "inactive, " : ""}activation ${figure(table.activation[place])}, under fresh transforms ${figure(table.robust_mean[place])}`;
+/** What is said of a neuron in one line: its label first, then its figures as far as they were measured. */
+function words(table, place, inactive) {
+  const has = (name) => table[name]?.[place] != null;
+  const label = labelAt(table, place);
+  return [
+    label !== "" && `“${label}”`, inactive.has(place) && "inactive",
+    has("activation") && `activation ${figure(table.activation[place])}`,
+    has("robust_mean") && `under fresh transforms ${figure(table.robust_mean[place])}`,
+    has("fires_on") && `fires on ${percent(table.fires_on[place])}`,
+    has("ratio_to_best") && `${figure(table.ratio_to_best[place])} × the best real image`,
+    label !== "" && has("label_z") && `z ${figure(table.label_z[place])}`,
+  ].filter(Boolean).join(", ");
+}
 
 /** Which rows are on screen, from where the wall lies in the window. */
 function visible(element, length, old) {

@@ -4,13 +4,14 @@ import { site } from "../data.js";
 import { useTitle } from "../title.js";
 
 const KEYS = [
-  ["/", "jump to a model, a layer or a neuron"],
+  ["/", "search labels, or jump to a model, a layer or a neuron"],
   ["← →", "previous and next unit of the layer; on a layer's wall, the neuron beside"],
   ["↑ ↓", "the same unit one layer earlier or later; on a wall, the neuron above or below"],
   ["Home End", "first and last neuron of a wall"],
   ["Enter", "open the neuron under the focus"],
   ["u", "up: from a neuron to its layer, from a layer to its model"],
   ["r", "a random neuron"],
+  ["h", "activation over exciting images: heat, spotlight, crop, off"],
   ["p", "picture with smooth or with square pixels"],
   ["?", "this page"],
 ];
@@ -20,6 +21,12 @@ const WORDS = [
   ["layer", "One FFN module, counted from the input, from 0, in the order of execution."],
   ["picture", "An image that was optimized, from noise, to raise the neuron's activation averaged over patch tokens. It is what drives the neuron, not a photograph it has seen."],
   ["fresh transforms", "The picture is shifted and recoloured at random, in ways the optimization has not seen, and measured again. A picture that only works pixel for pixel loses its activation there."],
+  ["probe set", "The real images that a neuron was measured on. Its hash stands for the names and bytes of all of them."],
+  ["strongest patch", "The patch token with the highest activation in an image; where it lies is framed. A neuron fires on an image whose strongest patch is over half of the strongest of all."],
+  ["label", "The text that describes best what fires the neuron, if it is better than the best text on shuffled images (z, q) and tells firing from silent images that were not used to choose it (held-out AUROC)."],
+  ["certain, likely, weak", "A held-out AUROC of 0.9 or more; of 0.75 or more; less. A neuron without a significant label is unlabelled."],
+  ["counterpart", "A neuron of another model whose activation maps correlate with this one's over all probe images. Mutual best: each is the other's best."],
+  ["Rosetta cluster", "Neurons of three or more models connected by mutual best pairs that shuffled images do not reach. Clusters are numbered anew when the atlas grows; addresses of neurons never change."],
   ["inactive", "No start made the neuron fire. Its picture shows where the search ended and nothing else."],
 ];
 

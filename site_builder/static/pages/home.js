@@ -5,6 +5,7 @@ import { count, plural } from "../format.js";
 import { Snippet } from "../parts.js";
 import { tileStyle } from "../pictures.js";
 import { link } from "../route.js";
+import { inAndOut } from "../stages.js";
 import { useTitle } from "../title.js";
 
 export function HomePage() {
@@ -14,6 +15,9 @@ export function HomePage() {
       <h1>What excites each neuron of a vision transformer</h1>
       <p>${plural(neurons, "FFN neuron")} of ${plural(site.models.length, "model")}, each with an image optimized to
         activate it and the numbers that say how far to trust that image. <a href=${link.random()}>Open any one</a></p>
+      ${(site.search || site.clusters) && html`<p class="more">${site.search && html`${plural(site.search.neurons, "neuron")} ${site.search.neurons === 1 ? "has" : "have"} a
+          label: search for one above.`}${" "}${site.clusters && html`<a href=${link.clusters()}>${plural(site.clusters.clusters, "Rosetta cluster")}</a>: neurons
+          of three or more models that fire alike.`}</p>`}
     </section>
     ${site.wall && html`<${Wall} wall=${site.wall} />`}
     <section aria-labelledby="models"><h2 id="models">Models</h2><${Models} /></section>
@@ -49,15 +53,22 @@ function Models() {
       <span class="note">${model.model_id}</span></div>
     <div class="facts">${model.family} · ${plural(model.layers.length, "layer")} · ${model.described === model.neurons
       ? plural(model.neurons, "neuron") : `${count(model.described)} of ${plural(model.neurons, "neuron")}`}${model.inactive > 0
-      && ` · ${count(model.inactive)} inactive`}</div>
+      && ` · ${count(model.inactive)} inactive`}<${Stages} model=${model} /></div>
     <${DepthStrip} model=${model} />
   </li>`)}</ul>`;
+}
+
+/** What was done for a model; what was not is said on its page, with the command that adds it. */
+function Stages({ model }) {
+  const { has, lacks } = inAndOut(model);
+  if (lacks.length === 0) return html`<span class="note stages">has ${has.join(", ")}</span>`;
+  return html`<span class="note stages">has ${has.join(", ")}; <a href=${link.model(model.slug)}>no ${lacks.join(", ")}</a></span>`;
 }
 
 /** One small picture a layer, from input to output. */
 function DepthStrip({ model }) {
   const layers = model.layers.map((entry, layer) => ({ entry, layer })).filter(({ entry }) => described(entry) > 0);
-  if (model.depth === null) return html`<p class="note">No neuron described yet.</p>`;
+  if (model.depth === null) return html`<p class="note">${model.described > 0 ? "No pictures yet." : "No neuron described yet."}</p>`;
   return html`<div class="depth">${layers.map(({ layer }, at) => html`<a key=${layer} class="tile"
     href=${link.layer(model.slug, layer)} title=${`Layer ${layer}`} aria-label=${`${model.slug}, layer ${layer}`}
     style=${tileStyle(model.depth, at, layers.length, 1)}></a>`)}</div>`;

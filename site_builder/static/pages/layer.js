@@ -1,24 +1,23 @@
 // All neurons of a layer on one wall; sort and filter live in the address.
-import { html, useMemo } from "../vendor/htm-preact.js";
+import { html, useEffect, useMemo, useRef, useState } from "../vendor/htm-preact.js";
 import { fetchLayer, fetchModel, findModel } from "../data.js";
+import { ordered, possible, readAsked, writeAsked } from "../filters.js";
 import { count, grids, plural } from "../format.js";
 import { useKeys } from "../keys.js";
-import { Choice, Failure, Trail, useLoaded } from "../parts.js";
+import { Failure, Trail, useLoaded } from "../parts.js";
 import { link } from "../route.js";
 import { useTitle } from "../title.js";
 import { Wall } from "../wall.js";
 
-const SORTS = [["robust", "under fresh transforms"], ["activation", "activation"], ["unit", "unit"]];
-const SHOWS = [["all", "all"], ["active", "active"], ["inactive", "inactive"]];
+const NAMES = { show: "Show", label: "Label", fires: "Fires on", picture: "Picture" };
 
 export function LayerPage({ route }) {
   const { slug, layer } = route;
   useTitle(`${slug}, layer ${layer}`);
   const wall = useLoaded(() => fetchLayer(slug, layer), [slug, layer]);
   const model = useLoaded(() => fetchModel(slug), [slug]);
-  const sort = choice(SORTS, route.query.get("sort"));
-  const show = choice(SHOWS, route.query.get("show"));
-  const set = (next) => location.replace(link.layer(slug, layer, state({ sort, show, ...next })));
+  const asked = readAsked(route.query);
+  const set = (next) => location.replace(link.layer(slug, layer, writeAsked({ ...asked, ...next })));
   useKeys({ u: () => (location.hash = link.model(slug)) }, [slug]);
   const error = wall.error ?? model.error;
   const current = wall.stale ? undefined : wall.value;
@@ -26,18 +25,7 @@ export function LayerPage({ route }) {
   return html`<${Trail} trail=${[["Models", link.home()], [slug, link.model(slug)], [`Layer ${layer}`, null]]} />
     <${Head} slug=${slug} layer=${layer} site=${site} />
     ${error && html`<${Failure} error=${error}><p><a href=${link.model(slug)}>All layers of ${slug}</a></p><//>`}
-    ${!error && html`<${Bar} sort=${sort} show=${show} table=${current} set=${set} />`}
-    ${!error && current && html`<${Neurons} slug=${slug} layer=${layer} table=${current} sort=${sort} show=${show} />`}`;
-}
-
-const choice = (options, asked) => (options.some(([key]) => key === asked) ? asked : options[0][0]);
-
-/** Query string of what differs from the defaults. */
-function state({ sort, show }) {
-  const query = new URLSearchParams();
-  if (sort !== SORTS[0][0]) query.set("sort", sort);
-  if (show !== SHOWS[0][0]) query.set("show", show);
-  return query.toString();
+    ${!error && current && html`<${Found} key=${`${slug}/${layer}`} slug=${slug} layer=${layer} table=${current} asked=${asked} set=${set} />`}`;
 }
 
 function Head({ slug, layer, site }) {
@@ -56,29 +44,38 @@ function findModelLayers(slug) {
   }
 }
 
-function Bar({ sort, show, table, set }) {
-  const inactive = table?.inactive.length;
+function Found({ slug, layer, table, asked, set }) {
+  const order = useMemo(() => ordered(table, asked), [table, writeAsked(asked)]);
+  const { sorts, filters } = possible(table);
   return html`<div class="sortbar">
-    <div><span>Order by</span><${Choice} name="Order by" value=${sort} options=${SORTS} onChange=${(key) => set({ sort: key })} /></div>
-    <div><span>Show</span><${Choice} name="Show" value=${show} onChange=${(key) => set({ show: key })}
-      options=${table ? SHOWS.map(([key, label]) => [key, `${label} ${count({ all: table.unit.length, inactive, active: table.unit.length - inactive }[key])}`]) : SHOWS} /></div>
-  </div>`;
+      <${Select} name="sort" label="Order by" value=${asked.sort} options=${sorts} onChange=${(sort) => set({ sort })} />
+      ${filters.map(([name, options]) => html`<${Select} key=${name} name=${name} label=${NAMES[name]} value=${asked[name]} options=${options}
+        onChange=${(value) => set({ [name]: value })} />`)}
+      ${table.label && html`<${LabelText} value=${asked.text} texts=${table.texts} onChange=${(text) => set({ text })} />`}
+      <p class="counted" role="status">${order.length === table.unit.length ? plural(order.length, "neuron") : `${count(order.length)} of ${plural(table.unit.length, "neuron")}`}</p>
+    </div>
+    ${order.length === 0 ? html`<p class="note">No neuron of this layer fits. <a href=${link.layer(slug, layer)}>Show all</a></p>`
+      : html`<${Wall} key=${writeAsked(asked)} slug=${slug} layer=${layer} table=${table} order=${order} />`}`;
 }
 
-function Neurons({ slug, layer, table, sort, show }) {
-  const order = useMemo(() => ordered(table, sort, show), [table, sort, show]);
-  if (order.length === 0) {
-    return html`<p class="note">${show === "inactive" ? "No neuron of this layer is inactive." : "No neuron of this layer is active."}</p>`;
-  }
-  return html`<${Wall} key=${`${sort} ${show}`} slug=${slug} layer=${layer} table=${table} order=${order} />`;
+function Select({ name, label, value, options, onChange }) {
+  return html`<div><label for=${`by-${name}`}>${label}</label><select id=${`by-${name}`} value=${value} onChange=${(event) => onChange(event.target.value)}>
+    ${options.map(([key, text]) => html`<option key=${key} value=${key}>${text}</option>`)}</select></div>`;
 }
 
-/** Positions in the table, strongest first; absent figures last, ties by unit. */
-export function ordered(table, sort, show) {
-  const inactive = new Set(table.inactive);
-  const kept = table.unit.map((_, at) => at).filter((at) => show === "all" || inactive.has(at) === (show === "inactive"));
-  if (sort === "unit") return kept;
-  if (sort === "robust") return kept.sort((a, b) => table.thumb[a] - table.thumb[b]);
-  const value = (at) => table.activation[at] ?? -Infinity;
-  return kept.sort((a, b) => value(b) - value(a) || a - b);
+/** Words of labels; the wall follows a moment after the last key. */
+function LabelText({ value, texts, onChange }) {
+  const [text, setText] = useState(value);
+  const timer = useRef(0);
+  useEffect(() => setText(value), [value]);
+  useEffect(() => () => clearTimeout(timer.current), []);
+  const type = (event) => {
+    const next = event.target.value;
+    setText(next);
+    clearTimeout(timer.current);
+    timer.current = setTimeout(() => onChange(next.trim()), 250);
+  };
+  return html`<div><label for="by-text">Label text</label><input id="by-text" type="search" list="texts" value=${text} onInput=${type}
+      placeholder=${texts[0] ?? ""} autocomplete="off" spellcheck=${false} />
+    <datalist id="texts">${texts.slice(0, 300).map((one) => html`<option key=${one} value=${one}></option>`)}</datalist></div>`;
 }

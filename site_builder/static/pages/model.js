@@ -2,10 +2,11 @@
 import { html } from "../vendor/htm-preact.js";
 import { Shares } from "../charts.js";
 import { described, fetchModel, findModel } from "../data.js";
-import { count, figure, grids, plural } from "../format.js";
+import { count, figure, grids, percent, plural } from "../format.js";
 import { Failure, Figure, Trail, useLoaded } from "../parts.js";
 import { tileStyle } from "../pictures.js";
 import { link } from "../route.js";
+import { Lacking } from "../stages.js";
 import { useTitle } from "../title.js";
 import { Runs } from "./runs.js";
 
@@ -23,6 +24,7 @@ export function ModelPage({ route }) {
       <ol class="layers">${value.sites.map((site) => html`<${LayerRow} key=${site.layer} slug=${route.slug} site=${site}
         entry=${entry.layers[site.layer]} summary=${value.layers[site.layer]} />`)}</ol>
     </section>
+    <${Lacking} slug=${route.slug} />
     <section aria-labelledby="facts"><h2 id="facts">Facts</h2><${Facts} model=${value.model} /></section>
     <section aria-labelledby="runs"><h2 id="runs">Runs</h2><${Runs} runs=${value.runs} /></section>`;
 }
@@ -35,17 +37,31 @@ function LayerRow({ slug, site, entry, summary }) {
       ? html`Planned, not complete yet: the same <code>neuron-atlas run</code> again resumes it.` : "Not described in this atlas.";
     return html`<li class="absent">${name}<p class="note">${why}</p></li>`;
   }
+  if (summary.strip.length === 0) return html`<li><a class="open" href=${link.layer(slug, site.layer)}>${name}</a><p class="note">No pictures.</p><${Sum} summary=${summary} /></li>`;
   const strip = `${entry.folder}/strip.webp`;
   return html`<li>
     <a class="open" href=${link.layer(slug, site.layer)}>${name}</a>
     <div class="strip">${summary.strip.map((unit, at) => html`<a key=${unit} class="tile" href=${link.neuron(slug, site.layer, unit)}
       title=${`Unit ${unit}`} aria-label=${`Layer ${site.layer}, unit ${unit}`}
       style=${{ ...tileStyle(strip, at, summary.strip.length, 1), backgroundColor: `#${summary.colors[at]}` }}></a>`)}</div>
-    <div class="sum"><${Shares} parts=${[
-        { name: "active", value: summary.active, kind: "active" },
-        { name: "inactive", value: summary.inactive, kind: "inactive" },
-      ]} /><p class="note">activation, median ${figure(summary.quantiles[2])}</p></div>
+    <${Sum} summary=${summary} />
   </li>`;
+}
+
+function Sum({ summary }) {
+  return html`<div class="sum"><${Shares} parts=${sharesOf(summary)} />
+      ${summary.compared > 0 && html`<p class="note">${percent(summary.beats_all / summary.compared)} of pictures beat every real image</p>`}
+      ${summary.quantiles[2] !== null && html`<p class="note">activation, median ${figure(summary.quantiles[2])}</p>`}</div>`;
+}
+
+/** A layer's neurons by what is known of them: labels where they were tried, else whether a picture moves them. */
+function sharesOf({ described: all, active, inactive, labelled, unlabelled }) {
+  if (labelled + unlabelled === 0) return [{ name: "active", value: active, kind: "active" }, { name: "inactive", value: inactive, kind: "inactive" },
+    ...(all > active + inactive ? [{ name: "without a picture", value: all - active - inactive, kind: "unseen" }] : [])];
+  // an inactive neuron may have a label from real images: it counts as labelled
+  const silent = Math.min(inactive, unlabelled);
+  return [{ name: "labelled", value: labelled, kind: "active" }, { name: "unlabelled", value: unlabelled - silent, kind: "unlabelled" },
+    { name: "inactive", value: silent, kind: "inactive" }];
 }
 
 function Facts({ model }) {
@@ -63,6 +79,7 @@ function Facts({ model }) {
     ${fact("Recipe of the pictures", "recipe", html`${model.recipe} <code>${model.recipe_hash}</code>`)}
     ${fact("Seed", "seed", String(model.seed))}
     ${fact("Precision", "precision", model.precision)}
+    ${fact("Probe set", "probe_set", model.probe_set && html`${model.probe_name} <code>${model.probe_set}</code>`)}
     ${fact("Versions", "software", (model.software ?? []).map((item) => `${item.name} ${item.version}`).join(", "))}
   </dl>
   <details><summary>All settings of the recipe</summary><pre tabindex="0"><code>${pretty(model.recipe_json)}</code></pre></details>`;

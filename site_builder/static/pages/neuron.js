@@ -3,9 +3,10 @@ import { html, useEffect } from "../vendor/htm-preact.js";
 import { described, fetchModel, fetchNeuron, findModel, neighbour } from "../data.js";
 import { fetchExamples } from "../evidence.js";
 import { useKeys } from "../keys.js";
-import { Absent, Choice, Copy, Failure, Picture, Trail, useLoaded, usePreference } from "../parts.js";
+import { Choice, Copy, Failure, Picture, Trail, useLoaded, usePreference } from "../parts.js";
 import { pictureUrl } from "../pictures.js";
 import { addressOf, link, parseHash } from "../route.js";
+import { Lacking } from "../stages.js";
 import { useTitle } from "../title.js";
 import { ClassesSection, WritesLine } from "./neuron_classes.js";
 import { ImagesSection } from "./neuron_images.js";
@@ -53,13 +54,13 @@ function Body({ slug, layer, unit, row, model, look, setLook }) {
   const summary = model.layers[layer];
   return html`<article class="neuron">
       <${Large} ...${place} row=${row} model=${model} look=${look} setLook=${setLook} />
-      <div class="trust">${row.status === null ? html`<${Absent} slug=${slug} stage="visualize" adds="a picture" />`
-        : html`<${Trust} row=${row} summary=${summary} layer=${layer} />`}
+      <div class="trust">${row.status !== null && html`<${Trust} row=${row} summary=${summary} layer=${layer} />`}
         <${Fires} row=${row} /><${WritesLine} row=${row} /></div>
     </article>
     <${ImagesSection} ...${place} row=${row} model=${model} />
-    <${LabelSection} slug=${slug} row=${row} />
-    <${ClassesSection} slug=${slug} row=${row} />
+    <${Lacking} slug=${slug} />
+    <${LabelSection} row=${row} />
+    <${ClassesSection} row=${row} />
     <${MatchesSection} ...${place} />
     <section aria-labelledby="numbers"><h2 id="numbers">Numbers</h2><${Numbers} row=${row} summary=${summary} /></section>
     <section aria-labelledby="use"><h2 id="use">Use this</h2><${UseThis} ...${place} row=${row} model=${model} /></section>

@@ -1,9 +1,8 @@
 // Classes: those whose images excite the neuron, those it writes to, and what its ablation costs.
 import { html } from "../vendor/htm-preact.js";
 import { Bar } from "../charts.js";
-import { findModel } from "../data.js";
 import { figure, plural, spread } from "../format.js";
-import { Absent, Explained, Figure } from "../parts.js";
+import { Explained, Figure } from "../parts.js";
 
 const has = (value) => value !== null && value !== undefined;
 const signed = (/** @type {number} */ value) => (value > 0 ? `+${figure(value)}` : figure(value));
@@ -16,12 +15,9 @@ export function WritesLine({ row }) {
     <span class="unit"> logit a unit of activation</span></p>`;
 }
 
-export function ClassesSection({ slug, row }) {
+export function ClassesSection({ row }) {
   const measured = has(row.writes_to) || has(row.effect_note) || has(row.ablation_effect);
-  const known = measured || has(row.exciting_classes);
-  const absent = !measured && !findModel(slug).stages.includes("effect")
-    && html`<${Absent} slug=${slug} stage="effect" adds="the classes it writes to and what its ablation costs" />`;
-  if (!known) return absent;
+  if (!measured && !has(row.exciting_classes)) return null;
   return html`<section aria-labelledby="classes"><h2 id="classes">Classes and effect</h2>
     <div class="columns-2">
       ${has(row.exciting_classes) && html`<div><h3><${Explained} name="Images that excite it" column="exciting_classes" /></h3><${Exciting} classes=${row.exciting_classes} /></div>`}
@@ -30,7 +26,7 @@ export function ClassesSection({ slug, row }) {
     </div>
     ${measured && html`<dl class="figures"><${Figure} name="Effect of ablation" column="ablation_effect" value=${row.ablation_effect}
       unit=${`± ${spread(row.ablation_se)} logit`} compare=${`${row.ablation_kind}, ${plural(row.ablation_images ?? 0, "image")}; ${verdict(row)}`} /></dl>`}
-    ${absent}</section>`;
+  </section>`;
 }
 
 const verdict = ({ ablation_effect: effect, ablation_se: error }) => {

@@ -5,7 +5,7 @@ import { fetchExamples } from "../evidence.js";
 import { count, figure, percent } from "../format.js";
 import { useKeys } from "../keys.js";
 import { OVERLAYS } from "../maps.js";
-import { Absent, Choice, Failure, useLoaded, usePreference } from "../parts.js";
+import { Choice, Failure, useLoaded, usePreference } from "../parts.js";
 import { ExampleTile } from "../tiles.js";
 
 const KINDS = { top: "strongest", quantile: "lower quantiles" };
@@ -13,7 +13,7 @@ const KINDS = { top: "strongest", quantile: "lower quantiles" };
 export function ImagesSection({ slug, layer, unit, row, model }) {
   const { value, error, stale } = useLoaded(() => fetchExamples(slug, layer, unit), [slug, layer, unit]);
   if (error) return html`<section><h2>Exciting images</h2><${Failure} error=${error} /></section>`;
-  if (value === null) return html`<${Absent} slug=${slug} stage="probe" adds="exciting images, the histogram and the comparison with real images" />`;
+  if (value === null) return null; // said with the other stages that this atlas lacks
   const examples = (stale ? [] : value ?? []).slice();
   return html`<section aria-labelledby="images" class="images"><h2 id="images">Exciting images</h2>
     ${!stale && examples.length === 0 ? html`<p class="note">The probe stage found no image that fires this neuron.</p>`

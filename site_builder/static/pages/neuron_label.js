@@ -1,9 +1,8 @@
 // What a neuron is called and how sure that is; the texts that came next; how readable it is.
 import { html } from "../vendor/htm-preact.js";
-import { figure, percent } from "../format.js";
-import { Absent, Explained, Figure } from "../parts.js";
+import { figure } from "../format.js";
+import { Explained, Figure } from "../parts.js";
 import { addressOf, link } from "../route.js";
-import { findModel } from "../data.js";
 
 const has = (value) => value !== null && value !== undefined;
 
@@ -28,10 +27,8 @@ export function LabelLine({ row }) {
 }
 
 /** The texts that were tried, and how readable the neuron is. */
-export function LabelSection({ slug, row }) {
-  if (!has(row.label_status)) {
-    return findModel(slug).stages.includes("label") ? null : html`<${Absent} slug=${slug} stage="label" adds="a label and how sure it is" />`;
-  }
+export function LabelSection({ row }) {
+  if (!has(row.label_status)) return null;
   const texts = row.label_candidates ?? [];
   return html`<section aria-labelledby="label"><h2 id="label">Label</h2>
     ${texts.length > 0 && html`<div class="scroll"><table class="candidates"><thead><tr><th scope="col">text</th>
@@ -54,7 +51,3 @@ export function Address({ address }) {
   const [slug, , layer, unit] = address.split("/");
   return html`<a href=${link.neuron(slug, Number(layer), Number(unit))}>${addressOf(slug, Number(layer), Number(unit))}</a>`;
 }
-
-/** "labelled 41 %", for summaries. */
-export const labelledShare = (/** @type {{labelled: number, unlabelled: number}} */ { labelled, unlabelled }) =>
-  labelled + unlabelled > 0 ? percent(labelled / (labelled + unlabelled)) : "–";

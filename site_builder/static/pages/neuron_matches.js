@@ -3,14 +3,14 @@ import { html } from "../vendor/htm-preact.js";
 import { Bar } from "../charts.js";
 import { fetchMatches } from "../evidence.js";
 import { figure } from "../format.js";
-import { Absent, Explained, Failure, useLoaded } from "../parts.js";
+import { Explained, Failure, useLoaded } from "../parts.js";
 import { link } from "../route.js";
 import { isHere, NeuronTile } from "../tiles.js";
 
 export function MatchesSection({ slug, layer, unit }) {
   const { value, error, stale } = useLoaded(() => fetchMatches(slug, layer, unit), [slug, layer, unit]);
   if (error) return html`<section><h2>Same in other models</h2><${Failure} error=${error} /></section>`;
-  if (value === null) return html`<${Absent} slug=${slug} stage="match" adds="its counterparts in other models" />`;
+  if (value === null) return null; // said with the other stages that this atlas lacks
   const rows = stale ? [] : (value ?? []);
   const models = [...new Set(rows.map((row) => row.slug))];
   const cluster = rows.find((row) => row.cluster !== null)?.cluster;

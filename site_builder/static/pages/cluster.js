@@ -1,0 +1,90 @@
+// Rosetta clusters: neurons of three or more models that are each other's best counterpart.
+import { html } from "../vendor/htm-preact.js";
+import { site } from "../data.js";
+import { fetchCluster, fetchClusters, fetchExamples, labelOf } from "../evidence.js";
+import { figure, plural } from "../format.js";
+import { useKeys } from "../keys.js";
+import { OVERLAYS } from "../maps.js";
+import { Choice, Failure, Trail, useLoaded, usePreference } from "../parts.js";
+import { addressOf, link } from "../route.js";
+import { ExampleTile, NeuronTile } from "../tiles.js";
+import { useTitle } from "../title.js";
+
+const SHOWN = 5; // exciting images of a member
+const FEW = 12; // members of a cluster whose correlations fit a table
+
+const models = (cluster) => new Set(cluster.members.map(([slug]) => slug)).size;
+const mean = (values) => values.reduce((sum, value) => sum + value, 0) / values.length;
+const words = (cluster) => `${plural(cluster.members.length, "neuron")} of ${plural(models(cluster), "model")}, mean correlation ${figure(mean(cluster.pairs.map((pair) => pair[2])))}`;
+
+export function ClusterPage({ route }) {
+  const { number } = route;
+  useTitle(`Rosetta cluster ${number}`);
+  const { value, error, stale } = useLoaded(() => fetchCluster(number), [number]);
+  const [overlay, setOverlay] = usePreference("overlay", "heat");
+  const modes = OVERLAYS.map(([key]) => key);
+  const last = (site.clusters?.clusters ?? 0) - 1;
+  useKeys({
+    h: () => setOverlay(modes[(modes.indexOf(overlay) + 1) % modes.length]), u: () => (location.hash = link.clusters()),
+    ArrowLeft: () => number > 0 && (location.hash = link.cluster(number - 1)), ArrowRight: () => number < last && (location.hash = link.cluster(number + 1)),
+  }, [overlay, number]);
+  const cluster = stale ? undefined : value;
+  const label = cluster && labelOf(cluster);
+  return html`<${Trail} trail=${[["Models", link.home()], ["Rosetta clusters", link.clusters()], [`Cluster ${number}`, null]]} />
+    <div class="head"><div><h1>Rosetta cluster ${number} ${label && html`<span class="of">“${label}”</span>`}</h1>
+      <p class="lede">${cluster ? words(cluster) : "\u00a0"}</p></div>
+      <nav class="steps" aria-label="Clusters">${step(number - 1, "←", last)}${step(number + 1, "→", last)}</nav></div>
+    ${error && html`<${Failure} error=${error}><p><a href=${link.home()}>To the start</a></p><//>`}
+    ${cluster && html`<div class="sortbar"><div><span>Overlay <kbd>h</kbd></span><${Choice} name="Overlay" value=${overlay} options=${OVERLAYS} onChange=${setOverlay} /></div></div>
+      <ol class="members">${cluster.members.map((member) => html`<${Member} key=${member.join()} member=${member} overlay=${overlay} />`)}</ol>
+      <section aria-labelledby="pairs"><h2 id="pairs">Correlations</h2><${Pairs} cluster=${cluster} /></section>`}`;
+}
+
+const step = (to, sign, last) => (to >= 0 && to <= last ? html`<a href=${link.cluster(to)}>${sign} ${to}</a>` : html`<span aria-disabled="true">${sign} –</span>`);
+
+/** A neuron of the cluster with the images that excite it most: what is the same should be seen here. */
+function Member({ member: [slug, layer, unit, label], overlay }) {
+  const { value, stale } = useLoaded(() => fetchExamples(slug, layer, unit).catch(() => null), [slug, layer, unit]);
+  const shown = (stale ? [] : value ?? []).filter((one) => one.kind === "top").slice(0, SHOWN);
+  const full = Math.max(...shown.map((one) => one.high), 0);
+  return html`<li><${NeuronTile} slug=${slug} layer=${layer} unit=${unit}>${label !== null && html`<span class="label-small">${label}</span>`}<//>
+    <div class="examples">${shown.map((one) => html`<${ExampleTile} key=${one.image} example=${one} overlay=${overlay} full=${full} />`)}</div></li>`;
+}
+
+function Pairs({ cluster }) {
+  const name = (at) => { const [slug, layer, unit] = cluster.members[at]; return { slug, address: addressOf(slug, layer, unit) }; };
+  const found = new Map(cluster.pairs.map(([a, b, correlation]) => [`${a} ${b}`, correlation]));
+  const cell = (a, b) => (a === b ? "" : figure(found.get(`${Math.min(a, b)} ${Math.max(a, b)}`)));
+  const places = cluster.members.map((_, at) => at);
+  return html`<p class="note">Correlation of both activation maps over all places of all probe images, for each pair that is mutual best and above chance.
+      Other pairs of the cluster are joined through a third neuron.</p>
+    <div class="scroll">${places.length <= FEW
+    ? html`<table class="matrix"><thead><tr><th scope="col"></th>${places.map((at) => html`<th scope="col" key=${at}>${at + 1}</th>`)}</tr></thead>
+      <tbody>${places.map((a) => html`<tr key=${a}><th scope="row">${a + 1} ${name(a).address}</th>${places.map((b) => html`<td key=${b}>${cell(a, b)}</td>`)}</tr>`)}</tbody></table>`
+    : html`<table><thead><tr><th scope="col">pair</th><th scope="col">correlation</th><th scope="col">null</th></tr></thead>
+      <tbody>${cluster.pairs.map(([a, b, correlation, chance]) => html`<tr key=${`${a} ${b}`}><th scope="row">${name(a).address} · ${name(b).address}</th>
+        <td>${figure(correlation)}</td><td>${figure(chance)}</td></tr>`)}</tbody></table>`}</div>`;
+}
+
+export function ClustersPage({ route }) {
+  useTitle("Rosetta clusters");
+  const about = site.clusters;
+  const pages = about === null ? 0 : Math.ceil(about.clusters / about.pack);
+  const page = Math.min(Math.max(0, pages - 1), Math.max(0, (Number(route.query.get("page")) || 1) - 1));
+  const { value, error, stale } = useLoaded(async () => (about === null ? [] : fetchClusters(page)), [page]);
+  return html`<${Trail} trail=${[["Models", link.home()], ["Rosetta clusters", null]]} />
+    <h1>Rosetta clusters</h1>
+    <p class="lede">${about === null ? "This atlas has none: no neurons of three models are each other's best counterparts, or no match stage has run (neuron-atlas run --stages match)."
+      : `${plural(about.clusters, "cluster")} of neurons of three or more models that fire on the same places of the same images. Most models first, then the highest correlation.`}</p>
+    ${error && html`<${Failure} error=${error} />`}
+    <ol class="clusters" start=${page * (about?.pack ?? 0)}>${(stale ? [] : value ?? []).map((cluster, at) => html`<${ClusterRow} key=${at} number=${page * (about?.pack ?? 0) + at} cluster=${cluster} />`)}</ol>
+    ${pages > 1 && html`<nav class="pager" aria-label="Pages">${page > 0 && html`<a href=${link.clusters(page - 1)}>← earlier</a>`}
+      <span>page ${page + 1} of ${pages}</span>${page < pages - 1 && html`<a href=${link.clusters(page + 1)}>later →</a>`}</nav>`}`;
+}
+
+function ClusterRow({ number, cluster }) {
+  const label = labelOf(cluster);
+  return html`<li><div class="name"><a href=${link.cluster(number)}>Cluster ${number}${label && `: “${label}”`}</a>
+      <p class="note">${words(cluster)}</p></div>
+    <div class="shots">${cluster.members.slice(0, 8).map(([slug, layer, unit]) => html`<${NeuronTile} key=${`${slug}/${layer}/${unit}`} slug=${slug} layer=${layer} unit=${unit} bare />`)}</div></li>`;
+}

@@ -1,0 +1,37 @@
+// Neurons by their label, over the whole atlas: a group a label, the most certain first.
+import { html, useState } from "../vendor/htm-preact.js";
+import { site } from "../data.js";
+import { figure, plural } from "../format.js";
+import { fetchLabelled } from "../labels.js";
+import { Failure, useLoaded } from "../parts.js";
+import { link } from "../route.js";
+import { NeuronTile } from "../tiles.js";
+import { certainty } from "./neuron_label.js";
+
+const [GROUPS, TILES] = [6, 8];
+
+/** @param {{text: string, labels: import("../labels.js").FoundText[], model: string}} props model: only of this model; empty: of all */
+export function FoundLabels({ text, labels, model }) {
+  const [groups, setGroups] = useState(GROUPS);
+  const neurons = labels.reduce((sum, label) => sum + label.neurons, 0);
+  const labelled = site.models.filter((entry) => entry.labelled > 0);
+  const choose = (event) => location.replace(link.search(text, event.target.value));
+  return html`<div class="sortbar"><p>${plural(neurons, "neuron")} with ${plural(labels.length, "label")}</p>
+      ${labelled.length > 1 && html`<div><label for="of-model">Model</label><select id="of-model" value=${model} onChange=${choose}>
+        <option value="">all</option>${labelled.map((entry) => html`<option key=${entry.slug} value=${entry.slug}>${entry.slug}</option>`)}</select></div>`}</div>
+    ${labels.slice(0, groups).map((label) => html`<${Group} key=${label.number} label=${label} model=${model} />`)}
+    ${labels.length > groups && html`<p><button class="plain" type="button" onClick=${() => setGroups(groups + GROUPS)}>More labels: ${labels.slice(groups, groups + 3).map((label) => label.text).join(", ")} …</button></p>`}`;
+}
+
+function Group({ label, model }) {
+  const { value, error, stale } = useLoaded(() => fetchLabelled(label.number), [label.number]);
+  const [tiles, setTiles] = useState(TILES);
+  const found = (stale ? [] : value ?? []).filter((one) => model === "" || one.slug === model);
+  const models = new Set(found.map((one) => one.slug)).size;
+  return html`<section class="found-label"><h3>${label.text} <span class="note">${found.length > 0
+      ? `${plural(found.length, "neuron")} of ${plural(models, "model")}` : stale ? "" : "no neuron of this model"}</span></h3>
+    ${error && html`<${Failure} error=${error} />`}
+    <div class="counterparts">${found.slice(0, tiles).map((one) => html`<${NeuronTile} key=${`${one.slug}/${one.layer}/${one.unit}`} slug=${one.slug} layer=${one.layer} unit=${one.unit}>
+      <span class="note">${certainty(one.auroc)}: z ${figure(one.z)}, AUROC ${figure(one.auroc)}</span><//>`)}</div>
+    ${found.length > tiles && html`<button class="plain" type="button" onClick=${() => setTiles(tiles + 40)}>${found.length - tiles} more</button>`}</section>`;
+}

@@ -1,0 +1,31 @@
+// What was done for a model in this atlas, and the commands that add the rest.
+import { html } from "./vendor/htm-preact.js";
+import { findModel } from "./data.js";
+
+/** @type {{stage: string, command: string, has: string, adds: string}[]} stage: as the dataset's columns name it */
+const STAGES = [
+  { stage: "visualize", command: "visualize", has: "pictures", adds: "a picture of what excites the neuron most" },
+  { stage: "evidence", command: "probe", has: "statistics on real images", adds: "statistics on real images: how rarely it fires, and the picture's place among them" },
+  { stage: "examples", command: "probe", has: "exciting images", adds: "exciting images with the places that fire" },
+  { stage: "label", command: "label", has: "labels", adds: "a label in words, and how sure it is" },
+  { stage: "effect", command: "effect", has: "effects", adds: "the classes it writes to, and what its ablation costs" },
+  { stage: "matches", command: "match", has: "counterparts", adds: "its counterparts in other models" },
+];
+
+/** What a model has and lacks, in words. @param {{stages: string[]}} entry */
+export function inAndOut({ stages }) {
+  const names = (inside) => STAGES.filter(({ stage }) => stages.includes(stage) === inside).map(({ has }) => has);
+  return { has: names(true), lacks: names(false) };
+}
+
+/** The stages that this atlas lacks for a model, each with the command that adds it. */
+export function Lacking({ slug }) {
+  const model = findModel(slug);
+  const lacking = STAGES.filter(({ stage }) => !model.stages.includes(stage));
+  if (lacking.length === 0) return null;
+  const commands = [...new Set(lacking.map(({ command }) => command))];
+  return html`<section aria-labelledby="lacking"><h2 id="lacking">Not in this atlas yet</h2>
+    <dl class="lacking">${commands.map((command) => html`<div key=${command}>
+      <dt>This atlas has no ${command} stage for ${slug}, which adds ${lacking.filter((one) => one.command === command).map(({ adds }) => adds).join("; ")}.</dt>
+      <dd>Run <code>neuron-atlas run --model ${model.model_id} --stages ${command}</code></dd></div>`)}</dl></section>`;
+}
