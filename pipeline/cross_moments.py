@@ -1,0 +1,95 @@
+"""All correlations between two sets of neurons, from samples that come in batches and add up in any order."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from atlas_schema.errors import BadConfig, NotFinite
+
+CONSTANT = 1e-6
+"""A neuron whose standard deviation is at most this share of its mean is constant: float32 holds no more."""
+
+
+class CrossMoments:
+    """Means, variances and all covariances between two sets of neurons, over samples that come in batches.
+
+    Each batch is centred on its own mean and joined by the update of Chan, Golub and LeVeque (1979), so that large
+    means cost no digits. Means and variances are float64; `cross`, (n_x, n_y), is float32 on the device.
+    """
+
+    def __init__(self, n_x: int, n_y: int, device: torch.device | str = "cpu") -> None:
+        self.samples = 0
+        self.mean_x, self.square_x = torch.zeros(2, n_x, dtype=torch.float64, device=device)
+        self.mean_y, self.square_y = torch.zeros(2, n_y, dtype=torch.float64, device=device)
+        self.cross = torch.zeros(n_x, n_y, device=device)  # sums of products of deviations
+
+    def update(self, x: Tensor, y: Tensor) -> None:
+        """Add samples: x (samples, n_x), y (samples, n_y), row for row. NotFinite where they are not."""
+        if len(x) != len(y) or x.shape[1] != len(self.mean_x) or y.shape[1] != len(self.mean_y):
+            raise BadConfig(
+                f"samples of {tuple(x.shape)} and {tuple(y.shape)}: expected as many rows in both, and "
+                f"{len(self.mean_x)} and {len(self.mean_y)} neurons."
+            )
+        if not len(x):
+            return
+        x_mean, x = _centred(x)
+        y_mean, y = _centred(y)
+        weight = self.samples * len(x) / (self.samples + len(x))
+        x_step, y_step = x_mean - self.mean_x, y_mean - self.mean_y
+        self.square_x += x.double().square_().sum(0) + weight * x_step**2
+        self.square_y += y.double().square_().sum(0) + weight * y_step**2
+        # the step between the means is one more sample: one product does all
+        x = torch.cat([x, (weight**0.5 * x_step).float()[None]])
+        y = torch.cat([y, (weight**0.5 * y_step).float()[None]])
+        self.cross.addmm_(x.T, y)
+        self._join_means(x_step, y_step, len(x) - 1)
+
+    def merge(self, other: CrossMoments) -> None:
+        """Add all samples of another of the same neurons."""
+        if self.cross.shape != other.cross.shape:
+            raise BadConfig(
+                f"moments of {tuple(self.cross.shape)} and {tuple(other.cross.shape)} neurons do not add up."
+            )
+        if not other.samples:
+            return
+        weight = self.samples * other.samples / (self.samples + other.samples)
+        x_step, y_step = other.mean_x - self.mean_x, other.mean_y - self.mean_y
+        self.square_x += other.square_x + weight * x_step**2
+        self.square_y += other.square_y + weight * y_step**2
+        self.cross += other.cross
+        self.cross.addr_((weight * x_step).float(), y_step.float())
+        self._join_means(x_step, y_step, other.samples)
+
+    def _join_means(self, x_step: Tensor, y_step: Tensor, samples: int) -> None:
+        self.samples += samples
+        self.mean_x += x_step * (samples / self.samples)
+        self.mean_y += y_step * (samples / self.samples)
+
+    @property
+    def constant_x(self) -> Tensor:
+        """(n_x,) bool: neurons that do not vary, so that they correlate with nothing."""
+        return self.square_x <= self.samples * (CONSTANT * self.mean_x) ** 2
+
+    @property
+    def constant_y(self) -> Tensor:
+        return self.square_y <= self.samples * (CONSTANT * self.mean_y) ** 2
+
+    def correlations(self, rows: slice = slice(None)) -> Tensor:
+        """float32 (rows, n_y), -inf where one of both is constant."""
+        scale_x = torch.where(self.constant_x, 1.0, self.square_x).rsqrt()[rows].float()
+        scale_y = torch.where(self.constant_y, 1.0, self.square_y).rsqrt().float()
+        found = (self.cross[rows] * scale_x[:, None]).mul_(scale_y).clamp_(-1, 1)
+        found[self.constant_x[rows]] = -torch.inf
+        found[:, self.constant_y] = -torch.inf
+        return found
+
+
+def _centred(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean of a batch, float64 (n,), and the float32 deviations from it."""
+    mean = x.double().mean(0)
+    if not bool(torch.isfinite(mean).all()):
+        raise NotFinite(
+            f"{int((~torch.isfinite(mean)).sum())} of {len(mean)} neurons have NaN or infinite activations."
+        )
+    return mean, (x - mean).float() if x.dtype == torch.float64 else x.sub(mean.float()).float()
