@@ -68,8 +68,8 @@ class ProbeSet:
     spec: str
     images: tuple[ProbeImage, ...]
     skipped: tuple[Skipped, ...]
-    source: Source = field(repr=False)
-    places: tuple[Any, ...] = field(repr=False)  # of each image in the source
+    source: Source = field(repr=False, compare=False)
+    places: tuple[Any, ...] = field(repr=False, compare=False)  # of each image in the source
 
     def __len__(self) -> int:
         return len(self.images)
@@ -107,7 +107,7 @@ class ProbeSet:
         return picture
 
     def split(self, index: int) -> str:
-        """ "fit" or "test": the last bit of the image's hash, so it is the same in every set that has the image."""
+        """The split of an image, "fit" or "test": the last bit of its hash, the same in every set that has it."""
         return "test" if int(self.images[index].sha256[-1], 16) & 1 else "fit"
 
     def _changed(self, image: str, what: str) -> str:
