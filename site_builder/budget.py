@@ -6,12 +6,21 @@ from dataclasses import dataclass
 
 from atlas_schema.errors import AtlasError
 from site_builder.app import STATIC
+from site_builder.clusters import CLUSTER_PACK
+from site_builder.clusters import MODELS as CLUSTER_MODELS
 from site_builder.packs import PACK
+from site_builder.probes import FOLDER, PROBE_BUNDLE
+from site_builder.search_index import index_files
 from site_builder.sprites import BUNDLE, SHEET
 from site_builder.survey import Survey
 
 #: Bytes of a neuron in its pack and its layer's table (gzip), and of a thumbnail of 96 px: measured.
 RECORD_BYTES, THUMB_BYTES = 420, 2400
+#: What a probe set adds to the record of a neuron: statistics, label, texts that came next, classes. Measured.
+EVIDENCE_BYTES = 450
+#: Bytes of an example beside its map, of a token of the map (16 levels, gzip), of a counterpart, of a probe image
+#: beside its thumbnail, of a labelled neuron in the search index. Measured on incompressible maps.
+EXAMPLE_BYTES, TOKEN_BYTES, MATCH_BYTES, PROBE_BYTES, LABEL_BYTES = 34, 0.55, 24, 240, 24
 #: Beside its packs, sheets and pictures a layer has its table, its summary and its strip.
 LAYER_FILES, LAYER_BYTES = 3, 30_000
 #: A model has its facts and its strip of depth; the site its page, mark, card, .nojekyll and wall.
@@ -67,7 +76,7 @@ def megabytes(size: int) -> str:
 
 
 def estimate(held: Survey, mode: str) -> Size:
-    """Size of the site of a survey: file counts exact, bytes from above."""
+    """Size of the site of a survey, from above; file counts are exact but for Rosetta clusters."""
     app = [path for path in STATIC.rglob("*") if path.is_file()]
     files = SITE_FILES + len(app) + MODEL_FILES * len(held.models)
     size = SITE_BYTES + sum(path.stat().st_size for path in app) + MODEL_BYTES * len(held.models)
@@ -84,7 +93,32 @@ def estimate(held: Survey, mode: str) -> Size:
             files += neurons - packs if mode == "files" else 0
         files += entries
         largest = max(largest, entries)
-    return Size(files, size, largest)
+    evidence = _evidence(held)
+    return Size(files + evidence.files, size + evidence.bytes, max(largest, evidence.largest_folder))
+
+
+def _evidence(held: Survey) -> Size:
+    """Size of what a probe set says of the neurons; the number of Rosetta clusters is taken from above."""
+    files = size = matched = 0
+    for layer in held.layers:
+        packs = len({unit // PACK for unit in layer.units})
+        if layer.examples:
+            files += packs
+            tokens = min(layer.examples.map_bytes, layer.examples.rows * layer.examples.map_tokens)
+            size += EXAMPLE_BYTES * layer.examples.rows + round(TOKEN_BYTES * tokens)
+        if layer.examples or layer.texts:
+            size += EVIDENCE_BYTES * len(layer.units)
+        if layer.matches:
+            files += packs
+            size += MATCH_BYTES * layer.matches.rows
+            matched += len(layer.units)
+        size += LABEL_BYTES * layer.labels
+    probes = [-(-source.images // PROBE_BUNDLE) for source in held.probes]
+    size += sum(source.thumbnail_bytes + PROBE_BYTES * source.images for source in held.probes)
+    clusters = -(-matched // (CLUSTER_MODELS * CLUSTER_PACK))
+    size += 60 * matched // CLUSTER_MODELS
+    texts = set().union(*(layer.texts for layer in held.layers))
+    return Size(files + sum(probes) + clusters + index_files(texts), size, min(FOLDER, max(probes, default=0)))
 
 
 def check(host: Host, size: Size, mode: str) -> None:

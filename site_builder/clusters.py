@@ -1,12 +1,15 @@
-"""Rosetta clusters: neurons of three or more models that are each other's best counterparts.
+"""Rosetta clusters: neurons of three or more models, every two of them each other's best counterpart.
 
-Mutual best pairs of two models are the edges; a cluster is a connected component. A pair that shuffled images
-reach as well is left out: among thousands of neurons some are each other's best by chance.
+In the graph whose edges are the mutual best pairs of different models, a cluster is a clique; as a neuron has at most
+one mutual best in a model, it holds at most one neuron a model. Cliques may overlap: the largest are taken first,
+then the most alike. A pair that shuffled images reach as well is no edge: among thousands of neurons some are each
+other's best by chance.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import heapq
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,22 +38,19 @@ class Pair:
 
 @dataclass(frozen=True)
 class Cluster:
-    members: tuple[Neuron, ...]  # by model, layer, unit
-    pairs: tuple[Pair, ...]
+    members: tuple[Neuron, ...]  # of different models, sorted
+    pairs: tuple[Pair, ...]  # every two of them
 
     @property
-    def models(self) -> int:
-        return len({slug for slug, _, _ in self.members})
-
-    @property
-    def correlation(self) -> float:
-        """Mean over its pairs."""
-        return sum(pair.correlation for pair in self.pairs) / len(self.pairs)
+    def rank(self) -> tuple[int, float, tuple[Neuron, ...]]:
+        """Smaller is better: more members, then a higher mean correlation, then the name."""
+        return -len(self.members), -sum(pair.correlation for pair in self.pairs) / len(self.pairs), self.members
 
 
 def mutual_pairs(rows: pa.Table) -> list[Pair]:
-    """The mutual and significant pairs of one layer's neuron_matches, the smaller address first."""
+    """The mutual best and significant pairs of one layer's neuron_matches, the smaller address first."""
     kept = pc.and_(pc.fill_null(rows["mutual"], False), pc.fill_null(rows["significant"], True))
+    kept = pc.and_(kept, pc.equal(rows["rank"], 0))
     kept = pc.and_(kept, pc.not_equal(rows["slug"], rows["partner_slug"]))
     pairs = []
     for row in rows.filter(kept).to_pylist():
@@ -65,30 +65,53 @@ def mutual_pairs(rows: pa.Table) -> list[Pair]:
 
 
 def rosetta_clusters(pairs: Iterable[Pair]) -> list[Cluster]:
-    """Connected neurons of three or more models: those of most models first, then the highest correlation.
+    """Clusters of three or more models, the best first; each neuron in one at most.
 
     A pair that both ends tell counts once.
     """
-    parent: dict[Neuron, Neuron] = {}
+    edges: dict[Neuron, dict[Neuron, Pair]] = {}
+    for pair in pairs:
+        edges.setdefault(pair.first, {})[pair.second] = pair
+        edges.setdefault(pair.second, {})[pair.first] = pair
+    waiting = [_cluster(clique, edges) for clique in _cliques(edges) if len(clique) >= MODELS]
+    heap = [(cluster.rank, cluster) for cluster in waiting]
+    heapq.heapify(heap)
+    found: list[Cluster] = []
+    taken: set[Neuron] = set()
+    while heap:
+        _, cluster = heapq.heappop(heap)
+        left = [neuron for neuron in cluster.members if neuron not in taken]
+        if len(left) == len(cluster.members):
+            found.append(cluster)
+            taken.update(left)
+        elif len(left) >= MODELS:  # what a better one left of it waits its turn
+            rest = _cluster(left, edges)
+            heapq.heappush(heap, (rest.rank, rest))
+    return found
 
-    def root(neuron: Neuron) -> Neuron:
-        while parent.setdefault(neuron, neuron) != neuron:
-            parent[neuron] = parent[parent[neuron]]
-            neuron = parent[neuron]
-        return neuron
 
-    told = {(pair.first, pair.second): pair for pair in pairs}
-    for first, second in sorted(told):
-        parent[root(second)] = root(first)
-    members: dict[Neuron, list[Neuron]] = {}
-    for neuron in sorted(parent):
-        members.setdefault(root(neuron), []).append(neuron)
-    edges: dict[Neuron, list[Pair]] = {}
-    for ends in sorted(told):
-        edges.setdefault(root(ends[0]), []).append(told[ends])
-    found = [Cluster(tuple(members[key]), tuple(edges[key])) for key in members]
-    kept = [cluster for cluster in found if cluster.models >= MODELS]
-    return sorted(kept, key=lambda cluster: (-cluster.models, -cluster.correlation, cluster.members))
+def _cluster(clique: Iterable[Neuron], edges: Mapping[Neuron, Mapping[Neuron, Pair]]) -> Cluster:
+    members = tuple(sorted(clique))
+    return Cluster(members, tuple(edges[a][b] for i, a in enumerate(members) for b in members[i + 1 :]))
+
+
+def _cliques(edges: Mapping[Neuron, Mapping[Neuron, Pair]]) -> Iterator[set[Neuron]]:
+    """All maximal cliques, each once: those whose first neuron is this one, among its later neighbours."""
+    for neuron in edges:
+        later = {other for other in edges[neuron] if other > neuron}
+        yield from _extended({neuron}, later, set(edges[neuron]) - later, edges)
+
+
+def _extended(
+    inside: set[Neuron], may: set[Neuron], done: set[Neuron], edges: Mapping[Neuron, Mapping[Neuron, Pair]]
+) -> Iterator[set[Neuron]]:
+    """Maximal cliques that hold all of `inside`, some of `may` and none of `done` (Bron and Kerbosch, 1973)."""
+    if not may and not done:
+        yield inside
+    for neuron in sorted(may):
+        near = edges[neuron].keys()
+        yield from _extended(inside | {neuron}, may & near, done & near, edges)
+        may, done = may - {neuron}, done | {neuron}
 
 
 def numbers_of(clusters: Sequence[Cluster]) -> dict[Neuron, int]:

@@ -78,7 +78,7 @@ def read_labels(atlas: Atlas, layer: LayerSource) -> list[Labelled]:
 
 def read_clusters(atlas: Atlas, held: Survey) -> list[Cluster]:
     """Rosetta clusters over all layers that have counterparts."""
-    names = ["slug", "layer", "unit", "partner_slug", "partner_layer", "partner_unit", "correlation"]
+    names = ["slug", "layer", "unit", "rank", "partner_slug", "partner_layer", "partner_unit", "correlation"]
     names += ["mutual", "null_correlation", "significant"]
     tables = (atlas.matches(layer.slug, layer.layer, names) for layer in held.layers if layer.matches)
     return find_clusters(pair for rows in tables if rows is not None for pair in mutual_pairs(rows))

@@ -27,7 +27,8 @@ _ROUNDED |= {"map_low": "low", "map_high": "high"}
 def example_packs(rows: pa.Table, units: Sequence[int], *, names: bool) -> dict[str, bytes]:
     """File name -> gzip JSON of the examples of 64 neurons, one entry a row of the dataset, in its order.
 
-    rows: the neuron_examples of one layer; units: its neurons that the atlas has. names: keep the images' names, where no probe_images table has them.
+    rows: the neuron_examples of one layer; units: its neurons that the atlas has. names: keep the images' names,
+    where no probe_images table has them.
     """
     columns: dict[str, list[Any]] = {"unit": rows.column("unit").to_pylist()}
     columns |= {short: rows.column(name).to_pylist() for name, short in _PLAIN.items()}

@@ -15,7 +15,7 @@ from site_builder.packs import PACK, layer_table, pack_columns, packs, plain
 from site_builder.sprites import BUNDLE, SHEET, SHEET_COLUMNS, bundle, mean_color, sheet, thumbnail
 
 #: Raise it when the files of a layer change for the same dataset: folders are named by it and by the content.
-FORMAT = 2
+FORMAT = 3
 #: Pictures of a layer on its model's page.
 STRIP = 8
 #: Neurons remembered as the layer's best, for sheets that mix layers.
@@ -41,6 +41,7 @@ class LayerSummary:
     stages: list[str]  # stages of the neurons table that have filled anything
     labelled: int
     unlabelled: int  # a label stage has run and found none that holds
+    silent: int  # those of them that are inactive as well
     compared: int  # neurons whose picture was measured against the probe images
     beats_all: int  # those of them whose picture activates more than every probe image
 
@@ -149,6 +150,7 @@ def _summary(
         stages=filled_stages(columns),
         labelled=columns["label_status"].count("labelled"),
         unlabelled=columns["label_status"].count("unlabelled"),
+        silent=list(zip(columns["label_status"], columns["status"], strict=True)).count(("unlabelled", "inactive")),
         compared=len(against),
         beats_all=sum(_beats_all(columns, at) for at in against),
     )

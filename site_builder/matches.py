@@ -16,7 +16,8 @@ def match_packs(
 ) -> dict[str, bytes]:
     """File name -> gzip JSON of the counterparts of 64 neurons, one entry a row of the dataset, in its order.
 
-    rows: the neuron_matches of one layer; units: its neurons that the atlas has; clusters: number of each neuron's Rosetta cluster.
+    rows: the neuron_matches of one layer; units: its neurons that the atlas has; clusters: number of each neuron's
+    Rosetta cluster.
     """
     table = {name: rows.column(name).to_pylist() for name in rows.column_names}
     partners = list(zip(table["partner_slug"], table["partner_layer"], table["partner_unit"], strict=True))

@@ -21,7 +21,7 @@ IMPLIED = ("address", "slug", "layer", "image")
 LAYER_COLUMNS: tuple[str, ...] = ("activation", "robust_mean", "activation_start")
 LAYER_COLUMNS += ("fires_on", "percentile", "ratio_to_best", "label_z", "label_auroc")
 #: Columns whose figures a page shows with three digits: five are kept.
-_FIVE_DIGITS = {column.name for column in NEURONS.columns if column.stage in ("evidence", "label", "effect")}
+_FIVE_DIGITS = {column.name for column in NEURONS.columns if column.stage not in ("", "visualize")}
 
 
 def plain(value: Any) -> Any:

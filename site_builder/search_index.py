@@ -57,7 +57,7 @@ def search_index(labelled: Iterable[Labelled], slugs: list[str]) -> tuple[dict[s
     for number, text in enumerate(texts):
         for word in words_of(text):
             words[word].append([number, text, len(by_text[text])])
-    width = _prefix_length(list(words))
+    width = _prefix_length(words)
     shards: dict[str, dict[str, Any]] = defaultdict(dict)
     for word in sorted(words):
         shards[word[:width]][word] = words[word]
@@ -70,11 +70,20 @@ def search_index(labelled: Iterable[Labelled], slugs: list[str]) -> tuple[dict[s
     return files, about | {"neurons": sum(map(len, by_text.values()))}
 
 
-def _prefix_length(words: list[str]) -> int:
+def index_files(texts: Iterable[str]) -> int:
+    """Number of files of the index of these labels."""
+    distinct = set(texts)
+    words = {word for text in distinct for word in words_of(text)}
+    width = _prefix_length(words)
+    return len({word[:width] for word in words}) + -(-len(distinct) // TEXT_PACK)
+
+
+def _prefix_length(words: Iterable[str]) -> int:
     """0, 1, 2 or 3 letters: the first that leaves no more than SHARD_WORDS words in a shard."""
+    distinct = list(words)
     for length in range(3):
         counts: dict[str, int] = defaultdict(int)
-        for word in words:
+        for word in distinct:
             counts[word[:length]] += 1
         if max(counts.values(), default=0) <= SHARD_WORDS:
             return length

@@ -13,6 +13,7 @@ from atlas_schema.errors import ShardCorrupt
 from atlas_schema.read import Atlas
 from atlas_schema.shards import parse_shard_path, shard_path
 from atlas_schema.tables import NEURON_EXAMPLES, NEURON_MATCHES, NEURONS, PROBE_IMAGES
+from site_builder.examples import MAP_SIDE
 from site_builder.sprites import THUMB
 
 
@@ -23,6 +24,7 @@ class RowsSource:
     shard: str  # path in the dataset
     rows: int
     map_bytes: int = 0  # of the activation maps, as they are stored
+    map_tokens: int = 0  # of the largest map, as the site keeps it
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,8 @@ class LayerSource:
     examples: RowsSource | None = None
     matches: RowsSource | None = None
     probe_sets: frozenset[str] = frozenset()  # those that its examples name
-    labels: int = 0
+    labels: int = 0  # neurons with a label
+    texts: frozenset[str] = frozenset()  # their labels, each once
 
 
 @dataclass(frozen=True)
@@ -94,6 +97,7 @@ def _source(atlas: Atlas, model: Mapping[str, Any], layer: int, layers: int) -> 
         matches=_rows_source(atlas, NEURON_MATCHES, slug, layer, layers),
         probe_sets=frozenset(named["probe_set"].unique().to_pylist()) if named is not None else frozenset(),
         labels=len(rows) - rows["label"].null_count if rows is not None else 0,
+        texts=frozenset(rows["label"].unique().drop_null().to_pylist()) if rows is not None else frozenset(),
     )
 
 
@@ -103,7 +107,8 @@ def _rows_source(atlas: Atlas, table: Table, slug: str, layer: int, layers: int)
         footer = _footer(atlas, shard)
     except FileNotFoundError:
         return None
-    return RowsSource(shard, footer.num_rows, _bytes_of(footer, "map"))
+    sides = [min(MAP_SIDE, _largest(footer, name)) for name in ("map_height", "map_width")]
+    return RowsSource(shard, footer.num_rows, _bytes_of(footer, "map"), sides[0] * sides[1])
 
 
 def _probe_source(atlas: Atlas, name: str) -> ProbeSource:
@@ -123,7 +128,17 @@ def _footer(atlas: Atlas, shard: str) -> pq.FileMetaData:
             raise ShardCorrupt(f"{shard}: its footer cannot be read ({error}). Run the stage again", shard) from error
 
 
+def _largest(footer: pq.FileMetaData, leaf: str) -> int:
+    """Largest value of a column of whole numbers; 0 where it has none."""
+    found = [column.statistics for column in _leaves(footer, leaf)]
+    return max((said.max for said in found if said is not None and said.has_min_max), default=0)
+
+
 def _bytes_of(footer: pq.FileMetaData, leaf: str) -> int:
+    return sum(column.total_compressed_size for column in _leaves(footer, leaf))
+
+
+def _leaves(footer: pq.FileMetaData, leaf: str) -> list[pq.ColumnChunkMetaData]:
     groups = [footer.row_group(i) for i in range(footer.num_row_groups)]
-    leaves = [group.column(i) for group in groups for i in range(group.num_columns)]
-    return sum(column.total_compressed_size for column in leaves if column.path_in_schema == leaf)
+    columns = [group.column(i) for group in groups for i in range(group.num_columns)]
+    return [column for column in columns if column.path_in_schema == leaf]

@@ -7,9 +7,9 @@ const STAGES = [
   { stage: "visualize", command: "visualize", has: "pictures", adds: "a picture of what excites the neuron most" },
   { stage: "evidence", command: "probe", has: "statistics on real images", adds: "statistics on real images: how rarely it fires, and the picture's place among them" },
   { stage: "examples", command: "probe", has: "exciting images", adds: "exciting images with the places that fire" },
-  { stage: "label", command: "label", has: "labels", adds: "a label in words, and how sure it is" },
-  { stage: "effect", command: "effect", has: "effects", adds: "the classes it writes to, and what its ablation costs" },
-  { stage: "matches", command: "match", has: "counterparts", adds: "its counterparts in other models" },
+  { stage: "label", command: "probe,label", has: "labels", adds: "a label in words, and how sure it is" },
+  { stage: "effect", command: "probe,effect", has: "effects", adds: "the classes it writes to, and what its ablation costs" },
+  { stage: "matches", command: "probe,match", has: "counterparts", adds: "its counterparts in other models" },
 ];
 
 /** What a model has and lacks, in words. @param {{stages: string[]}} entry */
@@ -26,6 +26,6 @@ export function Lacking({ slug }) {
   const commands = [...new Set(lacking.map(({ command }) => command))];
   return html`<section aria-labelledby="lacking"><h2 id="lacking">Not in this atlas yet</h2>
     <dl class="lacking">${commands.map((command) => html`<div key=${command}>
-      <dt>This atlas has no ${command} stage for ${slug}, which adds ${lacking.filter((one) => one.command === command).map(({ adds }) => adds).join("; ")}.</dt>
-      <dd>Run <code>neuron-atlas run --model ${model.model_id} --stages ${command}</code></dd></div>`)}</dl></section>`;
+      <dt>This atlas has no ${command.split(",").pop()} stage for ${slug}, which adds ${lacking.filter((one) => one.command === command).map(({ adds }) => adds).join("; ")}.</dt>
+      <dd>Run <code>neuron-atlas run --model ${model.model_id} --stages ${command}${command.startsWith("probe") && " --probe FOLDER"}</code></dd></div>`)}</dl></section>`;
 }

@@ -20,6 +20,7 @@ from drawn_evidence import (
     effect_row,
     evidence_row,
     example_rows,
+    judge_row,
     label_row,
     match_rows,
     probe_rows,
@@ -30,7 +31,7 @@ from atlas_schema.columns import Table
 from atlas_schema.parts import WorkUnit, commit_part
 from atlas_schema.shards import reduce_layer, write_rows
 from atlas_schema.store import Store
-from atlas_schema.tables import MODELS, NEURONS, PROBE_IMAGES, RUNS, SITES
+from atlas_schema.tables import MODELS, NEURON_MATCHES, NEURONS, PROBE_IMAGES, RUNS, SITES
 
 PROVENANCE = {"code_version": "test", "precision": "float32", "recipe": "drawn"}
 FINGERPRINT = "0123456789abcdef" * 4
@@ -56,7 +57,7 @@ class Drawn:
         return side, side
 
 
-ALL_STAGES = ("visualize", "evidence", "label", "effect", "examples", "matches")
+ALL_STAGES = ("visualize", "evidence", "judge", "label", "effect", "examples", "matches")
 SMALL = (
     Drawn("drawn-vit", (96, 96, 160, 70)),
     Drawn("drawn-swin-with-a-rather-long-name--tag-in1k", (80, 80, 40), family="swin"),
@@ -67,7 +68,7 @@ WIDE = (Drawn("drawn-wide", (3072,), side=32),)
 EVIDENT = (
     Drawn("drawn-bare", (48,)),
     Drawn("drawn-pit", (72, 64), stages=ALL_STAGES, probe_set=PROBE_SET),
-    Drawn("drawn-probed", (64,), stages=("visualize", "evidence", "examples"), probe_set=PROBE_SET_UNFREE),
+    Drawn("drawn-probed", (64,), stages=("visualize", "evidence", "judge", "examples"), probe_set=PROBE_SET_UNFREE),
     Drawn("drawn-swin", (80, 80, 40), family="swin", stages=ALL_STAGES, probe_set=PROBE_SET),
     Drawn("drawn-unseen", (40,), stages=("evidence", "examples"), probe_set=PROBE_SET),
     Drawn("drawn-vit", (96, 96, 70), stages=ALL_STAGES, probe_set=PROBE_SET),
@@ -147,14 +148,17 @@ def write_model(store: Store, model: Drawn, widths: dict[str, tuple[int, ...]] |
     for layer, width in enumerate(model.widths):
         if layer in model.skipped_layers:
             continue
-        own, examples, matches = [], [], []
+        own, examples = [], []
         for start, stop in _ranges(model, width):
             made = _rows(model, layer, range(start, stop), widths or {})
-            for stage in model.stages:
+            for stage in (stage for stage in model.stages if stage != "matches"):
                 unit = WorkUnit(stage, model.slug, layer, start, stop, FINGERPRINT, RECIPE_HASH, 7)
                 commit_part(store, unit, made[stage], provenance=PROVENANCE)
-                {"examples": examples, "matches": matches}.get(stage, own).append(unit)
-        for units in (own, examples, matches):
+                (examples if stage == "examples" else own).append(unit)
+            if "matches" in made:
+                rows = made["matches"]
+                write_rows(store, NEURON_MATCHES, model.slug, rows, provenance=PROVENANCE, layer=layer, layers=layers)
+        for units in (own, examples):
             if units:
                 reduce_layer(store, model.slug, layer, layers, units)
     sites = [filled(SITES, _site(model, layer)) for layer in range(layers)]
@@ -173,9 +177,10 @@ def _rows(model: Drawn, layer: int, units: range, widths: dict[str, tuple[int, .
             made["visualize"].append(seen)
         if model.probe_set is None:
             continue
-        shown = (seen.get("activation"), seen.get("activation_peak"))
-        measured = evidence_row(layer, unit, *shown, model.probe_set)
+        measured = evidence_row(layer, unit, model.probe_set)
         made["evidence"].append(measured)
+        if "judge" in made:
+            made["judge"].append(judge_row(measured, seen["activation"], seen["activation_peak"]))
         made["examples"] += example_rows(layer, unit, model.grid(layer), model.probe_set, measured["peak_max"])
         if "label" in made:
             label = label_row(layer, unit)
@@ -183,7 +188,8 @@ def _rows(model: Drawn, layer: int, units: range, widths: dict[str, tuple[int, .
                 label["twin"] = model.slug + label["twin"]
             made["label"].append(label)
             made["effect"].append(effect_row(layer, unit, last=layer == len(model.widths) - 1))
-            made["matches"] += match_rows(model.slug, layer, unit, widths)
+            owner = {"address": f"{model.slug}/mlp/{layer}/{unit}", "slug": model.slug, "layer": layer}
+            made["matches"] += [owner | row for row in match_rows(model.slug, layer, unit, widths)]
     return made
 
 
@@ -236,6 +242,8 @@ def _model(model: Drawn) -> dict[str, Any]:
         "recipe_json": json.dumps({"name": "drawn", "steps": 64}),
         "seed": 7,
         "precision": "float32",
+        "probe_set": model.probe_set,
+        "probe_name": model.probe_set and "drawn discs",
         "software": [{"name": "torch", "version": "2.8.0"}, {"name": "timm", "version": "1.0.20"}],
     }
 

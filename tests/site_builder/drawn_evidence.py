@@ -91,8 +91,8 @@ def probe_rows(probe_set: str) -> list[dict[str, Any]]:
     return rows
 
 
-def evidence_row(layer: int, unit: int, activation: float | None, peak: float | None, probe_set: str) -> dict[str, Any]:
-    """Columns of the stage evidence. activation, peak: what the neuron's picture reaches, if it has one."""
+def evidence_row(layer: int, unit: int, probe_set: str) -> dict[str, Any]:
+    """Columns of the stage evidence."""
     rng = np.random.default_rng([1, layer, unit])
     silent = unit % 17 == 5
     best = float(rng.lognormal(0.3, 0.5))
@@ -115,13 +115,21 @@ def evidence_row(layer: int, unit: int, activation: float | None, peak: float | 
         "peak_quantiles": [float(v) for v in np.quantile(peaks, shares)],
         "mean_quantiles": [float(v) / 2.2 for v in np.quantile(peaks, shares)],
         "histogram": {"low": float(edges[0]), "high": float(edges[-1]), "counts": counts.tolist()},
-        "percentile": None if activation is None else 100 * float((peaks / 2.2 < activation).mean()),
-        "ratio_to_best": None if activation is None or silent else activation / mean_max,
-        "peak_ratio": None if peak is None or silent else peak / top,
         "exciting_classes": [
             {"name": name, "mean": top / (2 + at), "images": IMAGES // len(CLASSES)}
             for at, name in enumerate(np.roll(CLASSES, unit)[:5].tolist())
         ],
+    }
+
+
+def judge_row(measured: dict[str, Any], activation: float, peak: float) -> dict[str, Any]:
+    """Columns of the stage judge. activation, peak: what the neuron's picture reaches."""
+    below = np.searchsorted([0, *measured["mean_quantiles"], measured["mean_max"]], activation)
+    return {
+        "unit": measured["unit"],
+        "percentile": (0.0, 0.0, 1.0, 5.0, 25.0, 50.0, 75.0, 90.0, 95.0, 99.0, 99.9, 100.0)[below],
+        "ratio_to_best": activation / measured["mean_max"] if measured["mean_max"] > 0 else None,
+        "peak_ratio": peak / measured["peak_max"] if measured["peak_max"] > 0 else None,
     }
 
 

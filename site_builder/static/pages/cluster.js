@@ -1,4 +1,4 @@
-// Rosetta clusters: neurons of three or more models that are each other's best counterpart.
+// Rosetta clusters: neurons of three or more models, every two of them each other's best counterpart.
 import { html } from "../vendor/htm-preact.js";
 import { site } from "../data.js";
 import { fetchCluster, fetchClusters, fetchExamples, labelOf } from "../evidence.js";
@@ -11,7 +11,6 @@ import { ExampleTile, NeuronTile } from "../tiles.js";
 import { useTitle } from "../title.js";
 
 const SHOWN = 5; // exciting images of a member
-const FEW = 12; // members of a cluster whose correlations fit a table
 
 const models = (cluster) => new Set(cluster.members.map(([slug]) => slug)).size;
 const mean = (values) => values.reduce((sum, value) => sum + value, 0) / values.length;
@@ -52,18 +51,17 @@ function Member({ member: [slug, layer, unit, label], overlay }) {
 }
 
 function Pairs({ cluster }) {
-  const name = (at) => { const [slug, layer, unit] = cluster.members[at]; return { slug, address: addressOf(slug, layer, unit) }; };
-  const found = new Map(cluster.pairs.map(([a, b, correlation]) => [`${a} ${b}`, correlation]));
-  const cell = (a, b) => (a === b ? "" : figure(found.get(`${Math.min(a, b)} ${Math.max(a, b)}`)));
+  const found = new Map(cluster.pairs.map(([a, b, correlation, chance]) => [`${a} ${b}`, { correlation, chance }]));
   const places = cluster.members.map((_, at) => at);
-  return html`<p class="note">Correlation of both activation maps over all places of all probe images, for each pair that is mutual best and above chance.
-      Other pairs of the cluster are joined through a third neuron.</p>
-    <div class="scroll">${places.length <= FEW
-    ? html`<table class="matrix"><thead><tr><th scope="col"></th>${places.map((at) => html`<th scope="col" key=${at}>${at + 1}</th>`)}</tr></thead>
-      <tbody>${places.map((a) => html`<tr key=${a}><th scope="row">${a + 1} ${name(a).address}</th>${places.map((b) => html`<td key=${b}>${cell(a, b)}</td>`)}</tr>`)}</tbody></table>`
-    : html`<table><thead><tr><th scope="col">pair</th><th scope="col">correlation</th><th scope="col">null</th></tr></thead>
-      <tbody>${cluster.pairs.map(([a, b, correlation, chance]) => html`<tr key=${`${a} ${b}`}><th scope="row">${name(a).address} · ${name(b).address}</th>
-        <td>${figure(correlation)}</td><td>${figure(chance)}</td></tr>`)}</tbody></table>`}</div>`;
+  const cell = (a, b) => {
+    const pair = found.get(`${Math.min(a, b)} ${Math.max(a, b)}`);
+    return pair && html`<span title=${`shuffled images reach ${figure(pair.chance)}`}>${figure(pair.correlation)}</span>`;
+  };
+  const chances = cluster.pairs.map((pair) => pair[3]).filter((chance) => chance !== null);
+  return html`<p class="note">Correlation of both activation maps over all places of all probe images. Every two are each other's best counterpart.
+      ${chances.length > 0 && ` Shuffled images reach ${figure(Math.max(...chances))} at most.`}</p>
+    <div class="scroll"><table class="matrix"><thead><tr><th scope="col"></th>${places.map((at) => html`<th scope="col" key=${at}>${at + 1}</th>`)}</tr></thead>
+      <tbody>${places.map((a) => html`<tr key=${a}><th scope="row">${a + 1} ${addressOf(cluster.members[a][0], cluster.members[a][1], cluster.members[a][2])}</th>${places.map((b) => html`<td key=${b}>${cell(a, b)}</td>`)}</tr>`)}</tbody></table></div>`;
 }
 
 export function ClustersPage({ route }) {
@@ -74,8 +72,8 @@ export function ClustersPage({ route }) {
   const { value, error, stale } = useLoaded(async () => (about === null ? [] : fetchClusters(page)), [page]);
   return html`<${Trail} trail=${[["Models", link.home()], ["Rosetta clusters", null]]} />
     <h1>Rosetta clusters</h1>
-    <p class="lede">${about === null ? "This atlas has none: no neurons of three models are each other's best counterparts, or no match stage has run (neuron-atlas run --stages match)."
-      : `${plural(about.clusters, "cluster")} of neurons of three or more models that fire on the same places of the same images. Most models first, then the highest correlation.`}</p>
+    <p class="lede">${about === null ? "This atlas has none: no neurons of three models are each other's best counterparts, or no match stage has run with several models."
+      : `${plural(about.clusters, "cluster")} of neurons of three or more models that fire on the same places of the same images: every two are each other's best counterpart, above what shuffled images reach. Most models first, then the highest correlation.`}</p>
     ${error && html`<${Failure} error=${error} />`}
     <ol class="clusters" start=${page * (about?.pack ?? 0)}>${(stale ? [] : value ?? []).map((cluster, at) => html`<${ClusterRow} key=${at} number=${page * (about?.pack ?? 0) + at} cluster=${cluster} />`)}</ol>
     ${pages > 1 && html`<nav class="pager" aria-label="Pages">${page > 0 && html`<a href=${link.clusters(page - 1)}>← earlier</a>`}

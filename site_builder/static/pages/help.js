@@ -26,7 +26,7 @@ const WORDS = [
   ["label", "The text that describes best what fires the neuron, if it is better than the best text on shuffled images (z, q) and tells firing from silent images that were not used to choose it (held-out AUROC)."],
   ["certain, likely, weak", "A held-out AUROC of 0.9 or more; of 0.75 or more; less. A neuron without a significant label is unlabelled."],
   ["counterpart", "A neuron of another model whose activation maps correlate with this one's over all probe images. Mutual best: each is the other's best."],
-  ["Rosetta cluster", "Neurons of three or more models connected by mutual best pairs that shuffled images do not reach. Clusters are numbered anew when the atlas grows; addresses of neurons never change."],
+  ["Rosetta cluster", "Neurons of three or more models, every two of them each other's best counterpart, above what shuffled images reach. Clusters are numbered anew when the atlas grows; addresses of neurons never change."],
   ["inactive", "No start made the neuron fire. Its picture shows where the search ended and nothing else."],
 ];
 

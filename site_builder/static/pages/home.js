@@ -13,14 +13,14 @@ export function HomePage() {
   const neurons = site.models.reduce((sum, model) => sum + model.described, 0);
   return html`<section class="intro">
       <h1>What excites each neuron of a vision transformer</h1>
-      <p>${plural(neurons, "FFN neuron")} of ${plural(site.models.length, "model")}, each with an image optimized to
-        activate it and the numbers that say how far to trust that image. <a href=${link.random()}>Open any one</a></p>
+      <p>${plural(neurons, "FFN neuron")} of ${plural(site.models.length, "model")}: ${contents()}, and the numbers that say how far
+        to trust them. <a href=${link.random()}>Open any one</a></p>
       ${(site.search || site.clusters) && html`<p class="more">${site.search && html`${plural(site.search.neurons, "neuron")} ${site.search.neurons === 1 ? "has" : "have"} a
           label: search for one above.`}${" "}${site.clusters && html`<a href=${link.clusters()}>${plural(site.clusters.clusters, "Rosetta cluster")}</a>: neurons
           of three or more models that fire alike.`}</p>`}
     </section>
     ${site.wall && html`<${Wall} wall=${site.wall} />`}
-    <section aria-labelledby="models"><h2 id="models">Models</h2><${Models} /></section>
+    <section aria-labelledby="models"><h2 id="models">Models</h2><${InAll} /><${Models} /></section>
     <section class="take" aria-labelledby="take"><h2 id="take">Take it home</h2><${TakeHome} /></section>`;
 }
 
@@ -58,9 +58,26 @@ function Models() {
   </li>`)}</ul>`;
 }
 
+/** What there is to see of a neuron, as far as any model of this atlas has it. */
+function contents() {
+  const has = (stage) => site.models.some(({ stages }) => stages.includes(stage));
+  const parts = [has("visualize") && "an image optimized to activate each", has("examples") && "the real images that excite it",
+    has("label") && "what it is called", has("matches") && "its counterparts in other models"];
+  return parts.filter(Boolean).join(", ");
+}
+
+/** What was done for every model, where that is the same. */
+function InAll() {
+  const [model, ...others] = site.models;
+  if (others.some(({ stages }) => stages.join() !== model.stages.join())) return null;
+  const { has, lacks } = inAndOut(model);
+  return html`<p class="note in-all">${others.length > 0 ? "All have" : "It has"} ${has.join(", ")}${lacks.length > 0 && html`; <a href=${link.model(model.slug)}>no ${lacks.join(", ")}</a> yet`}.</p>`;
+}
+
 /** What was done for a model; what was not is said on its page, with the command that adds it. */
 function Stages({ model }) {
   const { has, lacks } = inAndOut(model);
+  if (site.models.every(({ stages }) => stages.join() === model.stages.join())) return null; // said once, above
   if (lacks.length === 0) return html`<span class="note stages">has ${has.join(", ")}</span>`;
   return html`<span class="note stages">has ${has.join(", ")}; <a href=${link.model(model.slug)}>no ${lacks.join(", ")}</a></span>`;
 }

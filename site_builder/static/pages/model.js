@@ -55,11 +55,10 @@ function Sum({ summary }) {
 }
 
 /** A layer's neurons by what is known of them: labels where they were tried, else whether a picture moves them. */
-function sharesOf({ described: all, active, inactive, labelled, unlabelled }) {
+function sharesOf({ described: all, active, inactive, labelled, unlabelled, silent }) {
   if (labelled + unlabelled === 0) return [{ name: "active", value: active, kind: "active" }, { name: "inactive", value: inactive, kind: "inactive" },
     ...(all > active + inactive ? [{ name: "without a picture", value: all - active - inactive, kind: "unseen" }] : [])];
-  // an inactive neuron may have a label from real images: it counts as labelled
-  const silent = Math.min(inactive, unlabelled);
+  // real images may fire a neuron that no picture moves: with a label it counts as labelled
   return [{ name: "labelled", value: labelled, kind: "active" }, { name: "unlabelled", value: unlabelled - silent, kind: "unlabelled" },
     { name: "inactive", value: silent, kind: "inactive" }];
 }

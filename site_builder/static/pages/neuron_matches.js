@@ -17,7 +17,7 @@ export function MatchesSection({ slug, layer, unit }) {
   const groups = models.map((name) => rows.filter((row) => row.slug === name));
   return html`<section aria-labelledby="matches"><h2 id="matches">Same in other models</h2>
     ${cluster !== undefined && html`<p class="cluster-line">Part of <a href=${link.cluster(cluster)}>Rosetta cluster ${cluster}</a>: neurons of
-      three or more models that are each other's best counterpart.</p>`}
+      three or more models, every two of them each other's best counterpart.</p>`}
     <div class="counterparts">${groups.filter(([best]) => best.slug !== slug).map((group) => html`<${Counterpart} key=${group[0].slug} rows=${group} />`)}</div>
     ${groups.every(([best]) => best.slug === slug) && !stale && html`<p class="note">No counterpart in another model.</p>`}
     ${groups.filter(([best]) => best.slug === slug).map((group) => html`<h3 key="own">Near-duplicates in this model</h3>
