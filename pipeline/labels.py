@@ -2,11 +2,13 @@
 
 A label is chosen on one half of the probe images (fit) and checked on the other (test):
 
-1. every text of a concept set is scored by a similarity function (`pipeline.similarity`); the best is the candidate;
-2. permutation null: the images' embeddings are shuffled, many times, and the best score over all texts is noted each
-   time. The candidate's p is where its score stands among these, so the choice among texts is paid for; q is p after
-   Benjamini and Hochberg over the layer;
-3. held-out check: does the text's similarity tell the test images that fire the neuron from the others? AUROC, with a
+1. Every text of a concept set is scored by a similarity function (`pipeline.similarity`).
+2. Null: the images' embeddings are shuffled many times and all texts scored again. A text's z is how many standard
+   deviations its score is above its own mean on shuffled images. The best text is the one of the greatest z
+   (`calibrated`), or of the greatest score, as published.
+3. The best value is compared with the best values over all texts on shuffled images: p, so the choice among texts is
+   paid for. q is p after Benjamini and Hochberg over the layer.
+4. Held-out check: does the text's similarity tell the test images that fire the neuron from the others? AUROC, with a
    one-sided 95 % lower bound. A test image fires the neuron if its peak is above the neuron's 95th percentile on fit.
 
 A neuron is labelled where q <= 0.05 and the lower bound is above 0.5. Neither alone would do: the first holds chance
@@ -14,13 +16,13 @@ off, the second says that the label is of use on images it was not chosen on.
 
 Shuffling moves all views of an image together and leaves each neuron its windows, so a neuron that always looks at one
 place of the picture is compared with that place of other pictures. p(t) of soft WPMI stays as observed: for one neuron
-it is a property of its layer.
+it is a property of its layer. Calibrated, p(t) cancels out, and a neuron's label does not depend on its neighbours.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -29,8 +31,8 @@ from torch import Tensor
 
 from atlas_schema.errors import BadConfig, NotFinite
 from pipeline.seeds import generator
-from pipeline.significance import auroc, auroc_lower, benjamini_hochberg, pooled_p
-from pipeline.similarity import Measured, SoftWpmi, chunks, similarity
+from pipeline.significance import auroc, auroc_lower, benjamini_hochberg, pooled_p, standardised
+from pipeline.similarity import ELEMENTS, Measured, SoftWpmi, chunks, similarity
 
 CANDIDATES = 5
 LEAST_FIRING = 5
@@ -40,17 +42,18 @@ LEAST_FIRING = 5
 @dataclass(frozen=True)
 class LabelSettings:
     similarity: str = "soft_wpmi"  # soft_wpmi | rank_reorder | cosine
-    view: str = "crop"  # crop: the neuron's window of each image; image: the whole
+    calibrated: bool = True  # texts compete by z, not by score as published
+    view: str = "both"  # crop: the neuron's window of each image; image: the whole; both: whichever stands out more
     top: int = 100  # strongest images, at most
-    top_share: float = 0.05  # of the fit images, at most: a hundred of five hundred would not be strong
+    top_share: float = 0.1  # of the fit images, at most: a hundred of five hundred would not be strong
     firing_share: float = 0.05  # of the fit images above the level that counts as firing
     permutations: int = 200
     level: float = 0.05  # of q
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.view not in ("crop", "image"):
-            raise BadConfig(f"label view {self.view!r}: expected crop or image.")
+        if self.view not in ("crop", "image", "both"):
+            raise BadConfig(f"label view {self.view!r}: expected crop, image or both.")
         if self.permutations < 20:
             raise BadConfig(f"{self.permutations} permutations: expected at least 20, or the null has no tail.")
 
@@ -60,6 +63,8 @@ class LayerLabels:
     """Labels of the neurons of a layer, in their order. NaN where a neuron says nothing (all its peaks are equal).
 
     score, z, p, q, auroc, auroc_lower: float64 (neurons,), of the best text
+    standing: float64 (neurons,), the best value among the best values on shuffled images, in their standard deviations
+    auroc_fit: float64 (neurons,), the same on the images the text was chosen on: too high, but fit for choosing a view
     text: int64 (neurons,), index of the best text, labelled or not; -1 where the neuron says nothing
     labelled: bool (neurons,)
     candidates, candidate_scores, candidate_z, candidate_auroc: (neurons, CANDIDATES), best first
@@ -70,10 +75,12 @@ class LayerLabels:
     text: Tensor
     score: Tensor
     z: Tensor
+    standing: Tensor
     p: Tensor
     q: Tensor
     auroc: Tensor
     auroc_lower: Tensor
+    auroc_fit: Tensor
     labelled: Tensor
     candidates: Tensor
     candidate_scores: Tensor
@@ -131,24 +138,23 @@ def label_layer(
     Deterministic: the shuffles depend on the seed and the number of fit images alone. Raises BadConfig where shapes
     do not match or a half has too few images, NotFinite on NaN or infinity.
     """
+    if settings.view == "both":
+        crop, image = (
+            label_layer(peaks, windows, similarities, fit, texts, replace(settings, view=view))
+            for view in ("crop", "image")
+        )
+        return better_view(crop, image, settings.level)
     device = similarities.device
     peaks, windows, fit = peaks.to(device).float(), windows.to(device), fit.to(device)
     top = _check(peaks, windows, similarities, fit, texts, settings)
     views = windows.long() + 1 if settings.view == "crop" else torch.zeros_like(windows, dtype=torch.int64)
     chosen_on = Measured(peaks[fit], views[fit], similarities[fit])
     alive = chosen_on.peaks.amax(0) > chosen_on.peaks.amin(0)
-
-    scorer = similarity(settings.similarity, chosen_on, top)
-    if isinstance(scorer, SoftWpmi):
-        scorer.normalise(scorer.log_mean(alive))
-    parts = chunks(chosen_on.neurons, scorer.chunk)
-    scores = torch.cat([scorer.scores(part) for part in parts])
-    shuffles = _shuffles(int(fit.sum()), settings).to(device)
-    null = torch.cat([torch.stack([scorer.scores(part, order).amax(1) for order in shuffles], dim=1) for part in parts])
-    best = scores.sort(dim=1, descending=True, stable=True)
-    kept = min(CANDIDATES, len(texts))
-    areas, lower = _held_out(peaks, views, similarities, fit, best.indices[:, :kept], settings)
-    return _concluded(alive, best.values[:, :kept], best.indices[:, :kept], null, areas, lower, texts, settings)
+    best = _best_texts(chosen_on, alive, top, settings)
+    level = _firing_level(chosen_on.peaks, settings.firing_share)
+    on_fit, _ = _told_apart(chosen_on, level, best.indices[:, :1])
+    areas, lower = _told_apart(Measured(peaks[~fit], views[~fit], similarities[~fit]), level, best.indices)
+    return _concluded(alive, best, on_fit[:, 0], areas, lower, texts, settings)
 
 
 def strongest_count(fit_images: int, settings: LabelSettings) -> int:
@@ -157,11 +163,11 @@ def strongest_count(fit_images: int, settings: LabelSettings) -> int:
 
 
 def better_view(crop: LayerLabels, image: LayerLabels, level: float = 0.05) -> LayerLabels:
-    """Of each neuron the view in whose null its best text stands further out (greater z).
+    """Of each neuron the view whose best text tells firing images apart better, on the images it was chosen on.
 
     Choosing between two views is one more choice to pay for: p is doubled, q computed again.
     """
-    take = image.z > crop.z
+    take = ~(image.auroc_fit < crop.auroc_fit)
     p = (2 * torch.where(take, image.p, crop.p)).clamp(max=1)
     spoke = ~p.isnan()
     q = torch.full_like(p, torch.nan)
@@ -172,7 +178,8 @@ def better_view(crop: LayerLabels, image: LayerLabels, level: float = 0.05) -> L
         first, second = getattr(image, name), getattr(crop, name)
         return torch.where(take.view(-1, *[1] * (first.ndim - 1)), first, second)
 
-    columns = ("text", "score", "z", "auroc", "candidates", "candidate_scores", "candidate_z", "candidate_auroc")
+    columns = ("text", "score", "z", "standing", "auroc", "auroc_fit")
+    lists = ("candidates", "candidate_scores", "candidate_z", "candidate_auroc")
     return LayerLabels(
         texts=crop.texts,
         view=tuple("image" if whole else "crop" for whole in take.tolist()),
@@ -180,7 +187,7 @@ def better_view(crop: LayerLabels, image: LayerLabels, level: float = 0.05) -> L
         q=q,
         auroc_lower=lower,
         labelled=(q <= level) & (lower > 0.5),
-        **{name: either(name) for name in columns},
+        **{name: either(name) for name in (*columns, *lists)},
     )
 
 
@@ -212,22 +219,63 @@ def _check(
     return strongest_count(halves[0], settings)
 
 
+@dataclass(frozen=True)
+class _Best:
+    """The best texts of each neuron, best first, with what shuffled images give.
+
+    indices: int64; scores, z: float32, (neurons, candidates)
+    value: (neurons,), what the best text won by; null: (permutations, neurons), what it takes to win by chance
+    """
+
+    indices: Tensor
+    scores: Tensor
+    z: Tensor
+    value: Tensor
+    null: Tensor
+
+
+def _best_texts(measured: Measured, alive: Tensor, top: int, settings: LabelSettings) -> _Best:
+    scorer = similarity(settings.similarity, measured, top)
+    if isinstance(scorer, SoftWpmi):
+        scorer.normalise(scorer.log_mean(alive))
+    shuffles = _shuffles(len(measured.peaks), settings).to(alive.device)
+    # all shuffles of a chunk are held at once
+    size = min(scorer.chunk, max(1, ELEMENTS // (measured.texts * len(shuffles))))
+    parts = []
+    for neurons in chunks(measured.neurons, size):
+        scores = scorer.scores(neurons)
+        null = torch.stack([scorer.scores(neurons, order) for order in shuffles])  # (permutations, neurons, texts)
+        z, chance = standardised(scores, null)
+        value, chance = (z, chance) if settings.calibrated else (scores, null)
+        order = value.sort(dim=1, descending=True, stable=True).indices[:, :CANDIDATES]
+        parts.append(_Best(order, scores.gather(1, order), z.gather(1, order), value.amax(1), chance.amax(2)))
+    along = {"null": 1}
+    return _Best(
+        **{
+            f.name: torch.cat([getattr(part, f.name) for part in parts], dim=along.get(f.name, 0))
+            for f in fields(_Best)
+        }
+    )
+
+
 def _shuffles(images: int, settings: LabelSettings) -> Tensor:
-    """int64 (permutations, images)."""
+    """int64 (permutations, images), the same for all neurons, layers and models."""
     draw = generator("label shuffles", settings.seed, images)
     return torch.from_numpy(np.stack([draw.permutation(images) for _ in range(settings.permutations)]))
 
 
-def _held_out(
-    peaks: Tensor, views: Tensor, similarities: Tensor, fit: Tensor, candidates: Tensor, settings: LabelSettings
-) -> tuple[Tensor, Tensor]:
-    """AUROC of each candidate's similarity against firing on test images, and its lower bound: (neurons, kept)."""
-    level = _firing_level(peaks[fit], settings.firing_share)
-    fires, views, similarities = peaks[~fit] > level, views[~fit], similarities[~fit]
-    image = torch.arange(len(fires), device=peaks.device)
+def _told_apart(measured: Measured, level: Tensor, texts: Tensor) -> tuple[Tensor, Tensor]:
+    """AUROC of texts' similarities against firing, and its lower bound: float64 (neurons, texts of each) both.
+
+    level: (neurons,), the peak above which an image fires the neuron; texts: int64 (neurons, texts of each).
+    NaN where fewer than LEAST_FIRING images fire the neuron, or do not.
+    """
+    fires = measured.peaks > level
+    image = torch.arange(len(fires), device=fires.device)
     areas, lowers = [], []
-    for part in chunks(peaks.shape[1], max(1, (1 << 22) // (len(fires) * candidates.shape[1]))):
-        seen = similarities[image, views[:, part].T[:, None, :], candidates[part][:, :, None]]  # neuron, text, image
+    for part in chunks(measured.neurons, max(1, ELEMENTS // (len(fires) * texts.shape[1]))):
+        views = measured.views[:, part].T[:, None, :]
+        seen = measured.similarities[image, views, texts[part][:, :, None]]  # (neurons, texts, images)
         firing = fires[:, part].T[:, None, :]
         ones = firing.sum(-1).double()
         zeros = len(fires) - ones
@@ -245,35 +293,37 @@ def _firing_level(peaks: Tensor, share: float) -> Tensor:
 
 def _concluded(
     alive: Tensor,
-    scores: Tensor,
-    indices: Tensor,
-    null: Tensor,
+    best: _Best,
+    on_fit: Tensor,
     areas: Tensor,
     lower: Tensor,
     texts: Sequence[str],
     settings: LabelSettings,
 ) -> LayerLabels:
-    z, p, q = (torch.full(alive.shape, torch.nan, dtype=torch.float64, device=alive.device) for _ in range(3))
+    standing, p, q = (torch.full(alive.shape, torch.nan, dtype=torch.float64, device=alive.device) for _ in range(3))
     if alive.any():
-        z[alive], p[alive] = pooled_p(scores[alive, 0], null[alive])
+        standing[alive], p[alive] = pooled_p(best.value[alive], best.null[:, alive])
         q[alive] = benjamini_hochberg(p[alive])
-    spread = null.double().std(1).clamp(min=1e-12)
-    all_z = (scores.double() - null.double().mean(1, keepdim=True)) / spread[:, None]
-    nothing = torch.nan
+
+    def first(column: Tensor) -> Tensor:
+        return column[:, 0].double().where(alive, torch.nan).cpu()
+
     return LayerLabels(
         texts=tuple(texts),
         view=(settings.view,) * len(alive),
-        text=indices[:, 0].where(alive, -1).cpu(),
-        score=scores[:, 0].double().where(alive, nothing).cpu(),
-        z=z.cpu(),
+        text=best.indices[:, 0].where(alive, -1).cpu(),
+        score=first(best.scores),
+        z=first(best.z),
+        standing=standing.cpu(),
         p=p.cpu(),
         q=q.cpu(),
-        auroc=areas[:, 0].where(alive, nothing).cpu(),
-        auroc_lower=lower[:, 0].where(alive, nothing).cpu(),
+        auroc=first(areas),
+        auroc_lower=first(lower),
+        auroc_fit=on_fit.where(alive, torch.nan).cpu(),
         labelled=((q <= settings.level) & (lower[:, 0] > 0.5)).cpu(),
-        candidates=indices.cpu(),
-        candidate_scores=scores.double().cpu(),
-        candidate_z=all_z.cpu(),
+        candidates=best.indices.cpu(),
+        candidate_scores=best.scores.double().cpu(),
+        candidate_z=best.z.double().cpu(),
         candidate_auroc=areas.cpu(),
     )
 

@@ -13,16 +13,21 @@ def auroc(scores: Tensor, positive: Tensor) -> Tensor:
 
     scores: float (..., rows, items); positive: bool, broadcastable to it. NaN where a kind is absent.
     """
-    scores = scores.contiguous()
-    ordered = scores.sort(dim=-1).values
-    below = torch.searchsorted(ordered, scores, right=False)
-    upto = torch.searchsorted(ordered, scores, right=True)
-    rank = (below + upto + 1).double() / 2  # from 1, ties share the mean
+    rank = midranks(scores)
     positive = positive.expand_as(scores)
     ones = positive.sum(-1).double()
     zeros = positive.shape[-1] - ones
     above = (rank * positive).sum(-1) - ones * (ones + 1) / 2
     return torch.where((ones > 0) & (zeros > 0), above / (ones * zeros), torch.nan)
+
+
+def midranks(scores: Tensor) -> Tensor:
+    """float64, the rank of each item in its row from 1 on; ties share the mean of theirs."""
+    scores = scores.contiguous()
+    ordered = scores.sort(dim=-1).values
+    below = torch.searchsorted(ordered, scores, right=False)
+    upto = torch.searchsorted(ordered, scores, right=True)
+    return (below + upto + 1).double() / 2
 
 
 def auroc_lower(value: Tensor, positives: Tensor, negatives: Tensor) -> Tensor:
@@ -33,17 +38,31 @@ def auroc_lower(value: Tensor, positives: Tensor, negatives: Tensor) -> Tensor:
     return a - ONE_SIDED_95 * (variance / (positives * negatives)).clamp(min=0).sqrt()
 
 
+def standardised(observed: Tensor, null: Tensor) -> tuple[Tensor, Tensor]:
+    """(observed, null draws) in standard deviations from the mean of the null: shapes as given.
+
+    observed: (...); null: (draws, ...). Each null draw is measured against the other draws, as the observed value is
+    against all: were it against itself too, its tail would be shorter than that of an observed draw of the same kind.
+    """
+    draws = len(null)
+    mean, spread = null.mean(0), null.std(0)
+    # where all draws are alike there is no spread, and rounding must not look like a finding
+    least = (1e-5 * mean.abs()).clamp(min=1e-12)
+    away = null - mean
+    others = ((draws - 1) * spread**2 - away**2 * draws / (draws - 1)).clamp(min=0) / (draws - 2)
+    left_out = away * draws / (draws - 1) / torch.maximum(others.sqrt(), least)
+    return (observed - mean) / torch.maximum(spread, least), left_out
+
+
 def pooled_p(statistic: Tensor, null: Tensor) -> tuple[Tensor, Tensor]:
     """z and p of each row's statistic against its own null draws: float64 (rows,) each.
 
-    statistic: (rows,); null: (rows, draws). Every row is standardised by its own null; the tail is counted in the
+    statistic: (rows,); null: (draws, rows). Every row is standardised by its own null; the tail is counted in the
     standardised draws of all rows together. So a layer of 3,072 neurons with 200 shuffles can resolve p down to
     1 in 600,000, where each by itself would end at 1 in 200. The draw itself counts: p is never 0.
     """
-    null = null.double()
-    mean, spread = null.mean(1), null.std(1).clamp(min=1e-12)
-    z = (statistic.double() - mean) / spread
-    pool = ((null - mean[:, None]) / spread[:, None]).flatten().sort().values
+    z, draws = standardised(statistic.double(), null.double())
+    pool = draws.flatten().sort().values
     as_high = len(pool) - torch.searchsorted(pool, z, right=False)
     return z, (1 + as_high).double() / (1 + len(pool))
 
