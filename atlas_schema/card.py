@@ -19,7 +19,7 @@ from atlas_schema.columns import SCHEMA_VERSION, Column, Table, feature
 from atlas_schema.errors import NothingThere
 from atlas_schema.read import Atlas
 from atlas_schema.store import Store
-from atlas_schema.tables import NEURONS, TABLES
+from atlas_schema.tables import NEURONS, PROBE_IMAGES, TABLES
 
 #: Licences of weights that ask for no more than the dataset's own.
 _FREE = {"apache-2.0", "mit", "bsd-2-clause", "bsd-3-clause", "cc-by-4.0", "cc0-1.0"}
@@ -113,8 +113,11 @@ def _notes(column: Column) -> str:
 
 
 def _held_tables(store: Store) -> list[Table]:
-    """The tables that have a shard: a config without files would break `load_dataset` for all."""
-    return [table for name, table in TABLES.items() if any(path.endswith(".parquet") for path in store.list(name))]
+    """The tables that have rows: a config without any would break `load_dataset` for all."""
+    atlas = Atlas(store)
+    held = [table for name, table in TABLES.items() if any(path.endswith(".parquet") for path in store.list(name))]
+    images = sum(atlas.probe_images(name, ["index"]).num_rows for name in atlas.probe_sets())
+    return [table for table in held if table is not PROBE_IMAGES or images]
 
 
 def _front_matter(models: Sequence[Row], neurons: int, tables: Sequence[Table]) -> str:

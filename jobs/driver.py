@@ -123,9 +123,7 @@ def write_probe_images(prepared: Prepared) -> None:
         return
     mode = prepared.config.probe_images
     told = rows(probe_set, default_mode(probe_set) if mode == "auto" else mode)
-    if told:
-        provenance = {"code_version": code_version()}
-        write_rows(prepared.store, PROBE_IMAGES, probe_set.identity, told, provenance=provenance)
+    write_rows(prepared.store, PROBE_IMAGES, probe_set.identity, told, provenance={"code_version": code_version()})
 
 
 def trees_of(prepared: Prepared, plan: Plan) -> list[Tree]:

@@ -88,8 +88,10 @@ class Distribution:
     def quantiles(self, unit: int, shares: Sequence[float]) -> list[float]:
         """The values below which these shares lie."""
         values, counts = self._curve(unit)
-        rising = np.concatenate([[True], np.diff(counts) > 0])  # one value for each count
-        found = np.interp(np.asarray(shares) * self.total[unit], counts[rising], values[rising])
+        wanted = np.asarray(shares) * self.total[unit]
+        right = np.clip(np.searchsorted(counts, wanted), 1, len(counts) - 1)  # the edge behind the bin it falls into
+        part = (wanted - counts[right - 1]) / np.maximum(counts[right] - counts[right - 1], 1)
+        found = values[right - 1] + part * (values[right] - values[right - 1])
         return [float(value) for value in found]
 
     def histogram(self, unit: int, bins: int) -> tuple[float, float, list[int]]:
