@@ -10,10 +10,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import numpy as np
 from PIL import Image
@@ -148,6 +150,23 @@ class Page:
           tick();"""
         self.driver.execute_async_script(script)
 
+    def choose(self, selector: str, value: str) -> None:
+        """Choose the option with this value of a select element."""
+        script = """
+          const [element, value] = arguments;
+          element.value = value;
+          element.dispatchEvent(new Event("change", { bubbles: true }));"""
+        self.run(script, self.all(selector)[0], value)
+
+    def through(self) -> None:
+        """Scroll down the page, so that all of it loads, and back to its top."""
+        height = self.run("return document.documentElement.scrollHeight")
+        for place in range(0, height, 1200):
+            self.run("scrollTo(0, arguments[0])", place)
+            self.settle()
+        self.run("scrollTo(0, 0)")
+        self.settle()
+
     def key(self, key: str) -> None:
         webdriver.ActionChains(self.driver).send_keys(key).perform()
 
@@ -172,3 +191,34 @@ class Page:
         """Addresses asked for by the page since the last call."""
         events = [json.loads(entry["message"])["message"] for entry in self.driver.get_log("performance")]
         return [event["params"]["request"]["url"] for event in events if event["method"] == "Network.requestWillBeSent"]
+
+
+@dataclass(frozen=True)
+class Seen:
+    """The tab, and where the sites are."""
+
+    page: Page
+    address: str
+
+    def open(self, where: str, ready: str = "h1", site: str = "small") -> Page:
+        self.page.open(f"{self.address}/some/where/{site}/{where}", ready)
+        return self.page
+
+    @contextmanager
+    def quiet(self) -> Iterator[None]:
+        """A wide light page to begin with; afterwards nothing on the console, no request to another host."""
+        self.page.size(1280)
+        self.page.scheme("light")
+        self.page.console(), self.page.requests()
+        yield
+        assert self.page.console() == []
+        hosts = {urlsplit(url).netloc for url in self.page.requests() if url.startswith("http")}
+        assert hosts <= {urlsplit(self.address).netloc}
+
+
+def painted(pixels: np.ndarray) -> bool:
+    """Whether something is drawn: many colours, not one surface."""
+    return (
+        bool(pixels.astype(float).reshape(-1, 3).std(0).max() > 8)
+        and len(np.unique(pixels.reshape(-1, 3), axis=0)) > 50
+    )

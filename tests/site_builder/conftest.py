@@ -9,7 +9,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))  # drawn_atlas and browser, beside this file
 
-from drawn_atlas import WIDE, draw_atlas
+from drawn_atlas import EVIDENT, WIDE, draw_atlas
 
 
 @pytest.fixture(scope="session")
@@ -20,3 +20,8 @@ def small_atlas(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def wide_atlas(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return Path(draw_atlas(tmp_path_factory.mktemp("wide") / "atlas", WIDE))
+
+
+@pytest.fixture(scope="session")
+def evident_atlas(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return Path(draw_atlas(tmp_path_factory.mktemp("evident") / "atlas", EVIDENT))

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
-from browser import Page, missing, plain_server, running
+from browser import Page, Seen, missing, painted, plain_server, running
 from PIL import Image
 from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver.common.keys import Keys
@@ -20,18 +18,6 @@ from site_builder.build import build_site
 from site_builder.serve import make_server
 
 pytestmark = [pytest.mark.browser, pytest.mark.skipif(bool(missing()), reason=missing())]
-
-
-@dataclass(frozen=True)
-class Seen:
-    """The tab, and where the sites are."""
-
-    page: Page
-    address: str
-
-    def open(self, where: str, ready: str = "h1", site: str = "small") -> Page:
-        self.page.open(f"{self.address}/some/where/{site}/{where}", ready)
-        return self.page
 
 
 @pytest.fixture(scope="module")
@@ -51,22 +37,8 @@ def seen(small_atlas: Path, wide_atlas: Path, tmp_path_factory: pytest.TempPathF
 def quiet(request: pytest.FixtureRequest) -> Iterator[None]:
     """After every test: nothing on the console, and no request that left the site's folder."""
     seen: Seen = request.getfixturevalue("seen")
-    seen.page.size(1280)
-    seen.page.scheme("light")
-    seen.page.console(), seen.page.requests()
-    yield
-    assert seen.page.console() == []
-    inside = urlsplit(seen.address).netloc
-    hosts = {urlsplit(url).netloc for url in seen.page.requests() if url.startswith("http")}
-    assert hosts <= {inside}
-
-
-def painted(pixels: np.ndarray) -> bool:
-    """Whether something is drawn: many colours, not one surface."""
-    return (
-        bool(pixels.astype(float).reshape(-1, 3).std(0).max() > 8)
-        and len(np.unique(pixels.reshape(-1, 3), axis=0)) > 50
-    )
+    with seen.quiet():
+        yield
 
 
 def test_home_shows_the_wall_and_leads_to_a_neuron(seen: Seen) -> None:
@@ -225,7 +197,7 @@ def test_a_file_that_is_missing_is_named_on_the_page(seen: Seen, small_atlas: Pa
 def test_sort_and_filter_live_in_the_address(seen: Seen, small_atlas: Path) -> None:
     page = seen.open("#/m/drawn-vit/1?sort=activation&show=inactive", ".wall .tile")
     assert len(page.all(".wall .tile.inactive")) == len(page.all(".wall .tile")) == 6
-    page.all(".sortbar .choice")[0].find_elements("css selector", "button")[2].click()
+    page.choose("#by-sort", "unit")
     page.wait(lambda: page.driver.current_url.endswith("?sort=unit&show=inactive"))
     units = [int(tile.get_attribute("href").rpartition("/")[2]) for tile in page.all(".wall .tile")]
     assert units == [5, 22, 39, 56, 73, 90]
