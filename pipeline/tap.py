@@ -156,7 +156,7 @@ def _own_units(model: LoadedModel, site: FfnSite, x: Tensor, units: Tensor) -> I
     weight = expand.weight.flatten(1)[units.to(x.device)]  # (batch, channels)
     bias = None if expand.bias is None else expand.bias[units.to(x.device)][:, None]  # (batch, 1)
     for received in inputs:
-        tokens = _sequence(received, site)  # (batch, tokens and prefix, channels)
+        tokens = sequence(received, site)  # (batch, tokens and prefix, channels)
         # the prefix is multiplied too and dropped after: without it the rows would have to be copied together
         z = torch.matmul(tokens, weight[:, :, None]).squeeze(2)[:, len(site.prefix_tokens) :]  # (batch, tokens)
         z = z if bias is None else z + bias
@@ -181,10 +181,10 @@ def _forward_until_reached(model: LoadedModel, site: FfnSite, x: Tensor, read: l
 
 def _patches(hidden: Tensor, site: FfnSite) -> Tensor:
     """Patch tokens of a tensor of the site's layout as (batch, tokens, channels)."""
-    return _sequence(hidden, site)[:, len(site.prefix_tokens) :]
+    return sequence(hidden, site)[:, len(site.prefix_tokens) :]
 
 
-def _sequence(hidden: Tensor, site: FfnSite) -> Tensor:
+def sequence(hidden: Tensor, site: FfnSite) -> Tensor:
     """All tokens of a tensor of the site's layout as (batch, tokens, channels), prefix first."""
     if site.layout == "NLC":
         return hidden
