@@ -177,7 +177,8 @@ def falls_by_replay(
 
 
 def _recorded(model: LoadedModel, site: FfnSite, x: Tensor, answers: Tensor, readout: Readout) -> _Record:
-    paths = [s.path for s in (*model.description.attention_sites, *model.description.ffn_sites) if s.path != site.path]
+    paths = [attention.path for attention in model.description.attention_sites]
+    paths += [other.path for other in model.description.ffn_sites if other != site]
     before: dict[str, list[Any]] = {path: [] for path in paths}
     hidden: list[Tensor] = []
     outputs: list[Tensor] = []

@@ -32,7 +32,17 @@ LISTED = 5
 _LINEAR = frozenset(
     (
         *("AccumulateGrad", "Add", "Alias", "AsStrided", "AvgPool2D", "AdaptiveAvgPool2D", "Cat", "Clone"),
-        *("ConstantPadNd", "CudnnBatchNorm", "Expand", "Index", "IndexSelect", "Mean", "NativeBatchNorm", "Neg"),
+        *(
+            "ConstantPadNd",
+            "CudnnBatchNorm",
+            "Expand",
+            "Gather",
+            "Index",
+            "IndexSelect",
+            "Mean",
+            "NativeBatchNorm",
+            "Neg",
+        ),
         *("Permute", "Repeat", "ReshapeAlias", "Roll", "Select", "Slice", "Split", "SplitWithSizes", "Squeeze"),
         *("Stack", "Sub", "Sum", "T", "ToCopy", "Transpose", "Unbind", "UnsafeView", "Unsqueeze"),
         *("UpsampleBicubic2D", "UpsampleBilinear2D", "View"),
