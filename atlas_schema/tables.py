@@ -441,7 +441,7 @@ NEURON_MATCHES = Table(
         Column(
             "correlation",
             FLOAT,
-            "Correlation of both activation maps over all places of all probe images",
+            "Correlation of both activation maps over all places of a sample of the probe images",
             bounds=(-1, 1),
         ),
         Column("mutual", BOOL, "Whether each is the other's best counterpart: a Rosetta pair"),

@@ -65,6 +65,7 @@ class RunConfig(_Frozen):
     probe_images: Literal["auto", "embed", "reference", "none"] = "auto"  # what the atlas holds of them
     examples: int = Field(default=9, ge=1, le=64)  # strongest probe images kept of each neuron
     panel: int = Field(default=2048, ge=64)  # probe images for which every neuron's number is kept
+    match_images: int = Field(default=512, ge=16)  # probe images on which neurons of two models are compared
     embedder: str = "zoo/clip"  # compares images with texts: zoo/clip or open_clip/NAME/TAG
     concepts: str | None = None  # the texts: a shipped set or a file; absent: the set that suits the embedder
     out: str = "atlas"
@@ -130,7 +131,7 @@ _PER_MODEL = ("weights", "name", "random_weights", "input_size")
 def _with_defaults(mapping: dict[str, Any]) -> dict[str, Any]:
     """Without `stages`: pictures alone, or with a probe set everything."""
     if "stages" not in mapping and mapping.get("probe"):
-        return {**mapping, "stages": ["visualize", "probe", "label"]}
+        return {**mapping, "stages": ["visualize", "probe", "label", "match"]}
     return mapping
 
 

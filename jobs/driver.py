@@ -24,6 +24,7 @@ from jobs.layers import Identity, Layers, Site, neurons_in
 from jobs.lock import Holder, Lock, locked
 from jobs.loop import Fault, Listener, Loop, Outcome, Policy, Stop
 from jobs.machine import local_machine, machine_json
+from jobs.pairs import pair_units, write_matches
 from jobs.plan import Machine, Plan, Range, make_plan, probe_images
 from jobs.prepare import Prepared, Say, prepare
 from jobs.progress import StageProgress, duration
@@ -185,7 +186,7 @@ class Run(Listener):
     def _carry_out(self) -> RunReport:
         self._tell_damaged(self.layers.assemble_ready())
         trees = trees_of(self.prepared, self.plan)
-        self.graph = Graph(self.plan, self.layers, self.prepared.identities, trees, ())
+        self.graph = Graph(self.plan, self.layers, self.prepared.identities, trees, self._pair_units())
         units, flops = self.graph.ready(), self.graph.flops
         self.row.units_reused = self.layers.reused()
         total = neurons_in((one.start, one.stop) for one in self.plan.slices)
@@ -195,6 +196,17 @@ class Run(Listener):
         with StageProgress("visualize", total, reused, flops) as self.progress:
             return self._close(self._compute(units) if units else Outcome())
 
+    def _pair_units(self) -> list[WorkUnit]:
+        measuring = self.prepared.measuring
+        return pair_units(measuring.pairs, self.prepared.rows, len(measuring.match_panel)) if measuring else []
+
+    def _write_matches(self) -> None:
+        """The table of counterparts from all committed pairs, its models of this run."""
+        measuring = self.prepared.measuring
+        if measuring is not None and measuring.pairs:
+            slugs = [model.slug for model in self.plan.models]
+            write_matches(self.store, measuring.probe_set.identity, slugs, {"code_version": code_version()})
+
     def _compute(self, units: Sequence[WorkUnit]) -> Outcome:
         from jobs.ray_run import RayExecutor, ray_session
         from jobs.worker import WorkerSettings
@@ -203,6 +215,7 @@ class Run(Listener):
         settings = WorkerSettings(
             store_url=self.store.url,
             requests={model.slug: model.request for model in self.plan.models},
+            fingerprints={row["slug"]: row["fingerprint"] for row in self.prepared.rows},
             recipe=self.prepared.recipe,
             device=machine.device,
             threads=machine.threads,
@@ -302,7 +315,8 @@ class Run(Listener):
                 self.layers.assemble(shard)
         forget_failures(self.store, self.layers.covers)
         gaps = self.layers.missing()
-        report.missing = [missing_text(site, gap) for site, gap in gaps]
+        undone = [unit for unit in self._pair_units() if not self.store.exists(unit.path)]
+        report.missing = [missing_text(site, gap) for site, gap in gaps] + [str(unit) for unit in undone]
         unseen = {(slug, layer, unit) for (_, slug, layer), gap in gaps for unit in range(*gap)}
         report.neurons = sum(model.neurons for model in self.plan.models) - len(unseen)
         self._verdict(report, outcome)
@@ -321,6 +335,7 @@ class Run(Listener):
         )
         try:
             self.row.write(self.store)
+            self._write_matches()
             write_card(self.store)
         except WorkFailed as error:  # the store fails, or some other model's shard is damaged
             report.status, report.exit_code, report.error = "failed", 1, report.error or str(error)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from atlas_schema.errors import BadConfig
 from jobs.config import RunConfig
+from jobs.pairs import Pair
 
 if TYPE_CHECKING:
     from pipeline.concepts import ConceptSet
@@ -51,6 +52,15 @@ class Measuring:
     label: LabelSettings | None = None
     embedder: EmbedderChoice | None = None
     concepts: ConceptSet | None = None
+    match_images: int = 512  # of the panel, compared across models
+    pairs: tuple[Pair, ...] = ()
+
+    @property
+    def match_panel(self) -> list[int]:
+        """Indices of the images that models are compared on: a smaller panel."""
+        from pipeline.probe.panel import panel_of
+
+        return panel_of([image.sha256 for image in self.probe_set.images], self.match_images)
 
     @property
     def membership(self) -> Membership:
@@ -121,7 +131,8 @@ def measuring_of(config: RunConfig, recipe_hash: str, say: Callable[[str], None]
     probe_set = open_probe_set(config.probe)
     for line in _told(probe_set):
         say(line)
-    made = Measuring(probe_set, ProbeSettings(top=config.examples, panel=config.panel), recipe_hash)
+    settings = ProbeSettings(top=config.examples, panel=config.panel)
+    made = Measuring(probe_set, settings, recipe_hash, match_images=config.match_images)
     return _with_texts(made, config, say) if "label" in config.stages else made
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from atlas_schema.errors import BadConfig
@@ -13,6 +13,7 @@ from jobs.claim import model_row, refuse_foreign, with_earlier
 from jobs.config import RunConfig
 from jobs.layers import Identity
 from jobs.measuring import PARTS_OF, Measuring, measuring_of
+from jobs.pairs import pairs_of
 from jobs.plan import Machine, make_plan
 
 if TYPE_CHECKING:
@@ -75,6 +76,9 @@ def prepare(config: RunConfig, say: Say) -> Prepared:
         rows.append(model_row(model, recipe, config.seed, config.precision, measuring, stages))
     refuse_foreign(store, rows)
     rows = [with_earlier(store, row) for row in rows]
+    if measuring is not None and "match" in config.stages:
+        pairs = pairs_of(rows, measuring.probe_set.identity, measuring.match_images)
+        measuring = replace(measuring, pairs=tuple(pairs))
     return Prepared(config, store, recipe, described, tuple(rows), measuring)
 
 

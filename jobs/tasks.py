@@ -31,7 +31,7 @@ class Surroundings:
 
     store: Store
     measuring: Measuring
-    model: Callable[[WorkUnit], LoadedModel]
+    model: Callable[[str], LoadedModel]  # by slug
     embedder: Callable[[], Embedder]
     step: Callable[[], None]  # the heartbeat
     provenance: dict[str, str]
@@ -70,7 +70,7 @@ def probe(at: Surroundings, unit: WorkUnit) -> PartReceipt:
             whole.merge(ModelProbe.of(at.read_arrays(child)))
             at.step()
         return at.commit_arrays(unit, whole.arrays())
-    model, measuring = at.model(unit), at.measuring
+    model, measuring = at.model(unit.slug), at.measuring
     indices = range(unit.start, unit.stop)
     whole = ModelProbe.empty(model.description, measuring.probe, measuring.membership, indices, torch.device(at.device))
     source = batches(measuring.probe_set, indices, model.description, _batch(at))
@@ -103,7 +103,7 @@ def evidence(at: Surroundings, unit: WorkUnit) -> PartReceipt:
 def examples(at: Surroundings, unit: WorkUnit) -> PartReceipt:
     from pipeline.probe.evidence import quantile_rows, top_rows
 
-    model, probed, units = at.model(unit), _site_probe(at, unit), range(unit.start, unit.stop)
+    model, probed, units = at.model(unit.slug), _site_probe(at, unit), range(unit.start, unit.stop)
     site = model.description.ffn_sites[unit.layer]
     rows = list(top_rows(probed, site, units, at.measuring.probe_set))
     at.step()
@@ -203,6 +203,12 @@ def label(at: Surroundings, unit: WorkUnit) -> PartReceipt:
     return at.commit_rows(unit, [row | told for row in rows if unit.start <= row["unit"] < unit.stop])
 
 
+def pairs(at: Surroundings, unit: WorkUnit) -> PartReceipt:
+    from jobs.pairs import compare
+
+    return compare(at, unit)
+
+
 TASKS: dict[str, Callable[[Surroundings, WorkUnit], PartReceipt]] = {
     "probe": probe,
     "evidence": evidence,
@@ -211,4 +217,5 @@ TASKS: dict[str, Callable[[Surroundings, WorkUnit], PartReceipt]] = {
     "embed": embed,
     "texts": texts,
     "label": label,
+    "pairs": pairs,
 }

@@ -28,6 +28,7 @@ class WorkerSettings:
 
     store_url: str
     requests: Mapping[str, Any]  # slug -> pipeline.models.ModelRequest
+    fingerprints: Mapping[str, str]  # by slug: of the weights that the driver loaded
     recipe: Any  # pipeline.recipes.Recipe
     device: str
     threads: int
@@ -52,8 +53,7 @@ class Worker:
         self.settings = settings
         self.store = Store(settings.store_url)
         self.steps = 0
-        self.model: Any = None
-        self.slug = ""
+        self.models: dict[str, Any] = {}  # by slug, the one used last at the end; two at most
         self.embedder: Any = None
 
     def ready(self) -> str:
@@ -87,8 +87,7 @@ class Worker:
         if self.store.exists(unit.path):  # a late commit of a worker thought lost, or another driver's
             return PartReceipt(unit, unit.path, unit.stop - unit.start, self.store.size(unit.path), created=False)
         if unit.stage == "visualize":
-            self._hold(unit)
-            rows = self._rows(unit, attempt)
+            rows = self._rows(self._model(unit.slug), unit, attempt)
             failpoint("before_commit", str(unit), attempt)
             receipt = commit_part(self.store, unit, rows, provenance=self._provenance(rows))
         else:
@@ -106,16 +105,12 @@ class Worker:
             self.steps += 1
             failpoint("step", str(unit), attempt)
 
-        def model(of: WorkUnit) -> Any:
-            self._hold(of)
-            return self.model
-
         torch.set_num_threads(self.settings.threads)
         step()
         at = Surroundings(
             store=self.store,
             measuring=self.settings.measuring,
-            model=model,
+            model=self._model,
             embedder=self._embedder,
             step=step,
             provenance={"code_version": code_version()},
@@ -134,20 +129,23 @@ class Worker:
             self.embedder = embedder
         return self.embedder
 
-    def _hold(self, unit: WorkUnit) -> None:
-        """Load the unit's model unless it is the one held, and make sure it is the driver's."""
-        if self.slug == unit.slug:
-            return
+    def _model(self, slug: str) -> Any:
+        """The model, loaded unless it is held, and made sure to be the driver's."""
+        if slug in self.models:
+            self.models[slug] = self.models.pop(slug)
+            return self.models[slug]
         import torch
 
         from pipeline.models import load
 
-        self.model, self.slug = None, ""  # free the memory before the next one comes
+        for other in list(self.models)[:-1]:  # free the memory before the next one comes
+            del self.models[other]
         dtype = torch.float64 if self.settings.precision == "float64" else torch.float32
-        model = load(self.settings.requests[unit.slug], device=self.settings.device, dtype=dtype)
-        self._require(unit.slug, model.fingerprint, unit.fingerprint)
-        self.model, self.slug = model, unit.slug
+        model = load(self.settings.requests[slug], device=self.settings.device, dtype=dtype)
+        self._require(slug, model.fingerprint, self.settings.fingerprints[slug])
+        self.models[slug] = model
         self.steps += 1
+        return model
 
     @staticmethod
     def _require(slug: str, found: str, expected: str) -> None:
@@ -158,7 +156,7 @@ class Worker:
                 "differs between machines; run the same command again."
             )
 
-    def _rows(self, unit: WorkUnit, attempt: int) -> list[dict[str, Any]]:
+    def _rows(self, model: Any, unit: WorkUnit, attempt: int) -> list[dict[str, Any]]:
         import torch
 
         from pipeline.visualize import visualize
@@ -168,9 +166,9 @@ class Worker:
             failpoint("step", str(unit), attempt)
 
         torch.set_num_threads(self.settings.threads)  # per thread: Ray runs methods off the main thread
-        site = self.model.description.ffn_sites[unit.layer]
+        site = model.description.ffn_sites[unit.layer]
         pictures = visualize(
-            self.model,
+            model,
             site,
             range(unit.start, unit.stop),
             self.settings.recipe,

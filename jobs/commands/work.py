@@ -55,6 +55,9 @@ class RunFlags:
     ] = None
     examples: Annotated[int | None, _flag("Strongest images kept of each neuron (default: 9).")] = None
     panel: Annotated[int | None, _flag("Images for which all neurons' numbers are kept (default: 2048).")] = None
+    match_images: Annotated[
+        int | None, _flag("Probe images on which neurons of two models are compared (default: 512).")
+    ] = None
     embedder: Annotated[str | None, _flag("Compares images with texts: zoo/clip, open_clip/NAME/TAG.")] = None
     concepts: Annotated[str | None, _flag("Texts for labels: general, zoo, or a file with one text a line.")] = None
     out: Annotated[str | None, _flag("The atlas: a folder, or a URL such as s3://bucket/atlas (default: atlas).")] = (

@@ -1,0 +1,199 @@
+"""Counterparts across models: the pairs of a run, a worker's part in them, and the table they become.
+
+One partial a pair of models, a few numbers a neuron. The table `neuron_matches` of a layer is a function of all
+committed pairs that its model is in, of this run or an earlier one, so that a model that joins an atlas later
+finds its counterparts without anything being done again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations_with_replacement
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from atlas_schema.parquet import damage, footer_metadata
+from atlas_schema.partials import commit_partial, read_partial
+from atlas_schema.parts import PARTS, PartReceipt, WorkUnit, unit_of
+from atlas_schema.read import Atlas
+from atlas_schema.shards import write_rows
+from atlas_schema.store import Store
+from atlas_schema.tables import NEURON_MATCHES
+from jobs.claim import planned_ranges
+
+if TYPE_CHECKING:
+    from jobs.tasks import Surroundings
+    from pipeline.matches import Counterparts, PairedImages
+
+CPU_MEMORY, GPU_MEMORY = 4 << 30, 48 << 30  # bytes of cross-moments that a worker may hold
+FIELDS = ("partner", "correlation", "mutual", "null_best")
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two models (or one, with itself) and the hash that names their comparison."""
+
+    first: str
+    second: str
+    settings: str
+
+
+def pairs_of(rows: Sequence[Mapping[str, Any]], probe_set: str, images: int) -> list[Pair]:
+    """Every pair of the models, each model with itself too. rows: of the models table."""
+    from pipeline.matches import GRID, PARTNERS
+
+    made = []
+    for first, second in combinations_with_replacement(sorted(rows, key=lambda row: str(row["slug"])), 2):
+        facts = (second["slug"], second["fingerprint"], probe_set, images, GRID, PARTNERS)
+        settings = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
+        made.append(Pair(first["slug"], second["slug"], settings))
+    return made
+
+
+def pair_units(pairs: Sequence[Pair], rows: Sequence[Mapping[str, Any]], images: int) -> list[WorkUnit]:
+    prints = {row["slug"]: row["fingerprint"] for row in rows}
+    return [WorkUnit("pairs", one.first, 0, 0, images, prints[one.first], one.settings, 0) for one in pairs]
+
+
+def compare(at: Surroundings, unit: WorkUnit) -> PartReceipt:
+    """Compute and commit one pair."""
+    from pipeline.matches import match_models
+
+    pair = next(one for one in at.measuring.pairs if (one.first, one.settings) == (unit.slug, unit.recipe_hash))
+    first, second = at.model(unit.slug), at.model(pair.second)
+    images = _Paired(at, first, second)
+    memory = GPU_MEMORY if at.device.startswith("cuda") else CPU_MEMORY
+    result = match_models(first, second, images, memory=memory)
+    arrays: dict[str, np.ndarray] = {}
+    for name, side in (("first", result.first), ("second", result.second)):
+        arrays |= {f"{name}/{field}": np.asarray(getattr(side, field)) for field in FIELDS}
+        arrays[f"{name}/null_threshold"] = np.array(side.null_threshold)
+    told = {
+        "first": pair.first,
+        "second": pair.second,
+        "second_fingerprint": second.fingerprint,
+        "probe_set": at.measuring.probe_set.identity,
+    }
+    return commit_partial(at.store, unit, arrays, provenance={**at.provenance, **told})
+
+
+class _Paired:
+    """The images of a comparison, batch by batch, as often as they are asked for."""
+
+    def __init__(self, at: Surroundings, first: Any, second: Any) -> None:
+        self.at, self.first, self.second = at, first, second
+
+    def __iter__(self) -> Iterator[PairedImages]:
+        from pipeline.matches import PairedImages, derangement
+        from pipeline.probe_set import batches
+
+        probe_set, chosen = self.at.measuring.probe_set, self.at.measuring.match_panel
+        order = derangement([probe_set.images[index].id for index in chosen])
+        shuffled = [chosen[place] for place in order]
+        same = self.first.description.input_size == self.second.description.input_size
+        one = batches(probe_set, chosen, self.first.description, 32)
+        two = None if same else batches(probe_set, chosen, self.second.description, 32)
+        other = batches(probe_set, shuffled, self.second.description, 32)
+        for _, pixels in one:
+            self.at.step()
+            paired = pixels if two is None else next(two)[1]
+            yield PairedImages(pixels, paired, next(other)[1])
+
+
+def write_matches(store: Store, probe_set: str, slugs: Sequence[str], provenance: Mapping[str, str]) -> None:
+    """Write neuron_matches of these models from every committed pair that they are in."""
+    atlas = Atlas(store)
+    models = {row["slug"]: row for row in atlas.models()}
+    widths = {slug: _widths(atlas, slug) for slug in models}
+    sides: dict[str, list[tuple[str, Counterparts]]] = {slug: [] for slug in models}
+    for unit, first, second in _committed(store, probe_set, models):
+        arrays = read_partial(store, unit)
+        sides[first].append((second, _side(arrays, "first")))
+        if second != first:
+            sides[second].append((first, _side(arrays, "second")))
+    for slug in slugs:
+        found = sorted(sides[slug], key=lambda side: side[0])
+        start = 0
+        planned = _planned(atlas, slug)
+        for layer, width in enumerate(widths[slug]):
+            place = (slug, layer, start)
+            rows = [row for other, side in found for row in _rows(place, planned[layer], other, widths, side)]
+            for row in rows:
+                row["probe_set"] = probe_set
+            facts = {**provenance, "fingerprint": models[slug]["fingerprint"]}
+            if planned[layer]:
+                write_rows(store, NEURON_MATCHES, slug, rows, provenance=facts, layer=layer, layers=len(widths[slug]))
+            start += width
+
+
+def _widths(atlas: Atlas, slug: str) -> list[int]:
+    return [site["width"] for site in atlas.sites(slug) if site["kind"] == "ffn"]
+
+
+def _planned(atlas: Atlas, slug: str) -> dict[int, list[int]]:
+    """By layer, the units that the atlas sets out to describe."""
+    sites = [site for site in atlas.sites(slug) if site["kind"] == "ffn"]
+    return {site["layer"]: [unit for span in planned_ranges(site) for unit in range(*span)] for site in sites}
+
+
+def _committed(store: Store, probe_set: str, models: Mapping[str, Any]) -> Iterator[tuple[WorkUnit, str, str]]:
+    """Committed pairs of models as they are now, measured on this probe set; of several, the last by name."""
+    latest: dict[tuple[str, str], WorkUnit] = {}
+    for path in store.list(f"{PARTS}/pairs"):
+        with store.open(path) as file, damage(path):
+            footer = footer_metadata(pq.read_metadata(file))
+        unit, first, second = unit_of(footer, path), footer["first"], footer["second"]
+        prints = {first: unit.fingerprint, second: footer["second_fingerprint"]}
+        current = all(slug in models and models[slug]["fingerprint"] == found for slug, found in prints.items())
+        if current and footer["probe_set"] == probe_set:
+            latest[first, second] = unit
+    for (first, second), unit in sorted(latest.items()):
+        yield unit, first, second
+
+
+def _side(arrays: Mapping[str, np.ndarray], name: str) -> Counterparts:
+    from pipeline.matches import Counterparts
+
+    fields = {field: arrays[f"{name}/{field}"] for field in FIELDS}
+    return Counterparts(**fields, null_threshold=float(arrays[f"{name}/null_threshold"]))
+
+
+def _rows(
+    place: tuple[str, int, int],
+    units: Sequence[int],
+    other: str,
+    widths: Mapping[str, Sequence[int]],
+    side: Counterparts,
+) -> Iterator[dict[str, Any]]:
+    """Rows of some units of a layer; place: slug, layer, and the index of the layer's first neuron."""
+    slug, layer, start = place
+    edges = np.concatenate([[0], np.cumsum(widths[other])])
+    layers = np.searchsorted(edges, side.partner, side="right") - 1
+    significant = side.significant
+    for unit in units:
+        index = start + unit
+        for rank, partner in enumerate(side.partner[index].tolist()):
+            if partner < 0:
+                continue
+            partner_layer = int(layers[index, rank])
+            partner_unit = partner - int(edges[partner_layer])
+            yield {
+                "address": f"{slug}/mlp/{layer}/{unit}",
+                "slug": slug,
+                "layer": layer,
+                "unit": unit,
+                "partner_slug": other,
+                "rank": rank,
+                "partner": f"{other}/mlp/{partner_layer}/{partner_unit}",
+                "partner_layer": partner_layer,
+                "partner_unit": partner_unit,
+                "correlation": float(np.clip(side.correlation[index, rank], -1, 1)),
+                "mutual": bool(rank == 0 and side.mutual[index]),
+                "null_correlation": float(np.clip(side.null_best[index], -1, 1)),
+                "significant": bool(significant[index, rank]),
+            }
