@@ -147,10 +147,10 @@ class RankReorder:
         image, peaks = self.order[:, neurons], self.peaks[:, neurons]
         view = self.views[:, neurons].gather(0, image)
         found = self.similarities[(image if shuffle is None else shuffle[image]) * self.each + view]
-        # rank 0 is the least similar image and gets the smallest peak
-        rank = found.argsort(dim=0, stable=True).argsort(dim=0)
-        ascending = peaks.flip(0)[:, :, None].expand(-1, -1, found.shape[2])
-        error = (peaks[:, :, None] - ascending.gather(0, rank)).abs().pow(3).mean(0)
+        order = found.permute(1, 2, 0).sort(dim=2, stable=True).indices  # (neurons, texts, top), least similar first
+        strong = peaks.T[:, None, :]
+        # the image at place j of the text's order gets the j-th smallest peak
+        error = (strong.expand(-1, found.shape[2], -1).gather(2, order) - strong.flip(2)).abs().pow(3).mean(2)
         chance = (peaks[:, None, :] - peaks[None, :, :]).abs().pow(3).mean((0, 1)).clamp(min=1e-20)
         return -error / chance[:, None] / found.mean(0).clamp(min=1e-3).sqrt()
 

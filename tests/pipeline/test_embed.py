@@ -1,0 +1,161 @@
+"""Views of a picture, and their embeddings by real models."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from atlas_schema.errors import BadConfig, NotFinite
+from pipeline.concepts import read_concepts
+from pipeline.embed import image_views, load_embedder, representation
+from pipeline.models import ModelRequest, load
+from pipeline.windows import VIEWS, WINDOWS, pixel_box, window_of, windows_of_grid
+from pipeline.zoo import ZOO
+from pipeline.zoo.world import HELD_OUT_SEED, scenes
+
+
+@pytest.fixture(scope="module")
+def clip():
+    return load_embedder(ModelRequest("zoo/clip"))
+
+
+# ------------------------------------------------------------------------------------------------- windows
+
+
+@pytest.mark.parametrize(
+    "grid", [(1, 1), (2, 2), (3, 3), (4, 4), (7, 7), (8, 8), (15, 15), (16, 16), (14, 7), (37, 37)]
+)
+def test_a_places_window_has_the_nearest_centre(grid):
+    centres = np.array([((t + b) / 2, (left + r) / 2) for t, left, b, r in WINDOWS])
+    for row in range(grid[0]):
+        for column in range(grid[1]):
+            place = np.array([(row + 0.5) / grid[0], (column + 0.5) / grid[1]])
+            distance = ((centres - place) ** 2).sum(1)
+            assert distance[window_of(row, column, grid)] <= distance.min() + 1e-12
+
+
+def test_numbers_arrays_and_tensors_alike():
+    grid = (8, 6)
+    row, column = np.divmod(np.arange(48), 6)
+    table = windows_of_grid(grid)
+    assert table.dtype == np.uint8
+    assert table.tolist() == [window_of(int(r), int(c), grid) for r, c in zip(row, column, strict=True)]
+    assert table.tolist() == window_of(torch.from_numpy(row), torch.from_numpy(column), grid).tolist()
+    assert set(table.tolist()) == set(range(9))
+
+
+def test_windows_of_a_mirrored_place_are_mirrored():
+    for side in range(1, 20):
+        table = windows_of_grid((side, side)).reshape(side, side)
+        assert (table[:, ::-1] % 3 == 2 - table % 3).all()
+        assert (table % 3 * 3 + table // 3 == table.T).all()
+
+
+@pytest.mark.parametrize("size", [(64, 64), (224, 224), (518, 518), (37, 53), (1, 1)])
+def test_pixel_boxes_lie_inside_and_have_one_size(size):
+    boxes = [pixel_box(window, *size) for window in range(9)]
+    assert len({(b - t, r - left) for t, left, b, r in boxes}) == 1
+    assert all(0 <= t < b <= size[0] and 0 <= left < r <= size[1] for t, left, b, r in boxes)
+
+
+# --------------------------------------------------------------------------------------------------- views
+
+
+def test_each_view_shows_its_part_of_the_picture():
+    y, x = torch.meshgrid(torch.linspace(0, 1, 96), torch.linspace(0, 1, 96), indexing="ij")
+    views = image_views(torch.stack([y, x, torch.zeros_like(y)]), (48, 48))
+    assert views.shape == (VIEWS, 3, 48, 48)
+    for view, (top, left, bottom, right) in zip(views, [(0, 0, 1, 1), *WINDOWS], strict=True):
+        assert abs(float(view[0].mean()) - (top + bottom) / 2) < 0.01
+        assert abs(float(view[1].mean()) - (left + right) / 2) < 0.01
+        assert abs(float(view[0, -1].mean() - view[0, 0].mean()) - (bottom - top)) < 0.03
+
+
+def test_a_large_photograph_is_cropped_before_it_is_made_small(clip):
+    """Detail that the whole picture loses at 64 pixels is there in a window: stripes of 1/128 of the side."""
+    stripes = np.zeros((512, 512, 3), dtype=np.uint8)
+    stripes[:, (np.arange(512) // 4) % 2 == 0] = 255
+    views = clip.views(Image.fromarray(stripes))
+    # 128 dark and light pairs: too fine for 64 pixels; in a window two pixels a pair, which bilinear halves to 0.25
+    assert views[0].std() < 0.05
+    assert views[1].std() > 0.2
+
+
+def test_image_and_tensor_of_the_same_square_give_the_same_whole(clip):
+    array = scenes(HELD_OUT_SEED, [3]).images[0]
+    of_image = clip.views(Image.fromarray(array))
+    of_tensor = clip.views(torch.from_numpy(array).permute(2, 0, 1).float() / 255)
+    assert torch.equal(of_image[0], of_tensor[0])
+    assert (of_image - of_tensor).abs().mean() < 0.02  # windows are enlarged by two resamplers
+
+
+@pytest.mark.parametrize("shape", [(64, 64), (1, 64, 64), (2, 3, 64, 64)])
+def test_a_tensor_that_is_no_picture_is_refused(shape):
+    with pytest.raises(BadConfig, match=r"expected \(3, height, width\)"):
+        image_views(torch.zeros(shape), (64, 64))
+
+
+# --------------------------------------------------------------------------------------------- embeddings
+
+
+def test_zoo_clip_matches_pictures_and_texts(clip):
+    batch = scenes(HELD_OUT_SEED, range(60))
+    views = clip.embed_views([Image.fromarray(image) for image in batch.images])
+    texts = clip.texts(read_concepts("zoo").prompts)
+    assert views.shape == (60, VIEWS, 64)
+    assert views.dtype == torch.float32
+    assert torch.allclose(views.norm(dim=2), torch.ones(60, VIEWS), atol=1e-5)
+    assert torch.allclose(texts.norm(dim=1), torch.ones(40), atol=1e-5)
+    colour = (views[:, 0] @ texts[8:16].T).argmax(1).numpy()
+    assert (colour == batch.labels[:, 1]).mean() >= 0.95
+
+
+def test_embeddings_do_not_depend_on_the_batch(clip):
+    images = [Image.fromarray(image) for image in scenes(HELD_OUT_SEED, range(7)).images]
+    assert torch.allclose(clip.embed_views(images, batch=2), clip.embed_views(iter(images), batch=16), atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ZOO)
+def test_every_family_has_a_final_representation_of_the_size_it_says(name):
+    embedder = load_embedder(ModelRequest(f"zoo/{name}"))
+    views = embedder.embed_views([torch.rand(3, 64, 64), torch.rand(3, 64, 64)])
+    assert views.shape == (2, VIEWS, embedder.vision.description.representation_dim)
+    assert embedder.reads_text is (name == "clip")
+
+
+def test_a_classifiers_logits_follow_from_its_representation():
+    model = load(ModelRequest("zoo/twins"))
+    x = torch.rand(2, 3, 64, 64)
+    with torch.no_grad():
+        assert torch.allclose(model.module.head(representation(model.module, x)), model.module(x), atol=1e-5)
+
+
+def test_half_precision_is_close(clip):
+    images = [torch.from_numpy(i).permute(2, 0, 1).float() / 255 for i in scenes(HELD_OUT_SEED, range(4)).images]
+    exact = clip.embed_views(images)
+    assert (exact - exact.half().float()).abs().max() < 1e-3
+
+
+def test_open_clips_own_text_tower_and_tokenizer_without_network():
+    """Random weights: sizes, lengths and determinism are what can be asked of them."""
+    request = ModelRequest("open_clip/ViT-B-32", random_weights=True)
+    one, two = load_embedder(request), load_embedder(request)
+    texts = one.texts(["a dog", "a cat", "a dog"])
+    assert texts.shape == (3, 512)
+    assert torch.equal(texts[0], texts[2])
+    assert not torch.allclose(texts[0], texts[1], atol=1e-3)
+    assert torch.equal(texts, two.texts(["a dog", "a cat", "a dog"]))
+    assert one.pictures(torch.rand(1, 3, 224, 224)).shape == (1, 512)
+
+
+def test_refusals(clip):
+    with pytest.raises(BadConfig, match="zoo/vit has no text tower"):
+        load_embedder(ModelRequest("zoo/vit")).texts(["a red object"])
+    with pytest.raises(BadConfig, match="'dog'"):
+        clip.texts(["a dog"])
+    with pytest.raises(BadConfig, match="no texts"):
+        clip.texts([])
+    with pytest.raises(BadConfig, match="probe set is empty"):
+        clip.embed_views([])
+    with pytest.raises(NotFinite, match="1 of 2 pictures"):
+        clip.pictures(torch.stack([torch.zeros(3, 64, 64), torch.full((3, 64, 64), torch.nan)]))
