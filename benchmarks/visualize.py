@@ -19,6 +19,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -29,8 +30,10 @@ from benchmarks.machine import description
 from pipeline.device import bfloat16_speedup, choose_precision, in_precision, quickest_attention, synchronize
 from pipeline.models import FfnSite, LoadedModel, ModelRequest, load
 from pipeline.recipes import PUBLISHED, RECIPES, Ascent, Recipe
-from pipeline.visualize import _Climber, default_batch, visualize
+from pipeline.visualize import Visualization, _Climber, _Pick, _Result, default_batch, fresh_responses, visualize
 from tests.pipeline import published
+
+DRAWS = RECIPES["reference"].robust_draws
 
 
 def main() -> None:
@@ -121,22 +124,29 @@ def cost(model: LoadedModel, site: FfnSite, precision: str, turns: int) -> dict[
     for number, ascent in enumerate(ascents):
         ways[f"fast_{number}"] = stepper(model, site, fast, ascent, precision)
         ways[f"fast_float32_{number}"] = stepper(model, site, fast, ascent, "float32")
+    for recipe in (reference, fast):
+        ways[f"judge_{recipe.name}"] = judge(model, site, recipe, precision)
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     for turn in range(turns + 1):
-        for name, step in ways.items():
-            took = step()
+        for name, way in ways.items():
+            took = way()
             if turn:  # the first turn warms up
                 seconds[name].append(took)
     step = {name: statistics.median(values) for name, values in seconds.items()}
-    neuron = {
-        "published": step["published"] * PUBLISHED.steps,
-        "reference_float32": step["reference_float32"] * PUBLISHED.image_steps,
-        "reference": step["reference"] * PUBLISHED.image_steps,
-        "fast": sum(step[f"fast_{i}"] * a.image_steps for i, a in enumerate(ascents)),
-        "fast_float32": sum(step[f"fast_float32_{i}"] * a.image_steps for i, a in enumerate(ascents)),
+    per_step = {
+        "published": step["published"] / PUBLISHED.image_steps * PUBLISHED.steps,
+        "reference_float32": step["reference_float32"],
+        "reference": step["reference"],
+        "fast": weighted([step[f"fast_{i}"] for i in range(len(ascents))], ascents),
+        "fast_float32": weighted([step[f"fast_float32_{i}"] for i in range(len(ascents))], ascents),
     }
+    neuron = {name: value * image_steps(name, site) for name, value in per_step.items()}
     return {
+        "seconds_per_image_step": {name: round(value, 5) for name, value in per_step.items()},
         "seconds_per_neuron": {name: round(value, 4) for name, value in neuron.items()},
+        "seconds_after_the_ascent": {
+            name: round(statistics.median(seconds[f"judge_{name}"]), 4) for name in ("reference", "fast")
+        },
         "neurons_per_second": {name: round(1 / value, 5) for name, value in neuron.items()},
         "reference_float32_over_published": round(neuron["published"] / neuron["reference_float32"], 2),
         "reference_over_published": round(neuron["published"] / neuron["reference"], 2),
@@ -144,6 +154,38 @@ def cost(model: LoadedModel, site: FfnSite, precision: str, turns: int) -> dict[
         "fast_over_reference_float32": round(neuron["reference_float32"] / neuron["fast_float32"], 1),
         "fast_over_published": round(neuron["published"] / neuron["fast"], 1),
     }
+
+
+def weighted(seconds: list[float], ascents: tuple[Ascent, ...]) -> float:
+    """Seconds per image step over several ascents of a recipe."""
+    steps = [ascent.image_steps for ascent in ascents]
+    return sum(s * n for s, n in zip(seconds, steps, strict=True)) / sum(steps)
+
+
+def image_steps(way: str, site: FfnSite) -> int:
+    """Forward and backward passes of one picture that a way spends on a neuron of `site`."""
+    recipe = RECIPES["fast" if way.startswith("fast") else "reference"]
+    return sum(ascent.image_steps for ascent in recipe.ascents_at(site.depth))
+
+
+def judge(model: LoadedModel, site: FfnSite, recipe: Recipe, precision: str) -> Callable[[], float]:
+    """A turn of what follows an ascent, seconds per neuron: placements, then all the numbers of a row, and the WebP."""
+    batch = min(default_batch(model, site, recipe), site.width)
+    units, ascent = list(range(batch)), recipe.ascents_at(site.depth)[0]
+    climber = _Climber(model, in_precision(model, precision), site, recipe, 0, precision, None)
+    random = torch.Generator().manual_seed(0)
+    noise = torch.rand(batch, 3, *model.description.input_size, generator=random).to(model.device)
+
+    def turn() -> float:
+        began = time.perf_counter()
+        with quickest_attention(climber.fast.module, torch.device(model.device), precision):
+            pictures = climber._best_placed(units, noise, [("judge", unit) for unit in units], ascent)
+            result = _Result(ascent, pictures, noise)
+            picks = [_Pick(result, place, None) for place in range(batch)]
+            climber._judge(units, picks, [0] * batch, climber.respond(units, pictures), began)
+        return (time.perf_counter() - began) / batch
+
+    return turn
 
 
 def stepper(model: LoadedModel, site: FfnSite, recipe: Recipe, ascent: Ascent, precision: str) -> Callable[[], float]:
@@ -245,7 +287,7 @@ def reach(
                 known[key] = {
                     "key": key,
                     "activation": result.activation,
-                    "robust": result.robust_mean,
+                    "robust": under_fresh(model, site, result),
                     "stored": result.activation_stored,
                     "peak": result.activation_peak,
                     "rescue": result.rescue,
@@ -255,6 +297,16 @@ def reach(
                         file.write(json.dumps(known[key]) + "\n")
     pairs = {n: [known[state_key(model, site, u, n, precision)] for u in units] for n in names}
     return {"neurons": len(units), "units": units, **compared(pairs["reference"], pairs["fast"])}
+
+
+def under_fresh(model: LoadedModel, site: FfnSite, result: Visualization) -> float:
+    """Mean under the DRAWS fresh transforms that are the same for every recipe, however many its rows have."""
+    if result.robust_draws == DRAWS:
+        return result.robust_mean
+    picture = torch.from_numpy(result.image.copy()).permute(2, 0, 1)[None].to(model.device, torch.float32) / 255
+    with torch.no_grad():
+        mean, _ = fresh_responses(model, site, [result.address.unit], picture, [(str(result.address), "robust")], DRAWS)
+    return mean.mean().item()
 
 
 def compared(reference: list[dict], fast: list[dict]) -> dict[str, object]:
@@ -310,21 +362,33 @@ def read_state(path: str | None) -> dict[str, dict]:
 
 
 def extrapolated(model: LoadedModel, sites: list[FfnSite], layers: list[dict]) -> dict[str, object]:
-    """Cost of all neurons of the model, each way: seconds per neuron interpolated over depth, times widths."""
+    """Cost of all neurons of the model, each way: seconds per image step interpolated over depth, times the steps that
+    the recipe spends at each depth, times widths. `whole` counts what follows the ascent too."""
     depths = [site.depth for site in sites]
     every = model.description.ffn_sites
-    hours = {}
-    for way in layers[0]["cost"]["seconds_per_neuron"]:
-        measured = [row["cost"]["seconds_per_neuron"][way] for row in layers]
-        seconds = sum(site.width * float(np.interp(site.depth, depths, measured)) for site in every)
-        hours[way] = round(seconds / 3600, 3)
+
+    def hours(measured: list[float], steps: Callable[[FfnSite], int]) -> float:
+        return sum(s.width * steps(s) * float(np.interp(s.depth, depths, measured)) for s in every) / 3600
+
+    ascents = {
+        way: hours([row["cost"]["seconds_per_image_step"][way] for row in layers], partial(image_steps, way))
+        for way in layers[0]["cost"]["seconds_per_image_step"]
+    }
+    after = {
+        name: hours([row["cost"]["seconds_after_the_ascent"][name] for row in layers], lambda site: 1)
+        for name in ("reference", "fast")
+    }
+    whole = {name: ascents[name] + after[name] for name in after}
+    unit = "gpu_hours" if torch.cuda.is_available() else "core_hours"
     return {
         "neurons": model.description.neurons,
         "measured_depths": len(depths),
-        "core_hours" if not torch.cuda.is_available() else "gpu_hours": hours,
-        "fast_over_reference": round(hours["reference"] / max(hours["fast"], 1e-9), 1),
-        "fast_over_reference_float32": round(hours["reference_float32"] / max(hours["fast_float32"], 1e-9), 1),
-        "fast_over_published": round(hours["published"] / max(hours["fast"], 1e-9), 1),
+        unit: {name: round(value, 3) for name, value in ascents.items()},
+        f"{unit}_after_the_ascent": {name: round(value, 3) for name, value in after.items()},
+        "fast_over_reference": round(ascents["reference"] / ascents["fast"], 1),
+        "fast_over_reference_whole": round(whole["reference"] / whole["fast"], 1),
+        "fast_over_reference_float32": round(ascents["reference_float32"] / ascents["fast_float32"], 1),
+        "fast_over_published": round(ascents["published"] / ascents["fast"], 1),
     }
 
 

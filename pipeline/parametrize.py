@@ -55,8 +55,8 @@ class Fourier:
     def picture(self, latent: Tensor) -> Tensor:
         coefficients = torch.view_as_complex(latent * self.scale(latent)[..., None])
         values = torch.fft.irfft2(coefficients, s=(self.height, self.width), norm="ortho")
-        colours = torch.einsum("rc,bchw->brhw", COLOURS.to(values), values)
-        return torch.sigmoid(colours)
+        colours = COLOURS.to(values) @ values.flatten(2)  # (batch, 3, height * width)
+        return torch.sigmoid(colours.unflatten(2, (self.height, self.width)))
 
     def latent(self, picture: Tensor) -> Tensor:
         """The latent whose picture is `picture` (clipped to [LIMIT, 1 - LIMIT])."""

@@ -44,8 +44,9 @@ class Ascent:
     """`noise`: U[0, 1] pixels, or a random spectrum; `bank`: the one of `bank_size` generated pictures that
     excites the neuron most (pipeline/starts.py)."""
     start_strength: float = 1.0
-    """Fourier only: what the starting latent is multiplied by. Noise has unit variance; a bank picture at 1 is
-    itself, towards 0 it fades to grey, where the sigmoid is steepest."""
+    """Contrast of the start, around grey. Fourier: what the latent is multiplied by; noise has unit variance; a bank
+    picture at 1 is itself, towards 0 it fades to grey, where the sigmoid is steepest. Pixels: what their distance from
+    0.5 is multiplied by; noise that the neuron does not care about stays in the picture."""
     bank_size: int = 0
     spectrum_exponent: float = 1.0
     """Fourier only: a coefficient of frequency f moves the picture in proportion to 1 / f ** exponent."""
@@ -138,25 +139,27 @@ def recipe_named(name: str) -> Recipe:
 
 EARLY = Ascent(
     parameterization="pixels",
-    phases=(Phase(steps=225, copies=1, colour_shift=(0.0, 0.7)),),
+    phases=(Phase(steps=280, copies=1, colour_shift=(0.2, 1.0)),),
     placements=16,
     learning_rate=0.1,
+    betas=(0.9, 0.99),
+    start_strength=0.2,
     objective="softplus",
     total_variation=5e-4,
 )
 MIDDLE = Ascent(
     parameterization="fourier",
-    phases=(Phase(steps=70, copies=1, colour_shift=(0.0, 0.5)),),
-    learning_rate=0.4,
+    phases=(Phase(steps=52, copies=1, colour_shift=(0.0, 0.5)),),
+    learning_rate=0.3,
     start_strength=0.3,
     objective="softplus",
     total_variation=5e-3,
 )
-LATE = replace(MIDDLE, phases=(Phase(steps=48, copies=1, colour_shift=(0.0, 0.5)),))
+LATE = replace(MIDDLE, phases=(Phase(steps=46, copies=1, colour_shift=(0.0, 0.5)),))
 
 FAST = Recipe(
     name="fast",
-    version=1,
+    version=2,
     bands=((0.2, (EARLY,)), (0.4, (MIDDLE,)), (1.0, (LATE,))),
     rescue=(
         replace(
@@ -180,6 +183,8 @@ ALIGNED = Recipe(
             (
                 replace(
                     EARLY,
+                    betas=(0.5, 0.99),
+                    start_strength=1.0,
                     phases=(  # find the pattern, agree on one place of it in the patch, then clear it up
                         Phase(steps=100, copies=1, colour_shift=(0.0, 0.3)),
                         Phase(steps=50, copies=1, colour_shift=(0.3, 0.5), jitter_by="patch"),

@@ -130,43 +130,51 @@ def total_variation(rolled: Tensor, std: Tensor) -> Tensor:
     return (_TotalVariation.apply(rolled) * std.reciprocal().mean(1)).mean(1)
 
 
-_FROM = ((0, 1), (1, 0), (1, 1), (1, -1))
-"""Steps (rows, columns) from the earlier of two neighbours to the later, of the four directions."""
-
-
-def _neighbours(picture: Tensor, rows: int, columns: int) -> tuple[Tensor, Tensor]:
-    """Views of all later and all earlier pixels one step apart."""
-    height, width = picture.shape[-2:]
-    later = picture[..., rows:, max(columns, 0) : width + min(columns, 0)]
-    earlier = picture[..., : height - rows, max(-columns, 0) : width - max(columns, 0)]
-    return later, earlier
+_DIRECTIONS = ((0, 1), (1, 0), (1, 1), (1, -1))
+"""Steps (rows, columns) from one neighbour to the other."""
 
 
 class _TotalVariation(torch.autograd.Function):
     """Sum over directions of the norms of differences, (batch, 3, h, w) -> (batch, 3).
 
-    Its gradient, a difference over its norm, is added up in one buffer: left to autograd, every slice gets a padded
-    copy of the picture, which was a quarter of a step at the first site.
+    A norm's gradient is its difference over the norm, so both are taken in one go and added up in one buffer: left to
+    autograd, every slice gets a padded copy of the picture, which was a quarter of a step at the first site. On a CPU
+    one picture after the other, so that it stays in the cache.
     """
 
     @staticmethod
     def forward(ctx: Any, picture: Tensor) -> Tensor:
-        norms = []
-        for step in _FROM:
-            later, earlier = _neighbours(picture, *step)
-            norms.append(torch.linalg.vector_norm(later - earlier, dim=(2, 3)))
-        ctx.save_for_backward(picture, *norms)
-        return torch.stack(norms).sum(0)
+        slope = torch.zeros_like(picture)
+        at_once = 1 if picture.device.type == "cpu" else len(picture)
+        parts = zip(picture.split(at_once), slope.split(at_once), strict=True)
+        norms = torch.cat([_norms_of_differences(part, onto) for part, onto in parts])
+        ctx.save_for_backward(slope)
+        return norms
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        picture, *norms = ctx.saved_tensors
-        result = torch.zeros_like(picture)
-        for step, norm in zip(_FROM, norms, strict=True):
-            later, earlier = _neighbours(picture, *step)
-            slope = torch.where(norm > 0, gradient / norm, 0.0)[..., None, None]
-            part = (later - earlier).mul_(slope)
-            onto_later, onto_earlier = _neighbours(result, *step)
-            onto_later.add_(part)
-            onto_earlier.sub_(part)
-        return result
+        (slope,) = ctx.saved_tensors
+        return slope * gradient[..., None, None]
+
+
+def _norms_of_differences(picture: Tensor, slope: Tensor) -> Tensor:
+    """Sum over the four directions of the norms, (batch, 3); its gradient is added to `slope`.
+
+    Rows lie one behind the other, so a neighbour is a fixed distance away; pairs across the border are struck out.
+    """
+    batch, channels, height, width = picture.shape
+    values, onto = picture.reshape(batch, channels, -1), slope.view(batch, channels, -1)
+    total = picture.new_zeros(batch, channels)
+    part = torch.empty_like(values)
+    for rows, columns in _DIRECTIONS:
+        distance = rows * width + columns
+        torch.sub(values[..., distance:], values[..., :-distance], out=part[..., :-distance])
+        part[..., -distance:] = 0
+        if columns:
+            part.view(batch, channels, height, width)[..., -1 if columns > 0 else 0] = 0
+        norm = torch.linalg.vector_norm(part, dim=2)
+        total += norm
+        part.mul_(torch.where(norm > 0, 1 / norm, 0.0)[..., None])
+        onto[..., distance:] += part[..., :-distance]
+        onto -= part
+    return total

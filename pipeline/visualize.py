@@ -180,23 +180,27 @@ class _Climber:
             chosen = [results[i] for i in scores.argmax(0).tolist()]
         picks = [_Pick(result, place, None) for place, result in enumerate(chosen)]
         spent = [sum(ascent.image_steps for ascent in ascents)] * len(units)
-        self._rescue(units, picks, spent)
-        return self._judge(units, picks, spent, began)
+        reached = self._rescue(units, picks, spent)
+        return self._judge(units, picks, spent, reached, began)
 
-    def _rescue(self, units: Sequence[int], picks: list[_Pick], spent: list[int]) -> None:
-        """Give each neuron whose picture does not make it fire the recipe's ways out, in turn."""
+    def _rescue(self, units: Sequence[int], picks: list[_Pick], spent: list[int]) -> tuple[Tensor, Tensor]:
+        """Give each neuron whose picture does not make it fire the recipe's ways out, in turn.
+
+        Returns what the pictures reach in the end: mean over patches and strongest patch, (n,) each."""
+        reached, peak = self.respond(units, torch.stack([p.picture for p in picks]))
         for number, ascent in enumerate(self.recipe.rescue):
-            reached = self.respond(units, torch.stack([p.picture for p in picks]))[0]
             flat = [place for place, value in enumerate(reached.tolist()) if not value > 0]
             if not flat:
-                return
+                break
             again = [units[place] for place in flat]
             result = self.climb(again, ascent, f"rescue {number}")
-            found = self.respond(again, result.pictures)[0].tolist()
+            found, found_peak = self.respond(again, result.pictures)
             for row, place in enumerate(flat):
                 spent[place] += ascent.image_steps
                 if found[row] > reached[place]:
                     picks[place] = _Pick(result, row, f"{ascent.start} start, {ascent.objective} objective")
+                    reached[place], peak[place] = found[row], found_peak[row]
+        return reached, peak
 
     def climb(self, units: Sequence[int], ascent: Ascent, purpose: str) -> _Result:
         """One gradient ascent for each of `units` at once."""
@@ -263,11 +267,11 @@ class _Climber:
         like = torch.empty(0, dtype=dtype, device=self.model.device)
         if ascent.start != "bank":
             noise = torch.stack([own_noise(key, space, like) for key in keys])
-            return noise if isinstance(space, Pixels) else noise * ascent.start_strength
+            return _faded(noise, ascent.start_strength, space)
         best = _best_starts(self.model, self.fast, self.site, ascent)
         pictures = bank(ascent.bank_size, *self.model.description.input_size)[best[list(units)]]
         latent = space.latent(pictures.to(like))
-        return latent if isinstance(space, Pixels) else latent * ascent.start_strength
+        return _faded(latent, ascent.start_strength, space)
 
     def _objective(self, copies: Tensor, own: Tensor, ascent: Ascent) -> tuple[Tensor, Tensor]:
         """What is climbed and the true activation, per neuron: mean over patches, scales and copies."""
@@ -293,9 +297,17 @@ class _Climber:
         keys = [(str(NeuronAddress(self.model.description.slug, self.site.layer, u)), purpose) for u in units]
         return fresh_responses(self.model, self.site, units, pictures, keys, draws)
 
-    def _judge(self, units: Sequence[int], picks: list[_Pick], spent: list[int], began: float) -> list[Visualization]:
+    def _judge(
+        self,
+        units: Sequence[int],
+        picks: list[_Pick],
+        spent: list[int],
+        reached: tuple[Tensor, Tensor],
+        began: float,
+    ) -> list[Visualization]:
+        """The results, with every number that a row has besides what the picture was `reached` with."""
         pictures = torch.stack([pick.picture for pick in picks])
-        mean, peak = self.respond(units, pictures)
+        mean, peak = reached
         start_mean, start_peak = self.respond(units, torch.stack([p.start_picture for p in picks]))
         fresh_mean, fresh_peak = self.fresh(units, pictures, "robust", self.recipe.robust_draws)
         images = [to_bytes(p.float().cpu().numpy()) for p in pictures]
@@ -353,6 +365,12 @@ class _Pick:
             {"step": step, "objective": value[self.place].item(), "activation": activation[self.place].item()}
             for step, value, activation in self.result.curve
         ]
+
+
+def _faded(latent: Tensor, strength: float, space: Pixels | Fourier) -> Tensor:
+    """The latent with its contrast around grey multiplied by `strength`."""
+    grey = 0.5 if isinstance(space, Pixels) else 0.0
+    return latent if strength == 1 else grey + (latent - grey) * strength
 
 
 def patch_size(site: FfnSite, size: tuple[int, int]) -> tuple[int, int]:

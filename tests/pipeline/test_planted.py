@@ -24,23 +24,18 @@ def pictures(request, planted):
 
 
 def test_the_picture_correlates_with_the_known_optimum(pictures):
-    """Over 0.9, all of them; in `fast` but for gratings whose picture has a seam between two phases of the wave."""
-    recipe, found = pictures
+    _, found = pictures
     agreements = {u.name: agreement(v.image / 255, u.optimum) for u, v in found if u.optimum is not None}
     low = {name: value for name, value in agreements.items() if value <= 0.9}
     assert len(agreements) == 15
-    if recipe == "aligned":
-        assert not low
-    else:
-        assert len(low) <= 2, low
-        assert all("stripes" in name and value > 0.7 for name, value in low.items()), low
+    assert not low
 
 
 def test_the_picture_never_reaches_more_than_the_known_maximum(pictures):
     recipe, found = pictures
     for unit, v in found:
         if unit.optimum is not None:
-            least = 0.9 if recipe == "aligned" else 0.6
+            least = 0.9 if recipe == "aligned" else 0.8
             assert least * unit.activation < v.activation <= unit.activation * (1 + 1e-4), unit.name
 
 
