@@ -25,7 +25,7 @@ const superscript = (/** @type {number} */ power) =>
   String(power).replace("-", "⁻").replace(/\d/g, (digit) => "⁰¹²³⁴⁵⁶⁷⁸⁹"[Number(digit)]);
 
 export const percent = (/** @type {number} */ share) =>
-  share !== 0 && Math.abs(share) < 0.01 ? `${three.format(share * 100)} %` : `${Math.round(share * 100)} %`;
+  `${share !== 0 && Math.abs(share) < 0.01 ? three.format(share * 100) : Math.round(share * 100)} %`.replace("-", "−");
 
 export const plural = (/** @type {number} */ value, /** @type {string} */ word) =>
   `${count(value)} ${word}${value === 1 ? "" : "s"}`;

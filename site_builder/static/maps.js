@@ -43,7 +43,7 @@ function heat(/** @type {number} */ share) {
   const place = at * (HEAT.length - 1);
   const [low, high] = [HEAT[Math.floor(place)], HEAT[Math.ceil(place)]];
   const mixed = low.map((channel, i) => channel + (high[i] - channel) * (place % 1));
-  return [...mixed, 215 * Math.min(1, at * 1.6)];
+  return [...mixed, 205 * at ** 0.8];
 }
 
 /** Left, top, right, bottom of the strongest patch, as shares of the picture. */

@@ -1,17 +1,21 @@
 """Screenshots of a built site for docs/screenshots: `python tests/site_builder/screenshots.py SITE OUT [--all]`.
 
 PNGs of few colours of the pages in KEPT; with --all every page at 390, 768 and 1280 px, light and dark, each as
-long as it is. The neuron is one late in the home page's wall, or the one asked for.
+long as it is. The neuron is one late in the home page's wall, or the one asked for. Pages that show what this atlas
+does not have (evidence, search, a Rosetta cluster) are left out.
 """
 
 from __future__ import annotations
 
 import argparse
+import gzip
 import json
 import re
 import sys
 from itertools import product
 from pathlib import Path
+from typing import Any
+from urllib.parse import quote
 
 from browser import Page, missing, plain_server
 from PIL import Image
@@ -22,16 +26,30 @@ KEPT = [
     ("layer", 1280, "dark"),
     ("neuron", 1280, "light"),
     ("neuron", 1280, "dark"),
+    ("evidence", 1280, "light"),
+    ("filters", 1280, "light"),
+    ("search", 1280, "dark"),
+    ("cluster", 1280, "light"),
     ("home", 390, "dark"),
     ("layer", 390, "light"),
     ("neuron", 390, "light"),
     ("neuron", 390, "dark"),
+    ("evidence", 390, "dark"),
+    ("search", 390, "light"),
+    ("cluster", 390, "dark"),
 ]
-EVERY = list(product(["home", "model", "layer", "neuron", "help"], [390, 768, 1280], ["light", "dark"]))
+PAGES = ["home", "model", "layer", "neuron", "evidence", "filters", "search", "clusters", "cluster", "help"]
+EVERY = list(product(PAGES, [390, 768, 1280], ["light", "dark"]))
+#: Where the picture begins, on pages of which the upper end shows nothing new.
+FROM = {"evidence": ".images"}
 
 
-def places(site: Path, neuron: str | None) -> dict[str, str]:
-    """Name of a page -> its address after #/. The neuron is the one asked for, or one late in the wall."""
+def places(site: Path, neuron: str | None, words: str | None) -> dict[str, str]:
+    """Name of a page -> its address after #/, of those that this site has something to show on.
+
+    The neuron is the one asked for, or one late in the wall; the words searched for are those asked for, or the
+    label that most neurons carry.
+    """
     page = (site / "index.html").read_text(encoding="utf-8")
     found = re.search(r'id="manifest">(.*?)</script>', page, re.S)
     assert found
@@ -41,19 +59,46 @@ def places(site: Path, neuron: str | None) -> dict[str, str]:
         index, layer, unit = tiles[len(tiles) * 2 // 3]
         neuron = f"{manifest['models'][index]['slug']}/{layer}/{unit}"
     slug, layer, _ = neuron.split("/")
-    return {"home": "", "model": f"m/{slug}", "layer": f"m/{slug}/{layer}", "neuron": f"n/{neuron}", "help": "help"}
+    stages = next(entry["stages"] for entry in manifest["models"] if entry["slug"] == slug)
+    where = {"home": "", "model": f"m/{slug}", "layer": f"m/{slug}/{layer}", "neuron": f"n/{neuron}", "help": "help"}
+    if "examples" in stages:
+        where["evidence"] = where["neuron"]
+    if "label" in stages:
+        where["filters"] = f"m/{slug}/{layer}?sort=certainty&label=labelled"
+    if manifest["search"]:
+        where["search"] = f"s?q={quote(words or most_common(site, manifest['search']))}"
+    if manifest["clusters"]:
+        where |= {"clusters": "rosetta", "cluster": "r/0"}
+    return where
 
 
-def shoot(page: Page, address: str, out: Path, *, whole: bool) -> None:
+def most_common(site: Path, about: dict[str, Any]) -> str:
+    """The label that most neurons of the atlas carry."""
+    shards = (site / about["folder"] / "w").glob("*.json.gz")
+    words = [texts for shard in shards for texts in json.loads(gzip.decompress(shard.read_bytes())).values()]
+    counts = {text: neurons for texts in words for _, text, neurons in texts}
+    return max(sorted(counts), key=counts.__getitem__)
+
+
+def shoot(page: Page, address: str, out: Path, *, whole: bool, start: str = "") -> None:
+    """One picture: the first screen, or the `whole` page, or the screen that begins at the element `start`."""
     page.open(address)
-    page.settle()
+    page.through() if whole else page.settle()
+    if start and not whole:
+        page.wait(lambda: page.all(start))
+        page.run(f"document.querySelector({start!r}).scrollIntoView()")
+        page.settle()
     picture = page.whole() if whole else Image.fromarray(page.pixels())
     # Phones draw 2 device pixels a CSS pixel; the documents show one.
     width = page.run("return innerWidth")
     if picture.width > width:
         picture = picture.resize((width, round(picture.height * width / picture.width)), Image.Resampling.LANCZOS)
     # A large picture shows its steps without dithering; walls of small ones do not, and weigh a third less.
-    colors, dither = (256, Image.Dither.FLOYDSTEINBERG) if "neuron" in out.name else (128, Image.Dither.NONE)
+    colors, dither = (
+        (256, Image.Dither.FLOYDSTEINBERG)
+        if out.name.startswith(("neuron", "evidence", "cluster-"))
+        else (128, Image.Dither.NONE)
+    )
     picture.convert("RGB").quantize(colors, dither=dither).save(out, optimize=True)
 
 
@@ -62,20 +107,24 @@ def main() -> None:
     parser.add_argument("site", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("--neuron", help="SLUG/LAYER/UNIT to show")
+    parser.add_argument("--search", help="words to search for")
     parser.add_argument("--all", action="store_true", help="every page, at 768 px too, each as long as it is")
     options = parser.parse_args()
     if missing():
         sys.exit(missing())
     options.out.mkdir(parents=True, exist_ok=True)
-    where = places(options.site, options.neuron)
+    where = places(options.site, options.neuron, options.search)
     page = Page()
     try:
         with plain_server(options.site.resolve().parent) as (address, _):
             for name, width, scheme in EVERY if options.all else KEPT:
+                if name not in where or (options.all and name == "evidence"):  # the whole neuron page shows it
+                    continue
                 page.size(width, 844 if width < 600 else 900, phone=width < 600)
                 page.scheme(scheme)
                 url = f"{address}/{options.site.resolve().name}/#/{where[name]}"
-                shoot(page, url, options.out / f"{name}-{width}-{scheme}.png", whole=options.all)
+                out = options.out / f"{name}-{width}-{scheme}.png"
+                shoot(page, url, out, whole=options.all, start=FROM.get(name, ""))
     finally:
         page.close()
 

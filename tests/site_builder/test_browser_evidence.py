@@ -122,8 +122,9 @@ def test_a_crop_is_the_window_that_labels_look_at(seen: Seen, evident_atlas: Pat
     ]
     left, top, scale = page.run("""
       const box = (selector) => document.querySelector(selector).getBoundingClientRect();
-      const [whole, seen] = [box(".stack"), box(".shot")];
-      return [(seen.left - whole.left) / whole.width, (seen.top - whole.top) / whole.height, whole.width / seen.width]""")
+      const [whole, part] = [box(".stack"), box(".shot")];
+      const share = whole.width / part.width;
+      return [(part.left - whole.left) / whole.width, (part.top - whole.top) / whole.height, share]""")
     assert (left, top, scale) == pytest.approx((bands[0] / 4, bands[1] / 4, 2), abs=0.01)
 
 

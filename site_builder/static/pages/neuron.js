@@ -52,16 +52,18 @@ const go = (direction) => () => {
 function Body({ slug, layer, unit, row, model, look, setLook }) {
   const place = { slug, layer, unit };
   const summary = model.layers[layer];
+  const probed = findModel(slug).stages.includes("examples"); // else what is missing stands where the images would be
   return html`<article class="neuron">
       <${Large} ...${place} row=${row} model=${model} look=${look} setLook=${setLook} />
       <div class="trust">${row.status !== null && html`<${Trust} row=${row} summary=${summary} layer=${layer} />`}
         <${Fires} row=${row} /><${WritesLine} row=${row} /></div>
     </article>
     <${ImagesSection} ...${place} row=${row} model=${model} />
-    <${Lacking} slug=${slug} />
+    ${!probed && html`<${Lacking} slug=${slug} />`}
     <${LabelSection} row=${row} />
     <${ClassesSection} row=${row} />
     <${MatchesSection} ...${place} />
+    ${probed && html`<${Lacking} slug=${slug} />`}
     <section aria-labelledby="numbers"><h2 id="numbers">Numbers</h2><${Numbers} row=${row} summary=${summary} /></section>
     <section aria-labelledby="use"><h2 id="use">Use this</h2><${UseThis} ...${place} row=${row} model=${model} /></section>
     <section aria-labelledby="made"><h2 id="made">How it was made</h2><${HowMade} row=${row} model=${model} site=${model.sites[layer]} /></section>`;

@@ -1,7 +1,7 @@
 // Real images that excite a neuron, and images near lower quantiles, with the place that fires.
 import { html, useState } from "../vendor/htm-preact.js";
 import { site } from "../data.js";
-import { fetchExamples } from "../evidence.js";
+import { fetchExamples, fetchProbeImage } from "../evidence.js";
 import { count, figure, percent } from "../format.js";
 import { useKeys } from "../keys.js";
 import { OVERLAYS } from "../maps.js";
@@ -36,8 +36,24 @@ function Images({ examples, row, name }) {
     <div class="examples">${shown.map((one) => html`<${ExampleTile} key=${`${one.kind} ${one.image}`} example=${one} overlay=${overlay} full=${full}
       note=${kind === "quantile" ? `above ${percent(one.quantile)}` : ""} />`)}</div>
     <p class="note">${words(kind, shown.length, row, name)} ${MEANING[overlay]?.(full) ?? ""} The frame is the strongest patch.
-      ${examples.length > 0 && (probe === undefined ? " This atlas lists no probe images." : !probe.thumbnails ? " The images themselves are not part of this atlas: their licence or the run's choice leaves their names alone." : "")}</p>`;
+      ${examples.length > 0 && (probe === undefined ? " This atlas lists no probe images." : !probe.thumbnails ? " The images themselves are not part of this atlas: their licence or the run's choice leaves their names alone." : "")}</p>
+    ${probe !== undefined && html`<${Sources} key=${kind} shown=${shown} />`}`;
 }
+
+/** Names, captions, licences and sources of the images shown; read when it is opened. */
+function Sources({ shown }) {
+  const [open, setOpen] = useState(false);
+  const { value, error, stale } = useLoaded(async () => (open ? Promise.all(shown.map((one) => fetchProbeImage(one.probe, one.image))) : []),
+    [open, shown.map((one) => one.image).join()]);
+  return html`<details onToggle=${(event) => setOpen(event.target.open)}><summary>About these images</summary>
+    ${error && html`<${Failure} error=${error} />`}
+    <ol class="sources">${(stale ? [] : value ?? []).map((image, at) => html`<li key=${shown[at].image}><b>${figure(shown[at].activation)}</b>
+      <span>${image.image}${image.class && ` · ${image.class}`}${image.caption && ` · “${image.caption}”`}
+      <span class="note"> mean over patches ${figure(shown[at].mean)} · licence ${image.licence ?? "not stated"}${image.source && html` · <${Source} source=${image.source} />`}</span></span></li>`)}</ol></details>`;
+}
+
+/** Only an address of the web becomes a link: the text comes from the dataset. */
+const Source = ({ source }) => (/^https?:\/\//.test(source) ? html`<a href=${source} rel="noreferrer">${source}</a>` : source);
 
 function words(kind, shown, row, name) {
   const set = html`${row.probe_images ? html`<b>${count(row.probe_images)}</b> images` : "images"} of ${name ? html`probe set ${name}` : "the probe set"}`;

@@ -41,8 +41,8 @@ export function LabelSection({ row }) {
       <${Figure} name="Polysemanticity" column="polysemanticity" value=${row.polysemanticity} compare="0 one meaning" />
       <${Figure} name="Redundancy" column="redundancy" value=${row.redundancy} compare=${has(row.twin) && html`twin: <${Address} address=${row.twin} />`} />
       <${Figure} name="Texts compared with" column="label_view" value=${row.label_view === "crop" ? "crops" : "whole images"} compare=${row.label_view === "crop" ? "around the strongest patch" : ""} />
-      <${Figure} name="List of texts" column="concept_set" value=${row.concept_set} />
-      <${Figure} name="Compared by" column="embedder" value=${row.embedder} />
+      <${Figure} name="List of texts" column="concept_set" value=${html`<code class="hash">${row.concept_set}</code>`} />
+      <${Figure} name="Compared by" column="embedder" value=${html`<code class="hash">${row.embedder}</code>`} />
     </dl></section>`;
 }
 

@@ -52,7 +52,8 @@ function verdict(row) {
   }
   const kept = has(row.robust_mean) && row.activation > 0 ? row.robust_mean / row.activation : null;
   return html`It drives the neuron to <b>${figure(row.activation)}</b>, from ${figure(row.activation_start)} at the start.${" "}
-    ${kept !== null && html`Under ${row.robust_draws} fresh random transforms <b>${percent(kept)}</b> of that ${kept < 1 ? "remains" : "is reached"}.`}`;
+    ${kept !== null && html`Under ${row.robust_draws} fresh random transforms ${kept <= 0 ? html`<b>nothing</b> of that remains.`
+      : html`<b>${percent(kept)}</b> of that ${kept < 1 ? "remains" : "is reached"}.`}`}`;
 }
 
 export function Numbers({ row, summary }) {
