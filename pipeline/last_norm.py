@@ -155,7 +155,9 @@ def _trace(
     leaves = [norm.y for norm in norms]
     if not norms or any(obstacles(out, leaves)) or _depends(out, added):
         return None
-    paths = [_path(norm, added, leaves, out, site, readout) for norm in norms]
+    if any(_depends(norm.x, leaves) for norm in norms):  # a norm behind a norm
+        return None
+    paths = [_path(norm, added, out, site, readout) for norm in norms]
     known = [path for path in paths if path is not None]
     return (hidden, out.detach(), known) if len(known) == len(paths) else None
 
@@ -168,12 +170,10 @@ def _depends(out: Tensor, leaves: list[Tensor]) -> bool:
     return any(grad is not None for grad in grads)
 
 
-def _path(
-    norm: _Norm, added: list[Tensor], leaves: list[Tensor], out: Tensor, site: FfnSite, readout: Readout
-) -> _Path | None:
+def _path(norm: _Norm, added: list[Tensor], out: Tensor, site: FfnSite, readout: Readout) -> _Path | None:
     calls = [call for call, leaf in enumerate(added) if _depends(norm.x, [leaf])]
     over_channels = type(norm.module).__name__.endswith("2d") or norm.x.shape[0] != len(out)
-    if len(calls) != 1 or _depends(norm.x, leaves) or any(obstacles(norm.x, added)) or over_channels:
+    if len(calls) != 1 or any(obstacles(norm.x, added)) or over_channels:
         return None
     reads = _reads(norm, out, readout)  # (images or 1, q, rows, d)
     read = reads.flatten(0, 1).ne(0).any(2).any(0).nonzero()[:, 0]

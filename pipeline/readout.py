@@ -207,11 +207,12 @@ def _site_gradients(model: LoadedModel, readout: Readout, x: Tensor) -> tuple[li
         ]
         with residual_path(model, added):
             total = readout.outputs(model, x, frozen=True).sum(0)  # (names,)
+        each = total.unbind()
     if total.grad_fn is None:
         return [torch.zeros(len(total), len(one), device=x.device) for one in added], ["" for _ in sites]
     # one output at a time: batched gradients of convolutions are several times slower
     rows = [
-        torch.autograd.grad(one, added, retain_graph=True, allow_unused=True, materialize_grads=True) for one in total
+        torch.autograd.grad(one, added, retain_graph=True, allow_unused=True, materialize_grads=True) for one in each
     ]
     return [torch.stack(row) for row in zip(*rows, strict=True)], obstacles(total, added)
 

@@ -1,0 +1,165 @@
+"""Mean ablation: equal to a hook that sets the activation in a whole forward, image by image, in every family."""
+
+import numpy as np
+import pytest
+import torch
+
+from atlas_schema.errors import BadConfig, NotFinite
+from pipeline.effects import (
+    AnsweredImages,
+    ablation_effects,
+    correct_output,
+    falls_by_replay,
+    matter_most,
+)
+from pipeline.embed import load_embedder
+from pipeline.last_norm import falls_behind_last_norm, only_readout_follows
+from pipeline.models import LoadedModel, ModelRequest, load
+from pipeline.readout import columns, readout_of
+from pipeline.zoo import ZOO
+from pipeline.zoo.captions import caption
+from pipeline.zoo.train import WIDTHS, pixels
+from pipeline.zoo.world import HELD_OUT_SEED, scenes
+from tests.pipeline.test_families import SMALL, small
+from tests.pipeline.test_readout import images_for, readout_for
+
+# members whose last FFN is not followed by one norm and linear maps alone
+WITHOUT_FORMULA = {
+    "vit, no class token, map pooling",  # attention pools
+    "vit, post-norm",  # a norm of the FFN's own output before the last
+    "swin v2",
+    "open_clip around timm",
+    "maxvit",  # channels first
+    "coatnet",
+}
+
+
+@torch.no_grad()
+def by_hook(model: LoadedModel, site, units, x, answers, target, readout) -> torch.Tensor:
+    """(units, images): falls, from one whole forward a unit."""
+    base = correct_output(model, readout, x, answers)
+    falls = []
+    for unit, value in zip(units, target, strict=True):
+
+        def ablate(module, args, unit=unit, value=value):
+            hidden = args[0].clone()
+            (hidden[:, unit] if site.layout == "NCHW" else hidden[..., unit]).fill_(value)
+            return (hidden,)
+
+        hook = model.module.get_submodule(site.post).register_forward_pre_hook(ablate)
+        falls.append(base - correct_output(model, readout, x, answers))
+        hook.remove()
+    return torch.stack(falls)
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_replay_and_formula_equal_a_hooked_forward(name):
+    model = small(name)
+    x01, readout = images_for(model, 3), readout_for(model)
+    x = model.normalise(x01)
+    answers = torch.tensor([[0, 3], [1, 1], [2, 0]])
+    sites = model.description.ffn_sites
+    for site in {0: sites[0], len(sites) // 2: sites[len(sites) // 2], len(sites) - 1: sites[-1]}.values():
+        units = torch.tensor([1, 0, site.width - 1])
+        target = torch.tensor([0.3, -0.1, 0.7], dtype=torch.float64)
+        truth = by_hook(model, site, units, x, answers, target, readout)
+        assert truth.abs().max() > 1e-7
+        with torch.no_grad():
+            replayed = falls_by_replay(model, site, units, x, answers, target, readout, copies=6)
+        torch.testing.assert_close(replayed, truth, rtol=1e-8, atol=1e-11)
+        if only_readout_follows(model, site):
+            found = falls_behind_last_norm(model, site, units, x, answers, target, readout)
+            assert (found is None) == (name in WITHOUT_FORMULA)
+            if found is not None:
+                torch.testing.assert_close(found, truth, rtol=1e-8, atol=1e-11)
+    assert only_readout_follows(model, sites[-1])
+    assert not only_readout_follows(model, sites[0])
+    assert not any("forward" in part.__dict__ for part in model.module.modules())
+
+
+def answered(name: str, count: int):
+    """A zoo model, its readout, and scenes with all six true attributes, or for the CLIP the true caption's text."""
+    batch = scenes(HELD_OUT_SEED, range(count))
+    model = load(ModelRequest(f"zoo/{name}"))
+    if name == "clip":
+        captions = [caption(labels) for labels in batch.labels]
+        texts = load_embedder(ModelRequest("zoo/clip")).texts(captions)
+        return model, readout_of(model, texts=(captions, texts)), pixels(batch), texts
+    starts = np.cumsum([0, *WIDTHS[:-1]])
+    return model, readout_of(model), pixels(batch), torch.from_numpy(batch.labels + starts)
+
+
+@pytest.mark.parametrize("name", ZOO)
+def test_last_block_of_every_family_is_exact(name):
+    """Every neuron of the last FFN, in float32, within 1e-5 of a hooked forward on each image."""
+    model, readout, x01, answers = answered(name, 8)
+    site = model.description.ffn_sites[-1]
+    means = torch.linspace(-0.2, 0.5, site.width)
+    found = ablation_effects(model, site, range(site.width), [AnsweredImages(x01, answers)], means, readout)
+    assert (found.kind, found.images) == ("exact", 8)
+    some = torch.arange(0, site.width, 7)
+    truth = by_hook(model, site, some, model.normalise(x01), answers, means[some], readout).double()
+    np.testing.assert_allclose(found.effect[some], truth.mean(1), atol=1e-5)
+    np.testing.assert_allclose(found.standard_error[some], truth.std(1) / 8**0.5, atol=1e-5)
+    assert np.abs(found.effect).max() > 1e-3
+
+
+@pytest.mark.parametrize("name", ["vit", "coat", "clip"])
+def test_other_blocks_are_measured_and_merge(name):
+    model, readout, x01, answers = answered(name, 6)
+    site = model.description.ffn_sites[1]
+    means = torch.full((site.width,), 0.1)
+    units = [3, 0, 5]
+
+    def effects(*slices, **options):
+        batches = [AnsweredImages(x01[s], answers[s]) for s in slices]
+        return ablation_effects(model, site, units, batches, means, readout, **options)
+
+    whole = effects(slice(0, 6))
+    assert whole.kind == "measured"
+    truth = by_hook(model, site, units, model.normalise(x01), answers, means[units], readout).double()
+    np.testing.assert_allclose(whole.effect, truth.mean(1), atol=1e-5)
+    np.testing.assert_allclose(whole.standard_error, truth.std(1) / 6**0.5, atol=1e-5)
+    for other in (
+        effects(slice(0, 6), copies=1),
+        effects(slice(0, 2), slice(2, 6)),
+        effects(slice(4, 6)).merge(effects(slice(0, 4))),
+    ):
+        assert other.images == 6
+        np.testing.assert_allclose(other.effect, whole.effect, atol=2e-6)
+        np.testing.assert_allclose(other.standard_error, whole.standard_error, atol=2e-6)
+    assert effects(slice(0, 1)).standard_error is None
+
+
+def test_a_neuron_that_writes_nothing_has_no_effect_and_matters_least():
+    model, readout, x01, answers = answered("vit", 4)
+    means = torch.zeros(128)
+    for layer in (1, 3):
+        site = model.description.ffn_sites[layer]
+        model.module.get_submodule(site.post).weight.data[:, 9] = 0
+        found = ablation_effects(model, site, [9, 8], [AnsweredImages(x01, answers)], means, readout)
+        assert found.effect[0] == 0
+        assert found.effect[1] != 0
+        std = torch.ones(128)
+        assert matter_most(model, site, std, 128)[-1] == 9
+        moved = columns(model, site).norm(dim=0)
+        assert matter_most(model, site, std, 1) == [int(moved.argmax())]
+        std[4] = 1000
+        assert matter_most(model, site, std, 2)[0] == 4
+
+
+def test_mistakes_are_named():
+    model, readout, x01, answers = answered("vit", 2)
+    site = model.description.ffn_sites[0]
+    means = torch.zeros(site.width)
+    images = [AnsweredImages(x01, answers)]
+    with pytest.raises(BadConfig, match="no images"):
+        ablation_effects(model, site, [0], [], means, readout)
+    clip = load(ModelRequest("zoo/clip"))
+    with pytest.raises(BadConfig, match=r"zoo-clip.*texts"):
+        ablation_effects(clip, clip.description.ffn_sites[0], [0], images, means, readout_of(clip))
+    one = ablation_effects(model, site, [0], images, means, readout)
+    with pytest.raises(BadConfig, match="other neurons"):
+        one.merge(ablation_effects(model, site, [1], images, means, readout))
+    with pytest.raises(NotFinite, match="damaged"):
+        ablation_effects(model, site, [0], images, means * torch.nan, readout)
