@@ -18,11 +18,14 @@ _SHELL = Environment(
 _SHELL.policies["json.dumps_kwargs"] = {"sort_keys": False}  # columns keep the schema's order
 
 
+def app_files() -> list[Path]:
+    """Everything below static/ that browsers read: all but declarations for the type check."""
+    return [path for path in sorted(STATIC.rglob("*")) if path.is_file() and not path.name.endswith(".d.ts")]
+
+
 def write(folder: Path, manifest: Mapping[str, Any], dataset_url: str | None) -> set[str]:
     """Write the app and, last, index.html, which carries the manifest. Returns what the page names."""
-    files = {
-        path.relative_to(STATIC).as_posix(): path.read_bytes() for path in sorted(STATIC.rglob("*")) if path.is_file()
-    }
+    files = {path.relative_to(STATIC).as_posix(): path.read_bytes() for path in app_files()}
     content = hashlib.sha256()
     for name, data in files.items():
         content.update(f"{name} {len(data)} ".encode() + data)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from atlas_schema.errors import AtlasError
-from site_builder.app import STATIC
+from site_builder.app import app_files
 from site_builder.clusters import CLUSTER_PACK
 from site_builder.clusters import MODELS as CLUSTER_MODELS
 from site_builder.packs import PACK
@@ -77,7 +77,7 @@ def megabytes(size: int) -> str:
 
 def estimate(held: Survey, mode: str) -> Size:
     """Size of the site of a survey, from above; file counts are exact but for Rosetta clusters."""
-    app = [path for path in STATIC.rglob("*") if path.is_file()]
+    app = app_files()
     files = SITE_FILES + len(app) + MODEL_FILES * len(held.models)
     size = SITE_BYTES + sum(path.stat().st_size for path in app) + MODEL_BYTES * len(held.models)
     largest = 0

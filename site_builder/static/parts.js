@@ -30,12 +30,15 @@ export function Failure({ error, children }) {
   return html`<div class="failure" role="alert"><p>${error.message}</p>${children}</div>`;
 }
 
+let explanations = 0;
+
 /** What a column means: a button that opens its one sentence below the figure. */
 export function useExplanation(name, column, table, tag = "dd") {
   const [open, setOpen] = useState(false);
+  const [serial] = useState(() => explanations++); // one column may be explained at several places of a page
   const about = site.columns[table][column];
   if (about === undefined) return [null, null];
-  const id = `means-${table}-${column}`;
+  const id = `means-${serial}`;
   return [
     html`<button class="why" type="button" aria-expanded=${open} aria-controls=${id}
       aria-label=${`What is ${name}?`} onClick=${() => setOpen(!open)}>?</button>`,

@@ -13,10 +13,10 @@ export function MatchesSection({ slug, layer, unit }) {
   if (value === null) return null; // said with the other stages that this atlas lacks
   const rows = stale ? [] : (value ?? []);
   const models = [...new Set(rows.map((row) => row.slug))];
-  const cluster = rows.find((row) => row.cluster !== null)?.cluster;
+  const cluster = rows.find((row) => row.cluster !== null)?.cluster ?? null;
   const groups = models.map((name) => rows.filter((row) => row.slug === name));
   return html`<section aria-labelledby="matches"><h2 id="matches">Same in other models</h2>
-    ${cluster !== undefined && html`<p class="cluster-line">Part of <a href=${link.cluster(cluster)}>Rosetta cluster ${cluster}</a>: neurons of
+    ${cluster !== null && html`<p class="cluster-line">Part of <a href=${link.cluster(cluster)}>Rosetta cluster ${cluster}</a>: neurons of
       three or more models, every two of them each other's best counterpart.</p>`}
     <div class="counterparts">${groups.filter(([best]) => best.slug !== slug).map((group) => html`<${Counterpart} key=${group[0].slug} rows=${group} />`)}</div>
     ${groups.every(([best]) => best.slug === slug) && !stale && html`<p class="note">No counterpart in another model.</p>`}
