@@ -51,10 +51,10 @@ def rounded(value: Any, digits: int) -> Any:
     return value
 
 
-def dump(value: Any) -> bytes:
+def dump(value: Any, level: int = 9) -> bytes:
     """Compact JSON, gzip, the same bytes for the same value (no time stamp in the gzip header)."""
     text = json.dumps(plain(value), separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-    return gzip.compress(text.encode(), compresslevel=9, mtime=0)
+    return gzip.compress(text.encode(), compresslevel=level, mtime=0)
 
 
 def pack_columns(rows: pa.Table) -> dict[str, list[Any]]:
@@ -71,10 +71,10 @@ def _points(curve: list[dict[str, Any]] | None) -> list[list[Any]]:
     return [[point["step"], point["objective"], point["activation"]] for point in curve or []]
 
 
-def packs(units: Sequence[int], columns: Mapping[str, Sequence[Any]], shard: str) -> dict[int, bytes]:
+def packs(units: Sequence[int], columns: Mapping[str, Sequence[Any]], shard: str, level: int = 9) -> dict[int, bytes]:
     """Pack number -> gzip JSON of its neurons. Columns whose value all neurons of a pack share stand once.
 
-    units: (neurons,) ascending; columns: name -> (neurons,) values in the same order.
+    units: (rows,) ascending; columns: name -> (rows,) values in the same order; level: of gzip.
     """
     numbers = np.asarray(units) // PACK
     made = {}
@@ -83,7 +83,7 @@ def packs(units: Sequence[int], columns: Mapping[str, Sequence[Any]], shard: str
         chosen = {name: [values[i] for i in members] for name, values in columns.items()}
         shared = {name: values[0] for name, values in chosen.items() if name != "unit" and _constant(values)}
         own = {name: values for name, values in chosen.items() if name not in shared}
-        made[int(number)] = dump({"shard": shard, "shared": shared, "columns": own})
+        made[int(number)] = dump({"shard": shard, "shared": shared, "columns": own}, level)
     return made
 
 
