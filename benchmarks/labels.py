@@ -13,9 +13,12 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import sys
 import time
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,7 +29,7 @@ from pipeline.concepts import read_concepts
 from pipeline.embed import load_embedder
 from pipeline.labels import LabelSettings, LayerLabels, better_view, label_layer
 from pipeline.models import ModelRequest, load
-from pipeline.significance import auroc
+from pipeline.significance import midranks
 from pipeline.tap import all_ffn_activations
 from pipeline.windows import VIEWS, windows_of_grid
 from pipeline.zoo import ZOO
@@ -61,7 +64,11 @@ def main() -> None:
     asked = parser.parse_args()
     torch.set_num_threads(1)
     begin = time.perf_counter()
-    report = {"benchmark": "labels", "machine": description(), **measure(asked.models.split(","), asked.permutations)}
+    report: dict[str, Any] = {
+        "benchmark": "labels",
+        "machine": description(),
+        **measure(asked.models.split(","), asked.permutations),
+    }
     report["seconds"] = round(time.perf_counter() - begin)
     print(json.dumps(report, indent=1))
     if asked.out:
@@ -85,16 +92,18 @@ def measure(models: list[str], permutations: int) -> dict[str, object]:
         return [label_layer(x.peaks, x.windows, similarities, fit, concepts.texts, settings) for x in layers]
 
     rows = []
-    for name in ("soft_wpmi", "rank_reorder", "cosine"):
-        base = LabelSettings(similarity=name, permutations=permutations)
+    for name, calibrated in product(("soft_wpmi", "rank_reorder", "cosine"), (False, True)):
+        count = min(permutations, 50) if name == "rank_reorder" else permutations  # it is twenty times slower
+        base = LabelSettings(similarity=name, calibrated=calibrated, permutations=count)
         views = [replace(base, view=view) for view in ("crop", "image")]
         real, control = ([labelled(s, v) for v in views] for s in (by_clip, dealt))
-        bound = summary(labelled(by_truth, views[1]), layers)
         for view, found, shuffled in zip(("crop", "image"), real, control, strict=True):
-            rows.append(row(name, view, found, shuffled, layers))
+            rows.append(row(base, view, found, shuffled, layers))
         both = [[better_view(c, i) for c, i in zip(*pair, strict=True)] for pair in (real, control)]
-        rows.append(row(name, "better of both", both[0], both[1], layers))
-        rows.append({"similarity": name, "view": "true attributes (upper bound)", **bound})
+        rows.append(row(base, "both", both[0], both[1], layers))
+        bound = summary(labelled(by_truth, views[1]), layers)
+        rows.append({"similarity": name, "calibrated": calibrated, "view": "true attributes", **bound})
+        print(json.dumps([{k: v for k, v in r.items() if "_by_" not in k} for r in rows[-4:]]), file=sys.stderr)
     truth = torch.cat([x.truth for x in layers])
     strength = torch.cat([x.strength for x in layers])
     return {
@@ -132,10 +141,15 @@ def measured(model: str, probe: Tensor) -> list[Layer]:
     found = []
     for layer, (peaks, windows) in on_probe.items():
         fresh = on_more[layer][0]
-        areas = torch.stack([auroc(fresh.T, value) for value in truth.T], dim=1)  # (neurons, 40)
-        strength, index = areas.max(1)
+        strength, index = areas_of(fresh, truth).max(1)
         found.append(Layer(model, layer, peaks, windows, index, strength, information(fresh, truth).argmax(1)))
     return found
+
+
+def areas_of(peaks: Tensor, truth: Tensor) -> Tensor:
+    """AUROC of each neuron's peak for each value, ranks taken once: (neurons, 40)."""
+    rank, ones = midranks(peaks.T), truth.double().sum(0)
+    return (rank @ truth.double() - ones * (ones + 1) / 2) / (ones * (len(truth) - ones))
 
 
 @torch.inference_mode()
@@ -190,7 +204,7 @@ def summary(found: list[LayerLabels], layers: list[Layer]) -> dict[str, object]:
 
 
 def row(
-    name: str, view: str, found: list[LayerLabels], shuffled: list[LayerLabels], layers: list[Layer]
+    base: LabelSettings, view: str, found: list[LayerLabels], shuffled: list[LayerLabels], layers: list[Layer]
 ) -> dict[str, object]:
     control = summary(shuffled, layers)
     by_model = {
@@ -200,15 +214,25 @@ def row(
         for model in dict.fromkeys(x.model for x in layers)
     }
     return {
-        "similarity": name,
+        "similarity": base.similarity,
+        "calibrated": base.calibrated,
+        "permutations": base.permutations,
         "view": view,
         **summary(found, layers),
         "shuffled_significant": control["significant"],
         "shuffled_labelled": control["labelled"],
         "shuffled_top1": control["top1"],
+        "top1_by_attribute": right_by_attribute(found, layers),
         "top1_by_model": {model: value["top1"] for model, value in by_model.items()},
         "labelled_by_model": {model: value["labelled"] for model, value in by_model.items()},
     }
+
+
+def right_by_attribute(found: list[LayerLabels], layers: list[Layer]) -> dict[str, float]:
+    """Top-1 of the neurons whose truth is a value of each attribute."""
+    text, truth = torch.cat([x.text for x in found]), torch.cat([x.truth for x in layers])
+    owner = torch.tensor([i for i, values in enumerate(ATTRIBUTES.values()) for _ in values])[truth]
+    return {name: round(float((text == truth)[owner == i].float().mean()), 4) for i, name in enumerate(ATTRIBUTES)}
 
 
 def by_attribute(truth: Tensor) -> dict[str, int]:
@@ -217,12 +241,30 @@ def by_attribute(truth: Tensor) -> dict[str, int]:
     return {name: sum(owner[i] == name for i in truth.tolist()) for name in ATTRIBUTES}
 
 
-def table(report: dict[str, object]) -> str:
-    return json.dumps(report)
+MARKS = ("<!-- benchmark: begin -->", "<!-- benchmark: end -->")
+
+
+def table(report: dict[str, Any]) -> str:
+    """Markdown: the rows, best last column first, with what they are to be compared with."""
+    head = ("function", "view", "top-1", "top-5", "top-1, clear", "significant", "labelled", "top-1, labelled")
+    lines = ["| " + " | ".join((*head, "control")) + " |", "| --- | --- |" + " ---: |" * 7]
+    for r in report["rows"]:
+        name = f"`{r['similarity']}`" + (", calibrated" if r["calibrated"] else "")
+        figures = (r["top1"], r["top5"], r["top1_clear"], r["significant"], r["labelled"], r["top1_labelled"])
+        control = percent(r["shuffled_significant"]) if "shuffled_significant" in r else ""
+        lines.append("| " + " | ".join((name, r["view"], *map(percent, figures), control)) + " |")
+    even, commonest = report["chance_even"], report["chance_commonest"]
+    lines.append(f"| chance: even, the commonest | | {percent(even)}, {percent(commonest)} |" + " |" * 6)
+    return "\n".join(lines)
+
+
+def percent(value: float | None) -> str:
+    return "" if value is None else f"{100 * value:.1f} %"
 
 
 def write_table(path: Path, text: str) -> None:
-    raise NotImplementedError
+    before, rest = path.read_text().split(MARKS[0])
+    path.write_text(f"{before}{MARKS[0]}\n{text}\n{MARKS[1]}{rest.split(MARKS[1])[1]}")
 
 
 if __name__ == "__main__":

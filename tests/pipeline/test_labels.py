@@ -278,7 +278,7 @@ def test_a_label_that_does_not_hold_on_other_images_is_none(world):
     row = label_layer(peaks, red[1], world["similarities"], fit, world["texts"], quick()).row(0)
     assert row["label_candidates"][0]["text"] == "a red object"
     assert row["label_p"] == pytest.approx(1 / 61)  # a layer of one neuron: no shuffle of 60 comes near
-    assert row["label_auroc"] < 0.5
+    assert row["label_auroc"] < 0.65  # nothing that 40 firing images could tell from chance
     assert (row["label_status"], row["label"]) == ("unlabelled", None)
 
 
