@@ -47,49 +47,50 @@ def measure(images: Tensor, hidden: Sequence[Tensor], grids: Sequence[Grid]) -> 
     """
     batch, _, width = hidden[0].shape
     device = hidden[0].device
-    chunk = 1 if device.type == "cpu" else batch
     peaks, means, windows = [], [], []
-    powers = torch.zeros(POWERS, width, dtype=torch.float64, device=device)
-    active = torch.zeros(width, dtype=torch.float64, device=device)
+    sums = torch.zeros(1 + POWERS, width, dtype=torch.float64, device=device)
     for call, grid in zip(hidden, grids, strict=True):
-        scratch = torch.empty(2, chunk, *call.shape[1:], device=device)
-        of_call = []
-        for begin in range(0, batch, chunk):
-            x = call[begin : begin + chunk].float().contiguous()  # (chunk, tokens, width)
-            one, two = scratch[:, : len(x)]
-            first = x.sum(1)
-            active += torch.gt(x, 0, out=one).sum(1).sum(0)
-            torch.mul(x, x, out=one)
-            second, third = one.sum(1), torch.mul(one, x, out=two).sum(1)
-            fourth = torch.mul(one, one, out=two).sum(1)
-            powers += torch.stack([first, second, third, fourth]).double().sum(1)
-            of_call.append((first / x.shape[1], *_strongest_window(x, grid)))
-        means.append(torch.cat([one[0] for one in of_call]))
-        peaks.append(torch.cat([one[1] for one in of_call]))
-        windows.append(torch.cat([one[2] for one in of_call]))
+        per_image, blocks, names = _reduced(call, grid)
+        sums += per_image.double().sum(1)
+        means.append(per_image[1] / call.shape[1])
+        peak, block = blocks.max(0)
+        peaks.append(peak)
+        windows.append(names[block])
     peak, scale = torch.stack(peaks).max(0)
     window = torch.stack(windows).gather(0, scale[None])[0]
     tokens = batch * sum(call.shape[1] for call in hidden)
     mean = torch.stack(means).mean(0)
-    return Measured(images.to(device), hidden, peak, mean, window.to(torch.uint8), powers, active, tokens)
+    return Measured(images.to(device), hidden, peak, mean, window, sums[1:], sums[0], tokens)
 
 
-def _strongest_window(x: Tensor, grid: Grid) -> tuple[Tensor, Tensor]:
-    """(chunk, tokens, width) -> highest value, and the window it is in: (chunk, width) each.
+def _reduced(call: Tensor, grid: Grid) -> tuple[Tensor, Tensor, Tensor]:
+    """(batch, tokens, width) -> sums per image (1 + POWERS, batch, width): tokens over 0, and powers 1 to 4; highest
+    value of each block of the grid (blocks, batch, width); the window of each block, uint8 (blocks,).
 
-    The tokens of a window are a block of the grid, so that maxima of blocks give both without an arg max over
-    tokens, which is several times slower.
+    The tokens of a window are a block of the grid, so that maxima of blocks tell where the peak is without an arg max
+    over tokens, which is several times slower.
     """
+    batch, tokens, width = call.shape
     rows, columns = _bands(grid)
-    places = x.unflatten(1, grid)
-    blocks, names = [], []
-    for row, (top, bottom) in rows:
-        band = places[:, top:bottom].amax(1)  # (chunk, columns, width)
-        for column, (left, right) in columns:
-            blocks.append(band[:, left:right].amax(1))
-            names.append(COLUMNS * row + column)
-    peak, block = torch.stack(blocks).max(0)
-    return peak, torch.tensor(names, device=x.device)[block]
+    chunk = 1 if call.device.type == "cpu" else batch
+    sums = torch.empty(1 + POWERS, batch, width, device=call.device)
+    blocks = torch.empty(len(rows) * len(columns), batch, width, device=call.device)
+    square, product = torch.empty(2, chunk, tokens, width, device=call.device)
+    for begin in range(0, batch, chunk):
+        own = slice(begin, begin + chunk)
+        x = call[own].float()
+        torch.sum(torch.gt(x, 0, out=product), 1, out=sums[0, own])
+        torch.sum(x, 1, out=sums[1, own])
+        torch.sum(torch.mul(x, x, out=square), 1, out=sums[2, own])
+        torch.sum(torch.mul(square, x, out=product), 1, out=sums[3, own])
+        torch.sum(torch.mul(square, square, out=product), 1, out=sums[4, own])
+        places = x.unflatten(1, grid)
+        for i, (_, (top, bottom)) in enumerate(rows):
+            band = places[:, top:bottom].amax(1)  # (chunk, columns, width)
+            for j, (_, (left, right)) in enumerate(columns):
+                torch.amax(band[:, left:right], 1, out=blocks[i * len(columns) + j, own])
+    names = [COLUMNS * row + column for row, _ in rows for column, _ in columns]
+    return sums, blocks, torch.tensor(names, dtype=torch.uint8, device=call.device)
 
 
 def _bands(grid: Grid) -> tuple[list[tuple[int, Grid]], list[tuple[int, Grid]]]:

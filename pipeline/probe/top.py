@@ -16,7 +16,8 @@ class TopImages:
     """Per neuron the `count` images with the highest peak; of equal peaks, the image with the lower index.
 
     peak, mean, low, high: (count, width) float32; image: int64; scale: uint8, the call that fired; cells:
-    (count, width, tokens) uint8, the activation map between `low` (0) and `high` (255), row by row.
+    (count, width, tokens) uint8, the activation map between `low` (0) and `high` (255), row by row. In whatever order;
+    `arrays` ranks them.
     """
 
     FIELDS = ("peak", "image", "mean", "low", "high", "scale", "cells")
@@ -33,51 +34,51 @@ class TopImages:
         return len(self.peak)
 
     def update(self, batch: Measured) -> None:
-        """Only neurons that some image of the batch enters are touched: ever fewer as images go by."""
-        touched = (batch.peak.amax(0) >= self.peak[-1]).nonzero()[:, 0]
+        """Only neurons that some image of the batch enters are touched, ever fewer as images go by, and of these only
+        the places that change hands: a place keeps its image until a better one takes it, whatever its rank."""
+        touched = (batch.peak.amax(0) >= self.peak.amin(0)).nonzero()[:, 0]
         if not len(touched):
             return
         came = batch.peak[:, touched]
-        order = _order(
+        chosen = _order(
             torch.cat([self.peak[:, touched], came]),
             torch.cat([self.image[:, touched], batch.images[:, None].expand_as(came)]),
             self.count,
-        )
-        new = order >= self.count  # (count, touched): rows of the batch
-        stays = order.clamp(max=self.count - 1)
-        for name in self.FIELDS:
-            array = getattr(self, name)
-            held = array[:, touched]
-            index = stays if held.dim() == 2 else stays[:, :, None].expand(-1, -1, held.shape[2])
-            array[:, touched] = held.gather(0, index)
-        rank, column = new.nonzero(as_tuple=True)
-        self._enter(batch, rank, touched[column], order[rank, column] - self.count)
+        )  # (count, touched): places below count, then rows of the batch
+        stays = torch.zeros(self.count + len(came), len(touched), dtype=torch.bool, device=chosen.device)
+        stays.scatter_(0, chosen, True)
+        # Entering rows first, places to vacate first: the i-th of one takes the i-th of the other.
+        entering = chosen.sort(dim=0, descending=True).values
+        vacated = stays[: self.count].int().argsort(dim=0, stable=True)
+        rank, column = (entering >= self.count).nonzero(as_tuple=True)
+        place = vacated[rank, column]
+        self._enter(batch, place, touched[column], entering[rank, column] - self.count)
 
-    def _enter(self, batch: Measured, rank: Tensor, unit: Tensor, row: Tensor) -> None:
-        """Put image `row` of the batch at place `rank` of neuron `unit`: (entries,) each."""
-        self.peak[rank, unit] = batch.peak[row, unit]
-        self.mean[rank, unit] = batch.mean[row, unit]
-        self.image[rank, unit] = batch.images[row]
+    def _enter(self, batch: Measured, place: Tensor, unit: Tensor, row: Tensor) -> None:
+        """Put image `row` of the batch at `place` of neuron `unit`: (entries,) each."""
+        at = place, unit
+        self.peak[at] = batch.peak[row, unit]
+        self.mean[at] = batch.mean[row, unit]
+        self.image[at] = batch.images[row]
         best = torch.full_like(batch.peak[row, unit], -torch.inf)
         for scale, hidden in enumerate(batch.hidden):
             maps = hidden[row, :, unit].float()  # (entries, tokens)
             fired = maps.amax(1) > best
             best = torch.where(fired, maps.amax(1), best)
             cells, low, high = quantized(maps[fired])
-            at = rank[fired], unit[fired]
-            self.scale[at] = scale
-            self.low[at], self.high[at] = low, high
-            self.cells[at[0], at[1], : cells.shape[1]] = cells
+            own = place[fired], unit[fired]
+            self.scale[own] = scale
+            self.low[own], self.high[own] = low, high
+            self.cells[own[0], own[1], : cells.shape[1]] = cells
 
     def merge(self, other: TopImages) -> None:
-        order = _order(torch.cat([self.peak, other.peak]), torch.cat([self.image, other.image]), self.count)
-        for name in self.FIELDS:
-            both = torch.cat([getattr(self, name), getattr(other, name)])
-            index = order if both.dim() == 2 else order[:, :, None].expand(-1, -1, both.shape[2])
-            setattr(self, name, both.gather(0, index))
+        both = {name: torch.cat([getattr(self, name), getattr(other, name)]) for name in self.FIELDS}
+        for name, array in _ranked(both, self.count).items():
+            setattr(self, name, array)
 
     def arrays(self) -> dict[str, Tensor]:
-        return {name: getattr(self, name) for name in self.FIELDS}
+        """The fields in order of rank."""
+        return _ranked({name: getattr(self, name) for name in self.FIELDS}, self.count)
 
     @classmethod
     def of(cls, arrays: Mapping[str, Tensor]) -> TopImages:
@@ -92,6 +93,14 @@ def quantized(maps: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     low, high = maps.amin(1), maps.amax(1)
     span = (high - low).clamp_min(torch.finfo(torch.float32).tiny)
     return ((maps - low[:, None]) / span[:, None] * 255).round().to(torch.uint8), low, high
+
+
+def _ranked(fields: Mapping[str, Tensor], count: int) -> dict[str, Tensor]:
+    """The `count` best of each neuron, the strongest first."""
+    order = _order(fields["peak"], fields["image"], count)
+    flat = {name: array.gather(0, order) for name, array in fields.items() if array.dim() == 2}
+    cells = fields["cells"]
+    return {**flat, "cells": cells.gather(0, order[:, :, None].expand(-1, -1, cells.shape[2]))}
 
 
 def _order(peak: Tensor, image: Tensor, count: int) -> Tensor:

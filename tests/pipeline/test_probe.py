@@ -94,13 +94,14 @@ def test_of_equal_peaks_the_first_image_wins(images: ProbeSet) -> None:
     members = membership(images)
     hidden = [torch.ones(IMAGES, height * width, Site.width) for height, width in Site.grids]
     site = measured(hidden, members, list(range(IMAGES))[::-1])
-    assert site.top.image[:, 0].tolist() == list(range(SETTINGS.top))
+    assert site.top.arrays()["image"][:, 0].tolist() == list(range(SETTINGS.top))
 
 
 def test_fewer_images_than_the_top_asks_for(images: ProbeSet) -> None:
     site = measured(hidden_of(1), membership(images), [3, 4])
-    assert sorted(site.top.image[:2, 0].tolist()) == [3, 4]
-    assert site.top.image[2:, 0].tolist() == [NOBODY] * (SETTINGS.top - 2)
+    found = site.top.arrays()["image"][:, 0]
+    assert sorted(found[:2].tolist()) == [3, 4]
+    assert found[2:].tolist() == [NOBODY] * (SETTINGS.top - 2)
 
 
 @given(st.lists(st.floats(-1e4, 1e4, width=32), min_size=1, max_size=50))
