@@ -93,7 +93,7 @@ def measure(models: list[str], permutations: int) -> dict[str, object]:
 
     rows = []
     for name, calibrated in product(("soft_wpmi", "rank_reorder", "cosine"), (False, True)):
-        count = min(permutations, 50) if name == "rank_reorder" else permutations  # it is twenty times slower
+        count = min(permutations, 30) if name == "rank_reorder" else permutations  # it is twenty times slower
         base = LabelSettings(similarity=name, calibrated=calibrated, permutations=count)
         views = [replace(base, view=view) for view in ("crop", "image")]
         real, control = ([labelled(s, v) for v in views] for s in (by_clip, dealt))

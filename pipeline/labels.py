@@ -35,6 +35,9 @@ from pipeline.significance import auroc, auroc_lower, benjamini_hochberg, pooled
 from pipeline.similarity import ELEMENTS, Measured, SoftWpmi, chunks, similarity
 
 CANDIDATES = 5
+CROP_MARGIN = 0.05
+"""AUROC: about the standard error with the fifty firing images of a probe set of two thousand."""
+
 LEAST_FIRING = 5
 """Test images that must fire a neuron, and that must not, before an AUROC is given."""
 
@@ -165,9 +168,11 @@ def strongest_count(fit_images: int, settings: LabelSettings) -> int:
 def better_view(crop: LayerLabels, image: LayerLabels, level: float = 0.05) -> LayerLabels:
     """Of each neuron the view whose best text tells firing images apart better, on the images it was chosen on.
 
+    A crop has to be better by CROP_MARGIN: less is noise, and the whole image is what people see.
+
     Choosing between two views is one more choice to pay for: p is doubled, q computed again.
     """
-    take = ~(image.auroc_fit < crop.auroc_fit)
+    take = ~(image.auroc_fit < crop.auroc_fit - CROP_MARGIN)
     p = (2 * torch.where(take, image.p, crop.p)).clamp(max=1)
     spoke = ~p.isnan()
     q = torch.full_like(p, torch.nan)

@@ -2,8 +2,9 @@
 
 In the sense of SemanticLens (Dreyer et al., 2501.05398), where clarity is the mean cosine between a neuron's exciting
 crops, polysemanticity the distance between the centres of two clusters of them, and redundancy the cosine of mean
-embeddings with the nearest other neuron. Two things are added, because raw cosines have no zero: clarity is counted
-from what random crops reach, and clusters must be more than any cloud of that shape would split into.
+embeddings with the nearest other neuron. Raw cosines have no zero, so two things are added: clarity is counted from
+what random crops reach, and clusters count as far as they are clearer than those that a cloud without clusters, and
+random crops of the same pictures, fall into.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -22,7 +24,9 @@ from pipeline.similarity import ELEMENTS, chunks
 ROTATIONS = 60
 """Clouds of the same shape that a neuron's split is compared with."""
 
-RANDOM_CROPS = 2000
+RANDOM_SETS = 200
+"""Sets of random crops that a neuron's crops are compared with."""
+
 STARTS = 4
 """Directions of greatest spread that a split is started from."""
 
@@ -34,7 +38,7 @@ class Readability:
     clarity: mean cosine between exciting crops, from 0 (random crops) to 1 (equal crops); below 0 where they are less
         alike than random ones
     polysemanticity: 0 (one meaning, or noise) to 1 (two tight clusters as far apart as random crops)
-    polysemanticity_p: chance that a cloud without clusters, of the same shape, splits as well
+    polysemanticity_p: chance that a cloud of the same shape without clusters, or random crops, split as well
     redundancy: cosine between this neuron's mean embedding and its nearest twin's
     twin: int64, index of that neuron in the layer; -1 where there is none
     """
@@ -46,25 +50,37 @@ class Readability:
     twin: Tensor
 
 
-def readability(crops: Tensor, random_likeness: float, *, alive: Tensor | None = None, seed: int = 0) -> Readability:
+@dataclass(frozen=True)
+class RandomCrops:
+    """What crops of a probe set have in common anyway.
+
+    likeness: mean cosine between crops of different images
+    shares: float32 (sets,), how much of the spread of k random crops two clusters explain
+    """
+
+    k: int
+    likeness: float
+    shares: Tensor
+
+
+def readability(crops: Tensor, random: RandomCrops, *, alive: Tensor | None = None, seed: int = 0) -> Readability:
     """The three measures for the neurons of a layer.
 
-    crops: float (neurons, k, d), of length 1 each: embeddings of the k most exciting crops, k from 4 on
-    random_likeness: mean cosine between random crops of the probe set (`random_likeness`)
+    crops: float (neurons, k, d), of length 1 each: embeddings of the k most exciting crops (`exciting_crops`)
+    random: of the same probe set and the same k (`random_crops`)
     alive: bool (neurons,), False where a neuron has no exciting crops
     """
     neurons, k, _ = crops.shape
-    if k < 4:
-        raise BadConfig(f"readability from {k} crops a neuron: expected at least 4, or nothing can be said.")
+    if k != random.k:
+        raise BadConfig(f"readability: {k} crops a neuron against sets of {random.k} random ones; expected equal.")
     alive = torch.ones(neurons, dtype=torch.bool, device=crops.device) if alive is None else alive.to(crops.device)
-    room = max(1 - random_likeness, 1e-6)
     mean = crops.float().mean(1)
     likeness = (mean.square().sum(1) * k - 1) / (k - 1)  # mean over pairs of different crops
-    poly, p = polysemanticity(crops, room, seed=seed)
+    poly, p = polysemanticity(crops, random, seed=seed)
     redundancy, twin = nearest_twin(mean, alive)
     nothing = torch.nan
     return Readability(
-        clarity=((likeness - random_likeness) / room).where(alive, nothing).cpu(),
+        clarity=((likeness - random.likeness) / _room(random)).where(alive, nothing).cpu(),
         polysemanticity=poly.where(alive, nothing).cpu(),
         polysemanticity_p=p.where(alive, nothing).cpu(),
         redundancy=redundancy.where(alive, nothing).cpu(),
@@ -84,49 +100,55 @@ def exciting_crops(peaks: Tensor, windows: Tensor, views: Tensor, k: int = 20) -
     return views[image.T, view.T].float(), peaks.amax(0) > peaks.amin(0)
 
 
-def random_likeness(views: Tensor, *, seed: int = 0) -> float:
-    """Mean cosine between windows of different images, drawn at random: what crops have in common anyway.
+def random_crops(views: Tensor, k: int = 20, *, seed: int = 0) -> RandomCrops:
+    """The measure of chance for k exciting crops: windows drawn at random, each from another image of its set.
 
-    views: (images, VIEWS, d), each of length 1; at least two images.
+    views: (images, VIEWS, d), each of length 1. BadConfig under 4 crops or with fewer images than crops.
     """
     images = len(views)
-    if images < 2:
-        raise BadConfig(f"random crops of {images} images: expected at least two images.")
-    draw = generator("random crops", seed, images)
-    first = draw.integers(0, images, RANDOM_CROPS)
-    second = (first + draw.integers(1, images, RANDOM_CROPS)) % images  # never the same image
-    window = torch.from_numpy(draw.integers(1, views.shape[1], (2, RANDOM_CROPS)))
-    a, b = (views[torch.from_numpy(i), w].float() for i, w in zip((first, second), window, strict=True))
-    return float((a * b).sum(1).mean())
+    if k < 4 or images < k:
+        raise BadConfig(
+            f"readability from {k} crops a neuron of {images} images: expected at least 4 crops, or nothing can be "
+            "said, and as many images."
+        )
+    draw = generator("random crops", seed, images, k)
+    image = torch.from_numpy(np.stack([draw.permutation(images)[:k] for _ in range(RANDOM_SETS)]))
+    window = torch.from_numpy(draw.integers(1, views.shape[1], (RANDOM_SETS, k)))
+    sets = views[image.to(views.device), window.to(views.device)].float()
+    likeness = (sets.mean(1).square().sum(1) * k - 1) / (k - 1)
+    shares = torch.cat([_split(*_shape(sets[part]))[0] for part in chunks(RANDOM_SETS, _chunk(k))])
+    return RandomCrops(k, float(likeness.mean()), shares)
 
 
-def polysemanticity(crops: Tensor, room: float, *, seed: int = 0) -> tuple[Tensor, Tensor]:
+def polysemanticity(crops: Tensor, random: RandomCrops, *, seed: int = 0) -> tuple[Tensor, Tensor]:
     """(score, p) of two meanings: float32 (neurons,) both.
 
-    The crops are split in two so that the centres explain the greatest share of their spread. The same is done to
-    clouds with the same centre and the same covariance but no clusters: the crops' coordinates, mixed by a random
-    rotation that keeps the mean. The score is the share explained beyond the clouds' mean, over all that could be,
-    times the distance of the two centres relative to random crops. A split that leaves fewer than a tenth of the
-    crops, or fewer than two, on one side does not count: one odd crop is no second meaning.
+    The crops are split in two so that the centres explain the greatest share of their spread. That share is compared
+    with two nulls, and the stricter one holds: clouds with the same centre and the same covariance but no clusters
+    (the crops' coordinates, mixed by a random rotation that keeps the mean), and sets of random crops, which have
+    clusters of their own. The score is the share explained beyond the null's mean, over all that could be, times the
+    distance of the two centres relative to random crops. A split that leaves fewer than a tenth of the crops, or
+    fewer than two, on one side does not count: one odd crop is no second meaning.
     """
     neurons, k, _ = crops.shape
     rotations = _rotations(k, seed).to(crops.device)
+    elsewhere = random.shares.to(crops.device)
     scores, ps = [], []
-    for part in chunks(neurons, max(1, ELEMENTS // (STARTS * len(rotations) * k * k))):
+    for part in chunks(neurons, max(1, _chunk(k) // len(rotations))):
         some = crops[part].float()
-        away = some - some.mean(1, keepdim=True)
-        gram = away @ away.mT  # (neurons, k, k)
-        starts = torch.linalg.eigh(gram).eigenvectors.flip(2)[:, :, :STARTS].mT  # (neurons, starts, k)
+        gram, starts = _shape(some)
         share, side = _split(gram, starts)
         mixed = rotations @ gram[:, None] @ rotations.mT  # (neurons, rotations, k, k)
-        null, _ = _split(mixed, torch.einsum("rij,nsj->nrsi", rotations, starts))
-        beyond = (share - null.mean(1)) / (1 - null.mean(1)).clamp(min=1e-6)
+        cloud, _ = _split(mixed, torch.einsum("rij,nsj->nrsi", rotations, starts))
+        usual = cloud.mean(1).clamp(min=float(elsewhere.mean()))
+        beyond = ((share - usual) / (1 - usual).clamp(min=1e-6)).clamp(0, 1)
         halves = (h / h.sum(1, keepdim=True).clamp(min=1) for h in (side, 1 - side))
         one, two = (functional.normalize((h[:, :, None] * some).sum(1), dim=1) for h in halves)
-        apart = ((1 - (one * two).sum(1)) / room).clamp(0, 1)
-        scores.append(torch.where(share > 0, beyond.clamp(0, 1) * apart, 0.0))
-        # share and null are equal where nothing can be split: p is 1 there
-        ps.append((1 + (null >= share[:, None]).sum(1)) / (1 + null.shape[1]))
+        apart = ((1 - (one * two).sum(1)) / _room(random)).clamp(0, 1)
+        scores.append(torch.where(share > 0, beyond * apart, 0.0))
+        # where nothing can be split, share and null are both 0 and p is 1
+        as_far = [(1 + (null >= share[:, None]).sum(1)) / (1 + null.shape[-1]) for null in (cloud, elsewhere[None])]
+        ps.append(torch.maximum(*as_far))
     return torch.cat(scores), torch.cat(ps).float()
 
 
@@ -147,6 +169,23 @@ def nearest_twin(mean: Tensor, alive: Tensor) -> tuple[Tensor, Tensor]:
     value, which = torch.cat(best), torch.cat(index)
     alone = value.isinf()
     return value.masked_fill(alone, torch.nan).clamp(max=1), which.masked_fill(alone, -1)
+
+
+def _room(random: RandomCrops) -> float:
+    """How far above random crops a cosine can lie."""
+    return max(1 - random.likeness, 1e-6)
+
+
+def _chunk(k: int) -> int:
+    """Sets of k crops that are split at once."""
+    return max(1, ELEMENTS // (STARTS * k * k))
+
+
+def _shape(crops: Tensor) -> tuple[Tensor, Tensor]:
+    """Gram matrices of the deviations from the mean (sets, k, k), and their leading eigenvectors (sets, starts, k)."""
+    away = crops - crops.mean(1, keepdim=True)
+    gram = away @ away.mT
+    return gram, torch.linalg.eigh(gram).eigenvectors.flip(2)[:, :, :STARTS].mT
 
 
 def _split(gram: Tensor, starts: Tensor, steps: int = 10) -> tuple[Tensor, Tensor]:
