@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from atlas_schema.parquet import damage, footer_metadata
-from atlas_schema.partials import commit_partial, read_partial
+from atlas_schema.partials import read_partial
 from atlas_schema.parts import PARTS, PartReceipt, WorkUnit, unit_of
 from atlas_schema.read import Atlas
 from atlas_schema.shards import write_rows
@@ -79,7 +79,7 @@ def compare(at: Surroundings, unit: WorkUnit) -> PartReceipt:
         "second_fingerprint": second.fingerprint,
         "probe_set": at.measuring.probe_set.identity,
     }
-    return commit_partial(at.store, unit, arrays, provenance={**at.provenance, **told})
+    return at.commit_arrays(unit, arrays, **told)
 
 
 class _Paired:

@@ -36,12 +36,15 @@ class Surroundings:
     step: Callable[[], None]  # the heartbeat
     provenance: dict[str, str]
     device: str
+    before_commit: Callable[[], None] = lambda: None
 
     def commit_rows(self, unit: WorkUnit, rows: list[Row]) -> PartReceipt:
+        self.before_commit()
         return commit_part(self.store, unit, rows, provenance=self.provenance)
 
-    def commit_arrays(self, unit: WorkUnit, arrays: dict[str, np.ndarray]) -> PartReceipt:
-        return commit_partial(self.store, unit, arrays, provenance=self.provenance)
+    def commit_arrays(self, unit: WorkUnit, arrays: dict[str, np.ndarray], **told: str) -> PartReceipt:
+        self.before_commit()
+        return commit_partial(self.store, unit, arrays, provenance={**self.provenance, **told})
 
     def read_arrays(self, unit: WorkUnit, names: list[str] | None = None) -> dict[str, np.ndarray]:
         """A partial's arrays; a damaged one is removed, so that the next run makes it anew."""

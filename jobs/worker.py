@@ -115,6 +115,7 @@ class Worker:
             step=step,
             provenance={"code_version": code_version()},
             device=self.settings.device,
+            before_commit=lambda: failpoint("before_commit", str(unit), attempt),
         )
         return TASKS[unit.stage](at, unit)
 

@@ -17,7 +17,7 @@ from jobs.config import load_config
 from jobs.driver import RunReport
 from jobs.driver import run as carry_out
 from jobs.plan import Machine
-from tests.jobs.tiny import OPTIONS
+from tests.jobs.tiny import EVIDENCE, OPTIONS
 
 
 @pytest.fixture(scope="session")
@@ -65,6 +65,26 @@ def neurons(folder: Path) -> pa.Table:
         atlas.neurons(row["slug"], layer, stable) for row in atlas.models() for layer in atlas.layers(row["slug"])
     ]
     return pa.concat_tables([table for table in tables if table is not None]).replace_schema_metadata(None)
+
+
+@pytest.fixture(scope="session")
+def clean_evidence(ray_here: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An atlas that an undisturbed run of all stages made."""
+    folder = tmp_path_factory.mktemp("clean") / "evidence"
+    config = load_config(None, {**OPTIONS, **EVIDENCE, "out": str(folder)})
+    assert carry_out(config, command="test", say=lambda text: None).exit_code == 0
+    return folder
+
+
+def evidence(folder: Path) -> dict[str, list[dict[str, Any]]]:
+    """The rows of all tables that stages fill, pictures included, without what depends on the clock."""
+    atlas = Atlas(str(folder))
+    found: dict[str, list[dict[str, Any]]] = {"neurons": neurons(folder).to_pylist()}
+    for name, read in (("examples", atlas.examples), ("matches", atlas.matches)):
+        tables = [read(row["slug"], layer) for row in atlas.models() for layer in atlas.layers(row["slug"])]
+        found[name] = [row for table in tables if table is not None for row in table.to_pylist()]
+    found["images"] = [row for probe_set in atlas.probe_sets() for row in atlas.probe_images(probe_set).to_pylist()]
+    return found
 
 
 def parts(folder: Path) -> dict[str, tuple[int, str]]:

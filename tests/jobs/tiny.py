@@ -30,11 +30,24 @@ OPTIONS: dict[str, Any] = {
 }
 UNITS = 8
 
+# All stages, on two trained models: a layer of 16 neurons each, 200 probe images in two slices a model.
+EVIDENCE: dict[str, Any] = {
+    "models": ["zoo/vit", "zoo/swin"],
+    "random_weights": None,
+    "layers": "0",
+    "units": "0:16",
+    "probe": "zoo:200",
+    "match_images": 32,
+    "panel": 128,
+}
+
 
 def flags(**options: Any) -> list[str]:
     """The same as command line options."""
     words = []
     for name, value in {**OPTIONS, **options}.items():
+        if value is None:
+            continue
         flag = "--" + {"models": "model", "name": "as"}.get(name, name).replace("_", "-")
         for one in value if isinstance(value, list) else [value]:
             words += [flag] if one is True else [flag, str(one)]

@@ -1,0 +1,185 @@
+"""The stages behind `visualize`, run for real: whole, killed and resumed, damaged, and grown by a second model."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from atlas_schema.errors import BadConfig, ForeignAtlas, NothingThere
+from atlas_schema.read import Atlas
+from atlas_schema.store import Store
+from atlas_schema.validate import validate
+from tests.jobs.conftest import Runner, evidence, parts, snapshot
+from tests.jobs.tiny import EVIDENCE, flags
+
+pytestmark = pytest.mark.timeout(900)
+REPO = Path(__file__).parents[2]
+SLICE = "probe zoo-vit images 0 to 127"
+
+
+def sound(folder: Path) -> None:
+    assert validate(Store(str(folder))) == []
+
+
+def test_every_table_is_filled(clean_evidence: Path) -> None:
+    sound(clean_evidence)
+    found = evidence(clean_evidence)
+    assert [len(found[name]) for name in ("neurons", "examples", "images")] == [32, 32 * 14, 200]
+    for row in found["neurons"]:
+        assert row["probe_images"] == 200
+        assert 0 <= row["percentile"] <= 100
+        assert row["label_status"] in ("labelled", "unlabelled")
+        assert len(row["label_candidates"]) == 5
+    partners = {(row["slug"], row["partner_slug"]) for row in found["matches"]}
+    assert partners == {(a, b) for a in ("zoo-vit", "zoo-swin") for b in ("zoo-vit", "zoo-swin")}
+    assert all(row["thumbnail"]["bytes"] for row in found["images"]), "the zoo's pictures are free"
+    slices = [name for name in parts(clean_evidence) if name.startswith("00000-000000-000128")]
+    assert slices, "the pass was cut into slices, and these were merged"
+    models = {row["slug"]: row for row in Atlas(str(clean_evidence)).models()}
+    assert models["zoo-vit"]["probe_name"] == "zoo"
+    assert {one["stage"] for one in models["zoo-vit"]["stages"]} >= {"visualize", "evidence", "judge", "label"}
+
+
+def test_killed_workers_cost_their_units_and_no_row(run_into: Runner, clean_evidence: Path, tmp_path: Path) -> None:
+    """SIGKILL in a slice of the probe, before the commit of labels, after that of examples."""
+    folder = tmp_path / "atlas"
+    label, examples = "label zoo-swin/mlp/0 units 0 to 15", "examples zoo-vit/mlp/0 units 0 to 15"
+    report = run_into(
+        folder, f"step@{SLICE}#1=kill;before_commit@{label}#1=kill;after_commit@{examples}#1=kill", **EVIDENCE
+    )
+    assert (report.exit_code, report.workers_lost) == (0, 3)
+    sound(folder)
+    assert evidence(folder) == evidence(clean_evidence)
+
+
+def test_a_killed_driver_is_resumed(run_into: Runner, clean_evidence: Path, tmp_path: Path) -> None:
+    folder, marks = tmp_path / "atlas", tmp_path / "marks"
+    marks.mkdir()
+    environment = {
+        **os.environ,
+        "ATLAS_FAILPOINTS": "receipt#9=kill",
+        "ATLAS_FAILPOINT_MARKS": str(marks),
+        "PYTHONPATH": str(REPO),
+    }
+    command = [sys.executable, "-m", "tests.jobs.tiny", "run", *flags(**EVIDENCE, out=str(folder))]
+    killed = subprocess.run(command, env=environment, cwd=REPO, capture_output=True, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    before = parts(folder)
+    assert len(before) >= 9
+    report = run_into(folder, **EVIDENCE)
+    assert report.exit_code == 0
+    after = parts(folder)
+    assert {name: after[name] for name in before} == before, "what was committed was not done again"
+    sound(folder)
+    assert evidence(folder) == evidence(clean_evidence)
+
+
+def test_nothing_is_done_twice(run_into: Runner, clean_evidence: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "atlas"
+    shutil.copytree(clean_evidence, folder)
+    report = run_into(folder, **EVIDENCE)
+    assert (report.exit_code, report.units_done) == (0, 0)
+    assert evidence(folder) == evidence(clean_evidence)
+
+
+def test_a_damaged_partial_is_told_removed_and_made_anew(
+    run_into: Runner, clean_evidence: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "atlas"
+    shutil.copytree(clean_evidence, folder)
+    (root,) = folder.glob(".atlas/parts/probe/zoo-vit/00000-000000-000200-*")
+    damaged = bytearray(root.read_bytes())
+    damaged[len(damaged) // 2] ^= 0xFF
+    root.write_bytes(damaged)
+    for part in folder.glob(".atlas/parts/evidence/zoo-vit/*"):
+        part.unlink()
+    report = run_into(folder, **EVIDENCE, retries=0)
+    assert report.exit_code == 1
+    assert any("evidence" in one for one in report.missing)
+    assert not root.exists()
+    assert run_into(folder, **EVIDENCE).exit_code == 0
+    sound(folder)
+    assert evidence(folder) == evidence(clean_evidence)
+
+
+def test_a_model_that_joins_later_finds_its_counterparts(
+    run_into: Runner, clean_evidence: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "atlas"
+    assert run_into(folder, **{**EVIDENCE, "models": ["zoo/vit"]}).exit_code == 0
+    alone = parts(folder)
+    assert run_into(folder, **EVIDENCE).exit_code == 0
+    after = parts(folder)
+    assert {name: after[name] for name in alone} == alone
+    sound(folder)
+    assert evidence(folder) == evidence(clean_evidence)
+
+
+def test_pictures_that_come_later_are_judged(run_into: Runner, clean_evidence: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "atlas"
+    first = {**EVIDENCE, "stages": "probe"}
+    assert run_into(folder, **first).exit_code == 0
+    sound(folder)
+    rows = evidence(folder)["neurons"]
+    assert {row["image"] for row in rows} == {None}
+    assert {row["percentile"] for row in rows} == {None}
+    assert run_into(folder, **EVIDENCE).exit_code == 0
+    sound(folder)
+    assert evidence(folder) == evidence(clean_evidence)
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "words"),
+    [
+        ({"probe": "zoo:150"}, ForeignAtlas, "another probe set: found zoo"),
+        ({"panel": 100}, ForeignAtlas, "other settings"),
+        ({"probe": "nowhere/images"}, NothingThere, "nowhere/images"),
+        ({"probe": None, "stages": "visualize,probe"}, BadConfig, "--probe"),
+        ({"embedder": "zoo/vit"}, BadConfig, "no text tower"),
+        ({"concepts": "general"}, BadConfig, "knows"),
+        ({"stages": "label"}, BadConfig, "label reads what probe measures"),
+    ],
+)
+def test_what_does_not_fit_is_refused_before_anything_is_touched(
+    run_into: Runner, clean_evidence: Path, changes: dict[str, Any], error: type[Exception], words: str
+) -> None:
+    before = snapshot(clean_evidence)
+    with pytest.raises(error, match=words):
+        run_into(clean_evidence, **{**EVIDENCE, **changes})
+    assert snapshot(clean_evidence) == before
+
+
+def test_bad_images_are_named_and_the_others_used(run_into: Runner, tmp_path: Path) -> None:
+    from PIL import Image
+
+    images, folder = tmp_path / "images", tmp_path / "atlas"
+    images.mkdir()
+    for index in range(40):
+        Image.effect_noise((48, 40), 5 * index + 10).convert("RGB").save(images / f"{index:02}.png")
+    whole = (images / "00.png").read_bytes()
+    (images / "cut.png").write_bytes(whole[: len(whole) // 2])
+    (images / "text.png").write_text("no picture")
+    said: list[str] = []
+    from jobs.config import load_config
+    from jobs.driver import run as carry_out
+    from tests.jobs.tiny import OPTIONS
+
+    options = {**OPTIONS, **EVIDENCE, "models": ["zoo/vit"], "stages": "probe", "probe": str(images)}
+    report = carry_out(load_config(None, {**options, "out": str(folder)}), command="test", say=said.append)
+    assert report.exit_code == 0
+    told = "\n".join(said)
+    assert "40 probe images" in told
+    assert "2 images cannot be used" in told
+    assert "cut.png" in told
+    assert "text.png" in told
+    sound(folder)
+    rows = evidence(folder)
+    assert {row["probe_images"] for row in rows["neurons"]} == {40}
+    assert {row["thumbnail"] for row in rows["images"]} == {None}, "no licence is known: images are named, not copied"
