@@ -37,8 +37,8 @@ class CrossMoments:
         y_mean, y = _centred(y)
         weight = self.samples * len(x) / (self.samples + len(x))
         x_step, y_step = x_mean - self.mean_x, y_mean - self.mean_y
-        self.square_x += x.double().square_().sum(0) + weight * x_step**2
-        self.square_y += y.double().square_().sum(0) + weight * y_step**2
+        self.square_x += _squares(x) + weight * x_step**2
+        self.square_y += _squares(y) + weight * y_step**2
         # the step between the means is one more sample: one product does all
         x = torch.cat([x, (weight**0.5 * x_step).float()[None]])
         y = torch.cat([y, (weight**0.5 * y_step).float()[None]])
@@ -87,9 +87,14 @@ class CrossMoments:
 
 def _centred(x: Tensor) -> tuple[Tensor, Tensor]:
     """Mean of a batch, float64 (n,), and the float32 deviations from it."""
-    mean = x.double().mean(0)
+    mean = x.mean(0, dtype=torch.float64)
     if not bool(torch.isfinite(mean).all()):
         raise NotFinite(
             f"{int((~torch.isfinite(mean)).sum())} of {len(mean)} neurons have NaN or infinite activations."
         )
     return mean, (x - mean).float() if x.dtype == torch.float64 else x.sub(mean.float()).float()
+
+
+def _squares(x: Tensor) -> Tensor:
+    """Sum of squares over samples: (samples, n) -> float64 (n,). The squares alone are rounded to float32."""
+    return x.square().sum(0, dtype=torch.float64)

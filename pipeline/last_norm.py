@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pipeline.models import FfnSite, LoadedModel
-from pipeline.readout import Readout, columns, obstacles
+from pipeline.readout import Readout, columns, epsilon_of, obstacles
 from pipeline.tap import sequence
 
 NUMBERS_AT_ONCE = 1 << 24
@@ -85,7 +85,7 @@ class _Path:
         column, rows = self._centred(column * self.scale), self._centred(self.rows)
         gain: Tensor | None = getattr(self.norm, "weight", None)
         reads = self.reads if gain is None else self.reads * gain
-        variance = rows.square().mean(-1, keepdim=True) + (self.norm.eps or torch.finfo(rows.dtype).eps)  # (b, s, 1)
+        variance = rows.square().mean(-1, keepdim=True) + epsilon_of(self.norm, rows.dtype)  # (b, s, 1)
         rise = moved * (2 * torch.einsum("bsd,ud->bsu", rows, column) / rows.shape[-1])
         rise += moved.square() * column.square().mean(-1)
         old, new = variance.sqrt(), (variance + rise).sqrt()

@@ -249,12 +249,17 @@ def _frozen_norm(module: Any, args: Any, out: Tensor) -> Tensor:
     channels_first = type(module).__name__.endswith("2d")
     axes = (1,) if channels_first else tuple(range(-len(module.normalized_shape), 0))
     centred = x - x.mean(axes, keepdim=True) if isinstance(module, nn.LayerNorm) else x
-    scale = (centred.detach().square().mean(axes, keepdim=True) + (module.eps or 0.0)).rsqrt()
+    scale = (centred.detach().square().mean(axes, keepdim=True) + epsilon_of(module, x.dtype)).rsqrt()
     weight = getattr(module, "weight", None)
     if weight is not None:
         scale = scale * (weight[:, None, None] if channels_first else weight)
     moving = centred * scale
     return out.detach() + (moving - moving.detach())
+
+
+def epsilon_of(norm: Any, dtype: torch.dtype) -> float:
+    """What a norm adds to the variance; torch's RMSNorm takes that of the number format where it is given none."""
+    return float(torch.finfo(dtype).eps if norm.eps is None else norm.eps)
 
 
 def obstacles(output: Tensor, leaves: Sequence[Tensor]) -> list[str]:
