@@ -229,13 +229,13 @@ LABEL_COLUMNS = (
     _named(
         "label_z",
         FLOAT,
-        "How many standard deviations the best text's score is above the best score on shuffled images",
+        "How many standard deviations the best text's score is above its own mean on shuffled images",
         absent=_no_embedding,
     ),
     _named(
         "label_p",
         FLOAT,
-        "Share of shuffles whose best text scores as high as the label",
+        "Share of shuffles, those of all neurons of the layer together, in which some text stands out as far as the label",
         bounds=(0, 1),
         absent=_no_embedding,
     ),
@@ -266,7 +266,15 @@ LABEL_COLUMNS = (
     _named(
         "polysemanticity",
         FLOAT,
-        "How far the neuron's exciting crops fall into separate clusters: 0 one meaning",
+        "How far the neuron's exciting crops fall into two clusters, beyond what crops without clusters and random crops "
+        "do: 0 one meaning or none, 1 two tight clusters as unlike as random crops",
+        absent=_no_embedding,
+    ),
+    _named(
+        "polysemanticity_p",
+        FLOAT,
+        "Share of clouds without clusters, or of random crops, that split into two as clearly",
+        bounds=(0, 1),
         absent=_no_embedding,
     ),
     _named(

@@ -120,6 +120,11 @@ class RunConfig(_Frozen):
                 raise ValueError(f"{entry.model}: weights and random_weights exclude each other; give one")
         return self
 
+    @property
+    def concepts_or_default(self) -> str:
+        """The texts for labels: the zoo's CLIP knows only the zoo's words."""
+        return self.concepts or ("zoo" if self.embedder == "zoo/clip" else "general")
+
     def to_json(self) -> str:
         """The resolved config as it is stored with the run, keys sorted."""
         return json.dumps(self.model_dump(mode="json"), sort_keys=True)
@@ -131,7 +136,7 @@ _PER_MODEL = ("weights", "name", "random_weights", "input_size")
 def _with_defaults(mapping: dict[str, Any]) -> dict[str, Any]:
     """Without `stages`: pictures alone, or with a probe set everything."""
     if "stages" not in mapping and mapping.get("probe"):
-        return {**mapping, "stages": ["visualize", "probe", "label", "match"]}
+        return {**mapping, "stages": ["visualize", "probe", "label", "effect", "match"]}
     return mapping
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from atlas_schema.errors import BadConfig
@@ -83,7 +83,7 @@ class Measuring:
         if stage == "judge":
             return _hash(probe, self.recipe_hash)
         if stage == "effect":
-            return _hash(probe, "effect 1")
+            return _hash(probe, "effect 1", self.concepts.identity if self.concepts else "")
         if stage == "embed":
             return _hash(self.probe_set.identity, self.panel_size, self._embedder.fingerprint, "views 1")
         if stage == "texts":
@@ -133,7 +133,13 @@ def measuring_of(config: RunConfig, recipe_hash: str, say: Callable[[str], None]
         say(line)
     settings = ProbeSettings(top=config.examples, panel=config.panel)
     made = Measuring(probe_set, settings, recipe_hash, match_images=config.match_images)
-    return _with_texts(made, config, say) if "label" in config.stages else made
+    if "label" in config.stages:
+        return _with_texts(made, config, say)
+    if "effect" in config.stages:
+        from pipeline.concepts import read_concepts
+
+        return replace(made, concepts=read_concepts(config.concepts_or_default))
+    return made
 
 
 def _told(probe_set: ProbeSet) -> list[str]:
@@ -149,8 +155,6 @@ def _told(probe_set: ProbeSet) -> list[str]:
 
 
 def _with_texts(made: Measuring, config: RunConfig, say: Callable[[str], None]) -> Measuring:
-    from dataclasses import replace
-
     from pipeline.concepts import read_concepts
     from pipeline.embed import load_embedder
     from pipeline.labels import LabelSettings
@@ -159,7 +163,7 @@ def _with_texts(made: Measuring, config: RunConfig, say: Callable[[str], None]) 
     request = ModelRequest(model=config.embedder)
     say(f"Loading {config.embedder}, which compares images with texts")
     embedder = load_embedder(request)
-    concepts = read_concepts(config.concepts or ("zoo" if config.embedder == "zoo/clip" else "general"))
+    concepts = read_concepts(config.concepts_or_default)
     # Refuses a model without a text tower; the zoo's knows few words, which is better said now than by a worker.
     embedder.texts(concepts.prompts if config.embedder == "zoo/clip" else concepts.prompts[:1])
     choice = EmbedderChoice(request, embedder.slug, embedder.vision.fingerprint)

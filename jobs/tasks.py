@@ -33,6 +33,7 @@ class Surroundings:
     measuring: Measuring
     model: Callable[[str], LoadedModel]  # by slug
     embedder: Callable[[], Embedder]
+    causes: Callable[[str], Causes]  # by slug
     step: Callable[[], None]  # the heartbeat
     provenance: dict[str, str]
     device: str
@@ -206,6 +207,55 @@ def label(at: Surroundings, unit: WorkUnit) -> PartReceipt:
     return at.commit_rows(unit, [row | told for row in rows if unit.start <= row["unit"] < unit.stop])
 
 
+def effect(at: Surroundings, unit: WorkUnit) -> PartReceipt:
+    """What the layer's neurons write to, and what ablating them costs."""
+    from pipeline.effect_rows import ablated_rows, written_rows
+
+    model, probed, units = at.model(unit.slug), _site_probe(at, unit), range(unit.start, unit.stop)
+    site = model.description.ffn_sites[unit.layer]
+    causes = at.causes(unit.slug)
+    rows = written_rows(causes.direct[unit.layer], causes.readout.names, units)
+    ablated = ablated_rows(model, site, units, probed, causes.readout, causes.answered)
+    nothing = dict.fromkeys(("ablation_effect", "ablation_se", "ablation_images", "ablation_kind"))
+    return at.commit_rows(unit, [row | ablated.get(row["unit"], nothing) for row in rows])
+
+
+@dataclass(frozen=True)
+class Causes:
+    """What the effects of all layers of a model share; worked out once a worker and model."""
+
+    readout: Any  # pipeline.readout.Readout
+    direct: list[Any]  # pipeline.readout.SiteEffect, by layer
+    answered: list[Any]  # pipeline.effects.AnsweredImages
+
+
+FROZEN_IMAGES = 32  # whose norms' statistics the direct effects are averaged over
+
+
+def causes_of(model: LoadedModel, measuring: Measuring, request: Any, device: str, step: Callable[[], None]) -> Causes:
+    """Readout, direct effects and answered images of a model."""
+    from pipeline.answers import answers_for
+    from pipeline.effect_rows import answered_images
+    from pipeline.embed import load_embedder
+    from pipeline.probe_set import batches
+    from pipeline.readout import class_names, direct_effects, is_clip, outputs_of, readout_of
+
+    embed_texts = None
+    if is_clip(model):
+        embed_texts = load_embedder(request, device).texts
+        assert measuring.concepts is not None
+        readout = readout_of(model, texts=(measuring.concepts.texts, embed_texts(measuring.concepts.prompts)))
+    else:
+        names = class_names(model) or tuple(f"output {index}" for index in range(outputs_of(model)))
+        readout = readout_of(model, names=names)
+    step()
+    images = (x for _, x in batches(measuring.probe_set, measuring.panel[:FROZEN_IMAGES], model.description, 16))
+    direct = direct_effects(model, readout, images)
+    step()
+    answer = answers_for(readout, embed_texts)
+    return Causes(readout, direct, answered_images(model, measuring.probe_set, measuring.panel, answer, step))
+
+
 def pairs(at: Surroundings, unit: WorkUnit) -> PartReceipt:
     from jobs.pairs import compare
 
@@ -220,5 +270,6 @@ TASKS: dict[str, Callable[[Surroundings, WorkUnit], PartReceipt]] = {
     "embed": embed,
     "texts": texts,
     "label": label,
+    "effect": effect,
     "pairs": pairs,
 }

@@ -9,7 +9,7 @@ import errno
 import platform
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,6 +55,7 @@ class Worker:
         self.steps = 0
         self.models: dict[str, Any] = {}  # by slug, the one used last at the end; two at most
         self.embedder: Any = None
+        self.causes: dict[str, Any] = {}  # of the model used last
 
     def ready(self) -> str:
         """Host name, once torch is there and the atlas is seen to be the driver's own folder."""
@@ -112,12 +113,22 @@ class Worker:
             measuring=self.settings.measuring,
             model=self._model,
             embedder=self._embedder,
+            causes=lambda slug: self._causes(slug, step),
             step=step,
             provenance={"code_version": code_version()},
             device=self.settings.device,
             before_commit=lambda: failpoint("before_commit", str(unit), attempt),
         )
         return TASKS[unit.stage](at, unit)
+
+    def _causes(self, slug: str, step: Callable[[], None]) -> Any:
+        if slug not in self.causes:
+            from jobs.tasks import causes_of
+
+            settings = self.settings
+            made = causes_of(self._model(slug), settings.measuring, settings.requests[slug], settings.device, step)
+            self.causes = {slug: made}
+        return self.causes[slug]
 
     def _embedder(self) -> Any:
         """The model that compares images with texts, loaded once."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -10,6 +11,11 @@ import torch
 from torch import Tensor
 
 from pipeline.labels import LabelSettings, better_view, label_layer
+from pipeline.readability import CROPS, exciting_crops, random_crops, readability
+from pipeline.readability import Readability, exciting_crops, random_crops, readability
+
+EXCITING = 20  # crops of a neuron that its readability is judged by
+MEASURES = ("clarity", "polysemanticity", "polysemanticity_p", "redundancy")
 
 
 def label_rows(
@@ -34,7 +40,19 @@ def label_rows(
     on_step()
     by_image = label_layer(peaks, windows, similarities, fit, texts, replace(settings, view="image"))
     on_step()
-    rows: list[dict[str, Any]] = []
-    for unit, row in enumerate(better_view(by_crop, by_image, settings.level).rows()):
-        rows.append({"unit": unit, **row})
-    return rows
+    read = _readable(peaks, windows, views)
+    on_step()
+    labels = better_view(by_crop, by_image, settings.level).rows()
+    return [{"unit": unit, **row, **_row(read, unit, layer_address)} for unit, row in enumerate(labels)]
+
+
+def _readable(peaks: Tensor, windows: Tensor, views: Tensor) -> Readability:
+    crops, alive = exciting_crops(peaks.to(views.device), windows.to(views.device), views, EXCITING)
+    return readability(crops, random_crops(views, crops.shape[1]), alive=alive)
+
+
+def _row(read: Readability, unit: int, layer_address: str) -> dict[str, Any]:
+    twin = int(read.twin[unit])
+    numbers = {name: float(getattr(read, name)[unit]) for name in MEASURES}
+    told = {name: value if math.isfinite(value) else None for name, value in numbers.items()}
+    return {**told, "twin": f"{layer_address}/{twin}" if twin >= 0 else None}

@@ -92,7 +92,7 @@ def readout_of(
     names: of the classes, default `class_names`. texts: texts and their embeddings (texts, d) of the model's own text
     tower, which a CLIP needs. BadConfig where names or embeddings are of another number or size than the outputs.
     """
-    if _is_clip(model):
+    if is_clip(model):
         if texts is None:
             return Readout(reason="the output of a CLIP is read by texts, and none were given")
         _check(len(texts[0]), len(texts[1]), "texts", "embeddings")
@@ -110,7 +110,8 @@ def readout_of(
     return Readout(given or tuple(f"class {i}" for i in range(count)))
 
 
-def _is_clip(model: LoadedModel) -> bool:
+def is_clip(model: LoadedModel) -> bool:
+    """Whether the output is an embedding that is read by texts."""
     return model.description.family == "clip" or hasattr(model.module, "output_dim")
 
 
