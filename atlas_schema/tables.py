@@ -235,7 +235,7 @@ LABEL_COLUMNS = (
     _named(
         "label_p",
         FLOAT,
-        "Share of shuffles, those of all neurons of the layer together, in which some text stands out as far as the label",
+        "Share of shuffles, of all neurons of the layer together, in which some text stands out as far as the label",
         bounds=(0, 1),
         absent=_no_embedding,
     ),
@@ -266,8 +266,8 @@ LABEL_COLUMNS = (
     _named(
         "polysemanticity",
         FLOAT,
-        "How far the neuron's exciting crops fall into two clusters, beyond what crops without clusters and random crops "
-        "do: 0 one meaning or none, 1 two tight clusters as unlike as random crops",
+        "How far the neuron's exciting crops fall into two clusters, beyond what a cloud without clusters and random "
+        "crops do: 0 one meaning or none, 1 two tight clusters as unlike as random crops",
         absent=_no_embedding,
     ),
     _named(

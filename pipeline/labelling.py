@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from pipeline.labels import LabelSettings, better_view, label_layer
-from pipeline.readability import CROPS, exciting_crops, random_crops, readability
 from pipeline.readability import Readability, exciting_crops, random_crops, readability
 
 EXCITING = 20  # crops of a neuron that its readability is judged by
