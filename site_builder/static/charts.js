@@ -75,8 +75,9 @@ export function Curve({ title, points }) {
  * @param {{histogram: {low: number, high: number, counts: number[]}, mark: number|null, from: number|null, name: string}} props
  *   from: bars that begin there or later are those that fire
  */
-export function Histogram({ histogram: { low, high, counts }, mark, from, name }) {
+export function Histogram({ histogram: { low, high: top, counts }, mark, from, name }) {
   const [width, height] = [480, 80];
+  const high = top > low ? top : low + 1; // all images alike: one bar at the left
   const far = mark !== null && mark > high + 0.5 * (high - low);
   const end = far ? width - 72 : width - 8;
   const x = scale(Math.min(low, mark ?? low), far || mark === null ? high : Math.max(high, mark), 8, end);

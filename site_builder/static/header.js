@@ -17,9 +17,10 @@ export function Header({ route }) {
     event.preventDefault();
     if (text.trim() === "") return;
     event.target.querySelector("input").blur();
+    if (isAddress(text, route)) return void (location.hash = jumpTarget(text, route) ?? link.search(text.trim()));
     // Part of a model's name may also be a word of labels (coat): then both are listed.
     findLabels(text).catch(() => []).then((labels) => {
-      location.hash = (labels.length === 0 || isAddress(text, route) ? jumpTarget(text, route) : null) ?? link.search(text.trim());
+      location.hash = (labels.length === 0 ? jumpTarget(text, route) : null) ?? link.search(text.trim());
     });
   };
   return html`<header class="bar">

@@ -7,6 +7,11 @@ const HEAT = [[52, 10, 90], [140, 28, 110], [214, 62, 62], [246, 142, 40], [252,
 
 export const OVERLAYS = [["heat", "heat"], ["spotlight", "spotlight"], ["crop", "crop"], ["off", "off"]];
 
+export const nextOverlay = (/** @type {string} */ last) => {
+  const modes = OVERLAYS.map(([key]) => key);
+  return modes[(modes.indexOf(last) + 1) % modes.length];
+};
+
 /** Values of a map, with its size and the size of one of its cells as shares of the picture. */
 export function decodeMap(/** @type {import("./evidence.js").Example} */ example) {
   const block = Math.ceil(Math.max(example.rows, example.columns) / MAP_SIDE);

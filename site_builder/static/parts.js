@@ -116,13 +116,19 @@ export function Trail({ trail }) {
   </ol></nav>`;
 }
 
-/** A preference of the reader, kept in this browser where it lets us. @returns {[string, (value: string) => void]} */
+/**
+ * A preference of the reader, kept in this browser where it lets us. What follows from the last value is set by a
+ * function of it: keys may come faster than pages are drawn.
+ * @returns {[string, (next: string | ((last: string) => string)) => void]}
+ */
 export function usePreference(name, fallback) {
   const [value, setValue] = useState(() => readPreference(name) ?? fallback);
+  const last = useRef(value);
   const set = (next) => {
-    setValue(next);
+    last.current = typeof next === "function" ? next(last.current) : next;
+    setValue(last.current);
     try {
-      localStorage.setItem(`neuron-atlas.${name}`, next);
+      localStorage.setItem(`neuron-atlas.${name}`, last.current);
     } catch {
       // storage is switched off: the choice holds until the page is left
     }

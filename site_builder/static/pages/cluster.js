@@ -4,7 +4,7 @@ import { site } from "../data.js";
 import { fetchCluster, fetchClusters, fetchExamples, labelOf } from "../evidence.js";
 import { figure, plural } from "../format.js";
 import { useKeys } from "../keys.js";
-import { OVERLAYS } from "../maps.js";
+import { nextOverlay, OVERLAYS } from "../maps.js";
 import { Choice, Failure, Trail, useLoaded, usePreference } from "../parts.js";
 import { addressOf, link } from "../route.js";
 import { ExampleTile, NeuronTile } from "../tiles.js";
@@ -21,12 +21,11 @@ export function ClusterPage({ route }) {
   useTitle(`Rosetta cluster ${number}`);
   const { value, error, stale } = useLoaded(() => fetchCluster(number), [number]);
   const [overlay, setOverlay] = usePreference("overlay", "heat");
-  const modes = OVERLAYS.map(([key]) => key);
   const last = (site.clusters?.clusters ?? 0) - 1;
   useKeys({
-    h: () => setOverlay(modes[(modes.indexOf(overlay) + 1) % modes.length]), u: () => (location.hash = link.clusters()),
+    h: () => setOverlay(nextOverlay), u: () => (location.hash = link.clusters()),
     ArrowLeft: () => number > 0 && (location.hash = link.cluster(number - 1)), ArrowRight: () => number < last && (location.hash = link.cluster(number + 1)),
-  }, [overlay, number]);
+  }, [number]);
   const cluster = stale ? undefined : value;
   const label = cluster && labelOf(cluster);
   return html`<${Trail} trail=${[["Models", link.home()], ["Rosetta clusters", link.clusters()], [`Cluster ${number}`, null]]} />

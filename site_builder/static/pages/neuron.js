@@ -28,7 +28,7 @@ export function NeuronPage({ route }) {
   const [look, setLook] = usePreference("picture", "smooth");
   useKeys({
     ArrowLeft: go("previous"), ArrowRight: go("next"), ArrowUp: go("earlier"), ArrowDown: go("later"),
-    u: () => (location.hash = link.layer(slug, layer)), p: () => setLook(look === "smooth" ? "pixels" : "smooth"),
+    u: () => (location.hash = link.layer(slug, layer)), p: () => setLook((last) => (last === "smooth" ? "pixels" : "smooth")),
   }, [slug, layer, look]);
   useEffect(() => void (value && fetchAhead(ways)), [value]);
 

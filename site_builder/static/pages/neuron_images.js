@@ -4,7 +4,7 @@ import { site } from "../data.js";
 import { fetchExamples, fetchProbeImage } from "../evidence.js";
 import { count, figure, percent } from "../format.js";
 import { useKeys } from "../keys.js";
-import { OVERLAYS } from "../maps.js";
+import { nextOverlay, OVERLAYS } from "../maps.js";
 import { Choice, Failure, useLoaded, usePreference } from "../parts.js";
 import { ExampleTile } from "../tiles.js";
 
@@ -25,8 +25,7 @@ function Images({ examples, row, name }) {
   const [asked, setKind] = useState("top");
   const kind = kinds.includes(asked) ? asked : (kinds[0] ?? "top");
   const [overlay, setOverlay] = usePreference("overlay", "heat");
-  const modes = OVERLAYS.map(([key]) => key);
-  useKeys({ h: () => setOverlay(modes[(modes.indexOf(overlay) + 1) % modes.length]) }, [overlay]);
+  useKeys({ h: () => setOverlay(nextOverlay) }, []);
   const full = Math.max(...examples.map((one) => one.high), 0);
   const shown = examples.filter((one) => one.kind === kind);
   const probe = site.probes[examples[0]?.probe];
