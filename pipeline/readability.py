@@ -21,6 +21,9 @@ from atlas_schema.errors import BadConfig
 from pipeline.seeds import generator
 from pipeline.similarity import ELEMENTS, chunks
 
+CROPS = 20
+"""Most exciting crops that a neuron is judged by."""
+
 ROTATIONS = 60
 """Clouds of the same shape that a neuron's split is compared with."""
 
@@ -88,7 +91,7 @@ def readability(crops: Tensor, random: RandomCrops, *, alive: Tensor | None = No
     )
 
 
-def exciting_crops(peaks: Tensor, windows: Tensor, views: Tensor, k: int = 20) -> tuple[Tensor, Tensor]:
+def exciting_crops(peaks: Tensor, windows: Tensor, views: Tensor, k: int = CROPS) -> tuple[Tensor, Tensor]:
     """(crops, alive): embeddings (neurons, k, d) of each neuron's k most exciting crops; bool (neurons,).
 
     peaks, windows: (images, neurons); views: (images, VIEWS, d). A neuron whose peaks are all equal has none.
@@ -100,7 +103,7 @@ def exciting_crops(peaks: Tensor, windows: Tensor, views: Tensor, k: int = 20) -
     return views[image.T, view.T].float(), peaks.amax(0) > peaks.amin(0)
 
 
-def random_crops(views: Tensor, k: int = 20, *, seed: int = 0) -> RandomCrops:
+def random_crops(views: Tensor, k: int = CROPS, *, seed: int = 0) -> RandomCrops:
     """The measure of chance for k exciting crops: windows drawn at random, each from another image of its set.
 
     views: (images, VIEWS, d), each of length 1. BadConfig under 4 crops or with fewer images than crops.
