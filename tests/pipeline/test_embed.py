@@ -1,11 +1,13 @@
 """Views of a picture, and their embeddings by real models."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from atlas_schema.errors import BadConfig, NotFinite
+from atlas_schema.errors import BadConfig, NotFinite, WeightsMismatch
 from pipeline.concepts import read_concepts
 from pipeline.embed import image_views, load_embedder, representation
 from pipeline.models import ModelRequest, load
@@ -136,16 +138,48 @@ def test_half_precision_is_close(clip):
     assert (exact - exact.half().float()).abs().max() < 1e-3
 
 
-def test_open_clips_own_text_tower_and_tokenizer_without_network():
+@pytest.fixture(scope="module")
+def tiny_open_clip(tmp_path_factory):
+    """An architecture of open_clip's own kind, small, under a name of its own in open_clip's registry."""
+    import open_clip
+
+    file = tmp_path_factory.mktemp("open_clip") / "atlas-tiny.json"
+    vision = {"image_size": 64, "layers": 2, "width": 64, "head_width": 16, "patch_size": 16}
+    text = {"context_length": 77, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 2}
+    file.write_text(json.dumps({"embed_dim": 32, "vision_cfg": vision, "text_cfg": text}))
+    open_clip.add_model_config(file)
+    return "open_clip/atlas-tiny"
+
+
+def test_open_clips_own_text_tower_and_tokenizer_without_network(tiny_open_clip):
     """Random weights: sizes, lengths and determinism are what can be asked of them."""
-    request = ModelRequest("open_clip/ViT-B-32", random_weights=True)
+    request = ModelRequest(tiny_open_clip, random_weights=True)
     one, two = load_embedder(request), load_embedder(request)
     texts = one.texts(["a dog", "a cat", "a dog"])
-    assert texts.shape == (3, 512)
+    assert texts.shape == (3, 32)
     assert torch.equal(texts[0], texts[2])
     assert not torch.allclose(texts[0], texts[1], atol=1e-3)
     assert torch.equal(texts, two.texts(["a dog", "a cat", "a dog"]))
-    assert one.pictures(torch.rand(1, 3, 224, 224)).shape == (1, 512)
+    assert one.pictures(torch.rand(1, 3, 64, 64)).shape == (1, 32)
+
+
+def test_a_file_of_a_whole_open_clip_gives_both_sides(tiny_open_clip, tmp_path):
+    """Picture and text as open_clip's own model with these weights embeds them; a vision tower alone is refused."""
+    import open_clip
+
+    torch.manual_seed(1)
+    whole = open_clip.create_model("atlas-tiny", load_weights=False).eval()
+    torch.save(whole.state_dict(), tmp_path / "clip.pt")
+    embedder = load_embedder(ModelRequest(tiny_open_clip, weights=str(tmp_path / "clip.pt"), name="mine"))
+    words, picture = ["a dog", "two cats"], torch.rand(2, 3, 64, 64)
+    with torch.no_grad():
+        texts = whole.encode_text(open_clip.get_tokenizer("atlas-tiny")(words), normalize=True)
+        pictures = whole.encode_image(embedder.vision.normalise(picture), normalize=True)
+    assert torch.allclose(embedder.texts(words), texts, atol=1e-5)
+    assert torch.allclose(embedder.pictures(picture), pictures, atol=1e-5)
+    torch.save({k: v for k, v in whole.state_dict().items() if k.startswith("visual.")}, tmp_path / "vision.pt")
+    with pytest.raises(WeightsMismatch, match="the file must hold the whole CLIP"):
+        load_embedder(ModelRequest(tiny_open_clip, weights=str(tmp_path / "vision.pt"), name="half"))
 
 
 def test_refusals(clip):
