@@ -233,7 +233,10 @@ def match_layers(
     *,
     partners: int = PARTNERS,
 ) -> MatchPart:
-    """The neurons of some consecutive layers of the first model against all of the second."""
+    """The neurons of some consecutive layers of the first model against all of the second.
+
+    Where both are one object, a neuron is no partner of its own, and `second` of the images is not read.
+    """
     true, null = pair_moments(first, second, images, layers, grid)
     start = neuron_index(first.description, layers[0], 0)
     return best_partners(true, null, start, same=first is second, partners=partners)
