@@ -46,6 +46,7 @@ COMMANDS = {
         "Print a neuron's numbers; save or open its picture.",
         "zoo-vit/mlp/3/17 --atlas demo/atlas --image neuron.png",
     ),
+    "search": ("data:search", "Find neurons by their label.", '"stripes" --atlas demo/atlas'),
     "card": ("data:card", "Write the dataset card (README.md) of an atlas again.", "demo/atlas"),
 }
 GROUPS = {

@@ -12,6 +12,7 @@ from jobs.claim import planned_ranges
 from jobs.layers import neurons_in
 from jobs.lock import read_holder, surely_dead
 from jobs.plan import subtract, union
+from jobs.prepare import seed_of
 from jobs.records import failures
 
 
@@ -55,10 +56,21 @@ def _model_status(store: Store, atlas: Atlas, row: dict[str, Any]) -> dict[str, 
         "committed": sum(neurons_in(union(ranges)) for ranges in committed.values()),
         "layers": sum(bool(ranges) for ranges in planned.values()),
         "layers_assembled": len(atlas.layers(slug)),
+        "stages": {one["stage"]: _committed(store, row, one) for one in row["stages"]},
         "missing": [
             f"{slug}/mlp/{layer} units {start} to {stop - 1}" for layer, gaps in left.items() for start, stop in gaps
         ],
     }
+
+
+def _committed(store: Store, row: dict[str, Any], stage: dict[str, str]) -> int:
+    """Neurons that parts of a stage describe."""
+    seed = seed_of(stage["stage"], row)
+    any_unit = WorkUnit(stage["stage"], row["slug"], 0, 0, 1, row["fingerprint"], stage["settings"], seed)
+    by_layer: dict[int, list[tuple[int, int]]] = {}
+    for unit in alike(store, any_unit):
+        by_layer.setdefault(unit.layer, []).append((unit.start, unit.stop))
+    return sum(neurons_in(union(ranges)) for ranges in by_layer.values())
 
 
 def status_text(state: dict[str, Any]) -> str:
@@ -67,6 +79,11 @@ def status_text(state: dict[str, Any]) -> str:
         f"{one['slug']:40} {one['recipe']:10} {one['planned']:9,} {one['committed']:9,} "
         f"{one['layers_assembled']:>3} of {one['layers']}"
         for one in state["models"]
+    ]
+    lines += [
+        f"{one['slug']:40} further stages: " + ", ".join(f"{stage} {count:,}" for stage, count in further.items())
+        for one in state["models"]
+        if (further := {stage: count for stage, count in one["stages"].items() if stage != "visualize"})
     ]
     missing = [gap for one in state["models"] for gap in one["missing"]]
     if missing:

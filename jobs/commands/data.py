@@ -141,6 +141,39 @@ def _value_text(value: Any) -> str:
     return str(value)
 
 
+def search(
+    text: Annotated[str, Parameter(help="A word or phrase, for example stripes.")],
+    *,
+    atlas: AtlasArgument = "atlas",
+    limit: Annotated[int, Parameter(help="Neurons to print at most.")] = 20,
+    as_json: Json = False,
+) -> int:
+    """Find neurons by their label, the most certain first."""
+    from atlas_schema.errors import NothingThere
+    from atlas_schema.read import Atlas
+
+    reader = Atlas(_store(atlas))
+    wanted = text.casefold().split()
+    columns = ("address", "label", "label_z", "label_q", "label_auroc")
+    found: list[dict[str, Any]] = []
+    labels = 0
+    for model in reader.models():
+        for layer in reader.layers(model["slug"]):
+            table = reader.neurons(model["slug"], layer, columns)
+            rows = [row for row in (table.to_pylist() if table else []) if row["label"]]
+            labels += len(rows)
+            found += [row for row in rows if all(word in row["label"].casefold() for word in wanted)]
+    if not labels:
+        raise NothingThere(f"{atlas}: no neuron has a label. Run the stages probe and label: see docs/evidence.md.")
+    found.sort(key=lambda row: (-row["label_z"], row["address"]))
+    if as_json:
+        print(json.dumps(found[:limit], indent=1))
+    else:
+        shown = [f"{row['address']:40} z {row['label_z']:5.1f}  {row['label']}" for row in found[:limit]]
+        print("\n".join([*shown, f"{len(found):,} of {labels:,} labelled neurons"]))
+    return 0 if found else 1
+
+
 def card(atlas: AtlasArgument = "atlas") -> int:
     """Write the dataset card (README.md) of an atlas again, from what is in it."""
     from atlas_schema.card import write_card
