@@ -35,11 +35,9 @@ class Labelled:
 
 def words_of(text: str) -> list[str]:
     """Words of a text, each once, in order: lower case, without accents. The browser does the same."""
-    plain = "".join(
-        letter for letter in unicodedata.normalize("NFKD", text.lower()) if not unicodedata.combining(letter)
-    )
-    spaced = "".join(letter if letter.isalnum() else " " for letter in plain)
-    return list(dict.fromkeys(spaced.split()))
+    kinds = ((letter, unicodedata.category(letter)[0]) for letter in unicodedata.normalize("NFKD", text.lower()))
+    plain = "".join(letter if kind in "LN" else " " for letter, kind in kinds if kind != "M")
+    return list(dict.fromkeys(plain.split()))
 
 
 def search_index(labelled: Iterable[Labelled], slugs: list[str]) -> tuple[dict[str, bytes], dict[str, Any]]:

@@ -15,6 +15,7 @@ from selenium.webdriver.common.keys import Keys
 
 from atlas_schema.read import Atlas
 from site_builder.build import build_site
+from site_builder.search_index import words_of
 
 pytestmark = [pytest.mark.browser, pytest.mark.skipif(bool(missing()), reason=missing())]
 
@@ -228,7 +229,7 @@ def test_search_by_label_finds_its_neurons_in_all_models(asked: str, label: str,
     page = seen.open("#/", "#jump")
     page.all("#jump")[0].send_keys(asked, Keys.ENTER)
     page.wait(lambda: page.all(".found-label .neuron-tile"))
-    assert page.text(".found-label h3").startswith(label)
+    assert page.text(".found-label h2").startswith(label)
     labelled = sum(
         has_label(unit) and label_of(unit) == label
         for model in EVIDENT
@@ -236,21 +237,44 @@ def test_search_by_label_finds_its_neurons_in_all_models(asked: str, label: str,
         for width in model.widths
         for unit in range(width)
     )
-    assert f"{labelled} neurons of 3 models" in page.text(".found-label h3")
+    assert f"{labelled} neurons of 3 models" in page.text(".found-label h2")
     page.through()
     assert len(page.all(".found-label img")) == 8
     page.choose("#of-model", "drawn-pit")
     page.wait(lambda: page.driver.current_url.endswith("&m=drawn-pit"))
-    page.wait(lambda: "of 1 model" in page.text(".found-label h3"))
+    page.wait(lambda: "of 1 model" in page.text(".found-label h2"))
     page.all(".found-label a")[0].click()
     page.wait(lambda: page.all(".label-line .label"))
     assert page.text(".label-line .label") == label
 
 
+def test_the_browser_parts_texts_into_the_words_of_the_index(seen: Seen) -> None:
+    texts = [
+        "Éclair à-la_carte",
+        "ẞtraße İzmir",
+        "x² ½ Ⅳ",
+        "日本 の犬",
+        "हिन्दी",
+        "don't  stop!",
+        "<b>dog</b>",
+        "",
+        "🐕 dog",
+    ]
+    page = seen.open("#/help")
+    found = page.driver.execute_async_script(
+        """
+      const [texts, done] = arguments;
+      const app = document.querySelector('link[rel="modulepreload"]').href;
+      import(new URL("labels.js", app)).then(({ wordsOf }) => done(texts.map(wordsOf)))""",
+        texts,
+    )
+    assert found == [words_of(text) for text in texts]
+
+
 def test_a_word_that_is_a_model_and_a_label_shows_both_and_an_address_still_jumps(seen: Seen) -> None:
     page = seen.open("#/s?q=stripes", ".found-label")
     assert len(page.all(".found-label")) == 2
-    assert not page.all(".found-label h3 b")  # the label's own markup is text
+    assert not page.all(".found-label h2 b")  # the label's own markup is text
     for text, where in (("drawn-vit/1/8", "#/n/drawn-vit/1/8"), ("bare", "#/m/drawn-bare")):
         field = page.all("#jump")[0]
         page.run("arguments[0].select()", field)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import re
+import shutil
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -165,6 +166,19 @@ def test_a_page_may_ask_for_every_pack_of_its_layer() -> None:
     packs = example_packs(example_table(2, 8), [0, 1, 64, 200], names=False)
     assert sorted(packs) == ["00000.json.gz", "00001.json.gz", "00003.json.gz"]
     assert unpack(packs["00003.json.gz"])["columns"]["unit"] == []
+
+
+def test_without_a_list_of_probe_images_examples_carry_their_names(tmp_path: Path) -> None:
+    """Probe images may be left out of an atlas (--probe-images none)."""
+    atlas = draw_atlas(tmp_path / "atlas", (Drawn("one", (8,), stages=EVIDENT[2].stages, probe_set=PROBE_SET),))
+    shutil.rmtree(Path(atlas) / "probe_images")
+    build_site(atlas, tmp_path / "site")
+    assert manifest_of(tmp_path / "site")["probes"] == {}
+    place = entry_of(tmp_path / "site", "one")["layers"][0]
+    found = rows_of(unpack((tmp_path / "site" / place["examples"] / "00000.json.gz").read_bytes()), 3)
+    table = Atlas(atlas).examples("one", 0)
+    assert table is not None
+    assert [row["name"] for row in found] == [row["image"] for row in table.to_pylist() if row["unit"] == 3]
 
 
 def test_bundles_hold_thumbnails_untouched_and_what_is_known(

@@ -28,8 +28,8 @@ function Group({ label, model }) {
   const [tiles, setTiles] = useState(TILES);
   const found = (stale ? [] : value ?? []).filter((one) => model === "" || one.slug === model);
   const models = new Set(found.map((one) => one.slug)).size;
-  return html`<section class="found-label"><h3>${label.text} <span class="note">${found.length > 0
-      ? `${plural(found.length, "neuron")} of ${plural(models, "model")}` : stale ? "" : "no neuron of this model"}</span></h3>
+  return html`<section class="found-label"><h2>${label.text} <span class="note">${found.length > 0
+      ? `${plural(found.length, "neuron")} of ${plural(models, "model")}` : stale ? "" : "no neuron of this model"}</span></h2>
     ${error && html`<${Failure} error=${error} />`}
     <div class="counterparts">${found.slice(0, tiles).map((one) => html`<${NeuronTile} key=${`${one.slug}/${one.layer}/${one.unit}`} slug=${one.slug} layer=${one.layer} unit=${one.unit}>
       <span class="note">${certainty(one.auroc)}: z ${figure(one.z)}, AUROC ${figure(one.auroc)}</span><//>`)}</div>

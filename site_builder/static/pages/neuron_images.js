@@ -1,6 +1,6 @@
 // Real images that excite a neuron, and images near lower quantiles, with the place that fires.
 import { html, useState } from "../vendor/htm-preact.js";
-import { site } from "../data.js";
+import { findModel, site } from "../data.js";
 import { fetchExamples, fetchProbeImage } from "../evidence.js";
 import { count, figure, percent } from "../format.js";
 import { useKeys } from "../keys.js";
@@ -8,20 +8,23 @@ import { nextOverlay, OVERLAYS } from "../maps.js";
 import { Choice, Failure, useLoaded, usePreference } from "../parts.js";
 import { ExampleTile } from "../tiles.js";
 
+const BOXES = 9;
 const KINDS = { top: "strongest", quantile: "lower quantiles" };
 
 export function ImagesSection({ slug, layer, unit, row, model }) {
   const { value, error, stale } = useLoaded(() => fetchExamples(slug, layer, unit), [slug, layer, unit]);
+  if (findModel(slug).layers[layer].examples === undefined) return null; // said with the other stages that this atlas lacks
   if (error) return html`<section><h2>Exciting images</h2><${Failure} error=${error} /></section>`;
-  if (value === null) return null; // said with the other stages that this atlas lacks
-  const examples = (stale ? [] : value ?? []).slice();
-  return html`<section aria-labelledby="images" class="images"><h2 id="images">Exciting images</h2>
-    ${!stale && examples.length === 0 ? html`<p class="note">The probe stage found no image that fires this neuron.</p>`
-      : html`<${Images} examples=${examples} row=${row} name=${model.model.probe_name} />`}</section>`;
+  return html`<section aria-labelledby="images" class="images" aria-busy=${stale}><h2 id="images">Exciting images</h2>
+    ${!stale && value?.length === 0 ? html`<p class="note">The probe stage found no image that fires this neuron.</p>`
+      : html`<${Images} examples=${stale ? [] : (value ?? [])} row=${row} name=${model.model.probe_name} />`}</section>`;
 }
 
+/** What stands in the place of an image until it is known which: the page does not jump. */
+const Box = () => html`<figure class="example" aria-hidden="true"><div class="shot"></div><figcaption>\u00a0<span class="class">\u00a0</span></figcaption></figure>`;
+
 function Images({ examples, row, name }) {
-  const kinds = Object.keys(KINDS).filter((kind) => examples.some((one) => one.kind === kind));
+  const kinds = Object.keys(KINDS).filter((kind) => examples.length === 0 || examples.some((one) => one.kind === kind));
   const [asked, setKind] = useState("top");
   const kind = kinds.includes(asked) ? asked : (kinds[0] ?? "top");
   const [overlay, setOverlay] = usePreference("overlay", "heat");
@@ -32,7 +35,7 @@ function Images({ examples, row, name }) {
   return html`<div class="sortbar">
       <div><span>Show</span><${Choice} name="Images" value=${kind} options=${kinds.map((key) => [key, KINDS[key]])} onChange=${setKind} /></div>
       <div><span>Overlay <kbd>h</kbd></span><${Choice} name="Overlay" value=${overlay} options=${OVERLAYS} onChange=${setOverlay} /></div></div>
-    <div class="examples">${shown.map((one) => html`<${ExampleTile} key=${`${one.kind} ${one.image}`} example=${one} overlay=${overlay} full=${full}
+    <div class="examples">${examples.length === 0 && Array.from({ length: BOXES }, (_, at) => html`<${Box} key=${`box ${at}`} />`)}${shown.map((one) => html`<${ExampleTile} key=${`${one.kind} ${one.image}`} example=${one} overlay=${overlay} full=${full}
       note=${kind === "quantile" ? `above ${percent(one.quantile)}` : ""} />`)}</div>
     <p class="note">${words(kind, shown.length, row, name)} ${MEANING[overlay]?.(full) ?? ""} The frame is the strongest patch.
       ${examples.length > 0 && (probe === undefined ? " This atlas lists no probe images." : !probe.thumbnails ? " The images themselves are not part of this atlas: their licence or the run's choice leaves their names alone." : "")}</p>

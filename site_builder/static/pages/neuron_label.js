@@ -14,16 +14,16 @@ export const certainty = (/** @type {number|null|undefined} */ auroc) =>
 export function LabelLine({ row }) {
   if (!has(row.label_status)) return null;
   const [best, ...rest] = row.label_candidates ?? [];
-  const numbers = html`<${Explained} name="z" column="label_z">z ${figure(row.label_z)}<//>,${" "}<${Explained} name="q" column="label_q">q ${figure(row.label_q)}<//>,${" "}
+  const numbers = html`<${Explained} name="z" column="label_z">z ${figure(row.label_z)}<//> ·${" "}<${Explained} name="q" column="label_q">q ${figure(row.label_q)}<//> ·${" "}
     <${Explained} name="held-out AUROC" column="label_auroc">held-out AUROC ${figure(row.label_auroc)}<//>`;
   if (row.label_status === "labelled") {
     const next = rest.filter((one) => one.text !== row.label).slice(0, 3);
     return html`<div class="label-line"><a class="label" href=${link.search(row.label)}>${row.label}</a>
-      <span class="certainty"><b>${certainty(row.label_auroc)}</b> (${numbers})</span>
+      <span class="certainty"><b>${certainty(row.label_auroc)}</b> · ${numbers}</span>
       ${next.length > 0 && html`<span class="next">next: ${next.map((one) => one.text).join(", ")}</span>`}</div>`;
   }
   return html`<div class="label-line"><span class="label none">unlabelled</span>
-    <span class="certainty">${best === undefined ? "no image fires this neuron, so no text can be tried" : html`no text passes both checks; the best try is “${best.text}” (${numbers})`}</span></div>`;
+    <span class="certainty">${best === undefined ? "no image fires this neuron, so no text can be tried" : html`no text passes both checks; the best try is “${best.text}” · ${numbers}`}</span></div>`;
 }
 
 /** The texts that were tried, and how readable the neuron is. */

@@ -1,6 +1,7 @@
 // The same neuron in other models, and near-duplicates in its own.
 import { html } from "../vendor/htm-preact.js";
 import { Bar } from "../charts.js";
+import { findModel } from "../data.js";
 import { fetchMatches } from "../evidence.js";
 import { figure } from "../format.js";
 import { Explained, Failure, useLoaded } from "../parts.js";
@@ -9,8 +10,8 @@ import { isHere, NeuronTile } from "../tiles.js";
 
 export function MatchesSection({ slug, layer, unit }) {
   const { value, error, stale } = useLoaded(() => fetchMatches(slug, layer, unit), [slug, layer, unit]);
+  if (findModel(slug).layers[layer].matches === undefined) return null; // said with the other stages that this atlas lacks
   if (error) return html`<section><h2>Same in other models</h2><${Failure} error=${error} /></section>`;
-  if (value === null) return null; // said with the other stages that this atlas lacks
   const rows = stale ? [] : (value ?? []);
   const models = [...new Set(rows.map((row) => row.slug))];
   const cluster = rows.find((row) => row.cluster !== null)?.cluster ?? null;
