@@ -62,7 +62,7 @@ def main() -> None:
     }
     layers = [{"layer": site.layer, "depth": round(site.depth, 3)} for site in sites]
     for site, row in zip(sites, layers, strict=True):
-        row["cost"] = cost(model, site, precision, asked.turns)
+        row["cost"] = cost(model, site, precision, asked.turns, asked.only_recipes)
         row["time_goes_to"] = split(model, site, RECIPES["fast"], precision)
         note(f"layer {site.layer}: {json.dumps(row['cost'])}")
     if asked.units:
@@ -89,6 +89,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--units", type=int, default=0, help="neurons a layer whose reach is compared; 0: cost only")
     parser.add_argument("--state", help="JSON lines: results of reach, kept and reused")
     parser.add_argument("--reach-only-known", action="store_true", help="compare what the state has of `reference`")
+    parser.add_argument("--only-recipes", action="store_true", help="no published way and no float32: much shorter")
     parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--precision")
@@ -114,16 +115,20 @@ def note(line: str) -> None:
 # --- cost -------------------------------------------------------------------------------------------------
 
 
-def cost(model: LoadedModel, site: FfnSite, precision: str, turns: int) -> dict[str, object]:
-    """Seconds per neuron of each way, from seconds per step measured in alternating turns."""
+def cost(model: LoadedModel, site: FfnSite, precision: str, turns: int, only_recipes: bool) -> dict[str, object]:
+    """Seconds per neuron of each way, from seconds per step measured in alternating turns.
+
+    only_recipes: `reference` and `fast` in `precision` alone, not the published way nor float32."""
     fast, reference = RECIPES["fast"], RECIPES["reference"]
-    ways: dict[str, Callable[[], float]] = {"published": lambda: published_step(model, site)}
-    for name, kind in (("reference_float32", "float32"), ("reference", precision)):
-        ways[name] = stepper(model, site, reference, reference.ascents_at(site.depth)[0], kind)
+    ways: dict[str, Callable[[], float]] = {}
+    if not only_recipes:
+        ways["published"] = lambda: published_step(model, site)
+    kinds = (("", precision),) if only_recipes else (("", precision), ("_float32", "float32"))
     ascents = fast.ascents_at(site.depth)
-    for number, ascent in enumerate(ascents):
-        ways[f"fast_{number}"] = stepper(model, site, fast, ascent, precision)
-        ways[f"fast_float32_{number}"] = stepper(model, site, fast, ascent, "float32")
+    for suffix, kind in kinds:
+        ways["reference" + suffix] = stepper(model, site, reference, reference.ascents_at(site.depth)[0], kind)
+        for number, ascent in enumerate(ascents):
+            ways[f"fast{suffix}_{number}"] = stepper(model, site, fast, ascent, kind)
     for recipe in (reference, fast):
         ways[f"judge_{recipe.name}"] = judge(model, site, recipe, precision)
     seconds: dict[str, list[float]] = {name: [] for name in ways}
@@ -133,27 +138,34 @@ def cost(model: LoadedModel, site: FfnSite, precision: str, turns: int) -> dict[
             if turn:  # the first turn warms up
                 seconds[name].append(took)
     step = {name: statistics.median(values) for name, values in seconds.items()}
-    per_step = {
-        "published": step["published"] / PUBLISHED.image_steps * PUBLISHED.steps,
-        "reference_float32": step["reference_float32"],
-        "reference": step["reference"],
-        "fast": weighted([step[f"fast_{i}"] for i in range(len(ascents))], ascents),
-        "fast_float32": weighted([step[f"fast_float32_{i}"] for i in range(len(ascents))], ascents),
-    }
+    per_step = {"reference": step["reference"]}
+    per_step["fast"] = weighted([step[f"fast_{i}"] for i in range(len(ascents))], ascents)
+    if not only_recipes:
+        per_step["published"] = step["published"] / PUBLISHED.image_steps * PUBLISHED.steps
+        per_step["reference_float32"] = step["reference_float32"]
+        per_step["fast_float32"] = weighted([step[f"fast_float32_{i}"] for i in range(len(ascents))], ascents)
     neuron = {name: value * image_steps(name, site) for name, value in per_step.items()}
     return {
         "seconds_per_image_step": {name: round(value, 5) for name, value in per_step.items()},
         "seconds_per_neuron": {name: round(value, 4) for name, value in neuron.items()},
-        "seconds_after_the_ascent": {
-            name: round(statistics.median(seconds[f"judge_{name}"]), 4) for name in ("reference", "fast")
-        },
+        "seconds_after_the_ascent": {name: round(step[f"judge_{name}"], 4) for name in ("reference", "fast")},
         "neurons_per_second": {name: round(1 / value, 5) for name, value in neuron.items()},
-        "reference_float32_over_published": round(neuron["published"] / neuron["reference_float32"], 2),
-        "reference_over_published": round(neuron["published"] / neuron["reference"], 2),
-        "fast_over_reference": round(neuron["reference"] / neuron["fast"], 1),
-        "fast_over_reference_float32": round(neuron["reference_float32"] / neuron["fast_float32"], 1),
-        "fast_over_published": round(neuron["published"] / neuron["fast"], 1),
+        **ratios(neuron),
     }
+
+
+RATIOS = (
+    ("fast", "reference"),
+    ("reference_float32", "published"),
+    ("reference", "published"),
+    ("fast_float32", "reference_float32"),
+    ("fast", "published"),
+)
+
+
+def ratios(cost: dict[str, float]) -> dict[str, float]:
+    """How many times cheaper the first of each pair is than the second, of those that were measured."""
+    return {f"{a}_over_{b}": round(cost[b] / cost[a], 2) for a, b in RATIOS if a in cost and b in cost}
 
 
 def weighted(seconds: list[float], ascents: tuple[Ascent, ...]) -> float:
@@ -170,7 +182,7 @@ def image_steps(way: str, site: FfnSite) -> int:
 
 def judge(model: LoadedModel, site: FfnSite, recipe: Recipe, precision: str) -> Callable[[], float]:
     """A turn of what follows an ascent, seconds per neuron: placements, then all the numbers of a row, and the WebP."""
-    batch = min(default_batch(model, site, recipe), site.width)
+    batch = min(default_batch(model, site, recipe), site.width, 4)
     units, ascent = list(range(batch)), recipe.ascents_at(site.depth)[0]
     climber = _Climber(model, in_precision(model, precision), site, recipe, 0, precision, None)
     random = torch.Generator().manual_seed(0)
@@ -189,7 +201,7 @@ def judge(model: LoadedModel, site: FfnSite, recipe: Recipe, precision: str) -> 
 
 
 def stepper(model: LoadedModel, site: FfnSite, recipe: Recipe, ascent: Ascent, precision: str) -> Callable[[], float]:
-    """A turn of one ascent: seconds per image step, from two steps at the batch that the device likes."""
+    """A turn of one ascent: seconds per image step, from the second step at the batch that the device likes."""
     batch = min(default_batch(model, site, recipe), site.width)
     units = list(range(batch))
 
@@ -202,7 +214,7 @@ def stepper(model: LoadedModel, site: FfnSite, recipe: Recipe, ascent: Ascent, p
         def stop(done: int, of: int) -> None:
             synchronize(torch.device(model.device))
             stamps.append(time.perf_counter())
-            if done == 3:
+            if done == 2:
                 raise Enough
 
         climber = _Climber(model, in_precision(model, precision), site, recipe, 0, precision, stop)
@@ -385,10 +397,8 @@ def extrapolated(model: LoadedModel, sites: list[FfnSite], layers: list[dict]) -
         "measured_depths": len(depths),
         unit: {name: round(value, 3) for name, value in ascents.items()},
         f"{unit}_after_the_ascent": {name: round(value, 3) for name, value in after.items()},
-        "fast_over_reference": round(ascents["reference"] / ascents["fast"], 1),
-        "fast_over_reference_whole": round(whole["reference"] / whole["fast"], 1),
-        "fast_over_reference_float32": round(ascents["reference_float32"] / ascents["fast_float32"], 1),
-        "fast_over_published": round(ascents["published"] / ascents["fast"], 1),
+        **ratios(ascents),
+        "fast_over_reference_whole": round(whole["reference"] / whole["fast"], 2),
     }
 
 

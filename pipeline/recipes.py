@@ -139,7 +139,7 @@ def recipe_named(name: str) -> Recipe:
 
 EARLY = Ascent(
     parameterization="pixels",
-    phases=(Phase(steps=280, copies=1, colour_shift=(0.2, 1.0)),),
+    phases=(Phase(steps=220, copies=1, colour_shift=(0.2, 1.0)),),
     placements=16,
     learning_rate=0.1,
     betas=(0.9, 0.99),
@@ -149,7 +149,7 @@ EARLY = Ascent(
 )
 MIDDLE = Ascent(
     parameterization="fourier",
-    phases=(Phase(steps=52, copies=1, colour_shift=(0.0, 0.5)),),
+    phases=(Phase(steps=50, copies=1, colour_shift=(0.0, 0.5)),),
     learning_rate=0.3,
     start_strength=0.3,
     objective="softplus",
