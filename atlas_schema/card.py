@@ -175,7 +175,7 @@ def _figures(atlas: Atlas, slug: str) -> dict[str, Any]:
         return {"neurons": 0, "inactive": 0}
     rows = pa.concat_tables(held)
     medians = {name: pc.quantile(rows[name], 0.5)[0].as_py() for name in _MEDIANS}
-    inactive = pc.sum(pc.equal(rows["status"], "inactive")).as_py()
+    inactive = pc.sum(pc.equal(rows["status"], "inactive")).as_py() or 0  # None where nothing was visualized
     return {"neurons": rows.num_rows, "inactive": inactive, **medians}
 
 

@@ -31,6 +31,8 @@ IDENTITY = {
     "input_width": "input width",
 }
 
+OF_PICTURES = ("recipe", "recipe_hash", "seed")  # fields that only visualizations depend on
+
 
 def model_row(
     model: LoadedModel,
@@ -136,7 +138,10 @@ def refuse_foreign(store: Store, wanted: Sequence[Mapping[str, Any]]) -> set[str
         if there is None:
             continue
         known.add(row["slug"])
+        seen = any(one["stage"] == "visualize" for one in there["stages"])
         for field, name in IDENTITY.items():
+            if field in OF_PICTURES and not seen:  # no picture is there yet: any recipe may make them
+                continue
             if there[field] != row[field]:
                 raise ForeignAtlas(
                     f"{store.url}: {row['slug']} in this atlas has another {name}: "

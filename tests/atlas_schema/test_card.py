@@ -15,6 +15,7 @@ from atlas_schema.errors import NothingThere
 from atlas_schema.shards import write_rows
 from atlas_schema.store import Store
 from atlas_schema.tables import NEURONS, TABLES
+from atlas_schema.validate import validate
 from tests.atlas_schema.made_atlas import PROVENANCE, SLUG, make_atlas, model_row, neuron_row, webp
 
 REPO = Path(__file__).parents[2]
@@ -145,3 +146,11 @@ def test_the_docs_page_is_not_stale() -> None:
     assert (REPO / "docs" / "tables.md").read_text() == page(), (
         "docs/tables.md is stale; run: python -m atlas_schema.docs docs/tables.md"
     )
+
+
+def test_a_card_of_an_atlas_without_pictures(folder: Store, load: Any) -> None:
+    make_atlas(folder, stages=("evidence", "examples"))
+    text = folder.read("README.md").decode()
+    assert "| `zoo-vit` | 64 of 64 | 0 | - |" in text
+    assert load(folder.url, "neurons", split="train")["image"][0] is None
+    assert validate(folder) == []
