@@ -85,7 +85,9 @@ def estimate(held: Survey, mode: str) -> Size:
         packs = len({unit // PACK for unit in layer.units})
         neurons, sheets = len(layer.units), -(-len(layer.units) // SHEET)
         entries = LAYER_FILES + packs + sheets
-        size += LAYER_BYTES + neurons * (RECORD_BYTES + round(THUMB_BYTES * (layer.thumb_side / 96) ** 2))
+        size += LAYER_BYTES + neurons * RECORD_BYTES
+        if layer.picture_bytes > 20 * neurons:  # absent pictures cost some bits each
+            size += neurons * round(THUMB_BYTES * (layer.thumb_side / 96) ** 2)
         if mode != "range":
             bundles = len({unit // BUNDLE for unit in layer.units})
             size += layer.picture_bytes + bundles * 4 * BUNDLE

@@ -186,7 +186,10 @@ def test_missing_stages_are_named_with_the_command_that_adds_them(seen: Seen) ->
     assert "neuron-atlas run --model zoo/drawn-bare --stages probe --probe" in page.text(".lacking")
     assert not page.all(".images, .label-line, #matches, #classes")
     seen.open("#/n/drawn-unseen/0/3", ".example img")
-    assert page.text(".picture.none") == "no picture"
+    assert page.text(".trust").startswith("This neuron has no picture yet.")
+    assert not page.all(".large")
+    assert "Rescue" not in page.text("#numbers + .figures")
+    assert "Kurtosis" in page.text("#numbers + .figures")
     assert "no visualize stage" in page.text(".lacking")
     seen.open("#/n/drawn-vit/1/8", ".example img")
     assert not page.all(".lacking")

@@ -53,9 +53,10 @@ function Body({ slug, layer, unit, row, model, look, setLook }) {
   const place = { slug, layer, unit };
   const summary = model.layers[layer];
   const probed = findModel(slug).stages.includes("examples"); // else what is missing stands where the images would be
-  return html`<article class="neuron">
-      <${Large} ...${place} row=${row} model=${model} look=${look} setLook=${setLook} />
-      <div class="trust">${row.status !== null && html`<${Trust} row=${row} summary=${summary} layer=${layer} />`}
+  const seen = row.status !== null; // the visualize stage has treated it
+  return html`<article class=${seen ? "neuron" : "neuron unseen"}>
+      ${seen && html`<${Large} ...${place} row=${row} model=${model} look=${look} setLook=${setLook} />`}
+      <div class="trust">${seen ? html`<${Trust} row=${row} summary=${summary} layer=${layer} />` : html`<p class="note">This neuron has no picture yet.</p>`}
         <${Fires} row=${row} /><${WritesLine} row=${row} /></div>
     </article>
     <${ImagesSection} ...${place} row=${row} model=${model} />
@@ -74,7 +75,6 @@ function Large({ slug, layer, unit, row, model, look, setLook }) {
   const size = [model.model.input_height, model.model.input_width];
   const inactive = row.status === "inactive";
   const alt = `Image optimized to activate unit ${unit} of layer ${layer} of ${slug}${inactive ? "; the unit stayed inactive" : ""}`;
-  if (row.status === null) return html`<figure class="large"><div class="picture none" style=${{ aspectRatio: `${size[1]} / ${size[0]}` }}>no picture</div></figure>`;
   return html`<figure class="large">
     ${inactive && html`<p class="inactive-note"><b>Inactive.</b> No start made this neuron fire, so this picture shows
       where the search ended, not what excites the neuron.</p>`}

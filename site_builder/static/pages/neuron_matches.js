@@ -1,7 +1,7 @@
 // The same neuron in other models, and near-duplicates in its own.
 import { html } from "../vendor/htm-preact.js";
 import { Bar } from "../charts.js";
-import { findModel } from "../data.js";
+import { findModel, site } from "../data.js";
 import { fetchMatches } from "../evidence.js";
 import { figure } from "../format.js";
 import { Explained, Failure, useLoaded } from "../parts.js";
@@ -20,11 +20,12 @@ export function MatchesSection({ slug, layer, unit }) {
     ${cluster !== null && html`<p class="cluster-line">Part of <a href=${link.cluster(cluster)}>Rosetta cluster ${cluster}</a>: neurons of
       three or more models, every two of them each other's best counterpart.</p>`}
     <div class="counterparts">${groups.filter(([best]) => best.slug !== slug).map((group) => html`<${Counterpart} key=${group[0].slug} rows=${group} />`)}</div>
-    ${groups.every(([best]) => best.slug === slug) && !stale && html`<p class="note">No counterpart in another model.</p>`}
+    ${groups.every(([best]) => best.slug === slug) && !stale && html`<p class="note">${site.models.length === 1
+      ? "This atlas holds no other model." : "No other model of this atlas was measured on the same images."}</p>`}
     ${groups.filter(([best]) => best.slug === slug).map((group) => html`<h3 key="own">Near-duplicates in this model</h3>
       <div class="counterparts" key="own tiles">${group.map((row) => html`<${Counterpart} key=${row.partner} rows=${[row]} />`)}</div>`)}
-    <p class="note"><${Explained} name="Correlation" column="correlation" table="neuron_matches" /> of both activation maps over all places of all probe images;
-      the tick is <${Explained} name="the null" column="null_correlation" table="neuron_matches" />: the best that shuffled images reach.</p></section>`;
+    ${rows.length > 0 && html`<p class="note"><${Explained} name="Correlation" column="correlation" table="neuron_matches" /> of both activation maps over all places of all probe images;
+      the tick is <${Explained} name="the null" column="null_correlation" table="neuron_matches" />: the best that shuffled images reach.</p>`}</section>`;
 }
 
 /** The best partner of a model as a tile, the next ones as links. */

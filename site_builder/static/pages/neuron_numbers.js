@@ -57,9 +57,13 @@ function verdict(row) {
 }
 
 export function Numbers({ row, summary }) {
+  return html`<dl class="figures">${row.status !== null && html`<${OfPicture} row=${row} summary=${summary} />`}<${Evidence} row=${row} /></dl>`;
+}
+
+/** What the picture reaches, and what it cost. */
+function OfPicture({ row, summary }) {
   const kept = (value, whole) => (has(value) && whole > 0 ? `${percent(value / whole)} of the clean picture's` : "");
-  return html`<dl class="figures">
-      <${Figure} name="Activation" column="activation" value=${row.activation} unit="mean over patches"
+  return html`<${Figure} name="Activation" column="activation" value=${row.activation} unit="mean over patches"
         compare=${`median of the layer ${figure(summary.quantiles[2])}, start ${figure(row.activation_start)}`} />
       <${Figure} name="Strongest patch" column="activation_peak" value=${row.activation_peak} unit="activation"
         compare=${`start ${figure(row.activation_start_peak)}`} />
@@ -70,9 +74,7 @@ export function Numbers({ row, summary }) {
       <${Figure} name="Status" column="status" value=${row.status} compare=${`${count(summary.active)} active, ${count(summary.inactive)} inactive in this layer`} />
       <${Figure} name="Rescue" column="rescue" value=${row.rescue ?? "none"} compare=${has(row.rescue) ? "" : "a neuron with a flat gradient gets another start"} />
       <${Figure} name="Steps" column="steps" value=${row.steps} unit="steps" compare=${`${count(row.image_steps ?? 0)} forward-backward passes of one image`} />
-      <${Evidence} row=${row} />
-      <${Figure} name="Time" column="seconds" value=${row.seconds} unit="s" compare="share of its batch, on the machine of the run" />
-    </dl>`;
+      <${Figure} name="Time" column="seconds" value=${row.seconds} unit="s" compare="share of its batch, on the machine of the run" />`;
 }
 
 /** What the probe pass measured. */
@@ -83,8 +85,8 @@ function Evidence({ row }) {
     <${Figure} name="Active patches" column="fraction_active" value=${percent(row.fraction_active)} unit="of patch tokens" compare=${`of ${images}`} />
     <${Figure} name="Best real image" column="mean_max" value=${row.mean_max} unit="mean over patches" compare=${has(row.activation) ? `the picture ${figure(row.activation)}` : ""} />
     <${Figure} name="Strongest real patch" column="peak_max" value=${row.peak_max} unit="activation" compare=${has(row.activation_peak) ? `the picture ${figure(row.activation_peak)}` : ""} />
-    <${Figure} name="Percentile" column="percentile" value=${row.percentile} unit="% of images below the picture" compare=${has(row.ratio_to_best) ? `${figure(row.ratio_to_best)} times the best image` : ""} />
-    <${Figure} name="Ratio at the strongest patch" column="peak_ratio" value=${row.peak_ratio} unit="times the best image" />
+    ${has(row.percentile) && html`<${Figure} name="Percentile" column="percentile" value=${row.percentile} unit="% of images below the picture" compare=${has(row.ratio_to_best) ? `${figure(row.ratio_to_best)} times the best image` : ""} />
+    <${Figure} name="Ratio at the strongest patch" column="peak_ratio" value=${row.peak_ratio} unit="times the best image" />`}
     <${Figure} name="Over all patches" column="token_mean" value=${row.token_mean} unit=${`± ${spread(row.token_std)}`} compare="mean and standard deviation" />
     <${Figure} name="Kurtosis" column="token_kurtosis" value=${row.token_kurtosis} compare="3 for a normal distribution" />
     <${Figure} name="Quantiles of the strongest patch" column="peak_quantiles" compare="at 1, 5, 25, 50, 75, 90, 95, 99 and 99.9 % of images"
