@@ -45,6 +45,7 @@ lint: $(READY)
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks.visualize --quick
+	$(BIN)/python -m benchmarks.probe --quick
 
 # Names, versions and hashes; no addresses.
 constraints:

@@ -156,7 +156,8 @@ def demo(
     flags = {
         "models": [f"zoo/{name}" for name in ZOO],
         "out": str(atlas),
-        "probe": "zoo",
+        "probe": "zoo:1000",
+        "match_images": 256,
         "workers": workers,
         "device": "cpu",
     }
