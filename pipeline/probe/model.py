@@ -99,6 +99,11 @@ class SiteProbe:
             ClassSums(width, membership.labels, len(membership.classes), device),
         )
 
+    @property
+    def device(self) -> torch.device:
+        """Where the sums are."""
+        return self.moments.powers.device
+
     def update(self, batch: Measured) -> None:
         self.moments.update(batch)
         self.peaks.update(batch.peak)
@@ -145,6 +150,7 @@ class ModelProbe:
     ) -> ModelProbe:
         """For a pass over the images `indices` of the set."""
         capacity = int(membership.panel[torch.as_tensor(indices, dtype=torch.int64)].sum())
+        device = torch.device("cpu") if device.type == "mps" else device  # Metal has no float64
         return cls(
             {
                 site.layer: SiteProbe.empty(site, settings, membership, capacity, device)
@@ -191,7 +197,8 @@ def probe(
         images = torch.as_tensor(indices, dtype=torch.int64)
 
         def take(layer: int, hidden: list[Tensor], images: Tensor = images) -> None:
-            into.sites[layer].update(measure(images, hidden, grids[layer]))
+            site = into.sites[layer]
+            site.update(measure(images, [call.to(site.device) for call in hidden], grids[layer]))
 
         with torch.inference_mode():
             stream_ffn_activations(model, model.normalise(pixels.to(model.device)).to(dtype), take)
