@@ -30,6 +30,11 @@ class StageProgress:
         self.working_since: float | None = None
         self.others: Counter[str] = Counter()  # units done of further stages
 
+    @property
+    def name(self) -> str:
+        """What the line is about: the stage, or everything else where it has nothing to do."""
+        return self.stage if self.total else "measure"
+
     def __enter__(self) -> StageProgress:
         if self.console.is_terminal:
             self.live = Progress(
@@ -39,7 +44,7 @@ class StageProgress:
                 console=self.console,
                 refresh_per_second=4,
             )
-            self.bar = self.live.add_task(self.stage, total=self.total, completed=self.done, text="starting")
+            self.bar = self.live.add_task(self.name, total=self.total, completed=self.done, text="starting")
             self.live.start()
         return self
 
@@ -47,7 +52,7 @@ class StageProgress:
         if self.live:
             self.live.stop()
         else:
-            self.say(f"{self.stage}: {self.line()}")
+            self.say(f"{self.name}: {self.line()}")
 
     def say(self, text: str) -> None:
         """A line above the live one, or a plain line."""
@@ -83,13 +88,13 @@ class StageProgress:
             self.live.update(self.bar, completed=self.done, text=self.line())
         elif time.monotonic() - self.told >= PLAIN_SECONDS:
             self.told = time.monotonic()
-            self.say(f"{self.stage}: {self.line()}")
+            self.say(f"{self.name}: {self.line()}")
 
     def line(self) -> str:
         """For example `96 of 1,024 neurons, 2 units at work, 1.6/s, 9 min left, 0 failed`."""
         elapsed = time.monotonic() - (self.began if self.working_since is None else self.working_since)
         new = self.done - self.reused
-        parts = [f"{self.done:,} of {self.total:,} neurons"]
+        parts = [f"{self.done:,} of {self.total:,} neurons"] if self.total else []
         if not self.workers and self.done + self.failed < self.total:
             parts.append("waiting for workers")
         if self.at_work:
