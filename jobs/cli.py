@@ -65,6 +65,16 @@ GROUPS = {
             ),
         },
     ),
+    "check": (
+        "Check what the project claims on a model of yours.",
+        {
+            "decomposition": (
+                "check:decomposition",
+                "Check that a representation is the sum of its heads, FFNs, image and constants.",
+                "--model timm/deit_tiny_patch16_224 --random-weights --json",
+            ),
+        },
+    ),
     "zoo": (
         "The small models that ship with the project.",
         {

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from atlas_schema.errors import BadConfig, NotFinite
+from pipeline.frozen import stub
 from pipeline.last_norm import falls_behind_last_norm, only_readout_follows
 from pipeline.models import FfnSite, LoadedModel
 from pipeline.readout import Readout, columns
@@ -215,7 +216,6 @@ def _replayed(model: LoadedModel, site: FfnSite, record: _Record, units: Tensor,
 def _stub(stubs: ExitStack, module: nn.Module, answers: Iterator[Any], count: int) -> None:
     """The module's first `count` calls are answered from the record, those after run."""
     left = [count]
-    real = module.forward
 
     def forward(*args: Any, **kwargs: Any) -> Any:
         if not left[0]:
@@ -223,8 +223,7 @@ def _stub(stubs: ExitStack, module: nn.Module, answers: Iterator[Any], count: in
         left[0] -= 1
         return next(answers)
 
-    module.forward = forward
-    stubs.callback(module.__dict__.pop, "forward")
+    real = stub(stubs, module, forward)
 
 
 def _repeat(out: Any, times: int, axis: int) -> Any:

@@ -21,8 +21,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from pipeline.frozen import epsilon_of, is_norm
 from pipeline.models import FfnSite, LoadedModel
-from pipeline.readout import Readout, columns, epsilon_of, obstacles
+from pipeline.readout import Readout, columns, obstacles
 from pipeline.tap import sequence
 
 NUMBERS_AT_ONCE = 1 << 24
@@ -146,7 +147,7 @@ def _trace(
         hooks.callback(post.register_forward_pre_hook(lambda m, args: hidden.append(sequence(args[0], site))).remove)
         hooks.callback(model.module.get_submodule(site.path).register_forward_hook(add).remove)
         for part in model.module.modules():
-            if isinstance(part, nn.LayerNorm | nn.RMSNorm) or type(part).__name__.startswith("RmsNorm"):
+            if is_norm(part):
                 hooks.callback(part.register_forward_hook(cut).remove)
         out = model.module(x)
     out = out[0] if isinstance(out, tuple) else out

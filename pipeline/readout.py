@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from atlas_schema.errors import BadConfig
+from pipeline.frozen import centred, gain, is_norm, reciprocal_deviation
 from pipeline.models import FfnSite, LoadedModel
 
 LISTED = 5
@@ -227,7 +228,7 @@ def residual_path(model: LoadedModel, added: Sequence[Tensor]) -> Iterator[None]
     module = model.module
     with ExitStack() as hooks:
         for part in module.modules():
-            if isinstance(part, nn.LayerNorm | nn.RMSNorm) or type(part).__name__.startswith("RmsNorm"):
+            if is_norm(part):
                 hooks.callback(part.register_forward_hook(_frozen_norm).remove)
         for attention in model.description.attention_sites:
             hooks.callback(module.get_submodule(attention.path).register_forward_hook(_cut).remove)
@@ -247,20 +248,9 @@ def _frozen_norm(module: Any, args: Any, out: Tensor) -> Tensor:
     x = args[0]
     if not x.requires_grad:
         return out
-    channels_first = type(module).__name__.endswith("2d")
-    axes = (1,) if channels_first else tuple(range(-len(module.normalized_shape), 0))
-    centred = x - x.mean(axes, keepdim=True) if isinstance(module, nn.LayerNorm) else x
-    scale = (centred.detach().square().mean(axes, keepdim=True) + epsilon_of(module, x.dtype)).rsqrt()
-    weight = getattr(module, "weight", None)
-    if weight is not None:
-        scale = scale * (weight[:, None, None] if channels_first else weight)
-    moving = centred * scale
+    centre = centred(module, x)
+    moving = centre * (reciprocal_deviation(module, centre.detach()) * gain(module))
     return out.detach() + (moving - moving.detach())
-
-
-def epsilon_of(norm: Any, dtype: torch.dtype) -> float:
-    """What a norm adds to the variance; torch's RMSNorm takes that of the number format where it is given none."""
-    return float(torch.finfo(dtype).eps if norm.eps is None else norm.eps)
 
 
 def obstacles(output: Tensor, leaves: Sequence[Tensor]) -> list[str]:

@@ -1,0 +1,133 @@
+"""Attention with its weights held: queries and keys answer from a record, values are live.
+
+The maps that make queries and keys are known by their weights, so that calls of a module and functional calls (Swin v2,
+BEiT, open_clip) are the same. What an attention makes of recorded queries and keys is its own code's. Only torch's
+`nn.MultiheadAttention` is replaced: its fast paths never call its output projection.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.overrides import TorchFunctionMode
+
+from atlas_schema.errors import UnknownFamily
+from pipeline.frozen import stub
+
+# name of a linear map of an attention module -> the share of its outputs, from the first, that are queries and keys
+_FROZEN = {
+    "qkv": (2, 3),
+    "in_proj": (2, 3),
+    "kv": (1, 2),
+    "qk": (1, 1),
+    "q": (1, 1),
+    "k": (1, 1),
+    "q_proj": (1, 1),
+    "k_proj": (1, 1),
+}
+
+
+@dataclass(frozen=True)
+class FrozenMap:
+    """A linear or 1 x 1 convolution map whose first `of` parts in `parts` make queries and keys, in all outputs or in
+    those of each of `groups` heads.
+    """
+
+    path: str
+    of: int
+    parts: int
+    groups: int
+    axis: int  # of the output's channels
+
+    def split(self, out: Tensor) -> tuple[Tensor, Tensor]:
+        """Queries and keys, and values, each with channels (groups, own)."""
+        shaped = out.unflatten(self.axis, (self.groups, -1))
+        axis = self.axis if self.axis < 0 else self.axis + 1
+        own = shaped.shape[axis] // self.parts * self.of
+        return shaped.narrow(axis, 0, own), shaped.narrow(axis, own, shaped.shape[axis] - own)
+
+    def join(self, held: Tensor, live: Tensor) -> Tensor:
+        axis = self.axis if self.axis < 0 else self.axis + 1
+        joined = torch.cat([held, live], dim=axis)
+        return joined.flatten(-2) if self.axis < 0 else joined.flatten(1, 2)
+
+
+def output_projection(module: nn.Module) -> nn.Module:
+    """The map of an attention module whose input is all heads side by side."""
+    found = getattr(module, "proj", None) or getattr(module, "out_proj", None)
+    assert isinstance(found, nn.Linear | nn.Conv2d)  # else it would be no site (pipeline.sites)
+    return found
+
+
+def frozen_maps(path: str, module: nn.Module) -> dict[int, FrozenMap]:
+    """By the id of their weights, the maps of an attention module that make queries and keys.
+
+    UnknownFamily where it has none of the known names.
+    """
+    found: dict[int, FrozenMap] = {}
+    for name, (of, parts) in _FROZEN.items():
+        weight = getattr(module, f"{name}_weight", None)
+        part = getattr(module, name, None)
+        if weight is None and isinstance(part, nn.Linear | nn.Conv2d):
+            weight = part.weight
+        if isinstance(weight, Tensor):
+            groups = module.num_heads if name == "qkv" and getattr(module, "head_first", False) else 1
+            axis = 1 if isinstance(part, nn.Conv2d) else -1
+            found[id(weight)] = FrozenMap(f"{path}.{name}", of, parts, groups, axis)  # type: ignore[arg-type]
+    if not found:
+        raise UnknownFamily(
+            f"{path} ({type(module).__name__}) makes its queries and keys by none of {', '.join(_FROZEN)}: its "
+            "attention weights cannot be held. Name the map in pipeline/decompose/attention.py."
+        )
+    return found
+
+
+class QueriesAndKeys(TorchFunctionMode):
+    """Within it, queries and keys are recorded; or answered from a record, and then take no gradient."""
+
+    def __init__(self, maps: dict[int, FrozenMap], record: dict[str, list[Tensor]], *, replay: bool) -> None:
+        super().__init__()
+        self.maps, self.record = maps, record
+        self.queues: dict[str, Iterator[Tensor]] | None = None
+        if replay:
+            self.queues = {path: iter(calls) for path, calls in record.items()}
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        if func is not functional.linear and func is not functional.conv2d:
+            return out
+        weight = args[1] if len(args) > 1 else (kwargs or {}).get("weight")
+        known = self.maps.get(id(weight))
+        if known is None:
+            return out
+        held, live = known.split(out)
+        if self.queues is None:
+            self.record.setdefault(known.path, []).append(held.detach().clone())
+            return out
+        return known.join(next(self.queues[known.path]), live)
+
+
+def open_up(stack: ExitStack, path: str, module: nn.Module) -> None:
+    """Until the stack closes, torch's attention calls its output projection as a module, as all others do."""
+    if isinstance(module, nn.MultiheadAttention):
+        stub(stack, module, lambda q, k, v, **options: (_attend(path, module, q, k, v, options), None))
+
+
+def _attend(path: str, mha: nn.MultiheadAttention, query: Tensor, key: Tensor, value: Tensor, options: Any) -> Tensor:
+    plain = query is key and key is value and mha.bias_k is None and mha.in_proj_weight is not None
+    if not plain or options.get("key_padding_mask") is not None or options.get("need_weights", True):
+        raise UnknownFamily(f"{path}: attention across sequences, or with padding, is not decomposed.")
+    x = query if mha.batch_first else query.transpose(0, 1)  # (images, tokens, d)
+    q, k, v = (
+        one.unflatten(-1, (mha.num_heads, -1)).transpose(1, 2)
+        for one in functional.linear(x, mha.in_proj_weight, mha.in_proj_bias).chunk(3, dim=-1)
+    )
+    out = functional.scaled_dot_product_attention(q, k, v, attn_mask=options.get("attn_mask"))
+    heads = out.transpose(1, 2).flatten(2)
+    return mha.out_proj(heads if mha.batch_first else heads.transpose(0, 1))

@@ -1,0 +1,300 @@
+"""What each component adds to the final representation of some images, at one of three levels.
+
+The replay of a forward is affine in its sources, so that its graph gives everything: contributions to a direction are
+sources times one vector-Jacobian product; the vector of a component is this component alone pushed through the linear
+part (the derivative, by the direction, of the vector-Jacobian product), which costs no more than the maps that lie
+behind the component.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import cached_property
+
+import torch
+from torch import Tensor, nn
+
+from atlas_schema.errors import BadConfig, UnknownFamily
+from pipeline.decompose.attention import output_projection
+from pipeline.decompose.record import Record, record
+from pipeline.decompose.replay import Calls, replay
+from pipeline.models import AttentionSite, LoadedModel
+from pipeline.readout import obstacles
+
+REPRODUCED = {torch.float32: 1e-4, torch.float64: 1e-10}
+"""How far a replay of all sources may be from the representation, relative to its length, before it is refused."""
+
+
+class Level(StrEnum):
+    """What is held at its values for an image; norm statistics always are.
+
+    DIRECT (0): attention and FFNs. THROUGH (1): attention weights and FFNs; values of attention are live. GATED (2):
+    attention weights and the gates of activation functions.
+    """
+
+    DIRECT = "direct"
+    THROUGH = "through attention"
+    GATED = "gated"
+
+
+@dataclass(frozen=True)
+class Component:
+    """One summand. `layer` is the index of the attention or FFN site, `head` that of the head, both from 0."""
+
+    kind: str  # "head" | "ffn" | "image" | "constant"
+    layer: int = -1
+    head: int = -1
+
+    @property
+    def name(self) -> str:
+        """`head/3/1`, `ffn/3`, `image` or `constant`."""
+        return "/".join([self.kind, *(str(i) for i in (self.layer, self.head) if i >= 0)])
+
+
+def components_of(model: LoadedModel) -> tuple[Component, ...]:
+    """All components, heads first, in the order of sites."""
+    heads = [Component("head", site.layer, h) for site in model.description.attention_sites for h in range(site.heads)]
+    ffns = [Component("ffn", site.layer) for site in model.description.ffn_sites]
+    return (*heads, *ffns, Component("image"), Component("constant"))
+
+
+def decompose(model: LoadedModel, x: Tensor, level: Level = Level.DIRECT, *, certify: bool = True) -> Decomposition:
+    """The representation of some images as a function of its components.
+
+    x: (images, 3, height, width), normalised, float32 or float64. certify: check that the replay is affine; one batch
+    of a model shows it for all. UnknownFamily where the way to the representation is not linear (max pooling, an
+    attention that mixes its heads), with the operation; BadConfig for other number formats.
+    """
+    level = Level(level)
+    with torch.inference_mode(False), torch.enable_grad():
+        x = x.detach().clone()  # a tensor of inference mode could be no part of a gradient
+        kept = record(model, x, attention=level != Level.DIRECT, gates=level == Level.GATED)
+        if certify:
+            check_linear(model, x, kept)
+        found = Decomposition(model, level, x.requires_grad_(), kept)
+        if certify and level != Level.DIRECT:
+            found.check_affine()
+        return found
+
+
+def check_linear(model: LoadedModel, x: Tensor, kept: Record) -> None:
+    """UnknownFamily where anything outside attention and FFNs is not linear, by the graph of a replay."""
+    heads, ffns, image = _leaves(kept.heads), _leaves(kept.ffns), x.detach().clone().requires_grad_()
+    out = replay(model, kept, image, heads, ffns).representation
+    found = obstacles(out, [image, *_flat(heads), *_flat(ffns)]) if out.grad_fn is not None else []
+    reason = next((one for one in found if one), "")
+    if reason:
+        raise UnknownFamily(f"{model.description.slug}: the representation is no sum of components: {reason}.")
+
+
+class Decomposition:
+    """The components of the representation of some images at a level; made by `decompose`.
+
+    level: names what all numbers are. components: as `components_of`. adds_up: those whose contributions sum to the
+    representation: all at the level direct; elsewhere heads pass on what other components wrote, and are counted in
+    series.
+    """
+
+    def __init__(self, model: LoadedModel, level: Level, x: Tensor, kept: Record) -> None:
+        self.model, self.level = model, level
+        self.components = components_of(model)
+        summands = {
+            Level.DIRECT: ("head", "ffn", "image", "constant"),
+            Level.THROUGH: ("ffn", "image", "constant"),
+            Level.GATED: ("image", "constant"),
+        }[level]
+        self.adds_up = tuple(one for one in self.components if one.kind in summands)
+        self.representation = kept.representation  # (images, d)
+        self._x, self._record = x, kept
+        heads = _leaves(kept.heads) if level == Level.DIRECT else None
+        ffns = _leaves(kept.ffns) if level != Level.GATED else None
+        traced = replay(model, kept, x, heads, ffns)
+        self._z, self._heads, self._ffns = traced.representation, traced.heads, ffns
+        self._check_reproduced()
+
+    def _check_reproduced(self) -> None:
+        error = float(relative(self._z.detach() - self.representation, self.representation).max())
+        if not error < REPRODUCED[self._z.dtype]:
+            raise UnknownFamily(
+                f"{self.model.description.slug}: replayed with its parts held ({self.level.value}), the model gives "
+                f"another representation (relative difference {error:.1e}): its form is not what the replay assumes."
+            )
+
+    def check_affine(self) -> None:
+        """UnknownFamily where sources of the other sign do not move the representation the other way."""
+        ffns = None if self._ffns is None else {path: [-one for one in c] for path, c in self._ffns.items()}
+        heads = {path: [-one for one in c] for path, c in self._heads.items()} if self.level == Level.DIRECT else None
+        with torch.no_grad():
+            mirrored = replay(self.model, self._record, -self._x, heads, ffns).representation
+        error = float(relative(mirrored + self._z.detach() - 2 * self.constant, self.representation).max())
+        if not error < REPRODUCED[self._z.dtype]:
+            raise UnknownFamily(
+                f"{self.model.description.slug}: with its parts held ({self.level.value}) the model is not linear: "
+                f"sources of the other sign leave a relative difference of {error:.1e}."
+            )
+
+    @cached_property
+    def constant(self) -> Tensor:
+        """(images, d): what is left where image, heads and FFNs are zero: biases, shifts of norms, embeddings."""
+        heads = _zeros(self._record.heads) if self.level == Level.DIRECT else None
+        ffns = _zeros(self._record.ffns) if self._ffns is not None else None
+        with torch.no_grad():
+            return replay(self.model, self._record, torch.zeros_like(self._x), heads, ffns).representation
+
+    def scores(self, direction: Tensor) -> Tensor:
+        """(images, components): the contribution of each component to the representation along a direction.
+
+        direction: (d,), or (images, d), one an image. One vector-Jacobian product for all components.
+        """
+        seed = direction.to(self._z).expand_as(self._z)
+        pulled = self._pulled(seed)
+        found: dict[Component, Tensor] = {}
+        for site in self.model.description.attention_sites:
+            each = self._by_head(site, pulled.heads[site.path])
+            found |= {Component("head", site.layer, head): one for head, one in enumerate(each.unbind(1))}
+        for ffn in self.model.description.ffn_sites:
+            axis = 1 if ffn.layout == "LNC" else 0
+            pairs = zip((self._ffns or {}).get(ffn.path, []), pulled.ffns.get(ffn.path, []), strict=True)
+            parts = [_by_image(s.detach() * g, axis, len(seed)).sum(1) for s, g in pairs if g is not None]
+            found[Component("ffn", ffn.layer)] = sum(parts, torch.zeros_like(seed[:, 0]))
+        if pulled.image is not None:
+            found[Component("image")] = (self._x.detach() * pulled.image).flatten(1).sum(1)
+        found[Component("constant")] = (self.constant * seed).sum(1)
+        nothing = torch.zeros_like(seed[:, 0])
+        return torch.stack([found.get(one, nothing) for one in self.components], dim=1)
+
+    def vectors(self, components: Sequence[Component] | None = None) -> Tensor:
+        """(images, components, d): the contribution of each of some components, default `adds_up`.
+
+        A component that does not reach the representation has zeros. BadConfig for one that the level does not have.
+        """
+        chosen = self.adds_up if components is None else tuple(components)
+        unknown = [one.name for one in chosen if one not in self._known]
+        if unknown:
+            raise BadConfig(f"No component {', '.join(unknown)} at the level {self.level.value!r}.")
+        direction = torch.zeros_like(self._z).requires_grad_()
+        with torch.inference_mode(False), torch.enable_grad():
+            pulled = self._pulled(direction, again=True)
+            return torch.stack([self._pushed(one, pulled, direction) for one in chosen], dim=1)
+
+    @cached_property
+    def _known(self) -> frozenset[Component]:
+        gone = "ffn" if self.level == Level.GATED else ""
+        return frozenset(one for one in self.components if one.kind != gone)
+
+    def reach(self) -> dict[int, tuple[bool, ...]]:
+        """For each attention site by its layer, whether a head's output can change the representation at all."""
+        generator = torch.Generator().manual_seed(0)
+        seed = torch.randn(self._z.shape, generator=generator, dtype=torch.float64).to(self._z)
+        pulled = self._pulled(seed)
+        found = {}
+        for site in self.model.description.attention_sites:
+            touched = torch.zeros(site.heads, dtype=torch.bool, device=seed.device)
+            for gradient in pulled.heads[site.path]:
+                if gradient is not None:
+                    touched |= self._split(site, gradient).ne(0).any(3).any(1).any(0)
+            found[site.layer] = tuple(touched.tolist())
+        return found
+
+    # -------------------------------------------------------------------------------------------- the linear map
+
+    def _pulled(self, seed: Tensor, *, again: bool = False) -> _Gradients:
+        """Gradients of <seed, representation> by every source. again: they can be differentiated by the seed."""
+        ffns = self._ffns or {}
+        sources = [self._x, *_flat(self._heads), *_flat(ffns)]
+        if self._z.grad_fn is None:
+            raise UnknownFamily(f"{self.model.description.slug}: nothing of the image reaches the representation.")
+        with torch.inference_mode(False), torch.enable_grad():
+            live = [one for one in sources if one.requires_grad]
+            grads = torch.autograd.grad(self._z, live, seed, retain_graph=True, create_graph=again, allow_unused=True)
+        by_id = {id(one): grad for one, grad in zip(live, grads, strict=True)}
+
+        def of(calls: Calls) -> dict[str, list[Tensor | None]]:
+            return {path: [by_id.get(id(one)) for one in tensors] for path, tensors in calls.items()}
+
+        return _Gradients(by_id.get(id(self._x)), of(self._heads), of(ffns))
+
+    def _pushed(self, component: Component, pulled: _Gradients, direction: Tensor) -> Tensor:
+        """(images, d): the linear part of the replay, of this component alone."""
+        if component.kind == "constant":
+            return self.constant
+        outputs: list[Tensor] = []
+        sources: list[Tensor] = []
+        for source, gradient in self._alone(component, pulled):
+            if gradient is not None and gradient.requires_grad:
+                outputs.append(gradient)
+                sources.append(source)
+        if not outputs:
+            return torch.zeros_like(self.representation)
+        (found,) = torch.autograd.grad(outputs, direction, sources, retain_graph=True)
+        return found
+
+    def _alone(self, component: Component, pulled: _Gradients) -> list[tuple[Tensor, Tensor | None]]:
+        """The sources of one component, all others in them zero, with their gradients."""
+        if component.kind == "image":
+            return [(self._x.detach(), pulled.image)]
+        if component.kind == "ffn":
+            path = self.model.description.ffn_sites[component.layer].path
+            return [(s.detach(), g) for s, g in zip((self._ffns or {})[path], pulled.ffns[path], strict=True)]
+        site = self.model.description.attention_sites[component.layer]
+        axis = self._channels(site)
+        found = []
+        for source, gradient in zip(self._heads[site.path], pulled.heads[site.path], strict=True):
+            alone = torch.zeros_like(source)
+            width = source.shape[axis] // site.heads
+            own = source.detach().narrow(axis, component.head * width, width)
+            alone.narrow(axis, component.head * width, width).copy_(own)
+            found.append((alone, gradient))
+        return found
+
+    def _by_head(self, site: AttentionSite, gradients: list[Tensor | None]) -> Tensor:
+        """(images, heads): sum over tokens and channels of a head's output times its gradient."""
+        total = self.representation.new_zeros(len(self._x), site.heads)
+        for source, gradient in zip(self._heads[site.path], gradients, strict=True):
+            if gradient is not None:
+                total += self._split(site, source.detach() * gradient).sum((1, 3))
+        return total
+
+    def _split(self, site: AttentionSite, tensor: Tensor) -> Tensor:
+        """(images, positions, heads, head_dim) of a tensor shaped as an attention's heads; windows count on."""
+        if self._channels(site) == 1:
+            tensor = tensor.movedim(1, -1)
+        module = self.model.module.get_submodule(site.path)
+        axis = 1 if getattr(module, "batch_first", True) is False else 0
+        rows = _by_image(tensor, axis, len(self._x))
+        return rows.reshape(len(self._x), -1, site.heads, tensor.shape[-1] // site.heads)
+
+    def _channels(self, site: AttentionSite) -> int:
+        projection = output_projection(self.model.module.get_submodule(site.path))
+        return 1 if isinstance(projection, nn.Conv2d) else -1
+
+
+@dataclass
+class _Gradients:
+    image: Tensor | None
+    heads: dict[str, list[Tensor | None]]
+    ffns: dict[str, list[Tensor | None]]
+
+
+def _leaves(calls: Calls) -> Calls:
+    return {path: [one.detach().clone().requires_grad_() for one in tensors] for path, tensors in calls.items()}
+
+
+def _zeros(calls: Calls) -> Calls:
+    return {path: [torch.zeros_like(one) for one in tensors] for path, tensors in calls.items()}
+
+
+def _flat(calls: Calls) -> list[Tensor]:
+    return [one for tensors in calls.values() for one in tensors]
+
+
+def _by_image(tensor: Tensor, axis: int, images: int) -> Tensor:
+    """(images, everything else); what is folded into the batch axis (windows) stands behind the images."""
+    return tensor.movedim(axis, 0).reshape(images, -1)
+
+
+def relative(difference: Tensor, whole: Tensor) -> Tensor:
+    """(images,): length of a difference over that of the whole."""
+    return difference.norm(dim=1) / whole.norm(dim=1)

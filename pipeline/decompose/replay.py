@@ -1,0 +1,87 @@
+"""The model's own forward as an affine map: attention and FFNs answer from what they are given, norms are frozen.
+
+Everything else runs as the library wrote it: patch merging, pooling and positional convolutions, sums across scales,
+the readout.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from pipeline.decompose.attention import QueriesAndKeys, open_up, output_projection
+from pipeline.decompose.record import Record, gate_path, multiplied
+from pipeline.decompose.representation import representation
+from pipeline.frozen import centred, gain, is_norm, shift, stub
+from pipeline.models import LoadedModel
+
+Calls = dict[str, list[Tensor]]
+
+
+@dataclass
+class Replay:
+    """What a replay read and gave. `heads`: the heads of each attention's calls, as given or as computed."""
+
+    representation: Tensor  # (images, d)
+    heads: Calls = field(default_factory=dict)
+
+
+def replay(model: LoadedModel, record: Record, image: Tensor, heads: Calls | None, ffns: Calls | None) -> Replay:
+    """Affine in all that is given.
+
+    image: normalised pixels. heads: what each attention's output projection receives; None: attention is live in its
+    values, with recorded queries and keys. ffns: the outputs of FFNs; None: they are live, with recorded gates.
+    """
+    found: Calls = {}
+    with ExitStack() as stack:
+        for site in model.description.attention_sites:
+            module = model.module.get_submodule(site.path)
+            if heads is None:
+                open_up(stack, site.path, module)
+                calls = found.setdefault(site.path, [])
+                hook = output_projection(module).register_forward_pre_hook(
+                    lambda m, args, calls=calls: calls.append(args[0])
+                )
+                stack.callback(hook.remove)
+            else:
+                stub(stack, module, _projected(module, iter(heads[site.path])))
+        for ffn in model.description.ffn_sites:
+            module = model.module.get_submodule(ffn.path)
+            if ffns is not None:
+                stub(stack, module, _answer(iter(ffns[ffn.path])))
+            else:
+                path = gate_path(ffn)
+                gates = iter(record.gates[path])
+                stub(stack, model.module.get_submodule(path), _gated(gates, multiplied(module)))
+        for path, module in model.module.named_modules():
+            if is_norm(module):
+                stub(stack, module, _frozen(module, iter(record.scales[path])))
+        if heads is None:
+            stack.enter_context(QueriesAndKeys(record.maps, record.queries_and_keys, replay=True))
+            # other kernels have no second derivative, by which a component alone is pushed forward
+            stack.enter_context(sdpa_kernel(SDPBackend.MATH))
+        return Replay(representation(model, image), heads if heads is not None else found)
+
+
+def _projected(module: nn.Module, given: Iterator[Tensor]) -> Callable[..., Any]:
+    projection = output_projection(module)
+    if isinstance(module, nn.MultiheadAttention):
+        return lambda *args, **options: (projection(next(given)), None)
+    return lambda *args, **options: projection(next(given))
+
+
+def _answer(given: Iterator[Tensor]) -> Callable[..., Any]:
+    return lambda *args, **options: next(given)
+
+
+def _gated(gates: Iterator[Tensor], is_product: bool) -> Callable[[Tensor], Tensor]:
+    return lambda z: next(gates) if is_product else z * next(gates)
+
+
+def _frozen(norm: nn.Module, scales: Iterator[Tensor]) -> Callable[[Tensor], Tensor]:
+    return lambda x: centred(norm, x) * next(scales) * gain(norm) + shift(norm)
