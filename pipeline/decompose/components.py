@@ -140,7 +140,7 @@ class Decomposition:
         """(images, d): what is left where image, heads and FFNs are zero: biases, shifts of norms, embeddings."""
         heads = _zeros(self._record.heads) if self.level == Level.DIRECT else None
         ffns = _zeros(self._record.ffns) if self._ffns is not None else None
-        with torch.no_grad():
+        with torch.inference_mode(False), torch.no_grad():
             return replay(self.model, self._record, torch.zeros_like(self._x), heads, ffns).representation
 
     def scores(self, direction: Tensor) -> Tensor:
@@ -174,8 +174,8 @@ class Decomposition:
         unknown = [one.name for one in chosen if one not in self._known]
         if unknown:
             raise BadConfig(f"No component {', '.join(unknown)} at the level {self.level.value!r}.")
-        direction = torch.zeros_like(self._z).requires_grad_()
         with torch.inference_mode(False), torch.enable_grad():
+            direction = torch.zeros_like(self._z, requires_grad=True)
             pulled = self._pulled(direction, again=True)
             return torch.stack([self._pushed(one, pulled, direction) for one in chosen], dim=1)
 
@@ -228,7 +228,9 @@ class Decomposition:
                 sources.append(source)
         if not outputs:
             return torch.zeros_like(self.representation)
-        (found,) = torch.autograd.grad(outputs, direction, sources, retain_graph=True)
+        (found,) = torch.autograd.grad(
+            outputs, direction, sources, retain_graph=True, allow_unused=True, materialize_grads=True
+        )
         return found
 
     def _alone(self, component: Component, pulled: _Gradients) -> list[tuple[Tensor, Tensor | None]]:
