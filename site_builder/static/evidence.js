@@ -68,9 +68,10 @@ export async function fetchCluster(/** @type {number} */ number) {
 /** The clusters of one pack, in their order. */
 export const fetchClusters = (/** @type {number} */ pack) => fetchJson(`${site.clusters?.folder}/${number5(pack)}.json.gz`);
 
-/** The label that most members of a cluster carry, or nothing. */
+/** The label that at least half of the members of a cluster carry, or nothing. */
 export function labelOf(/** @type {{members: [string, number, number, string|null][]}} */ cluster) {
   const counts = new Map();
   for (const [, , , text] of cluster.members) if (text !== null) counts.set(text, (counts.get(text) ?? 0) + 1);
-  return [...counts].sort((a, b) => b[1] - a[1] || (a[0] < b[0] ? -1 : 1))[0]?.[0] ?? "";
+  const [text, count] = [...counts].sort((a, b) => b[1] - a[1] || (a[0] < b[0] ? -1 : 1))[0] ?? ["", 0];
+  return 2 * count >= cluster.members.length ? text : ""; // a name that most members contradict is none
 }
