@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from atlas_schema.errors import BadConfig, UnknownFamily
 from pipeline.decompose.attention import output_projection
-from pipeline.decompose.record import Record, record
+from pipeline.decompose.record import Record, convolutions, record
 from pipeline.decompose.replay import Calls, replay
 from pipeline.models import AttentionSite, LoadedModel
 from pipeline.readout import obstacles
@@ -41,9 +41,11 @@ class Level(StrEnum):
 
 @dataclass(frozen=True)
 class Component:
-    """One summand. `layer` is the index of the attention or FFN site, `head` that of the head, both from 0."""
+    """One summand. `layer` is the index of the attention or FFN site or of the convolution block, `head` that of the
+    head, all from 0.
+    """
 
-    kind: str  # "head" | "ffn" | "image" | "constant"
+    kind: str  # "head" | "ffn" | "convolution" | "image" | "constant"
     layer: int = -1
     head: int = -1
 
@@ -57,7 +59,8 @@ def components_of(model: LoadedModel) -> tuple[Component, ...]:
     """All components, heads first, in the order of sites."""
     heads = [Component("head", site.layer, h) for site in model.description.attention_sites for h in range(site.heads)]
     ffns = [Component("ffn", site.layer) for site in model.description.ffn_sites]
-    return (*heads, *ffns, Component("image"), Component("constant"))
+    blocks = [Component("convolution", place) for place in range(len(convolutions(model.module)))]
+    return (*heads, *ffns, *blocks, Component("image"), Component("constant"))
 
 
 def decompose(model: LoadedModel, x: Tensor, level: Level = Level.DIRECT, *, certify: bool = True) -> Decomposition:
@@ -81,9 +84,10 @@ def decompose(model: LoadedModel, x: Tensor, level: Level = Level.DIRECT, *, cer
 
 def check_linear(model: LoadedModel, x: Tensor, kept: Record) -> None:
     """UnknownFamily where anything outside attention and FFNs is not linear, by the graph of a replay."""
-    heads, ffns, image = _leaves(kept.heads), _leaves(kept.ffns), x.detach().clone().requires_grad_()
-    out = replay(model, kept, image, heads, ffns).representation
-    found = obstacles(out, [image, *_flat(heads), *_flat(ffns)]) if out.grad_fn is not None else []
+    image, blocks = x.detach().clone().requires_grad_(), _leaves(kept.convolutions)
+    heads, ffns = _leaves(kept.heads), _leaves(kept.ffns)
+    out = replay(model, kept, image, blocks, heads, ffns).representation
+    found = obstacles(out, [image, *_flat(blocks), *_flat(heads), *_flat(ffns)]) if out.grad_fn is not None else []
     reason = next((one for one in found if one), "")
     if reason:
         raise UnknownFamily(f"{model.description.slug}: the representation is no sum of components: {reason}.")
@@ -101,16 +105,17 @@ class Decomposition:
         self.model, self.level = model, level
         self.components = components_of(model)
         summands = {
-            Level.DIRECT: ("head", "ffn", "image", "constant"),
-            Level.THROUGH: ("ffn", "image", "constant"),
-            Level.GATED: ("image", "constant"),
+            Level.DIRECT: ("head", "ffn", "convolution", "image", "constant"),
+            Level.THROUGH: ("ffn", "convolution", "image", "constant"),
+            Level.GATED: ("convolution", "image", "constant"),
         }[level]
         self.adds_up = tuple(one for one in self.components if one.kind in summands)
         self.representation = kept.representation  # (images, d)
         self._x, self._record = x, kept
         heads = _leaves(kept.heads) if level == Level.DIRECT else None
         ffns = _leaves(kept.ffns) if level != Level.GATED else None
-        traced = replay(model, kept, x, heads, ffns)
+        self._blocks = _leaves(kept.convolutions)
+        traced = replay(model, kept, x, self._blocks, heads, ffns)
         self._z, self._heads, self._ffns = traced.representation, traced.heads, ffns
         self._check_reproduced()
 
@@ -124,10 +129,8 @@ class Decomposition:
 
     def check_affine(self) -> None:
         """UnknownFamily where sources of the other sign do not move the representation the other way."""
-        ffns = None if self._ffns is None else {path: [-one for one in c] for path, c in self._ffns.items()}
-        heads = {path: [-one for one in c] for path, c in self._heads.items()} if self.level == Level.DIRECT else None
         with torch.no_grad():
-            mirrored = replay(self.model, self._record, -self._x, heads, ffns).representation
+            mirrored = self._replayed(-1.0)
         error = float(relative(mirrored + self._z.detach() - 2 * self.constant, self.representation).max())
         if not error < REPRODUCED[self._z.dtype]:
             raise UnknownFamily(
@@ -138,10 +141,16 @@ class Decomposition:
     @cached_property
     def constant(self) -> Tensor:
         """(images, d): what is left where image, heads and FFNs are zero: biases, shifts of norms, embeddings."""
-        heads = _zeros(self._record.heads) if self.level == Level.DIRECT else None
-        ffns = _zeros(self._record.ffns) if self._ffns is not None else None
         with torch.inference_mode(False), torch.no_grad():
-            return replay(self.model, self._record, torch.zeros_like(self._x), heads, ffns).representation
+            return self._replayed(0.0)
+
+    def _replayed(self, factor: float) -> Tensor:
+        """(images, d): the replay of all sources times a factor."""
+        kept = self._record
+        heads = _times(kept.heads, factor) if self.level == Level.DIRECT else None
+        ffns = _times(kept.ffns, factor) if self._ffns is not None else None
+        blocks = _times(kept.convolutions, factor)
+        return replay(self.model, kept, self._x.detach() * factor, blocks, heads, ffns).representation
 
     def scores(self, direction: Tensor) -> Tensor:
         """(images, components): the contribution of each component to the representation along a direction.
@@ -159,6 +168,10 @@ class Decomposition:
             pairs = zip((self._ffns or {}).get(ffn.path, []), pulled.ffns.get(ffn.path, []), strict=True)
             parts = [_by_image(s.detach() * g, axis, len(seed)).sum(1) for s, g in pairs if g is not None]
             found[Component("ffn", ffn.layer)] = sum(parts, torch.zeros_like(seed[:, 0]))
+        for place, path in enumerate(self._blocks):
+            pairs = zip(self._blocks[path], pulled.blocks[path], strict=True)
+            parts = [_by_image(s.detach() * g, 0, len(seed)).sum(1) for s, g in pairs if g is not None]
+            found[Component("convolution", place)] = sum(parts, torch.zeros_like(seed[:, 0]))
         if pulled.image is not None:
             found[Component("image")] = (self._x.detach() * pulled.image).flatten(1).sum(1)
         found[Component("constant")] = (self.constant * seed).sum(1)
@@ -203,7 +216,7 @@ class Decomposition:
     def _pulled(self, seed: Tensor, *, again: bool = False) -> _Gradients:
         """Gradients of <seed, representation> by every source. again: they can be differentiated by the seed."""
         ffns = self._ffns or {}
-        sources = [self._x, *_flat(self._heads), *_flat(ffns)]
+        sources = [self._x, *_flat(self._blocks), *_flat(self._heads), *_flat(ffns)]
         if self._z.grad_fn is None:
             raise UnknownFamily(f"{self.model.description.slug}: nothing of the image reaches the representation.")
         with torch.inference_mode(False), torch.enable_grad():
@@ -214,7 +227,7 @@ class Decomposition:
         def of(calls: Calls) -> dict[str, list[Tensor | None]]:
             return {path: [by_id.get(id(one)) for one in tensors] for path, tensors in calls.items()}
 
-        return _Gradients(by_id.get(id(self._x)), of(self._heads), of(ffns))
+        return _Gradients(by_id.get(id(self._x)), of(self._blocks), of(self._heads), of(ffns))
 
     def _pushed(self, component: Component, pulled: _Gradients, direction: Tensor) -> Tensor:
         """(images, d): the linear part of the replay, of this component alone."""
@@ -237,6 +250,9 @@ class Decomposition:
         """The sources of one component, all others in them zero, with their gradients."""
         if component.kind == "image":
             return [(self._x.detach(), pulled.image)]
+        if component.kind == "convolution":
+            path = list(self._blocks)[component.layer]
+            return [(s.detach(), g) for s, g in zip(self._blocks[path], pulled.blocks[path], strict=True)]
         if component.kind == "ffn":
             path = self.model.description.ffn_sites[component.layer].path
             return [(s.detach(), g) for s, g in zip((self._ffns or {})[path], pulled.ffns[path], strict=True)]
@@ -276,6 +292,7 @@ class Decomposition:
 @dataclass
 class _Gradients:
     image: Tensor | None
+    blocks: dict[str, list[Tensor | None]]
     heads: dict[str, list[Tensor | None]]
     ffns: dict[str, list[Tensor | None]]
 
@@ -284,8 +301,8 @@ def _leaves(calls: Calls) -> Calls:
     return {path: [one.detach().clone().requires_grad_() for one in tensors] for path, tensors in calls.items()}
 
 
-def _zeros(calls: Calls) -> Calls:
-    return {path: [torch.zeros_like(one) for one in tensors] for path, tensors in calls.items()}
+def _times(calls: Calls, factor: float) -> Calls:
+    return {path: [one * factor for one in tensors] for path, tensors in calls.items()}
 
 
 def _flat(calls: Calls) -> list[Tensor]:

@@ -29,6 +29,7 @@ class Record:
     representation: Tensor  # (images, d)
     heads: dict[str, list[Tensor]] = field(default_factory=dict)  # attention: the input of its output projection
     ffns: dict[str, list[Tensor]] = field(default_factory=dict)  # FFN: its output
+    convolutions: dict[str, list[Tensor]] = field(default_factory=dict)  # convolution block: what it adds
     scales: dict[str, list[Tensor]] = field(default_factory=dict)  # norm: 1 / deviation, one number a token
     maps: dict[int, FrozenMap] = field(default_factory=dict)  # id of a weight: what of its outputs is held
     queries_and_keys: dict[str, list[Tensor]] = field(default_factory=dict)  # by FrozenMap.path
@@ -51,11 +52,11 @@ def record(model: LoadedModel, x: Tensor, *, attention: bool, gates: bool) -> Re
         for site in model.description.attention_sites:
             _record_heads(stack, found, site.path, model.module.get_submodule(site.path))
         for ffn in model.description.ffn_sites:
-            module = model.module.get_submodule(ffn.path)
-            calls = found.ffns.setdefault(ffn.path, [])
-            stack.callback(module.register_forward_hook(lambda m, a, out, calls=calls: calls.append(out)).remove)
+            _record_output(stack, found.ffns.setdefault(ffn.path, []), model.module.get_submodule(ffn.path))
             if gates:
-                _record_gates(stack, found, ffn, module)
+                _record_gates(stack, found, ffn, model.module.get_submodule(ffn.path))
+        for path in convolutions(model.module):
+            _record_output(stack, found.convolutions.setdefault(path, []), model.module.get_submodule(path))
         for path, module in model.module.named_modules():
             if is_norm(module):
                 _record_scales(stack, found.scales.setdefault(path, []), module)
@@ -92,6 +93,20 @@ def _record_heads(stack: ExitStack, found: Record, path: str, module: nn.Module)
     open_up(stack, path, module)
     stack.callback(output_projection(module).register_forward_hook(keep).remove)
     stack.callback(module.register_forward_hook(check).remove)
+
+
+def _record_output(stack: ExitStack, calls: list[Tensor], module: nn.Module) -> None:
+    stack.callback(module.register_forward_hook(lambda m, args, out: calls.append(out)).remove)
+
+
+def convolutions(module: nn.Module) -> tuple[str, ...]:
+    """Paths of the last maps of convolution blocks that are not linear, in their order: what they add is a component.
+
+    In timm's MaxViT and CoAtNet: the stem, then each inverted bottleneck.
+    """
+    last = {"Stem": "conv2", "MbConvBlock": "conv3_1x1"}
+    own = [(path, part) for path, part in module.named_modules() if type(part).__module__ == "timm.models.maxxvit"]
+    return tuple(f"{path}.{last[type(part).__name__]}" for path, part in own if type(part).__name__ in last)
 
 
 def _record_scales(stack: ExitStack, calls: list[Tensor], norm: nn.Module) -> None:

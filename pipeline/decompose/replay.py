@@ -31,11 +31,14 @@ class Replay:
     heads: Calls = field(default_factory=dict)
 
 
-def replay(model: LoadedModel, record: Record, image: Tensor, heads: Calls | None, ffns: Calls | None) -> Replay:
+def replay(
+    model: LoadedModel, record: Record, image: Tensor, convolutions: Calls, heads: Calls | None, ffns: Calls | None
+) -> Replay:
     """Affine in all that is given.
 
-    image: normalised pixels. heads: what each attention's output projection receives; None: attention is live in its
-    values, with recorded queries and keys. ffns: the outputs of FFNs; None: they are live, with recorded gates.
+    image: normalised pixels. convolutions: what convolution blocks add. heads: what each attention's output projection
+    receives; None: attention is live in its values, with recorded queries and keys. ffns: the outputs of FFNs; None:
+    they are live, with recorded gates.
     """
     found: Calls = {}
     with ExitStack() as stack:
@@ -58,6 +61,8 @@ def replay(model: LoadedModel, record: Record, image: Tensor, heads: Calls | Non
                 path = gate_path(ffn)
                 gates = iter(record.gates[path])
                 stub(stack, model.module.get_submodule(path), _gated(gates, multiplied(module)))
+        for path, given in convolutions.items():
+            stub(stack, model.module.get_submodule(path), _answer(iter(given)))
         for path, module in model.module.named_modules():
             if is_norm(module):
                 stub(stack, module, _frozen(module, iter(record.scales[path])))

@@ -15,7 +15,8 @@ from pipeline.readout import classifiers, is_clip
 def representation(model: LoadedModel, x: Tensor) -> Tensor:
     """(images, d), by one forward. x: normalised.
 
-    A distilled model has two classifiers: what they read is concatenated, class token first. BadConfig where what the
+    A distilled model has two classifiers: what they read is concatenated, class token first. An activation function
+    right before the classifier (MaxViT) belongs to it: the representation is what it receives. BadConfig where what the
     classifier reads is not one vector an image.
     """
     read: dict[int, Tensor] = {}
@@ -45,5 +46,8 @@ def _readers(model: LoadedModel) -> list[nn.Module]:
     module = model.module
     if getattr(module, "head_dist", None) is not None:  # also where both were made the identity
         return [module.get_submodule("head"), module.get_submodule("head_dist")]
+    squashed = getattr(getattr(getattr(module, "head", None), "pre_logits", None), "act", None)
+    if isinstance(squashed, nn.Module):  # MaxViT's classifier reads tanh(pooled features)
+        return [squashed]
     tuned = "_ft_" in model.description.id  # a CLIP of timm that was tuned to classes: its head is no projection
     return [] if is_clip(model) and not tuned else classifiers(module)

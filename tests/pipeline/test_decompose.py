@@ -2,6 +2,7 @@
 family.
 """
 
+import re
 from contextlib import ExitStack
 
 import pytest
@@ -22,8 +23,6 @@ from tests.pipeline.test_families import SMALL, _vit, small
 REFUSED = {
     "vit, no class token, map pooling": "ScaledDotProduct",
     "open_clip around timm": "ScaledDotProduct",
-    "maxvit": "Silu",
-    "coatnet": "Gelu",
 }
 EXACT = [name for name in SMALL if name not in REFUSED]
 
@@ -52,6 +51,8 @@ class Held:
         modules = dict(model.module.named_modules())
         self.attention = {site.path: modules[site.path] for site in model.description.attention_sites}
         self.ffns = {site.path: modules[site.path] for site in model.description.ffn_sites}
+        written = re.compile(r"stem\.conv2|.*\.conv\.conv3_1x1")  # MaxViT: what its convolution blocks add
+        self.ffns |= {path: module for path, module in modules.items() if written.fullmatch(path)}
         self.norms = {
             path: m for path, m in modules.items() if hasattr(m, "normalized_shape") and "Batch" not in type(m).__name__
         }
@@ -272,6 +273,30 @@ def test_representation_is_what_the_classifiers_read():
         if other.description.family != "clip":
             with torch.no_grad():
                 assert representation(other, noise(other, 1)).shape == (1, other.description.representation_dim)
+
+
+def test_convolution_blocks_of_maxvit_are_components_and_its_tanh_is_the_classifiers():
+    from timm.models.maxxvit import MaxxVit, MaxxVitCfg, MaxxVitConvCfg, MaxxVitTransformerCfg
+
+    attention = MaxxVitTransformerCfg(dim_head=8, window_size=(4, 4), grid_size=(4, 4), rel_pos_type="bias")
+    config = MaxxVitCfg(
+        embed_dim=(8, 16), depths=(1, 1), block_type=("M", "M"), stem_width=8, conv_cfg=MaxxVitConvCfg(),
+        transformer_cfg=attention, head_hidden_size=12,
+    )  # fmt: skip
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        module = MaxxVit(config, img_size=64, num_classes=5).double()
+    model = from_module(module, name="maxvit, tanh", input_size=(64, 64))
+    perturb(model)
+    x = noise(model, 2)
+    found = decompose(model, x)
+    with torch.no_grad():
+        torch.testing.assert_close(module(x), module.head.fc(torch.tanh(found.representation)))
+    blocks = [Component("convolution", place) for place in range(3)]  # the stem and two inverted bottlenecks
+    assert [one for one in found.components if one.kind == "convolution"] == blocks
+    assert found.vectors(blocks).flatten(2).abs().amax((0, 2)).min() > 1e-6
+    assert not found.vectors([Component("image")]).any()  # all of it passes the stem
+    assert sum_error(found) < 1e-13
 
 
 def test_components_have_names():
