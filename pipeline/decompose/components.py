@@ -18,8 +18,9 @@ from torch import Tensor, nn
 
 from atlas_schema.errors import BadConfig, UnknownFamily
 from pipeline.decompose.attention import output_projection
+from pipeline.decompose.pruning import Outputs
 from pipeline.decompose.record import Record, convolutions, record
-from pipeline.decompose.replay import Calls, replay
+from pipeline.decompose.replay import Calls, Replay, replay
 from pipeline.models import AttentionSite, LoadedModel
 from pipeline.readout import obstacles
 
@@ -115,9 +116,23 @@ class Decomposition:
         heads = _leaves(kept.heads) if level == Level.DIRECT else None
         ffns = _leaves(kept.ffns) if level != Level.GATED else None
         self._blocks = _leaves(kept.convolutions)
-        traced = replay(model, kept, x, self._blocks, heads, ffns)
+        traced = self._traced(heads, ffns)
         self._z, self._heads, self._ffns = traced.representation, traced.heads, ffns
         self._check_reproduced()
+
+    def _traced(self, heads: Calls | None, ffns: Calls | None) -> Replay:
+        """The replay with its graph; at the level direct without what does not reach the representation."""
+        if heads is None:
+            return replay(self.model, self._record, self._x, self._blocks, heads, ffns)
+        with Outputs() as seen:
+            whole = replay(self.model, self._record, self._x, self._blocks, heads, ffns)
+        if whole.representation.grad_fn is None:
+            return whole
+        idle = seen.without_gradient(whole.representation, _any_direction(whole.representation))
+        if not idle:
+            return whole
+        with Outputs(idle):
+            return replay(self.model, self._record, self._x, self._blocks, heads, ffns)
 
     def _check_reproduced(self) -> None:
         error = float(relative(self._z.detach() - self.representation, self.representation).max())
@@ -199,8 +214,7 @@ class Decomposition:
 
     def reach(self) -> dict[int, tuple[bool, ...]]:
         """For each attention site by its layer, whether a head's output can change the representation at all."""
-        generator = torch.Generator().manual_seed(0)
-        seed = torch.randn(self._z.shape, generator=generator, dtype=torch.float64).to(self._z)
+        seed = _any_direction(self._z)
         pulled = self._pulled(seed)
         found = {}
         for site in self.model.description.attention_sites:
@@ -295,6 +309,12 @@ class _Gradients:
     blocks: dict[str, list[Tensor | None]]
     heads: dict[str, list[Tensor | None]]
     ffns: dict[str, list[Tensor | None]]
+
+
+def _any_direction(z: Tensor) -> Tensor:
+    """A random direction an image: what is orthogonal to it does not reach the representation."""
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(z.shape, generator=generator, dtype=torch.float64).to(z)
 
 
 def _leaves(calls: Calls) -> Calls:
