@@ -9,7 +9,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: demo test test-all lint bench serve constraints clean browser
+.PHONY: demo test test-science test-rest test-all lint bench serve constraints clean browser
 
 $(READY): pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -31,8 +31,16 @@ browser:
 	    apt-get update -qq && apt-get install -y -qq chromium chromium-driver >/dev/null; } || \
 	  echo "chromium and chromium-driver are not installed: browser tests will be skipped"
 
+# Two halves at once, one for each of two cores; each half prints when it is done.
 test: $(READY) browser
-	$(PYTEST) -m "not slow"
+	@echo "Two halves at once; each prints when it is done, the first after some minutes."
+	@$(MAKE) --no-print-directory -j2 -k --output-sync=target test-science test-rest
+
+test-science: $(READY)
+	OMP_NUM_THREADS=1 $(PYTEST) -m "not slow" tests/pipeline
+
+test-rest: $(READY)
+	$(PYTEST) -m "not slow" --ignore=tests/pipeline tests
 
 test-all: $(READY) browser
 	$(PYTEST)
