@@ -51,7 +51,7 @@ def card_text(store: Store) -> str:
     figures = {model["slug"]: _figures(atlas, model["slug"]) for model in models}
     described = sum(figure["neurons"] for figure in figures.values())
     return Template(files("atlas_schema").joinpath("card.md").read_text()).substitute(
-        front_matter=_front_matter(models, described, _held_tables(store)),
+        front_matter=_front_matter(models, described, _held_tables(store), _shown_images(atlas)),
         neurons=f"{described:,}",
         models="one model" if len(models) == 1 else f"{len(models)} models",
         families=", ".join(sorted({plain(model["family"]) for model in models})),
@@ -63,7 +63,9 @@ def card_text(store: Store) -> str:
         columns="\n\n".join(f"### {t.name}\n\nA row is {t.row}.\n\n{column_list(t)}" for t in TABLES.values()),
         recipes=_recipes(models),
         weights=_weights(models),
+        evidence=_evidence(models),
         results=_results(models, figures),
+        image_licences=_image_licences(atlas),
         licences=_licences(models),
     )
 
@@ -120,10 +122,10 @@ def _held_tables(store: Store) -> list[Table]:
     return [table for table in held if table is not PROBE_IMAGES or images]
 
 
-def _front_matter(models: Sequence[Row], neurons: int, tables: Sequence[Table]) -> str:
+def _front_matter(models: Sequence[Row], neurons: int, tables: Sequence[Table], shown: Sequence[str | None]) -> str:
     from huggingface_hub import DatasetCardData  # a network library; only this function needs it
 
-    free = all((model["licence"] or "").lower() in _FREE for model in models)
+    free = all((licence or "").lower() in _FREE for licence in (*(model["licence"] for model in models), *shown))
     other = {} if free else {"license_name": "see-licences", "license_link": "#licences"}
     card: Any = DatasetCardData
     data = card(
@@ -146,6 +148,32 @@ def _front_matter(models: Sequence[Row], neurons: int, tables: Sequence[Table]) 
         **other,
     )
     return str(data.to_yaml()).strip()
+
+
+def _shown_images(atlas: Atlas) -> list[str | None]:
+    """Licences of the probe images whose thumbnails are in the atlas, each once; None: not stated."""
+    shown: set[str | None] = set()
+    for name in atlas.probe_sets():
+        rows = atlas.probe_images(name, ["licence", "thumbnail"])
+        shown.update(rows.filter(pc.is_valid(rows["thumbnail"]))["licence"].to_pylist())
+    return sorted(shown, key=str)
+
+
+def _image_licences(atlas: Atlas) -> str:
+    shown = [plain(licence or "not stated") for licence in _shown_images(atlas)]
+    return f"Thumbnails of probe images keep their own licences: {', '.join(shown)}." if shown else ""
+
+
+def _evidence(models: Sequence[Row]) -> str:
+    """Which images the neurons were measured on, where they were."""
+    sets = {model["probe_set"]: model["probe_name"] for model in models if model["probe_set"]}
+    if not sets:
+        return "No probe stage has run: the neurons were not measured on real images."
+    told = ", ".join(f"{plain(name)} (`{digest}`)" for digest, name in sorted(sets.items()))
+    return (
+        f"Statistics, exciting images, labels, effects and counterparts come from one pass over probe images: {told}. "
+        "Two numbers stand for an image: its *peak*, the strongest patch token, and its *mean* over patch tokens."
+    )
 
 
 def _config(table: Table) -> dict[str, Any]:

@@ -89,25 +89,24 @@ class Graph:
         self.layers, self.identities = layers, identities
         self.trees = {(tree.stage, tree.slug): tree for tree in trees}
         self.embedder = next((tree.slug for tree in trees if tree.stage == "embed"), "")
-        self.pairs = [unit for unit in pairs if not layers.store.exists(unit.path)]
         slices = remaining(plan.slices, layers.covered())
         self.flops = dict(zip(work_units(slices, identities), (one.flops for one in slices), strict=True))
-        self.handed: set[WorkUnit] = set()
+        undone = (unit for unit in pairs if not layers.store.exists(unit.path))
+        self.free = [*self.flops, *undone]  # they read no other's work
+        self.waiting = [site for site in layers.wanted if READS[site[0]]]
 
     def ready(self) -> list[WorkUnit]:
         """Units that can begin now and were not handed out before."""
-        units = list(self.flops)
+        units, self.free = self.free, []
         for tree in self.trees.values():
             units += tree.ready()
-        for site in self.layers.wanted:
-            stage, slug, layer = site
-            if stage != "visualize" and all(self._has(reads, slug, layer) for reads in READS[stage]):
-                own = self.identities[stage, slug]
-                units += [own.unit(stage, slug, layer, start, stop) for start, stop in self.layers.gaps(site)]
-        units += self.pairs
-        fresh = [unit for unit in units if unit not in self.handed]
-        self.handed.update(fresh)
-        return fresh
+        begin = [site for site in self.waiting if all(self._has(reads, *site[1:]) for reads in READS[site[0]])]
+        self.waiting = [site for site in self.waiting if site not in begin]
+        for stage, slug, layer in begin:
+            own = self.identities[stage, slug]
+            gaps = self.layers.gaps((stage, slug, layer))
+            units += [own.unit(stage, slug, layer, start, stop) for start, stop in gaps]
+        return units
 
     def _has(self, reads: str, slug: str, layer: int) -> bool:
         if reads == "visualize":
@@ -122,7 +121,3 @@ class Graph:
             self.trees[unit.stage, unit.slug].add(unit)
         elif not unit.is_partial:
             self.layers.add(unit)
-
-    def again(self, units: Iterable[WorkUnit]) -> None:
-        """Units whose parts were found damaged may be handed out once more."""
-        self.handed.difference_update(units)

@@ -10,7 +10,7 @@ from atlas_schema.errors import ShardCorrupt
 from atlas_schema.parts import WorkUnit, alike
 from atlas_schema.shards import reduce_layer
 from atlas_schema.store import Store
-from atlas_schema.tables import stage_table
+from atlas_schema.tables import TABLES, stage_table
 from jobs.plan import Plan, Range, UnitSlice, intersect, subtract
 
 Site = tuple[str, str, int]  # stage, slug, layer
@@ -113,7 +113,8 @@ class Layers:
         return [unit for unit in damaged if not self.covers(unit.stage, slug, layer, unit.start, unit.stop)]
 
     def _sites(self, shard: Shard) -> list[Site]:
-        return [site for site in {**self.wanted, **self.units} if (stage_table(site[0]).name, *site[1:]) == shard]
+        table, slug, layer = shard
+        return [(stage, slug, layer) for stage in TABLES[table].stages]
 
     def _remove(self, units: Iterable[WorkUnit], error: ShardCorrupt) -> WorkUnit:
         unit = next((unit for unit in units if unit.path == error.path), None)

@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from atlas_schema.errors import BadConfig
@@ -55,20 +56,20 @@ class Measuring:
     match_images: int = 512  # of the panel, compared across models
     pairs: tuple[Pair, ...] = ()
 
-    @property
+    @cached_property
     def match_panel(self) -> list[int]:
         """Indices of the images that models are compared on: a smaller panel."""
         from pipeline.probe.panel import panel_of
 
         return panel_of([image.sha256 for image in self.probe_set.images], self.match_images)
 
-    @property
+    @cached_property
     def membership(self) -> Membership:
         from pipeline.probe.model import Membership
 
         return Membership.of(self.probe_set, self.probe)
 
-    @property
+    @cached_property
     def panel(self) -> list[int]:
         """Indices of the panel's images."""
         from pipeline.probe.panel import panel_of
@@ -157,7 +158,7 @@ def _told(probe_set: ProbeSet) -> list[str]:
 def _with_texts(made: Measuring, config: RunConfig, say: Callable[[str], None]) -> Measuring:
     from pipeline.concepts import read_concepts
     from pipeline.embed import load_embedder
-    from pipeline.labels import LabelSettings
+    from pipeline.labels import LabelSettings, require_halves
     from pipeline.models import ModelRequest
 
     request = ModelRequest(model=config.embedder)
@@ -166,5 +167,6 @@ def _with_texts(made: Measuring, config: RunConfig, say: Callable[[str], None]) 
     concepts = read_concepts(config.concepts_or_default)
     # Refuses a model without a text tower; the zoo's knows few words, which is better said now than by a worker.
     embedder.texts(concepts.prompts if config.embedder == "zoo/clip" else concepts.prompts[:1])
+    require_halves([made.probe_set.split(index) == "fit" for index in made.panel])
     choice = EmbedderChoice(request, embedder.slug, embedder.vision.fingerprint)
     return replace(made, label=LabelSettings(), embedder=choice, concepts=concepts)

@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow.parquet as pq
 
+from atlas_schema.errors import ShardCorrupt
 from atlas_schema.parquet import damage, footer_metadata
-from atlas_schema.partials import read_partial
+from atlas_schema.partials import read_or_remove
 from atlas_schema.parts import PARTS, PartReceipt, WorkUnit, unit_of
 from atlas_schema.read import Atlas
 from atlas_schema.shards import write_rows
@@ -112,7 +113,7 @@ def write_matches(store: Store, probe_set: str, slugs: Sequence[str], provenance
     widths = {slug: _widths(atlas, slug) for slug in models}
     sides: dict[str, list[tuple[str, Counterparts]]] = {slug: [] for slug in models}
     for unit, first, second in _committed(store, probe_set, models):
-        arrays = read_partial(store, unit)
+        arrays = read_or_remove(store, unit)
         sides[first].append((second, _side(arrays, "first")))
         if second != first:
             sides[second].append((first, _side(arrays, "second")))
@@ -145,8 +146,14 @@ def _committed(store: Store, probe_set: str, models: Mapping[str, Any]) -> Itera
     """Committed pairs of models as they are now, measured on this probe set; of several, the last by name."""
     latest: dict[tuple[str, str], WorkUnit] = {}
     for path in store.list(f"{PARTS}/pairs"):
-        with store.open(path) as file, damage(path):
-            footer = footer_metadata(pq.read_metadata(file))
+        try:
+            with store.open(path) as file, damage(path):
+                footer = footer_metadata(pq.read_metadata(file))
+        except ShardCorrupt as error:
+            store.delete(path)
+            raise ShardCorrupt(
+                f"{path}: this comparison was damaged and was removed; run the same command again", path
+            ) from error
         unit, first, second = unit_of(footer, path), footer["first"], footer["second"]
         prints = {first: unit.fingerprint, second: footer["second_fingerprint"]}
         current = all(slug in models and models[slug]["fingerprint"] == found for slug, found in prints.items())

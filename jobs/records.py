@@ -8,7 +8,7 @@ import json
 import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import IO, Any
 
@@ -99,7 +99,8 @@ def forget_failures(store: Store, covers: Callable[[str, str, int, int, int], bo
     """Remove the records of units whose neurons were done after all, in this cut or another."""
     for path in store.list(FAILED):
         one = json.loads(store.read(path))
-        if covers(one["stage"], one["slug"], one["layer"], one["start"], one["stop"]):
+        unit = WorkUnit(**{field.name: one[field.name] for field in fields(WorkUnit)})
+        if covers(unit.stage, unit.slug, unit.layer, unit.start, unit.stop) or store.exists(unit.path):
             store.delete(path)
 
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from atlas_schema.errors import NothingThere, ShardCorrupt
-from atlas_schema.partials import commit_partial, read_partial
+from atlas_schema.errors import NothingThere
+from atlas_schema.partials import commit_partial, read_or_remove
 from atlas_schema.parts import PartReceipt, WorkUnit, alike, commit_part, read_part
 from atlas_schema.store import Store
 from jobs.measuring import Measuring
@@ -50,13 +50,7 @@ class Surroundings:
     def read_arrays(self, unit: WorkUnit, names: list[str] | None = None) -> dict[str, np.ndarray]:
         """A partial's arrays; a damaged one is removed, so that the next run makes it anew."""
         self.step()
-        try:
-            return read_partial(self.store, unit, names)
-        except ShardCorrupt as error:
-            self.store.delete(unit.path)
-            raise ShardCorrupt(
-                f"{unit}: its partial was damaged and was removed; run the same command again", unit.path
-            ) from error
+        return read_or_remove(self.store, unit, names)
 
 
 def probe(at: Surroundings, unit: WorkUnit) -> PartReceipt:
@@ -132,7 +126,7 @@ def _pictured(at: Surroundings, unit: WorkUnit) -> Iterator[Row]:
                 yield row
 
 
-def _site_probe(at: Surroundings, unit: WorkUnit, kinds: tuple[str, ...] = ()) -> SiteProbe:
+def _site_probe(at: Surroundings, unit: WorkUnit) -> SiteProbe:
     """What the whole probe pass says of the unit's layer."""
     from pipeline.probe.model import site_arrays, site_of
 
@@ -238,7 +232,7 @@ def causes_of(model: LoadedModel, measuring: Measuring, request: Any, device: st
     from pipeline.effect_rows import answered_images
     from pipeline.embed import load_embedder
     from pipeline.probe_set import batches
-    from pipeline.readout import class_names, direct_effects, is_clip, outputs_of, readout_of
+    from pipeline.readout import direct_effects, is_clip, readout_of
 
     embed_texts = None
     if is_clip(model):
@@ -246,8 +240,7 @@ def causes_of(model: LoadedModel, measuring: Measuring, request: Any, device: st
         assert measuring.concepts is not None
         readout = readout_of(model, texts=(measuring.concepts.texts, embed_texts(measuring.concepts.prompts)))
     else:
-        names = class_names(model) or tuple(f"output {index}" for index in range(outputs_of(model)))
-        readout = readout_of(model, names=names)
+        readout = readout_of(model)
     step()
     images = (x for _, x in batches(measuring.probe_set, measuring.panel[:FROZEN_IMAGES], model.description, 16))
     direct = direct_effects(model, readout, images)

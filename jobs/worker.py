@@ -47,7 +47,7 @@ class Answer:
 
 
 class Worker:
-    """One process, one device, one model at a time."""
+    """One process, one device; two models at most, of which one is at work."""
 
     def __init__(self, settings: WorkerSettings):
         self.settings = settings

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from atlas_schema.errors import BadConfig, NoNetwork, NotFinite
+from pipeline.decompose.representation import representation
 from pipeline.models import LoadedModel, ModelDescription, ModelRequest, load
 from pipeline.preprocess import RESAMPLING, centre_of, pixels_of
 from pipeline.sources import blueprint
@@ -51,8 +52,7 @@ class Embedder:
         device = self.vision.device
         dtype = next(p.dtype for p in self.vision.module.parameters() if p.is_floating_point())
         parts = [
-            representation(self.vision.module, self.vision.normalise(part.to(device, dtype)))
-            for part in x01.split(batch)
+            representation(self.vision, self.vision.normalise(part.to(device, dtype))) for part in x01.split(batch)
         ]
         return _unit(torch.cat(parts), self.slug, "pictures")
 
@@ -117,23 +117,6 @@ def load_embedder(request: ModelRequest, device: str | torch.device = "cpu") -> 
         clip.load_state_dict(zoo.load_state("clip"))
         return Embedder(vision, _ready(clip, vision), WordTokenizer())
     return Embedder(vision)
-
-
-def representation(module: nn.Module, x: Tensor) -> Tensor:
-    """(batch, d): the final representation; a CLIP's projected embedding, else pooled features before a classifier.
-
-    Of a distilled model both tokens side by side. x: (batch, 3, height, width), normalised.
-    """
-    model: Any = module
-    if hasattr(module, "trunk") or hasattr(module, "output_dim"):
-        out = model(x)
-        return out[0] if isinstance(out, tuple) else out
-    features = model.forward_features(x)
-    if getattr(module, "head_dist", None) is not None:
-        tokens: Tensor = features  # class and distillation token come first (DeiT), or are all there is (PiT)
-        return tokens[:, :2].flatten(1)
-    pooled: Tensor = model.forward_head(features, pre_logits=True)
-    return pooled
 
 
 def image_views(square: Tensor, size: tuple[int, int]) -> Tensor:

@@ -196,6 +196,17 @@ def better_view(crop: LayerLabels, image: LayerLabels, level: float = 0.05) -> L
     )
 
 
+def require_halves(fit: Sequence[bool]) -> int:
+    """The number of fit images; BadConfig where either half of the probe images is too small for labels."""
+    chosen_on, checked_on = sum(fit), len(fit) - sum(fit)
+    if min(chosen_on, checked_on) < 4 * LEAST_FIRING:
+        raise BadConfig(
+            f"labels: {chosen_on} images to choose labels on and {checked_on} to check them; expected at least "
+            f"{4 * LEAST_FIRING} each. Probe more images."
+        )
+    return chosen_on
+
+
 def _check(
     peaks: Tensor, windows: Tensor, similarities: Tensor, fit: Tensor, texts: Sequence[str], settings: LabelSettings
 ) -> int:
@@ -212,16 +223,11 @@ def _check(
         )
     if settings.view == "crop" and (views != 10 or int(windows.max()) > 8):
         raise BadConfig(f"labels: {views} views an image and windows up to {int(windows.max())}; expected 10 and 8.")
-    halves = int(fit.sum()), int((~fit).sum())
-    if min(halves) < 4 * LEAST_FIRING:
-        raise BadConfig(
-            f"labels: {halves[0]} images to choose labels on and {halves[1]} to check them; expected at least "
-            f"{4 * LEAST_FIRING} each. Probe more images."
-        )
+    chosen_on = require_halves(fit.tolist())
     for name, values in (("peaks", peaks), ("similarities", similarities)):
         if not torch.isfinite(values).all():
             raise NotFinite(f"labels: NaN or infinity among the {name}.")
-    return strongest_count(halves[0], settings)
+    return strongest_count(chosen_on, settings)
 
 
 @dataclass(frozen=True)

@@ -110,6 +110,23 @@ def test_a_damaged_partial_is_told_removed_and_made_anew(
     assert evidence(folder) == evidence(clean_evidence)
 
 
+def test_a_damaged_comparison_is_told_removed_and_made_anew(
+    run_into: Runner, clean_evidence: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "atlas"
+    shutil.copytree(clean_evidence, folder)
+    pair = sorted(folder.glob(".atlas/parts/pairs/*/*"))[0]
+    damaged = bytearray(pair.read_bytes())
+    for place in range(100, len(damaged) - 12_000, 97):
+        damaged[place] ^= 0xFF
+    pair.write_bytes(damaged)
+    report = run_into(folder, **EVIDENCE)
+    assert report.exit_code == 1
+    assert "was damaged and was removed" in report.error
+    assert run_into(folder, **EVIDENCE).exit_code == 0
+    assert evidence(folder) == evidence(clean_evidence)
+
+
 def test_a_model_that_joins_later_finds_its_counterparts(
     run_into: Runner, clean_evidence: Path, tmp_path: Path
 ) -> None:
@@ -145,6 +162,7 @@ def test_pictures_that_come_later_are_judged(run_into: Runner, clean_evidence: P
         ({"probe": None, "stages": "visualize,probe"}, BadConfig, "--probe"),
         ({"embedder": "zoo/vit"}, BadConfig, "no text tower"),
         ({"concepts": "general"}, BadConfig, "knows"),
+        ({"probe": "zoo:30"}, BadConfig, "to check them; expected at least 20 each"),
         ({"stages": "label"}, BadConfig, "label reads what probe measures"),
     ],
 )

@@ -9,7 +9,8 @@ from PIL import Image
 
 from atlas_schema.errors import BadConfig, NotFinite, WeightsMismatch
 from pipeline.concepts import read_concepts
-from pipeline.embed import image_views, load_embedder, representation
+from pipeline.decompose import representation
+from pipeline.embed import image_views, load_embedder
 from pipeline.models import ModelRequest, load
 from pipeline.windows import VIEWS, WINDOWS, pixel_box, window_of, windows_of_grid
 from pipeline.zoo import ZOO
@@ -129,7 +130,7 @@ def test_a_classifiers_logits_follow_from_its_representation():
     model = load(ModelRequest("zoo/twins"))
     x = torch.rand(2, 3, 64, 64)
     with torch.no_grad():
-        assert torch.allclose(model.module.head(representation(model.module, x)), model.module(x), atol=1e-5)
+        assert torch.allclose(model.module.head(representation(model, x)), model.module(x), atol=1e-5)
 
 
 def test_half_precision_is_close(clip):
