@@ -11,8 +11,10 @@ from functools import partial
 import pyarrow as pa
 
 from atlas_schema.columns import IMAGE, SCHEMA_VERSION, Column, Table
+from atlas_schema.head_tables import HEAD_TABLES
 
 __all__ = [
+    "HEAD_TABLES",
     "LAYER_TABLES",
     "MODELS",
     "NEURONS",
@@ -531,14 +533,22 @@ RUNS = Table(
 
 #: All tables; the first is the one that the Hub's viewer opens with.
 TABLES: dict[str, Table] = {
-    table.name: table for table in (NEURONS, NEURON_EXAMPLES, NEURON_MATCHES, MODELS, SITES, PROBE_IMAGES, RUNS)
+    table.name: table
+    for table in (
+        *(NEURONS, NEURON_EXAMPLES, NEURON_MATCHES),
+        *HEAD_TABLES.values(),
+        *(MODELS, SITES, PROBE_IMAGES, RUNS),
+    )
 }
 
 #: Tables with one shard a layer; the others have one a model, a run or a probe set.
 LAYER_TABLES: dict[str, Table] = {table.name: table for table in (NEURONS, NEURON_EXAMPLES, NEURON_MATCHES)}
 
 #: Stages whose parts hold mergeable sums over probe images, not rows of the dataset.
-PARTIAL_STAGES = ("probe", "embed", "texts", "pairs")
+PARTIAL_STAGES = (
+    *("probe", "embed", "texts", "pairs"),
+    *("pool", "decompose", "align", "spans", "project", "heads"),
+)
 
 #: Which table a stage's parts fill.
 STAGE_TABLES: dict[str, Table] = {

@@ -18,11 +18,12 @@ import pyarrow.parquet as pq
 from atlas_schema.columns import SCHEMA_VERSION, Table
 from atlas_schema.errors import AtlasError, ForeignAtlas, NothingThere, ShardCorrupt
 from atlas_schema.faults import Violation, file_faults, image_faults, some, value_faults
+from atlas_schema.head_faults import head_faults
 from atlas_schema.parquet import check_whole, damage, footer_metadata, versions_agree
 from atlas_schema.parts import PARTS, WorkUnit, decode_part, is_part_path
 from atlas_schema.shards import IDENTITY, parse_shard_path, shard_path
 from atlas_schema.store import Store
-from atlas_schema.tables import LAYER_TABLES, MODELS, NEURONS, PROBE_IMAGES, SITES, TABLES
+from atlas_schema.tables import HEAD_TABLES, LAYER_TABLES, MODELS, NEURONS, PROBE_IMAGES, SITES, TABLES
 
 #: What else may lie at the top: the card, licences, and whatever begins with a dot (a clone's .git, the Hub's
 #: .gitattributes, the run's .atlas).
@@ -54,6 +55,9 @@ def validate(store: Store, *, deep: bool = True) -> list[Violation]:
             found += _layer_shard(store, path, TABLES[table], (slug, layer, layers), models.get(slug), site, deep)
     found += _missing_images(models, rows[PROBE_IMAGES.name])
     found += _missing_shards(models, rows[SITES.name], shards)
+    for table, by_slug in rows.items():
+        for slug, read in by_slug.items() if table in HEAD_TABLES else ():
+            found += head_faults(shard_path(table, slug), table, slug, rows[SITES.name].get(slug, []), read)
     for path in paths:
         if path.startswith(f"{PARTS}/"):
             found += _part(store, path, models, deep)

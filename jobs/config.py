@@ -20,7 +20,7 @@ from atlas_schema.errors import BadConfig, nearest
 if TYPE_CHECKING:
     from pipeline.models import ModelRequest
 
-Stage = Literal["visualize", "probe", "label", "effect", "match"]
+Stage = Literal["visualize", "probe", "label", "effect", "match", "decompose"]
 STAGES: tuple[Stage, ...] = get_args(Stage)
 _SELECTION_ITEM = re.compile(r"^(-?\d+|(-?\d+)?:(-?\d+)?)$")
 
@@ -68,6 +68,8 @@ class RunConfig(_Frozen):
     match_images: int = Field(default=512, ge=16)  # probe images on which neurons of two models are compared
     embedder: str = "zoo/clip"  # compares images with texts: zoo/clip or open_clip/NAME/TAG
     concepts: str | None = None  # the texts: a shipped set or a file; absent: the set that suits the embedder
+    texts: str | None = None  # texts that heads are described with: a shipped set or a file; absent: as concepts
+    features: str | None = None  # features of heads: a shipped set or a TOML file; absent: what suits the embedder
     out: str = "atlas"
     address: str | None = None  # of a Ray cluster; absent: Ray is started on this machine
     workers: int | None = Field(default=None, ge=1)  # absent: one per GPU, or one per core
@@ -125,6 +127,10 @@ class RunConfig(_Frozen):
         """The texts for labels: the zoo's CLIP knows only the zoo's words."""
         return self.concepts or ("zoo" if self.embedder == "zoo/clip" else "general")
 
+    @property
+    def features_or_default(self) -> str:
+        return self.features or ("zoo" if self.embedder == "zoo/clip" else "general")
+
     def to_json(self) -> str:
         """The resolved config as it is stored with the run, keys sorted."""
         return json.dumps(self.model_dump(mode="json"), sort_keys=True)
@@ -136,7 +142,7 @@ _PER_MODEL = ("weights", "name", "random_weights", "input_size")
 def _with_defaults(mapping: dict[str, Any]) -> dict[str, Any]:
     """Without `stages`: pictures alone, or with a probe set everything."""
     if "stages" not in mapping and mapping.get("probe"):
-        return {**mapping, "stages": ["visualize", "probe", "label", "effect", "match"]}
+        return {**mapping, "stages": list(STAGES)}
     return mapping
 
 

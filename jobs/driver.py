@@ -20,10 +20,12 @@ from jobs.claim import planned_with, refuse_foreign, site_rows
 from jobs.config import RunConfig
 from jobs.failpoints import failpoint
 from jobs.graph import Graph, Tree
+from jobs.head_rows import write_heads
 from jobs.layers import Identity, Layers, Site, neurons_in
 from jobs.lock import Holder, Lock, locked
 from jobs.loop import Fault, Listener, Loop, Outcome, Policy, Stop
 from jobs.machine import local_machine, machine_json
+from jobs.measuring import SEED
 from jobs.pairs import pair_units, write_matches
 from jobs.plan import Machine, Plan, Range, make_plan, probe_images
 from jobs.prepare import Prepared, Say, prepare
@@ -41,6 +43,7 @@ from jobs.records import (
 from jobs.signals import StopRequest
 from jobs.version import code_version
 
+DECOMPOSITION = 6.0  # plain forwards that contributions cost, about (docs/decomposition.md)
 GRACE_SECONDS = 20.0  # for units in flight after Ctrl-C or SIGTERM: shorter than a pod's 30
 
 
@@ -109,7 +112,8 @@ def claim(prepared: Prepared, plan: Plan, layers: Layers) -> None:
         for (_, slug, layer), ranges in layers.covered().items():
             if slug == model.slug:
                 committed.setdefault(layer, []).extend(ranges)
-        planned = planned_with(prepared.store, model.slug, model.ranges, committed)
+        wanted = model.ranges if prepared.stages else {}  # heads alone describe no neuron
+        planned = planned_with(prepared.store, model.slug, wanted, committed)
         write_rows(prepared.store, MODELS, model.slug, [row], provenance=provenance)
         write_rows(prepared.store, SITES, model.slug, site_rows(model.description, planned), provenance=provenance)
 
@@ -133,8 +137,9 @@ def trees_of(prepared: Prepared, plan: Plan) -> list[Tree]:
     if measuring is None:
         return []
     seconds, machine = prepared.config.unit_seconds, plan.machine
+    probed = not {"probe", "label", "effect"}.isdisjoint(prepared.config.stages)
     trees = []
-    for model, row in zip(plan.models, prepared.rows, strict=True):
+    for model, row in zip(plan.models, prepared.rows, strict=True) if probed else ():
         own = Identity(row["fingerprint"], measuring.settings("probe"), 0)
         images = probe_images(model.description, seconds, machine)
         trees.append(Tree(store, "probe", model.slug, own, len(measuring.probe_set), images))
@@ -142,9 +147,37 @@ def trees_of(prepared: Prepared, plan: Plan) -> list[Tree]:
     if choice is not None and measuring.concepts is not None:
         own = Identity(choice.fingerprint, measuring.settings("embed"), 0)
         trees.append(Tree(store, "embed", choice.slug, own, measuring.panel_size, 256))
-        own = Identity(choice.fingerprint, measuring.settings("texts"), 0)
-        count = len(measuring.concepts)
-        trees.append(Tree(store, "texts", choice.slug, own, count, count))
+        if "label" in prepared.config.stages:
+            own = Identity(choice.fingerprint, measuring.settings("texts"), 0)
+            count = len(measuring.concepts)
+            trees.append(Tree(store, "texts", choice.slug, own, count, count))
+    return [*trees, *head_trees(prepared, plan)]
+
+
+def head_trees(prepared: Prepared, plan: Plan) -> list[Tree]:
+    """The stages behind the tables of heads, each with what it reads (`jobs.heads`)."""
+    measuring, store = prepared.measuring, prepared.store
+    if measuring is None or not prepared.decomposed:
+        return []
+    embedder = measuring.embedder_or_fail
+    images, seconds = len(measuring.probe_set), prepared.config.unit_seconds
+    own = Identity(embedder.fingerprint, measuring.settings("pool"), SEED)
+    trees = [Tree(store, "pool", embedder.slug, own, 1, 1)]
+    for model, row in zip(plan.models, prepared.rows, strict=True):
+        slug = model.slug
+        if slug not in prepared.decomposed:
+            continue
+        slices = probe_images(model.description, seconds / DECOMPOSITION, plan.machine)
+        reads = {
+            "decompose": (images, slices, []),
+            "align": (1, 1, [("decompose", slug), ("embed", embedder.slug), ("pool", embedder.slug)]),
+            "spans": (1, 1, [("align", slug)]),
+            "project": (images, slices, [("spans", slug)]),
+            "heads": (1, 1, [("project", slug)]),
+        }
+        for stage, (count, slice_images, before) in reads.items():
+            own = Identity(row["fingerprint"], measuring.settings(stage), SEED)
+            trees.append(Tree(store, stage, slug, own, count, slice_images, before))
     return trees
 
 
@@ -206,6 +239,18 @@ class Run(Listener):
         if measuring is not None and measuring.pairs:
             slugs = [model.slug for model in self.plan.models]
             write_matches(self.store, measuring.probe_set.identity, slugs, {"code_version": code_version()})
+
+    def _write_heads(self) -> None:
+        """The tables of heads, of the models whose last stage is committed."""
+        for unit in self._head_units():
+            if self.store.exists(unit.path):
+                write_heads(self.store, unit, {"code_version": code_version()})
+
+    def _head_units(self) -> list[WorkUnit]:
+        """The unit of each model that holds the rows of its heads."""
+        measuring, prepared = self.prepared.measuring, self.prepared
+        rows = [row for row in prepared.rows if row["slug"] in prepared.decomposed]
+        return [measuring.root("heads", row["slug"], row["fingerprint"]) for row in rows] if measuring else []
 
     def _compute(self, units: Sequence[WorkUnit]) -> Outcome:
         from jobs.ray_run import RayExecutor, ray_session
@@ -315,10 +360,11 @@ class Run(Listener):
                 self.layers.assemble(shard)
         forget_failures(self.store, self.layers.covers)
         gaps = self.layers.missing()
-        undone = [unit for unit in self._pair_units() if not self.store.exists(unit.path)]
+        undone = [unit for unit in [*self._pair_units(), *self._head_units()] if not self.store.exists(unit.path)]
         report.missing = [missing_text(site, gap) for site, gap in gaps] + [str(unit) for unit in undone]
         unseen = {(slug, layer, unit) for (_, slug, layer), gap in gaps for unit in range(*gap)}
-        report.neurons = sum(model.neurons for model in self.plan.models) - len(unseen)
+        neurons = sum(model.neurons for model in self.plan.models) if self.prepared.stages else 0
+        report.neurons = neurons - len(unseen)
         self._verdict(report, outcome)
         self.row.status, self.row.finished = report.status, now()
         self.row.units_failed = report.units_failed
@@ -336,6 +382,7 @@ class Run(Listener):
         try:
             self.row.write(self.store)
             self._write_matches()
+            self._write_heads()
             write_card(self.store)
         except WorkFailed as error:  # the store fails, or some other model's shard is damaged
             report.status, report.exit_code, report.error = "failed", 1, report.error or str(error)

@@ -5,6 +5,7 @@
                                        ├─> evidence, examples, effect
     embed (slices, then their merges) ─┴─> label
     pairs (of models)
+    decompose and what follows it: `jobs.heads`
 
 A unit that is given up leaves what reads it undone; everything else goes on.
 """
@@ -32,11 +33,23 @@ READS: Mapping[str, tuple[str, ...]] = {
 
 
 class Tree:
-    """A pass over the probe images: committed slices, and the merges that make one partial of them."""
+    """A pass over the probe images: committed slices, and the merges that make one partial of them.
 
-    def __init__(self, store: Store, stage: str, slug: str, own: Identity, images: int, slice_images: int) -> None:
+    reads: other trees, by stage and slug, that must be done before its slices can begin.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        stage: str,
+        slug: str,
+        own: Identity,
+        images: int,
+        slice_images: int,
+        reads: Sequence[tuple[str, str]] = (),
+    ) -> None:
         self.stage, self.slug, self.own, self.images = stage, slug, own, images
-        self.slice_images = slice_images
+        self.slice_images, self.reads = slice_images, reads
         self.nodes = self._cover(alike(store, own.unit(stage, slug, 0, 0, 1)))
         self.asked: set[WorkUnit] = set()
 
@@ -99,7 +112,8 @@ class Graph:
         """Units that can begin now and were not handed out before."""
         units, self.free = self.free, []
         for tree in self.trees.values():
-            units += tree.ready()
+            if all(self.trees[read].done for read in tree.reads):
+                units += tree.ready()
         begin = [site for site in self.waiting if all(self._has(reads, *site[1:]) for reads in READS[site[0]])]
         self.waiting = [site for site in self.waiting if site not in begin]
         for stage, slug, layer in begin:

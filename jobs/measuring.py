@@ -14,11 +14,14 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from atlas_schema.errors import BadConfig
+from atlas_schema.parts import WorkUnit
 from jobs.config import RunConfig
 from jobs.pairs import Pair
 
 if TYPE_CHECKING:
     from pipeline.concepts import ConceptSet
+    from pipeline.decompose.features import FeatureSet
+    from pipeline.embed import Embedder
     from pipeline.labels import LabelSettings
     from pipeline.models import ModelRequest
     from pipeline.probe.model import Membership, ProbeSettings
@@ -31,7 +34,13 @@ PARTS_OF: dict[str, tuple[str, ...]] = {
     "label": ("label",),
     "effect": ("effect",),
     "match": (),
+    "decompose": (),
 }
+
+#: Stages behind the tables of heads, in the order in which one reads another (`jobs.heads`).
+HEAD_STAGES = ("pool", "decompose", "align", "spans", "project", "heads")
+
+SEED = 0  # of units in which nothing is random
 
 
 @dataclass(frozen=True)
@@ -41,6 +50,21 @@ class EmbedderChoice:
     request: ModelRequest
     slug: str
     fingerprint: str
+
+
+@dataclass(frozen=True)
+class HeadTexts:
+    """What heads are compared with: a pool of texts, texts by feature, and the names of the probe set's classes."""
+
+    pool: ConceptSet
+    features: FeatureSet
+    classes: tuple[str, ...]
+
+    def prompts(self) -> dict[str, tuple[str, ...]]:
+        """All texts as they are embedded, by what they are for."""
+        named = {"pool": self.pool.prompts}
+        named |= {f"feature/{name}": prompts for name, prompts in self.features.prompts.items()}
+        return named | ({"class": tuple(f"a photo of a {name}" for name in self.classes)} if self.classes else {})
 
 
 @dataclass(frozen=True)
@@ -55,6 +79,7 @@ class Measuring:
     concepts: ConceptSet | None = None
     match_images: int = 512  # of the panel, compared across models
     pairs: tuple[Pair, ...] = ()
+    head_texts: HeadTexts | None = None  # where heads are decomposed
 
     @cached_property
     def match_panel(self) -> list[int]:
@@ -86,22 +111,48 @@ class Measuring:
         if stage == "effect":
             return _hash(probe, "effect 1", self.concepts.identity if self.concepts else "")
         if stage == "embed":
-            return _hash(self.probe_set.identity, self.panel_size, self._embedder.fingerprint, "views 1")
+            return _hash(self.probe_set.identity, self.panel_size, self.embedder_or_fail.fingerprint, "views 1")
         if stage == "texts":
-            return _hash(self._concepts.identity, self._embedder.fingerprint)
+            return _hash(self._concepts.identity, self.embedder_or_fail.fingerprint)
+        if stage in HEAD_STAGES:
+            return self._head_settings(stage)
         if stage == "label":
             assert self.label is not None
             return _hash(probe, self.settings("embed"), self.settings("texts"), asdict(self.label))
         raise KeyError(stage)
+
+    def _head_settings(self, stage: str) -> str:
+        """Of the stages behind the tables of heads; each depends on those before it."""
+        if stage == "decompose":
+            return _hash(self.probe_set.identity, "decompose 1")
+        if stage == "pool":
+            return _hash(self.texts_of_heads.prompts(), self.embedder_or_fail.fingerprint)
+        if stage == "align":
+            from pipeline.decompose.align import AlignSettings
+
+            before = [self.settings(one) for one in ("decompose", "embed", "pool")]
+            return _hash(before, asdict(AlignSettings()), "align 1")
+        return _hash(self.settings("align"), f"{stage} 1")
+
+    def root(self, stage: str, slug: str, fingerprint: str) -> WorkUnit:
+        """The unit that stands for the whole of a partial stage."""
+        counts = {"probe": len(self.probe_set), "embed": self.panel_size}
+        counts |= dict.fromkeys(("decompose", "project"), len(self.probe_set))
+        return WorkUnit(stage, slug, 0, 0, counts.get(stage, 1), fingerprint, self.settings(stage), SEED)
 
     @property
     def panel_size(self) -> int:
         return min(self.probe.panel, len(self.probe_set))
 
     @property
-    def _embedder(self) -> EmbedderChoice:
+    def embedder_or_fail(self) -> EmbedderChoice:
         assert self.embedder is not None
         return self.embedder
+
+    @property
+    def texts_of_heads(self) -> HeadTexts:
+        assert self.head_texts is not None
+        return self.head_texts
 
     @property
     def _concepts(self) -> ConceptSet:
@@ -134,7 +185,7 @@ def measuring_of(config: RunConfig, recipe_hash: str, say: Callable[[str], None]
         say(line)
     settings = ProbeSettings(top=config.examples, panel=config.panel)
     made = Measuring(probe_set, settings, recipe_hash, match_images=config.match_images)
-    if "label" in config.stages:
+    if "label" in config.stages or "decompose" in config.stages:
         return _with_texts(made, config, say)
     if "effect" in config.stages:
         from pipeline.concepts import read_concepts
@@ -167,6 +218,30 @@ def _with_texts(made: Measuring, config: RunConfig, say: Callable[[str], None]) 
     concepts = read_concepts(config.concepts_or_default)
     # Refuses a model without a text tower; the zoo's knows few words, which is better said now than by a worker.
     embedder.texts(concepts.prompts if config.embedder == "zoo/clip" else concepts.prompts[:1])
-    require_halves([made.probe_set.split(index) == "fit" for index in made.panel])
+    fit = [made.probe_set.split(index) == "fit" for index in made.panel]
+    if "label" in config.stages:
+        require_halves(fit)
+    elif sum(fit) < 2 or all(fit):
+        raise BadConfig(
+            f"{config.probe}: {sum(fit)} images to fit an alignment on and {len(fit) - sum(fit)} to check it; expected "
+            "at least 2 and 1. Give more images."
+        )
     choice = EmbedderChoice(request, embedder.slug, embedder.vision.fingerprint)
-    return replace(made, label=LabelSettings(), embedder=choice, concepts=concepts)
+    made = replace(made, embedder=choice, concepts=concepts)
+    if "label" in config.stages:
+        made = replace(made, label=LabelSettings())
+    return replace(made, head_texts=_head_texts(made, config, embedder)) if "decompose" in config.stages else made
+
+
+def _head_texts(made: Measuring, config: RunConfig, embedder: Embedder) -> HeadTexts:
+    """Read and try all texts that heads are compared with: the zoo's CLIP knows few words."""
+    from pipeline.concepts import read_concepts
+    from pipeline.decompose.features import read_features
+
+    pool = read_concepts(config.texts) if config.texts else made.concepts
+    assert pool is not None
+    own = config.embedder == "zoo/clip"
+    texts = HeadTexts(pool, read_features(config.features_or_default), made.probe_set.classes if not own else ())
+    for prompts in texts.prompts().values():
+        embedder.texts(prompts if own else prompts[:1])
+    return texts

@@ -9,15 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 from atlas_schema.errors import BadConfig
 from atlas_schema.store import Store
+from atlas_schema.tables import PARTIAL_STAGES
 from jobs.claim import model_row, refuse_foreign, with_earlier
 from jobs.config import RunConfig
 from jobs.layers import Identity
-from jobs.measuring import PARTS_OF, Measuring, measuring_of
+from jobs.measuring import HEAD_STAGES, PARTS_OF, Measuring, measuring_of
 from jobs.pairs import pairs_of
 from jobs.plan import Machine, make_plan
 
 if TYPE_CHECKING:
-    from pipeline.models import ModelDescription, ModelRequest
+    from pipeline.models import LoadedModel, ModelDescription, ModelRequest
     from pipeline.recipes import Recipe
 
 Say = Callable[[str], None]
@@ -34,6 +35,7 @@ class Prepared:
     described: Described
     rows: tuple[dict[str, Any], ...]  # of `models`, in the order of `described`
     measuring: Measuring | None  # where there are stages behind visualize
+    decomposed: tuple[str, ...] = ()  # slugs of the models whose heads are decomposed
 
     @property
     def stages(self) -> tuple[str, ...]:
@@ -47,6 +49,7 @@ class Prepared:
             (one["stage"], row["slug"]): Identity(row["fingerprint"], one["settings"], seed_of(one["stage"], row))
             for row in self.rows
             for one in row["stages"]
+            if one["stage"] not in PARTIAL_STAGES
         }
 
 
@@ -69,17 +72,35 @@ def prepare(config: RunConfig, say: Say) -> Prepared:
     make_plan(config, described, recipe, Machine())  # slug clashes and bad selections, before any download
     measuring = measuring_of(config, recipe.hash, say)
     stages = [part for stage in config.stages for part in PARTS_OF[stage]]
-    rows = []
+    rows, decomposed = [], []
     for request, description in described:
         say(f"Loading {description.id}" + (f" with {request.weights}" if request.weights else ""))
         model = load(request)  # and let it go again
-        rows.append(model_row(model, recipe, config.seed, config.precision, measuring, stages))
+        own = list(stages)
+        if "decompose" in config.stages and _decomposes(model, say):
+            decomposed.append(description.slug)
+            own += HEAD_STAGES
+        rows.append(model_row(model, recipe, config.seed, config.precision, measuring, own))
     refuse_foreign(store, rows)
     rows = [with_earlier(store, row) for row in rows]
     if measuring is not None and "match" in config.stages:
         pairs = pairs_of(rows, measuring.probe_set.identity, measuring.match_images)
         measuring = replace(measuring, pairs=tuple(pairs))
-    return Prepared(config, store, recipe, described, tuple(rows), measuring)
+    return Prepared(config, store, recipe, described, tuple(rows), measuring, tuple(decomposed))
+
+
+def _decomposes(model: LoadedModel, say: Say) -> bool:
+    """Whether the representation is a sum of components, tried on one picture; if not, the reason is told."""
+    from atlas_schema.errors import UnknownFamily
+    from pipeline.decompose.check import random_pictures
+    from pipeline.decompose.contributions import Contributing
+
+    try:
+        Contributing(model)(model.normalise(random_pictures(model, 1)))
+    except UnknownFamily as error:
+        say(f"The heads of {model.description.slug} are left out: {error}")
+        return False
+    return True
 
 
 def describe_all(config: RunConfig) -> Described:

@@ -15,7 +15,7 @@ from atlas_schema.errors import NothingThere
 from atlas_schema.partials import commit_partial, read_or_remove
 from atlas_schema.parts import PartReceipt, WorkUnit, alike, commit_part, read_part
 from atlas_schema.store import Store
-from jobs.measuring import Measuring
+from jobs.measuring import SEED, Measuring
 
 if TYPE_CHECKING:
     from pipeline.embed import Embedder
@@ -61,7 +61,7 @@ def probe(at: Surroundings, unit: WorkUnit) -> PartReceipt:
     from pipeline.probe.model import probe as run_probe
     from pipeline.probe_set import batches
 
-    children = _tiles(at.store, unit)
+    children = tiles(at.store, unit)
     if children:
         whole = ModelProbe.of(at.read_arrays(children[0]))
         for child in children[1:]:
@@ -71,11 +71,11 @@ def probe(at: Surroundings, unit: WorkUnit) -> PartReceipt:
     model, measuring = at.model(unit.slug), at.measuring
     indices = range(unit.start, unit.stop)
     whole = ModelProbe.empty(model.description, measuring.probe, measuring.membership, indices, torch.device(at.device))
-    source = batches(measuring.probe_set, indices, model.description, _batch(at))
+    source = batches(measuring.probe_set, indices, model.description, batch_of(at))
     return at.commit_arrays(unit, run_probe(model, source, whole, lambda images: at.step()).arrays())
 
 
-def _tiles(store: Store, unit: WorkUnit) -> list[WorkUnit]:
+def tiles(store: Store, unit: WorkUnit) -> list[WorkUnit]:
     """Committed partials within `unit`, side by side without a gap, the longest first choice; [] if they do not."""
     inside = [one for one in alike(store, unit) if unit.start <= one.start and one.stop <= unit.stop and one != unit]
     chosen: list[WorkUnit] = []
@@ -85,7 +85,8 @@ def _tiles(store: Store, unit: WorkUnit) -> list[WorkUnit]:
     return chosen if chosen and chosen[-1].stop == unit.stop else []
 
 
-def _batch(at: Surroundings) -> int:
+def batch_of(at: Surroundings) -> int:
+    """Images in one forward."""
     return 32 if at.device == "cpu" else 256
 
 
@@ -105,7 +106,7 @@ def examples(at: Surroundings, unit: WorkUnit) -> PartReceipt:
     site = model.description.ffn_sites[unit.layer]
     rows = list(top_rows(probed, site, units, at.measuring.probe_set))
     at.step()
-    rows += quantile_rows(model, probed, site, units, at.measuring.probe_set, _batch(at))
+    rows += quantile_rows(model, probed, site, units, at.measuring.probe_set, batch_of(at))
     return at.commit_rows(unit, rows)
 
 
@@ -136,15 +137,12 @@ def _site_probe(at: Surroundings, unit: WorkUnit) -> SiteProbe:
 def _root(at: Surroundings, unit: WorkUnit) -> WorkUnit:
     settings = at.measuring.settings("probe")
     images = len(at.measuring.probe_set)
-    return WorkUnit("probe", unit.slug, 0, 0, images, unit.fingerprint, settings, PROBE_SEED)
-
-
-PROBE_SEED = 0  # nothing in a probe pass is random
+    return WorkUnit("probe", unit.slug, 0, 0, images, unit.fingerprint, settings, SEED)
 
 
 def embed(at: Surroundings, unit: WorkUnit) -> PartReceipt:
     """Views of a slice of the panel's images, embedded; or the merge of slices."""
-    children = _tiles(at.store, unit)
+    children = tiles(at.store, unit)
     if children:
         return at.commit_arrays(unit, {"views": np.concatenate([at.read_arrays(one)["views"] for one in children])})
     panel, probe_set = at.measuring.panel, at.measuring.probe_set
@@ -180,9 +178,9 @@ def label(at: Surroundings, unit: WorkUnit) -> PartReceipt:
     assert measuring.label is not None
     probed = _site_probe(at, unit)
     choice, panel = measuring.embedder, measuring.panel
-    own = (choice.fingerprint, measuring.settings("embed"), PROBE_SEED)
+    own = (choice.fingerprint, measuring.settings("embed"), SEED)
     views = at.read_arrays(WorkUnit("embed", choice.slug, 0, 0, len(panel), *own))["views"]
-    own = (choice.fingerprint, measuring.settings("texts"), PROBE_SEED)
+    own = (choice.fingerprint, measuring.settings("texts"), SEED)
     words = at.read_arrays(WorkUnit("texts", choice.slug, 0, 0, len(measuring.concepts), *own))["texts"]
     if probed.panel.images.tolist() != panel:
         raise NothingThere(f"{unit}: the probe pass holds another panel than the embedder saw; run both anew")

@@ -100,6 +100,7 @@ class Worker:
         """A unit of a stage behind visualize."""
         import torch
 
+        from jobs.heads import HEAD_TASKS
         from jobs.tasks import TASKS, Surroundings
 
         def step() -> None:
@@ -119,7 +120,7 @@ class Worker:
             device=self.settings.device,
             before_commit=lambda: failpoint("before_commit", str(unit), attempt),
         )
-        return TASKS[unit.stage](at, unit)
+        return {**TASKS, **HEAD_TASKS}[unit.stage](at, unit)
 
     def _causes(self, slug: str, step: Callable[[], None]) -> Any:
         if slug not in self.causes:

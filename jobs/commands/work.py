@@ -44,7 +44,8 @@ class RunFlags:
     layers: Annotated[str | None, _flag("FFN layers: all, or a list such as 0,5,-1 or 0:4 (default: all).")] = None
     units: Annotated[str | None, _flag("Units of each layer: all, or a list such as 0:16 (default: all).")] = None
     stages: Annotated[
-        str | None, _flag("visualize,probe,label,effect,match, or some (default: visualize; with --probe: all).")
+        str | None,
+        _flag("visualize,probe,label,effect,match,decompose or some (default: visualize; with --probe: all)."),
     ] = None
     probe: Annotated[
         str | None,
@@ -60,6 +61,8 @@ class RunFlags:
     ] = None
     embedder: Annotated[str | None, _flag("Compares images with texts: zoo/clip, open_clip/NAME/TAG.")] = None
     concepts: Annotated[str | None, _flag("Texts for labels: general, zoo, or a file with one text a line.")] = None
+    texts: Annotated[str | None, _flag("Texts that heads are described with (default: as --concepts).")] = None
+    features: Annotated[str | None, _flag("Features of heads: general, zoo, or a TOML file.")] = None
     out: Annotated[str | None, _flag("The atlas: a folder, or a URL such as s3://bucket/atlas (default: atlas).")] = (
         None
     )

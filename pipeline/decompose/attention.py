@@ -20,7 +20,8 @@ from torch.overrides import TorchFunctionMode
 from atlas_schema.errors import UnknownFamily
 from pipeline.frozen import stub
 
-# name of a linear map of an attention module -> the share of its outputs, from the first, that are queries and keys
+# name of a linear map of an attention module -> the share of its outputs, from the first, that are queries and keys;
+# the rest are values
 _FROZEN = {
     "qkv": (2, 3),
     "in_proj": (2, 3),
@@ -30,13 +31,15 @@ _FROZEN = {
     "k": (1, 1),
     "q_proj": (1, 1),
     "k_proj": (1, 1),
+    "v": (0, 1),
+    "v_proj": (0, 1),
 }
 
 
 @dataclass(frozen=True)
 class FrozenMap:
     """A linear or 1 x 1 convolution map whose first `of` parts in `parts` make queries and keys, in all outputs or in
-    those of each of `groups` heads.
+    those of each of `groups` heads. The other parts are values.
     """
 
     path: str
@@ -44,6 +47,10 @@ class FrozenMap:
     parts: int
     groups: int
     axis: int  # of the output's channels
+
+    @property
+    def makes_values(self) -> bool:
+        return self.of < self.parts
 
     def split(self, out: Tensor) -> tuple[Tensor, Tensor]:
         """Queries and keys, and values, each with channels (groups, own)."""
@@ -66,9 +73,9 @@ def output_projection(module: nn.Module) -> nn.Module:
 
 
 def frozen_maps(path: str, module: nn.Module) -> dict[int, FrozenMap]:
-    """By the id of their weights, the maps of an attention module that make queries and keys.
+    """By the id of their weights, the maps of an attention module that make queries, keys and values.
 
-    UnknownFamily where it has none of the known names.
+    UnknownFamily where none of the known names makes queries and keys.
     """
     found: dict[int, FrozenMap] = {}
     for name, (of, parts) in _FROZEN.items():
@@ -80,20 +87,28 @@ def frozen_maps(path: str, module: nn.Module) -> dict[int, FrozenMap]:
             groups = module.num_heads if name == "qkv" and getattr(module, "head_first", False) else 1
             axis = 1 if isinstance(part, nn.Conv2d) else -1
             found[id(weight)] = FrozenMap(f"{path}.{name}", of, parts, groups, axis)  # type: ignore[arg-type]
-    if not found:
+    if not any(one.of for one in found.values()):
+        names = ", ".join(name for name, (of, _) in _FROZEN.items() if of)
         raise UnknownFamily(
-            f"{path} ({type(module).__name__}) makes its queries and keys by none of {', '.join(_FROZEN)}: its "
+            f"{path} ({type(module).__name__}) makes its queries and keys by none of {names}: its "
             "attention weights cannot be held. Name the map in pipeline/decompose/attention.py."
         )
     return found
 
 
 class QueriesAndKeys(TorchFunctionMode):
-    """Within it, queries and keys are recorded; or answered from a record, and then take no gradient."""
+    """Within it, queries and keys are recorded; or answered from a record, and then take no gradient.
 
-    def __init__(self, maps: dict[int, FrozenMap], record: dict[str, list[Tensor]], *, replay: bool) -> None:
+    values: in a replay, by `FrozenMap.path` and call, with channels as `FrozenMap.split` gives them. cut: each is a
+    leaf, so that no gradient passes it; else only one that depends on nothing live is.
+    """
+
+    def __init__(
+        self, maps: dict[int, FrozenMap], record: dict[str, list[Tensor]], *, replay: bool, cut: bool = False
+    ) -> None:
         super().__init__()
-        self.maps, self.record = maps, record
+        self.maps, self.record, self.cut = maps, record, cut
+        self.values: dict[str, list[Tensor]] = {}
         self.queues: dict[str, Iterator[Tensor]] | None = None
         if replay:
             self.queues = {path: iter(calls) for path, calls in record.items()}
@@ -110,6 +125,10 @@ class QueriesAndKeys(TorchFunctionMode):
         if self.queues is None:
             self.record.setdefault(known.path, []).append(held.detach().clone())
             return out
+        if known.makes_values and torch.is_grad_enabled():
+            if self.cut or not live.requires_grad:
+                live = live.detach().requires_grad_()
+            self.values.setdefault(known.path, []).append(live)
         return known.join(next(self.queues[known.path]), live)
 
 
@@ -131,3 +150,14 @@ def _attend(path: str, mha: nn.MultiheadAttention, query: Tensor, key: Tensor, v
     out = functional.scaled_dot_product_attention(q, k, v, attn_mask=options.get("attn_mask"))
     heads = out.transpose(1, 2).flatten(2)
     return mha.out_proj(heads if mha.batch_first else heads.transpose(0, 1))
+
+
+def per_head(module: nn.Module, heads: Tensor, images: int, count: int) -> Tensor:
+    """(images, positions, heads, head_dim) of a tensor shaped as the input of a module's output projection.
+
+    Windows, folded into the axis of images behind each, count on.
+    """
+    if isinstance(output_projection(module), nn.Conv2d):
+        heads = heads.movedim(1, -1)
+    axis = 1 if getattr(module, "batch_first", True) is False else 0
+    return heads.movedim(axis, 0).reshape(images, -1, count, heads.shape[-1] // count)

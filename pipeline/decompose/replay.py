@@ -25,22 +25,33 @@ Calls = dict[str, list[Tensor]]
 
 @dataclass
 class Replay:
-    """What a replay read and gave. `heads`: the heads of each attention's calls, as given or as computed."""
+    """What a replay read and gave. `heads`: the heads of each attention's calls, as given or as computed. `values`: of
+    live attention, as `QueriesAndKeys` keeps them.
+    """
 
     representation: Tensor  # (images, d)
     heads: Calls = field(default_factory=dict)
+    values: Calls = field(default_factory=dict)
 
 
 def replay(
-    model: LoadedModel, record: Record, image: Tensor, convolutions: Calls, heads: Calls | None, ffns: Calls | None
+    model: LoadedModel,
+    record: Record,
+    image: Tensor,
+    convolutions: Calls,
+    heads: Calls | None,
+    ffns: Calls | None,
+    *,
+    cut: bool = False,
 ) -> Replay:
     """Affine in all that is given.
 
     image: normalised pixels. convolutions: what convolution blocks add. heads: what each attention's output projection
     receives; None: attention is live in its values, with recorded queries and keys. ffns: the outputs of FFNs; None:
-    they are live, with recorded gates.
+    they are live, with recorded gates. cut: the values of live attention are leaves: no gradient passes them.
     """
     found: Calls = {}
+    values: Calls = {}
     with ExitStack() as stack:
         for site in model.description.attention_sites:
             module = model.module.get_submodule(site.path)
@@ -67,10 +78,54 @@ def replay(
             if is_norm(module):
                 stub(stack, module, _frozen(module, iter(record.scales[path])))
         if heads is None:
-            stack.enter_context(QueriesAndKeys(record.maps, record.queries_and_keys, replay=True))
+            mode = QueriesAndKeys(record.maps, record.queries_and_keys, replay=True, cut=cut)
+            values = stack.enter_context(mode).values
             # other kernels have no second derivative, by which a component alone is pushed forward
             stack.enter_context(sdpa_kernel(SDPBackend.MATH))
-        return Replay(representation(model, image), heads if heads is not None else found)
+        return Replay(representation(model, image), heads if heads is not None else found, values)
+
+
+@dataclass
+class Written:
+    """What FFNs write into the values of attention: by `FrozenMap.path` and call, and by path and call of the FFN the
+    leaves that they hang on, the hidden vectors after activation (and gate, and norm).
+    """
+
+    values: Calls
+    hidden: Calls = field(default_factory=dict)
+
+
+def written_values(model: LoadedModel, record: Record, image: Tensor) -> Written:
+    """Values of all attention, affine in the FFNs' hidden vectors along the residual path: heads are held.
+
+    record: with queries and keys. image: normalised pixels.
+    """
+    hidden: Calls = {}
+
+    def keep(path: str, args: Any) -> Any:
+        leaf = args[0].detach().clone().requires_grad_()
+        hidden.setdefault(path, []).append(leaf)
+        return (leaf, *args[1:])
+
+    with ExitStack() as stack:
+        mode = QueriesAndKeys(record.maps, record.queries_and_keys, replay=True)
+        for site in model.description.attention_sites:
+            module = model.module.get_submodule(site.path)
+            open_up(stack, site.path, module)
+            hook = output_projection(module).register_forward_pre_hook(lambda m, args: args[0].detach())
+            stack.callback(hook.remove)
+        for ffn in model.description.ffn_sites:
+            post = model.module.get_submodule(ffn.post)
+            hook = post.register_forward_pre_hook(lambda m, args, path=ffn.path: keep(path, args))
+            stack.callback(hook.remove)
+        for path, given in record.convolutions.items():
+            stub(stack, model.module.get_submodule(path), _answer(iter(given)))
+        for path, module in model.module.named_modules():
+            if is_norm(module):
+                stub(stack, module, _frozen(module, iter(record.scales[path])))
+        stack.enter_context(mode)
+        representation(model, image)
+    return Written(mode.values, hidden)
 
 
 def _projected(module: nn.Module, given: Iterator[Tensor]) -> Callable[..., Any]:

@@ -16,10 +16,11 @@ from PIL import Image
 
 from atlas_schema.card import write_card
 from atlas_schema.columns import Column, Table
+from atlas_schema.head_tables import HEAD_READS
 from atlas_schema.parts import WorkUnit, commit_part
 from atlas_schema.shards import reduce_layer, write_rows
 from atlas_schema.store import Store
-from atlas_schema.tables import LAYER_TABLES, NEURON_MATCHES, PROBE_IMAGES, stage_table
+from atlas_schema.tables import HEAD_TABLES, LAYER_TABLES, NEURON_MATCHES, PROBE_IMAGES, stage_table
 
 SLUG = "zoo-vit"
 FINGERPRINT = hashlib.sha256(b"weights").hexdigest()
@@ -211,7 +212,22 @@ def image_rows(count: int = 12) -> list[dict[str, Any]]:
     """Rows of probe_images."""
     made = [{column.name: made_value(column, index) for column in PROBE_IMAGES.columns} for index in range(count)]
     thumbnails = [{"bytes": webp(index), "path": None} for index in range(count)]
-    return [{**row, "probe_set": PROBE_SET, "thumbnail": one} for row, one in zip(made, thumbnails, strict=True)]
+    facts = {"probe_set": PROBE_SET, "licence": "CC0-1.0"}
+    return [{**row, **facts, "thumbnail": one} for row, one in zip(made, thumbnails, strict=True)]
+
+
+def head_rows(table: Table, heads: int, slug: str = SLUG, neurons: int = 4) -> list[dict[str, Any]]:
+    """Rows of one of the tables of heads: of the only attention site, or of some neurons of the first layer."""
+    made = []
+    for number in range(neurons if table is HEAD_READS else heads):
+        row = {column.name: made_value(column, number) for column in table.columns} | {"slug": slug, "layer": 0}
+        if table is HEAD_READS:
+            row |= {"address": f"{slug}/mlp/0/{number}", "unit": number, "reader": f"{slug}/head/0/0"}
+            made.append(row | {"reader_layer": 0, "reader_head": 0})
+            continue
+        row |= {"head": number, "address": f"{slug}/head/0/{number}", "component": f"head/0/{number}", "kind": "head"}
+        made.append({name: row[name] for name in table.names})
+    return made
 
 
 def make_atlas(
@@ -247,6 +263,9 @@ def make_atlas(
             identity = {"fingerprint": FINGERPRINT}
             write_rows(store, "neuron_matches", slug, matches, provenance={**PROVENANCE, **identity}, **whole)
     if "examples" in stages:
+        heads = next(row["heads"] for row in site_rows(widths, slug) if row["kind"] == "attention")
+        for table in HEAD_TABLES.values():
+            write_rows(store, table, slug, head_rows(table, heads, slug), provenance=PROVENANCE)
         write_rows(store, "probe_images", PROBE_SET, image_rows(), provenance=PROVENANCE)
     write_rows(store, "runs", "2026-11-21-a1b2", [run_row()], provenance=PROVENANCE)
     write_card(store)

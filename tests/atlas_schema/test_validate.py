@@ -14,7 +14,7 @@ from atlas_schema.errors import NothingThere
 from atlas_schema.parquet import decode, encode
 from atlas_schema.shards import reduce_layer, shard_path, write_rows
 from atlas_schema.store import Store
-from atlas_schema.tables import NEURONS, SITES, TABLES
+from atlas_schema.tables import HEAD_TABLES, NEURONS, SITES, TABLES
 from atlas_schema.validate import validate
 from tests.atlas_schema.conftest import FaultyS3
 from tests.atlas_schema.made_atlas import (
@@ -295,3 +295,23 @@ def test_validation_changes_nothing(atlas: Store) -> None:
     after = {path: Path(atlas.url, path).stat().st_mtime_ns for path in atlas.list()}
     assert {path: time for path, time in after.items() if path != "stray"} == before
     assert neuron_row(0)["unit"] == 0
+
+
+# --- heads
+
+
+@pytest.mark.parametrize("table", list(HEAD_TABLES))
+def test_rows_of_heads_that_the_model_lacks_are_told(atlas: Store, table: str) -> None:
+    path = shard_path(table, SLUG)
+    name = "component" if table == "head_features" else "address"
+    rewrite(atlas, path, lambda rows: with_cell(rows, name, 0, "zoo-vit/head/9/9"))
+    told = [violation.message for violation in validate(atlas) if violation.path == path]
+    assert any("1 rows are of no head or neuron of zoo-vit: zoo-vit/head/9/9" in message for message in told)
+
+
+def test_a_missing_head_is_told(atlas: Store) -> None:
+    path = shard_path("heads", SLUG)
+    rewrite(atlas, path, lambda rows: rows.slice(1))
+    assert [(violation.kind, violation.message) for violation in validate(atlas)] == [
+        ("missing", "1 of 3 heads: zoo-vit/head/0/0")
+    ]

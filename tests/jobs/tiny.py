@@ -39,6 +39,17 @@ EVIDENCE: dict[str, Any] = {
     "probe": "zoo:200",
     "match_images": 32,
     "panel": 128,
+    "stages": "visualize,probe,label,effect,match",
+}
+
+# Heads of two trained models, in ConViT some without direct effect; 48 probe images in two slices a model.
+HEADS: dict[str, Any] = {
+    "models": ["zoo/clip", "zoo/convit"],
+    "random_weights": None,
+    "layers": "all",
+    "units": "all",
+    "probe": "zoo:48",
+    "stages": "decompose",
 }
 
 

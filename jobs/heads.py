@@ -1,0 +1,253 @@
+"""The stages behind the tables of heads: how a worker computes a unit of each, and what the next one reads of it.
+
+    pool (texts embedded) ───────┐
+    decompose (slices, merges) ──┼─> align ─> spans ─> project (slices, merges) ─> heads
+    embed (slices, merges) ──────┘
+
+All are partials. The last one holds the finished rows of the five tables of a model (`jobs.head_rows`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from atlas_schema.errors import NothingThere
+from atlas_schema.partials import read_or_remove
+from atlas_schema.parts import PartReceipt, WorkUnit, alike
+from atlas_schema.store import Store
+from jobs.measuring import SEED
+from jobs.tasks import Surroundings, batch_of, tiles
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from pipeline.decompose.align import Alignment, Question
+    from pipeline.decompose.components import Level
+    from pipeline.decompose.contributions import Contributing
+    from pipeline.decompose.second_pass import Passing
+
+
+def root(at: Surroundings, stage: str, slug: str) -> WorkUnit:
+    """The unit that stands for a whole stage of a model (or, of `pool` and `embed`, of the embedder)."""
+    measuring = at.measuring
+    return measuring.root(stage, slug, _fingerprint(at, stage, slug))
+
+
+def _fingerprint(at: Surroundings, stage: str, slug: str) -> str:
+    if stage in ("pool", "embed"):
+        return at.measuring.embedder_or_fail.fingerprint
+    return str(at.model(slug).fingerprint)
+
+
+def pool(at: Surroundings, unit: WorkUnit) -> PartReceipt:
+    """All texts that heads are compared with, embedded: the pool, each feature's, the names of the classes."""
+    embedder, measuring = at.embedder(), at.measuring
+    arrays = {
+        name: embedder.texts(prompts).float().cpu().numpy()
+        for name, prompts in measuring.texts_of_heads.prompts().items()
+    }
+    return at.commit_arrays(unit, arrays)
+
+
+def decompose(at: Surroundings, unit: WorkUnit) -> PartReceipt:
+    """Moments of the contributions of all components over a slice of the probe images, or the merge of slices."""
+    from pipeline.decompose.moments import ContributionMoments
+
+    children = tiles(at.store, unit)
+    if children:
+        arrays = at.read_arrays(children[0])
+        reach, whole = arrays.pop("through"), ContributionMoments.of(arrays)
+        for child in children[1:]:
+            whole.merge(ContributionMoments.of(at.read_arrays(child)))
+        return at.commit_arrays(unit, whole.arrays() | {"through": reach})
+    contributing = _contributing(at, unit.slug)
+    found: ContributionMoments | None = None
+    for _, batch in _contributions(at, contributing, range(unit.start, unit.stop)):
+        if found is None:
+            components, width = batch.vectors.shape[1:]
+            heads = contributing.model.description.heads
+            found = ContributionMoments(components, heads, width, batch.vectors.device)
+        found.update(batch)
+    assert found is not None
+    return at.commit_arrays(unit, found.arrays() | {"through": _through(contributing)})
+
+
+def _contributing(at: Surroundings, slug: str) -> Contributing:
+    from pipeline.decompose.contributions import Contributing
+
+    return Contributing(at.model(slug))
+
+
+def _through(contributing: Contributing) -> np.ndarray:
+    """(components,) bool: which have no direct effect, so that their numbers are of the next level."""
+    from pipeline.decompose.components import Level
+
+    return np.array([level == Level.THROUGH for level in contributing.levels])
+
+
+def _contributions(
+    at: Surroundings, contributing: Contributing, indices: Sequence[int]
+) -> Iterator[tuple[Sequence[int], Any]]:
+    from pipeline.probe_set import batches
+
+    model = contributing.model
+    for places, pixels in batches(at.measuring.probe_set, indices, model.description, batch_of(at)):
+        x = model.normalise(pixels.to(model.device))
+        yield places, contributing(x)
+        at.step()
+
+
+def align(at: Surroundings, unit: WorkUnit) -> PartReceipt:
+    """The maps of a model's components to the embedder's space; the embedder itself needs none."""
+    import torch
+
+    from pipeline.decompose.align import Alignment, fit_alignment
+
+    measuring = at.measuring
+    choice = measuring.embedder_or_fail
+    contributing, panel = _contributing(at, unit.slug), measuring.panel
+    views = at.read_arrays(root(at, "embed", choice.slug))["views"][:, 0].astype(np.float32)
+    place = {index: i for i, index in enumerate(panel)}
+
+    def again() -> Iterator[tuple[Tensor, Tensor]]:
+        for indices, found in _contributions(at, contributing, panel):
+            yield torch.tensor([place[index] for index in indices]), found.vectors.float()
+
+    through = at.read_arrays(root(at, "decompose", unit.slug), ["through"])["through"]
+    if unit.fingerprint == choice.fingerprint:
+        width = contributing.model.description.representation_dim
+        return at.commit_arrays(unit, Alignment.own(len(through), width).arrays())
+    fit = torch.tensor([measuring.probe_set.split(index) == "fit" for index in panel])
+    fitted = fit_alignment(
+        again, torch.from_numpy(views), fit, levels_of(through), questions=_questions(at, panel), on_step=at.step
+    )
+    return at.commit_arrays(unit, fitted.arrays())
+
+
+def _questions(at: Surroundings, panel: Sequence[int]) -> list[Question]:
+    """What the aligned representation is asked on images that it was not fitted on."""
+    from pipeline.decompose.align import Question
+    from pipeline.decompose.reading import text_reading
+    from pipeline.decompose.second_pass import asked
+
+    measuring = at.measuring
+    texts = embedded(at)
+    images = [measuring.probe_set.images[index] for index in panel]
+    reading = text_reading(asked(measuring.texts_of_heads.features, texts, images), images)
+    if reading is None:
+        return []
+    return [Question(one, answers) for one, answers in zip(reading.texts, reading.labels.unbind(1), strict=True)]
+
+
+def embedded(at: Surroundings) -> dict[str, Tensor]:
+    """All texts that heads are compared with, by what they are for."""
+    import torch
+
+    arrays = at.read_arrays(root(at, "pool", at.measuring.embedder_or_fail.slug))
+    return {name: torch.from_numpy(array.copy()) for name, array in arrays.items()}
+
+
+def alignment_at(at: Surroundings, slug: str) -> Alignment:
+    from pipeline.decompose.align import Alignment
+
+    return Alignment.of(at.read_arrays(root(at, "align", slug)))
+
+
+def spans(at: Surroundings, unit: WorkUnit) -> PartReceipt:
+    """Texts and axes of every head, and the directions along which the next pass orders images."""
+    from pipeline.decompose.moments import ContributionMoments
+    from pipeline.decompose.spans import spans_of
+
+    arrays = at.read_arrays(root(at, "decompose", unit.slug))
+    arrays.pop("through")
+    found = spans_of(ContributionMoments.of(arrays), alignment_at(at, unit.slug), embedded(at)["pool"], at.step)
+    return at.commit_arrays(unit, found.arrays())
+
+
+def project(at: Surroundings, unit: WorkUnit) -> PartReceipt:
+    """The second pass over a slice of the images, or the merge of slices."""
+    from pipeline.decompose.second_pass import SecondPass
+
+    children = tiles(at.store, unit)
+    if children:
+        whole = SecondPass.of(at.read_arrays(children[0]))
+        for child in children[1:]:
+            whole.merge(SecondPass.of(at.read_arrays(child)))
+        return at.commit_arrays(unit, whole.arrays())
+    contributing = _contributing(at, unit.slug)
+    passing = _passing(at, unit.slug)
+    for indices, found in _contributions(at, contributing, range(unit.start, unit.stop)):
+        passing.update(found, indices)
+    return at.commit_arrays(unit, passing.sums.arrays())
+
+
+def _passing(at: Surroundings, slug: str) -> Passing:
+    """What the second pass measures along, read from the stages before it."""
+    import torch
+
+    from pipeline.decompose.second_pass import Passing
+
+    before = at.read_arrays(root(at, "decompose", slug), ["mean", "through"])
+    directions = at.read_arrays(root(at, "spans", slug), ["directions"])["directions"]
+    return Passing.of(
+        at.model(slug),
+        torch.from_numpy(before["mean"].copy()),
+        alignment_at(at, slug),
+        levels_of(before["through"]),
+        torch.from_numpy(directions.copy()),
+        at.measuring.texts_of_heads.features,
+        embedded(at),
+        at.measuring.probe_set.images,
+    )
+
+
+def levels_of(through: np.ndarray) -> tuple[Level, ...]:
+    """Of each component, from what the first pass kept."""
+    from pipeline.decompose.components import Level
+
+    return tuple(Level.THROUGH if one else Level.DIRECT for one in through.tolist())
+
+
+def heads(at: Surroundings, unit: WorkUnit) -> PartReceipt:
+    """The finished rows of a model's five tables."""
+    from jobs.head_rows import head_tables
+
+    return at.commit_arrays(unit, head_tables(at, unit))
+
+
+def committed(store: Store, stage: str, slug: str) -> WorkUnit | None:
+    """The root partial of a stage of a model, as the atlas claims it; None where there is none."""
+    from atlas_schema.read import Atlas
+
+    rows = {row["slug"]: row for row in Atlas(store).models()}
+    settings = {one["stage"]: one["settings"] for one in rows[slug]["stages"]} if slug in rows else {}
+    if stage not in settings:
+        return None
+    like = WorkUnit(stage, slug, 0, 0, 1, rows[slug]["fingerprint"], settings[stage], SEED)
+    return max(alike(store, like), key=lambda one: one.stop - one.start, default=None)
+
+
+def alignment_of(store: Store, slug: str) -> Alignment:
+    """The maps that a run fitted, from an atlas. NothingThere where none did."""
+    from pipeline.decompose.align import Alignment
+
+    unit = committed(store, "align", slug)
+    if unit is None:
+        raise NothingThere(
+            f"{store.url}: no alignment of {slug} with a CLIP is there. Run `neuron-atlas run --model ... --probe SET "
+            "--stages decompose` into this atlas first."
+        )
+    return Alignment.of(read_or_remove(store, unit))
+
+
+HEAD_TASKS: dict[str, Callable[[Surroundings, WorkUnit], PartReceipt]] = {
+    "pool": pool,
+    "decompose": decompose,
+    "align": align,
+    "spans": spans,
+    "project": project,
+    "heads": heads,
+}

@@ -1,0 +1,359 @@
+"""Linear maps from a model's components to the space of a CLIP, so that texts can say what a component adds.
+
+CompAlign (Balasubramanian, Basu, Feizi 2024, 2406.01583): one map a component, near to an isometry, fitted so that the
+sum of the mapped components points along the CLIP's embedding of the same image. Contributions are streamed and held in
+a bounded buffer only; what is kept of every image is the representation, its sum.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from atlas_schema.errors import BadConfig, NotFinite
+from pipeline.decompose.components import Level
+from pipeline.decompose.contributions import direct_places
+
+Batch = tuple[Tensor, Tensor]  # places (n,) int64 in the panel, vectors (n, components, d)
+Batches = Callable[[], Iterable[Batch]]  # the whole panel, anew at each call
+
+FIGURES = ("cosine", "cosine_fit", "cosine_shared", "cosine_chance", "accuracy")
+
+
+@dataclass(frozen=True)
+class Question:
+    """A zero-shot question about images. texts: (values, e), each of length 1; answers: (images,) int64, the place
+    of the right text, -1 where it is unknown.
+    """
+
+    texts: Tensor
+    answers: Tensor
+
+
+@dataclass(frozen=True)
+class AlignSettings:
+    """How maps are fitted; they decide the numbers, so they belong to the work unit's key."""
+
+    orthogonality: float = 1.0  # weight of the distance from an isometry; the published value
+    steps: int = 400
+    batch: int = 128
+    rate: float = 0.024  # Adam's first learning rate, in units of 1 / sqrt(max(d, e)), the size of an isometry's entry
+    ridge: float = 0.01  # of the shared least-squares map, in units of the representation's mean variance
+    buffer_bytes: int = 256 << 20  # of contributions held at a time
+    epochs: int = 4  # over one buffer, before the next is read
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """Linear maps of a model's components to the space of a CLIP: f_i(c) = maps[i]^T c + bias / n.
+
+    maps: float32 (components, d, e), None where the space is the CLIP's own; bias: float32 (e,). The figures are
+    cosines to the CLIP's embeddings, mean over the images that nothing was fitted on, unless said otherwise.
+    """
+
+    components: int
+    maps: Tensor | None
+    bias: Tensor
+    cosine: float
+    cosine_fit: float  # over the images of the fit
+    cosine_shared: float  # of one least-squares map for all components
+    cosine_chance: float  # to the embeddings of other images: what a cosine is to be compared with
+    accuracy: float | None = None  # zero-shot, mean over questions; None where no answer is known
+
+    @classmethod
+    def own(cls, components: int, width: int, accuracy: float | None = None) -> Alignment:
+        """That of a CLIP to its own space: nothing is mapped."""
+        return cls(components, None, torch.zeros(width), 1.0, 1.0, 1.0, math.nan, accuracy)
+
+    def apply(self, vectors: Tensor) -> Tensor:
+        """(images, components, d) -> (images, components, e), without the bias."""
+        return vectors if self.maps is None else torch.einsum("nkd,kde->nke", vectors, self.maps.to(vectors))
+
+    def whole(self, vectors: Tensor, direct: Tensor) -> Tensor:
+        """(images, e): the aligned representation. vectors: (images, components, d); direct: (components,) bool."""
+        held = vectors[:, direct]
+        if self.maps is None:
+            return held.sum(1) + self.bias.to(vectors)
+        return held.flatten(1) @ self.maps.to(vectors)[direct].flatten(0, 1) + self.bias.to(vectors)
+
+    def pull(self, directions: Tensor) -> Tensor:
+        """(T, e) -> (components, T, d): the directions in each component's own space, so that the product with a
+        contribution is that of the direction with the aligned contribution.
+        """
+        if self.maps is None:
+            return directions.expand(self.components, *directions.shape)
+        return torch.einsum("kde,te->ktd", self.maps.to(directions), directions)
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        accuracy = math.nan if self.accuracy is None else self.accuracy
+        figures = [self.cosine, self.cosine_fit, self.cosine_shared, self.cosine_chance, accuracy]
+        held = {"bias": self.bias.cpu().numpy(), "figures": np.array(figures), "components": np.array(self.components)}
+        return held if self.maps is None else held | {"maps": self.maps.cpu().numpy()}
+
+    @classmethod
+    def of(cls, arrays: Mapping[str, np.ndarray]) -> Alignment:
+        maps = torch.tensor(arrays["maps"]) if "maps" in arrays else None
+        figures = dict(zip(FIGURES, map(float, arrays["figures"]), strict=True))
+        accuracy = figures.pop("accuracy")
+        told = None if math.isnan(accuracy) else accuracy
+        return cls(int(arrays["components"]), maps, torch.tensor(arrays["bias"]), **figures, accuracy=told)
+
+
+def fit_alignment(
+    batches: Batches,
+    targets: Tensor,
+    fit: Tensor,
+    levels: Sequence[Level],
+    *,
+    settings: AlignSettings | None = None,
+    questions: Sequence[Question] = (),
+    on_step: Callable[[], None] = lambda: None,
+) -> Alignment:
+    """Fit the maps on some images of a panel and measure them on the others.
+
+    The loss is that of CompAlign, 1 - cos(sum of aligned direct components, target) + orthogonality x mean over
+    components of |W^T W - I|^2 / m, where m is the smaller of d and e and W^T W stands for the smaller of the two
+    products, so that every isometry and every projection costs nothing. The weight of that term grows over the first
+    third of the steps: square isometries come in two kinds, with and without a reflection, and no way leads from one
+    to the other among isometries. It starts from the isometry nearest to the covariance of representation and target
+    (Procrustes). What has no direct effect does not take part in the sum and gets that isometry.
+
+    batches: called anew for each pass, yields every image of the panel once; a panel that fits in the buffer is read
+    once. targets: (images, e), each of length 1. fit: (images,) bool. on_step: called after each batch and each step.
+    Deterministic: the same batches give the same maps. BadConfig where images are missing or either half is empty;
+    NotFinite for NaN or infinity among the contributions.
+    """
+    settings = settings or AlignSettings()
+    targets = targets.float()
+    fit = fit.to(targets.device)
+    direct = direct_places(tuple(levels), targets.device)
+    _check(targets, fit, direct)
+    stock = _Stock(batches, targets, direct, settings.buffer_bytes, on_step)
+    representation = stock.representation
+    z, y = representation[fit].double(), targets[fit].double()
+    shared, offset = least_squares(z, y, settings.ridge)
+    isometry, bias = procrustes(z, y)
+    maps = isometry.expand(len(levels), -1, -1).clone()
+    maps[direct], bias = _descend(stock, fit, direct, maps[direct], bias, settings)
+    found = Alignment(len(levels), maps, bias, math.nan, math.nan, math.nan, math.nan)
+    aligned = torch.empty_like(targets)
+    for places, vectors in stock.all():
+        aligned[places] = found.whole(vectors, direct)
+    return Alignment(
+        len(levels),
+        maps.cpu(),
+        bias.cpu(),
+        cosine=_cosine(aligned[~fit], targets[~fit]),
+        cosine_fit=_cosine(aligned[fit], targets[fit]),
+        cosine_shared=_cosine((representation @ shared + offset)[~fit], targets[~fit]),
+        cosine_chance=_chance(aligned[~fit], targets[~fit]),
+        accuracy=zero_shot(aligned, questions, ~fit),
+    )
+
+
+def least_squares(z: Tensor, y: Tensor, ridge: float) -> tuple[Tensor, Tensor]:
+    """(d, e) and (e,), float32: the map W and the offset b with the least mean of |W^T z + b - y|^2 + ridge |W|^2.
+
+    z: (images, d), y: (images, e), float64; ridge in units of the mean variance of z's coordinates.
+    """
+    zero, mean = z.mean(0), y.mean(0)
+    centred = z - zero
+    moments = centred.T @ centred
+    weight = ridge * moments.diagonal().mean()
+    weight = weight if weight > 0 else weight + 1  # a representation that never changes: the map is zero
+    weights = torch.linalg.solve(moments + weight * torch.eye(len(moments)).to(moments), centred.T @ (y - mean))
+    return weights.float(), (mean - zero @ weights).float()
+
+
+def procrustes(z: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """(d, e) and (e,), float32: the isometry (or projection) W with the greatest sum of <W^T z, y>, both centred
+    (Schönemann 1966), and the offset that takes the mean of z to that of y, scaled as z is.
+    """
+    zero, mean = z.mean(0), y.mean(0)
+    centred, wanted = z - zero, y - mean
+    left, _, right = torch.linalg.svd(centred.T @ wanted, full_matrices=False)
+    weights = left @ right
+    length = wanted.norm()
+    scale = (centred @ weights).norm() / length if length > 0 else length.new_ones(())
+    return weights.float(), (scale * mean - zero @ weights).float()
+
+
+def orthogonality(maps: Tensor) -> Tensor:
+    """(components,): |W^T W - I|^2 / m, with the smaller of W^T W and W W^T, m its side. maps: (components, d, e)."""
+    short = maps if maps.shape[1] >= maps.shape[2] else maps.mT  # (components, longer, m)
+    excess = short.mT @ short - torch.eye(short.shape[2], device=maps.device)
+    return excess.square().sum((1, 2)) / short.shape[2]
+
+
+def zero_shot(aligned: Tensor, questions: Sequence[Question], rows: Tensor) -> float | None:
+    """Share of right answers among some images, mean over questions; None where no answer is known.
+
+    aligned: (images, e); rows: (images,) bool. The answer is the text with the greatest product.
+    """
+    shares = []
+    for question in questions:
+        answers = question.answers.to(aligned.device)
+        known = rows & (answers >= 0)
+        if known.any():
+            told = (aligned[known] @ question.texts.to(aligned).T).argmax(1)
+            shares.append(float((told == answers[known]).double().mean()))
+    return sum(shares) / len(shares) if shares else None
+
+
+class Held:
+    """Batches that are read anew for each pass, or held from the first whole pass on where all fit in `capacity`
+    bytes.
+    """
+
+    def __init__(self, batches: Batches, capacity: int) -> None:
+        self._batches, self._capacity = batches, capacity
+        self._held: list[Batch] | None = None
+
+    def __call__(self) -> Iterator[Batch]:
+        if self._held is not None:
+            yield from self._held
+            return
+        held: list[Batch] = []
+        size = 0
+        for places, vectors in self._batches():
+            size += vectors.nbytes
+            if size <= self._capacity:
+                held.append((places, vectors))
+            else:
+                held.clear()
+            yield places, vectors
+        self._held = held if size <= self._capacity else None
+
+
+class _Stock:
+    """The contributions of the panel, and of every image their sum. representation: (images, d)."""
+
+    def __init__(
+        self, batches: Batches, targets: Tensor, direct: Tensor, capacity: int, on_step: Callable[[], None]
+    ) -> None:
+        self.targets, self.capacity, self.on_step = targets, capacity, on_step
+        self._batches = batches
+        self.all = Held(self._read, capacity)
+        seen: list[Tensor] = []
+        sums: list[Tensor] = []
+        for places, vectors in self.all():
+            _check_batch(places, vectors, len(direct))
+            seen.append(places)
+            sums.append(vectors[:, direct].sum(1))
+        order = _checked(seen, len(targets))
+        self.representation = torch.cat(sums)[order.argsort()]
+
+    def _read(self) -> Iterator[Batch]:
+        for places, vectors in self._batches():
+            self.on_step()
+            yield places.to(self.targets.device), vectors.to(self.targets)
+
+    def buffers(self, fit: Tensor, direct: Tensor) -> Iterator[Batch]:
+        """(places, direct vectors) of the fit images, as many at a time as the buffer holds."""
+        parts: list[Batch] = []
+        size = 0
+        for places, vectors in self.all():
+            chosen = fit[places]
+            part = places[chosen], vectors[chosen][:, direct]
+            if parts and size + part[1].nbytes > self.capacity:
+                yield _joined(parts)
+                parts, size = [], 0
+            parts.append(part)
+            size += part[1].nbytes
+        yield _joined(parts)
+
+
+def _descend(
+    stock: _Stock, fit: Tensor, direct: Tensor, maps: Tensor, bias: Tensor, settings: AlignSettings
+) -> tuple[Tensor, Tensor]:
+    """Adam on the loss of CompAlign, its rate falling to zero; maps: (direct components, d, e), bias: (e,)."""
+    with torch.inference_mode(False), torch.enable_grad():
+        maps, bias = maps.clone().requires_grad_(), bias.clone().requires_grad_()
+        rate = settings.rate / math.sqrt(max(maps.shape[1:]))
+        optimiser = torch.optim.Adam([maps, bias], lr=rate)
+        schedule = torch.optim.lr_scheduler.LinearLR(optimiser, 1.0, 1 / settings.steps, settings.steps)
+        for step, (places, vectors) in enumerate(_shuffled(stock, fit, direct, settings)):
+            aligned = vectors.flatten(1) @ maps.flatten(0, 1) + bias
+            distance = 1 - functional.cosine_similarity(aligned, stock.targets[places])
+            weight = settings.orthogonality * min(1.0, 3 * step / settings.steps)
+            loss = distance.mean() + weight * orthogonality(maps).mean()
+            optimiser.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimiser.step()
+            schedule.step()
+            stock.on_step()
+        return maps.detach(), bias.detach()
+
+
+def _shuffled(stock: _Stock, fit: Tensor, direct: Tensor, settings: AlignSettings) -> Iterator[Batch]:
+    """`steps` batches of fit images: some epochs over a buffer in new orders, then the next buffer."""
+    generator = torch.Generator().manual_seed(settings.seed)
+    left = settings.steps
+    while left:
+        for places, vectors in stock.buffers(fit, direct):
+            for _ in range(settings.epochs):
+                order = torch.randperm(len(places), generator=generator).to(places.device)
+                for rows in order.split(settings.batch)[:left]:
+                    yield places[rows], vectors[rows]
+                    left -= 1
+            if not left:
+                break
+
+
+def _joined(parts: Sequence[Batch]) -> Batch:
+    return torch.cat([places for places, _ in parts]), torch.cat([vectors for _, vectors in parts])
+
+
+def _cosine(aligned: Tensor, targets: Tensor) -> float:
+    return float(functional.cosine_similarity(aligned.double(), targets.double()).mean())
+
+
+def _chance(aligned: Tensor, targets: Tensor) -> float:
+    """Mean cosine of each aligned vector with the targets of all other images; NaN of a single image."""
+    count = len(targets)
+    ours = functional.normalize(aligned.double(), dim=1)
+    theirs = functional.normalize(targets.double(), dim=1)
+    pairs = float(ours.sum(0) @ theirs.sum(0) - (ours * theirs).sum())
+    return pairs / (count * (count - 1)) if count > 1 else math.nan
+
+
+def _check(targets: Tensor, fit: Tensor, direct: Tensor) -> None:
+    if fit.shape != targets.shape[:1] or fit.dtype != torch.bool:
+        raise BadConfig(f"alignment: fit is {tuple(fit.shape)} {fit.dtype}, expected ({len(targets)},) of torch.bool.")
+    chosen, checked = int(fit.sum()), int((~fit).sum())
+    if chosen < 2 or checked < 1:
+        raise BadConfig(
+            f"alignment: {chosen} images to fit the maps on and {checked} to check them; expected at least 2 and 1. "
+            "Probe more images."
+        )
+    if not direct.any():
+        raise BadConfig("alignment: no component has a direct effect, so there is no sum to align.")
+    if not torch.isfinite(targets).all():
+        raise NotFinite("alignment: NaN or infinity among the CLIP's embeddings.")
+
+
+def _check_batch(places: Tensor, vectors: Tensor, components: int) -> None:
+    if vectors.ndim != 3 or vectors.shape[:2] != (len(places), components):
+        raise BadConfig(
+            f"alignment: contributions of shape {tuple(vectors.shape)}, expected ({len(places)}, {components}, d)."
+        )
+    if not torch.isfinite(vectors).all():
+        raise NotFinite("alignment: NaN or infinity among the contributions.")
+
+
+def _checked(seen: Sequence[Tensor], images: int) -> Tensor:
+    """The places of all images as they came, each once."""
+    places = torch.cat(list(seen)) if seen else torch.empty(0, dtype=torch.int64)
+    if len(places) != images or not torch.equal(places.sort().values, torch.arange(images, device=places.device)):
+        raise BadConfig(
+            f"alignment: contributions of {len(places.unique())} of {images} images ({len(places)} in all); "
+            "expected each image of the panel once."
+        )
+    return places

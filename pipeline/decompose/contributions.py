@@ -1,0 +1,60 @@
+"""Contributions of all components of a model, each at the first level where it has one.
+
+A head that reaches the final representation along the residual path has its direct contribution; one that does not
+(all of ConViT's before the class token joins, most of CoaT-Lite's) has that through the values of later attention.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from pipeline.decompose.components import Component, Level, components_of, decompose
+from pipeline.models import LoadedModel
+
+
+@dataclass(frozen=True)
+class Contributions:
+    """Of some images. vectors: (images, components, d); representation: (images, d), the sum of all direct ones."""
+
+    vectors: Tensor
+    representation: Tensor
+
+
+@dataclass
+class Contributing:
+    """Computes contributions, batch by batch. What reaches the representation is a fact of the architecture: it is
+    found on the first batch, and so is the certificate that the replay is linear.
+    """
+
+    model: LoadedModel
+    components: tuple[Component, ...] = ()
+    levels: tuple[Level, ...] = field(default=())  # of each component; () before the first batch
+
+    def __post_init__(self) -> None:
+        self.components = components_of(self.model)
+
+    def __call__(self, x: Tensor) -> Contributions:
+        """x: (images, 3, height, width), normalised, float32 or float64. Raises what `decompose` raises."""
+        first = not self.levels
+        direct = decompose(self.model, x, Level.DIRECT, certify=first)
+        if first:
+            self.levels = self._levels(direct.reach())
+        vectors = direct.vectors().detach()
+        indirect = [place for place, level in enumerate(self.levels) if level == Level.THROUGH]
+        if indirect:
+            through = decompose(self.model, x, Level.THROUGH, certify=first)
+            vectors[:, indirect] = through.vectors([self.components[place] for place in indirect]).detach()
+        return Contributions(vectors, direct.representation)
+
+    def _levels(self, reach: dict[int, tuple[bool, ...]]) -> tuple[Level, ...]:
+        silent = {("head", layer, head) for layer, heads in reach.items() for head, ok in enumerate(heads) if not ok}
+        told = ((one.kind, one.layer, one.head) for one in self.components)
+        return tuple(Level.THROUGH if one in silent else Level.DIRECT for one in told)
+
+
+def direct_places(levels: tuple[Level, ...], device: torch.device | str = "cpu") -> Tensor:
+    """(components,) bool: those whose contributions add up to the representation."""
+    return torch.tensor([level == Level.DIRECT for level in levels], device=device)

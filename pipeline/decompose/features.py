@@ -1,0 +1,387 @@
+"""Features as groups of texts (colour: red, green, ...), and how much each component of a model matters for them.
+
+A file of features is TOML:
+
+    name = "birds"
+    source = "field notes of the project"
+    licence = "CC0-1.0"
+    template = "a photo of a {}"  # optional: what each text is put into before it is embedded
+
+    [features]
+    plumage = ["red bird", "black bird"]
+    place = ["bird in a tree", "bird on water"]
+
+    [values]  # optional: what probe images call what the texts of a feature say, in the same order
+    plumage = ["red", "black"]
+
+Scores after Balasubramanian, Basu, Feizi (2406.01583), from sums over images that merge: no contribution is kept.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from atlas_schema.errors import BadConfig, nearest
+from pipeline.decompose.align import Alignment
+from pipeline.decompose.components import Level
+from pipeline.decompose.contributions import direct_places
+
+SHIPPED = Path(__file__).parents[1] / "feature_sets"
+TEXTS = ("name", "source", "licence", "template")
+GROUPS = ("features", "values")
+LONGEST = 200
+"""Characters of a text, at most: CLIP reads 77 tokens, and a text has to fit on a page."""
+
+Answers = dict[str, tuple[str, ...]]
+
+
+@dataclass(frozen=True)
+class FeatureSet:
+    """Texts of each feature in the order of their file; `template` is "" or holds one `{}`.
+
+    values: for each feature what an image's attribute of this name is called, one a text.
+    """
+
+    name: str
+    features: Answers
+    source: str = ""
+    licence: str = ""
+    template: str = ""
+    values: Answers = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.features)
+
+    @property
+    def prompts(self) -> Answers:
+        """The texts as they are embedded."""
+        told = self.template or "{}"
+        return {name: tuple(told.replace("{}", text) for text in texts) for name, texts in self.features.items()}
+
+    def prompt_of(self, feature: str, text: str) -> str:
+        """What a user's text is embedded as: the prompt of the text or value that it names; else it alone, in the
+        template. BadConfig for a feature that is not there.
+        """
+        if feature not in self.features:
+            close = ", ".join(nearest(feature, self.features) or self.features)
+            raise BadConfig(f"{feature!r}: no feature of {self.name}; expected one of: {close}.")
+        wanted = " ".join(text.casefold().split())
+        for names in (self.features[feature], self.values.get(feature, ())):
+            for name, prompt in zip(names, self.prompts[feature], strict=False):
+                if name.casefold() == wanted:
+                    return prompt
+        return (self.template or "{}").replace("{}", text)
+
+    @property
+    def identity(self) -> str:
+        """16 hex digits of SHA-256 over what decides a score: features and prompts, in order."""
+        told = "\n".join("\0".join((name, *texts)) for name, texts in self.prompts.items())
+        return hashlib.sha256(told.encode()).hexdigest()[:16]
+
+    @property
+    def title(self) -> str:
+        """Name and identity, as the column `feature_set` has it."""
+        return f"{self.name}-{self.identity}"
+
+    def answers(self, attributes: Sequence[Mapping[str, str]]) -> Tensor:
+        """int64 (images, features): the place of the text that is true of an image, -1 where nothing tells.
+
+        attributes: of each image by name; an image tells a feature by an attribute of its name.
+        """
+        places = [
+            {value: place for place, value in enumerate(self.values.get(name, texts))}
+            for name, texts in self.features.items()
+        ]
+        rows = [
+            [known.get(image.get(name, ""), -1) for name, known in zip(self.features, places, strict=True)]
+            for image in attributes
+        ]
+        return torch.tensor(rows, dtype=torch.int64).reshape(len(rows), len(self))
+
+
+def shipped_features() -> tuple[str, ...]:
+    """Names of the sets that come with the package."""
+    return tuple(sorted(path.stem for path in SHIPPED.glob("*.toml")))
+
+
+def read_features(location: str) -> FeatureSet:
+    """A shipped set by its name, or a file by its path or fsspec URL.
+
+    BadConfig where there is none, it is not UTF-8, not TOML, has an unknown key, or a feature with fewer than two
+    texts, a text twice or one longer than 200 characters.
+    """
+    if location in shipped_features():
+        path = SHIPPED / f"{location}.toml"
+        return parse_features(path.read_bytes(), path.name, location)
+    return parse_features(_fetched(location), location, Path(location.rstrip("/")).stem)
+
+
+def parse_features(content: bytes, origin: str, name: str = "") -> FeatureSet:
+    """The set in the bytes of a file; `origin` is what errors call it, `name` what it is called without a name."""
+    told = _toml(content, origin)
+    unknown = [key for key in told if key not in (*TEXTS, *GROUPS)]
+    if unknown:
+        close = ", ".join(nearest(unknown[0], (*TEXTS, *GROUPS)) or (*TEXTS, *GROUPS))
+        raise BadConfig(f"{origin}: unknown key {_short(unknown[0])}; expected {close}.")
+    texts = {key: _text(told.get(key, ""), f"{origin}: {key}") for key in TEXTS}
+    if texts["template"] and texts["template"].count("{}") != 1:
+        raise BadConfig(f"{origin}: the template {_short(texts['template'])} needs {{}} once, where the text goes.")
+    features = _groups(told.get("features", {}), f"{origin}: [features]")
+    if not features:
+        raise BadConfig(
+            f'{origin}: no feature. Expected a table [features] with lines such as colour = ["red", "green"].'
+        )
+    values = _groups(told.get("values", {}), f"{origin}: [values]")
+    for feature, names in values.items():
+        if len(names) != len(features.get(feature, ())):
+            raise BadConfig(
+                f"{origin}: [values] {feature} has {len(names)} values, [features] {feature} "
+                f"{len(features.get(feature, ()))} texts; expected one value a text."
+            )
+    return FeatureSet(texts["name"] or name or "features", features, texts["source"], texts["licence"],
+                      texts["template"], values)  # fmt: skip
+
+
+def basis(texts: Tensor) -> Tensor:
+    """(r, e), float32: an orthonormal basis of what the texts span, r its dimension. texts: (T, e).
+
+    Gram-Schmidt in the order of the texts, which is what a QR decomposition gives up to signs, and signs do not
+    change a score. A text that those before it span (but for a millionth of its length) adds no direction.
+    """
+    found: list[Tensor] = []
+    for text in texts.double():
+        rest = text
+        for _ in range(2):  # the second pass removes what rounding left
+            for one in found:
+                rest = rest - (rest @ one) * one
+        if rest.norm() > 1e-6 * text.norm():
+            found.append(rest / rest.norm())
+    return torch.stack(found).float() if found else texts.new_zeros(0, texts.shape[1]).float()
+
+
+@dataclass(frozen=True)
+class Lens:
+    """The texts of some features and orthonormal bases of them, in the own space of each component of a model.
+
+    texts: (components, T, d) and basis: (components, R, d), feature after feature; text_offset: (T,): what the bias
+    of the alignment adds to the whole; text_counts, basis_counts: how many of each a feature has; direct:
+    (components,) bool.
+    """
+
+    features: tuple[str, ...]
+    texts: Tensor
+    text_offset: Tensor
+    text_counts: tuple[int, ...]
+    basis: Tensor
+    basis_counts: tuple[int, ...]
+    direct: Tensor
+
+    @classmethod
+    def of(cls, embedded: Mapping[str, Tensor], alignment: Alignment, levels: Sequence[Level]) -> Lens:
+        """embedded: for each feature the embeddings (T, e) of its prompts, each of length 1."""
+        bases = [basis(texts) for texts in embedded.values()]
+        texts = torch.cat(list(embedded.values())).float()
+        return cls(
+            features=tuple(embedded),
+            texts=alignment.pull(texts),
+            text_offset=texts @ alignment.bias.to(texts),
+            text_counts=tuple(len(one) for one in embedded.values()),
+            basis=alignment.pull(torch.cat(bases)),
+            basis_counts=tuple(len(one) for one in bases),
+            direct=direct_places(tuple(levels), texts.device),
+        )
+
+
+class FeatureSums:
+    """How each component's contribution and the whole go together along the features, and what the texts answer when a
+    contribution is replaced by its mean. Centred sums, float64, and counts.
+
+    mean, squares, products: (components, R), the mean of a contribution along each basis direction, the sum of squared
+    deviations from it, the sum of products with the deviations of the whole; whole_mean, whole_squares: (R,). flips:
+    (components, features), how many of the `ablated` images get another text as the nearest of the feature.
+    """
+
+    FIELDS = ("images", "mean", "squares", "products", "whole_mean", "whole_squares", "ablated", "flips")
+
+    def __init__(self, components: int, directions: int, features: int, device: torch.device | str = "cpu") -> None:
+        def zeros(*shape: int) -> Tensor:
+            return torch.zeros(shape, dtype=torch.float64, device=device)
+
+        self.images, self.ablated = zeros(), zeros()
+        self.mean, self.squares = zeros(components, directions), zeros(components, directions)
+        self.products = zeros(components, directions)
+        self.whole_mean, self.whole_squares = zeros(directions), zeros(directions)
+        self.flips = zeros(components, features)
+
+    @classmethod
+    def empty(cls, lens: Lens) -> FeatureSums:
+        components, directions = lens.basis.shape[:2]
+        return cls(components, directions, len(lens.features), lens.basis.device)
+
+    def update(self, vectors: Tensor, lens: Lens, means: Tensor | None = None) -> None:
+        """vectors: (images, components, d), contributions of at least one image. means: (components, d), of the
+        contributions over all images, from an earlier pass; without them no flips are counted.
+        """
+        along = torch.einsum("nkd,krd->nkr", vectors, lens.basis.to(vectors)).double()
+        whole = along[:, lens.direct].sum(1)
+        batch = FeatureSums.empty(lens)
+        batch.images += len(along)
+        batch.mean, batch.whole_mean = along.mean(0), whole.mean(0)
+        around, about = along - batch.mean, whole - batch.whole_mean
+        batch.squares, batch.whole_squares = around.square().sum(0), about.square().sum(0)
+        batch.products = (around * about[:, None]).sum(0)
+        if means is not None:
+            batch.ablated += len(along)
+            batch.flips += _flips(vectors, means.to(vectors), lens)
+        self.merge(batch)
+
+    def merge(self, other: FeatureSums) -> None:
+        """Chan, Golub, LeVeque (1979): sums about the common mean from those about two means."""
+        images = self.images + other.images
+        if float(images) == 0:
+            return
+        share = other.images / images
+        weight = self.images * share
+        shift, drift = other.mean - self.mean, other.whole_mean - self.whole_mean
+        self.squares = self.squares + other.squares + weight * shift.square()
+        self.products = self.products + other.products + weight * shift * drift
+        self.whole_squares = self.whole_squares + other.whole_squares + weight * drift.square()
+        self.mean, self.whole_mean = self.mean + share * shift, self.whole_mean + share * drift
+        self.ablated, self.flips = self.ablated + other.ablated, self.flips + other.flips
+        self.images = images
+
+    def finalize(self, lens: Lens) -> dict[str, Tensor]:
+        """(components, features), float64, each. score: mean over a feature's basis of the correlation between
+        contribution and whole, 0 along a direction where one of them never changes. variance_share: the sum of
+        covariances over the sum of variances of the whole; adds up to 1 over components; NaN for those without direct
+        effect, and where the whole never changes. flips: share of images, NaN where nothing was ablated.
+        """
+        steady = (self.squares <= self._rounding(self.mean)) | (self.whole_squares <= self._rounding(self.whole_mean))
+        spread = (self.squares * self.whole_squares).sqrt()
+        correlation = torch.where(steady, 0.0, self.products / torch.where(steady, 1.0, spread)).clamp(-1, 1)
+        covariance = self.products.split(lens.basis_counts, dim=1)
+        variance = torch.stack([one.sum() for one in self.whole_squares.split(lens.basis_counts)])
+        share = torch.stack([one.sum(1) for one in covariance], dim=1) / variance
+        return {
+            "score": torch.stack([one.mean(1) for one in correlation.split(lens.basis_counts, dim=1)], dim=1),
+            "variance_share": torch.where(lens.direct[:, None] & (variance > 0), share, torch.nan),
+            "flips": self.flips / self.ablated,
+        }
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        return {name: getattr(self, name).cpu().numpy() for name in self.FIELDS}
+
+    @classmethod
+    def of(cls, arrays: Mapping[str, np.ndarray]) -> FeatureSums:
+        made = cls(0, 0, 0)
+        for name in cls.FIELDS:
+            setattr(made, name, torch.from_numpy(np.array(arrays[name])))
+        return made
+
+    def _rounding(self, mean: Tensor) -> Tensor:
+        """What squared deviations of float32 numbers of this mean may add up to by rounding alone."""
+        return self.images * (4 * torch.finfo(torch.float32).eps * mean).square()
+
+
+def _flips(vectors: Tensor, means: Tensor, lens: Lens) -> Tensor:
+    """(components, features): images for which another text of the feature becomes the nearest."""
+    texts = lens.texts.to(vectors)
+    before = torch.einsum("nkd,ktd->nkt", vectors, texts)[:, lens.direct].sum(1) + lens.text_offset.to(vectors)
+    after = before[:, None] - torch.einsum("nkd,ktd->nkt", vectors - means, texts)  # (images, components, T)
+    changed = _choices(after, lens.text_counts) != _choices(before, lens.text_counts)[:, None]
+    return changed.sum(0)
+
+
+def _choices(logits: Tensor, counts: Sequence[int]) -> Tensor:
+    """(..., T) -> (..., features): the place of the greatest logit of each feature."""
+    return torch.stack([one.argmax(-1) for one in logits.split(tuple(counts), dim=-1)], dim=-1)
+
+
+def _toml(content: bytes, origin: str) -> dict[str, Any]:
+    try:
+        told = tomllib.loads(content.decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        raise BadConfig(
+            f"{origin}: not UTF-8 text (byte {error.start} is {content[error.start]:#04x}). "
+            "A set of features is a TOML file: save it as UTF-8."
+        ) from error
+    except tomllib.TOMLDecodeError as error:
+        raise BadConfig(
+            f"{origin}: not TOML ({error}). Expected [features] and lines such as colour = [...]."
+        ) from error
+    if not told:
+        raise BadConfig(f"{origin}: empty. Expected a TOML file with a table [features].")
+    return told
+
+
+def _groups(told: Any, place: str) -> Answers:
+    if not isinstance(told, dict):
+        raise BadConfig(f"{place}: expected a table of lists of texts, found {_short(told)}.")
+    return {_feature(name, place): _texts(texts, f"{place} {_short(name)}") for name, texts in told.items()}
+
+
+def _feature(name: str, place: str) -> str:
+    if not re.fullmatch(r"\w[\w -]{0,39}", name):
+        raise BadConfig(
+            f"{place}: {_short(name)} is no name of a feature: expected at most 40 letters, digits, spaces, - or _, "
+            "since it becomes a link."
+        )
+    return name
+
+
+def _texts(told: Any, place: str) -> tuple[str, ...]:
+    if not isinstance(told, list) or len(told) < 2:
+        count = f"{len(told)} texts" if isinstance(told, list) else _short(told)
+        raise BadConfig(f'{place}: {count}; expected a list of at least two texts, such as ["red", "green"].')
+    texts = tuple(_text(one, place) for one in told)
+    seen: set[str] = set()
+    for text in texts:
+        folded = " ".join(text.casefold().split())
+        if not folded:
+            raise BadConfig(f"{place}: an empty text; write what the picture shows, or remove it.")
+        if folded in seen:
+            raise BadConfig(
+                f"{place}: {_short(text)} stands twice (upper and lower case are alike to a CLIP); remove one."
+            )
+        seen.add(folded)
+    return texts
+
+
+def _text(told: Any, place: str) -> str:
+    if not isinstance(told, str):
+        raise BadConfig(f"{place}: {_short(told)} is no text; put it in quotes.")
+    if len(told) > LONGEST:
+        raise BadConfig(f"{place}: {len(told)} characters ({told[:40]!r} ...), at most {LONGEST}. Shorten it.")
+    if told and not told.isprintable():
+        raise BadConfig(f"{place}: {_short(told)} holds a control character; one plain text in quotes.")
+    return told.strip()
+
+
+def _short(told: Any) -> str:
+    return repr(told) if len(repr(told)) <= 60 else f"{repr(told)[:40]} ..."
+
+
+def _fetched(location: str) -> bytes:
+    import fsspec
+
+    try:
+        with fsspec.open(location, "rb") as file:
+            content: bytes = file.read()
+            return content
+    except (OSError, ImportError, ValueError) as error:
+        known = shipped_features()
+        close = ", ".join(nearest(location, known) or known)
+        raise BadConfig(
+            f"{location}: no such set of features ({error}). Give a TOML file, or the name of one that is shipped: "
+            f"{close}."
+        ) from error

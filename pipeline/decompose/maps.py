@@ -1,0 +1,226 @@
+"""What each source token passes through each head to the final representation, along a direction.
+
+With attention weights held, a head is linear in its values: v_i, that of token i, contributes <v_i, d<u, z>/dv_i> along
+u. One vector-Jacobian product gives this for all heads, layers and tokens at once (Gandelsman et al., 2310.05916, for
+the class token of CLIP; here for every family, by the replay of docs/decomposition.md).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from atlas_schema.errors import BadConfig, UnknownFamily
+from pipeline.decompose.attention import FrozenMap, frozen_maps, per_head
+from pipeline.decompose.components import REPRODUCED, Level, check_linear, relative
+from pipeline.decompose.places import Places, places_of
+from pipeline.decompose.record import Record, record
+from pipeline.decompose.replay import Replay, replay
+from pipeline.models import AttentionSite, LoadedModel
+
+
+@dataclass(frozen=True)
+class SiteMaps:
+    """What the source tokens of one attention site pass through its heads along a direction.
+
+    patches: one (images, heads, height, width) a call of the site, on the patch grid of its values (coarser than the
+    site's own where keys and values are pooled). tokens: (images, heads), of prefix tokens and padding. constant:
+    (images, heads), what passes no value (in CoaT the bias of the position convolution). All add up to the heads'
+    contributions.
+    """
+
+    layer: int
+    patches: tuple[Tensor, ...]
+    tokens: Tensor
+    constant: Tensor
+
+    @property
+    def elsewhere(self) -> Tensor:
+        """(images, heads): all that no patch passes."""
+        return self.tokens + self.constant
+
+    @property
+    def total(self) -> Tensor:
+        """(images, heads): the heads' contributions along the direction."""
+        return self.elsewhere + torch.stack([one.sum((2, 3)) for one in self.patches]).sum(0)
+
+    def joined(self) -> Tensor:
+        """(images, heads, height, width): all calls on the finest of their grids."""
+        finest = max((tuple(one.shape[2:]) for one in self.patches), key=lambda grid: grid[0] * grid[1])
+        return torch.stack([spread(one, (finest[0], finest[1])) for one in self.patches]).sum(0)
+
+
+@dataclass(frozen=True)
+class SourceMaps:
+    """Of all attention sites, in their order, at a level."""
+
+    level: Level
+    sites: tuple[SiteMaps, ...]
+
+
+def source_maps(
+    model: LoadedModel, x: Tensor, direction: Tensor, level: Level = Level.DIRECT, *, certify: bool = True
+) -> SourceMaps:
+    """The contribution of every source token through every head, from one vector-Jacobian product.
+
+    x: (images, 3, height, width), normalised, float32 or float64. direction: (d,), or (images, d), one an image, in the
+    model's own space. certify: as in `decompose`. At the level direct all other heads are held at their values; at
+    others later attention passes on what a head writes. Raises what `decompose` raises; BadConfig for a direction of
+    another size; UnknownFamily where tokens have no place on a patch grid.
+    """
+    level = Level(level)
+    with torch.inference_mode(False), torch.enable_grad():
+        x = x.detach().clone()
+        kept = record(model, x, attention=True, gates=level == Level.GATED)
+        if certify:
+            check_linear(model, x, kept)
+        ffns = None if level == Level.GATED else kept.ffns
+        traced = replay(model, kept, x, kept.convolutions, None, ffns, cut=level == Level.DIRECT)
+        check_reproduced(model, kept, traced)
+        pulled = pull_back(traced, seed_of(traced.representation, direction))
+        places = places_of(model)
+        return SourceMaps(
+            level, tuple(_site_maps(model, site, traced, pulled, places) for site in model.description.attention_sites)
+        )
+
+
+def example_maps(
+    model: LoadedModel,
+    x: Tensor,
+    layers: Tensor,
+    heads: Tensor,
+    directions: Tensor,
+    level: Level = Level.DIRECT,
+    *,
+    certify: bool = True,
+) -> tuple[list[Tensor], Tensor]:
+    """For each image one head's map along a direction of its own, from one vector-Jacobian product for all.
+
+    x: (n, 3, height, width), normalised. layers, heads: int64 (n,), of the attention site and of the head in it.
+    directions: (n, d). Returns n maps, each (height, width) on the site's grid of values, and (n,) what all else passes
+    through the head; map and rest add up to the head's contribution. Raises what `source_maps` raises.
+    """
+    found = source_maps(model, x, directions, level, certify=certify).sites
+    joined = {layer: found[layer].joined() for layer in set(layers.tolist())}
+    chosen = list(enumerate(zip(layers.tolist(), heads.tolist(), strict=True)))
+    maps = [joined[layer][image, head] for image, (layer, head) in chosen]
+    return maps, torch.stack([found[layer].elsewhere[image, head] for image, (layer, head) in chosen])
+
+
+def heatmap(
+    model: LoadedModel, x: Tensor, direction: Tensor, level: Level = Level.DIRECT, *, certify: bool = True
+) -> Tensor:
+    """(images, height, width), in pixels: what the place passes through all heads and layers along a direction.
+
+    Summed over pixels it is what patches pass in all. At the level direct, where heads are summands, that is the heads'
+    part of the representation; elsewhere heads in series count again. Arguments as in `source_maps`.
+    """
+    found = source_maps(model, x, direction, level, certify=certify)
+    return summed(found, (int(x.shape[-2]), int(x.shape[-1])))
+
+
+def summed(maps: SourceMaps, size: tuple[int, int]) -> Tensor:
+    """(images, *size): the maps of all sites and heads, each spread over pixels."""
+    by_grid: dict[tuple[int, int], Tensor] = {}
+    for site in maps.sites:
+        for one in site.patches:
+            grid = (int(one.shape[2]), int(one.shape[3]))
+            whole = one.sum(1, keepdim=True)
+            by_grid[grid] = by_grid[grid] + whole if grid in by_grid else whole
+    return torch.stack([spread(one, size)[:, 0] for one in by_grid.values()]).sum(0)
+
+
+def spread(maps: Tensor, size: tuple[int, int]) -> Tensor:
+    """(images, channels, *size) of maps on another grid, bilinear, each with the sum that it had."""
+    if tuple(maps.shape[2:]) == tuple(size):
+        return maps
+    wide = functional.interpolate(maps, size=size, mode="bilinear", align_corners=False)
+    share = functional.interpolate(torch.ones_like(maps[:1, :1]), size=size, mode="bilinear", align_corners=False)
+    return wide * (maps.shape[2] * maps.shape[3] / share.sum())
+
+
+# ------------------------------------------------------------------------------------------------- the linear map
+
+
+@dataclass(frozen=True)
+class Pulled:
+    """Gradients of <u, z> by what passes attention, None where nothing reaches: by path and call, as in `Replay`."""
+
+    values: dict[str, list[Tensor | None]]
+    heads: dict[str, list[Tensor | None]]
+
+
+def seed_of(representation: Tensor, direction: Tensor) -> Tensor:
+    """A direction for each image, (images, d). BadConfig where it is of another size."""
+    if direction.shape not in (representation.shape, representation.shape[1:]):
+        raise BadConfig(
+            f"A direction of the shape {tuple(direction.shape)}: the representation of these images is "
+            f"{tuple(representation.shape)}; expected one direction for all, or one an image."
+        )
+    return direction.to(representation).expand_as(representation)
+
+
+def pull_back(traced: Replay, seed: Tensor) -> Pulled:
+    """One vector-Jacobian product, from the representation to all values and heads."""
+    calls = [traced.values, traced.heads]
+    live = [one for of in calls for tensors in of.values() for one in tensors if one.requires_grad]
+    grads = torch.autograd.grad(traced.representation, live, seed, retain_graph=True, allow_unused=True)
+    by_id = {id(one): grad for one, grad in zip(live, grads, strict=True)}
+    values, heads = ({path: [by_id.get(id(one)) for one in tensors] for path, tensors in of.items()} for of in calls)
+    return Pulled(values, heads)
+
+
+def value_map(model: LoadedModel, site: AttentionSite) -> FrozenMap:
+    """What makes the values of a site: under its path they are kept in a `Replay`."""
+    maps = frozen_maps(site.path, model.module.get_submodule(site.path))
+    return next(one for one in maps.values() if one.makes_values)
+
+
+def channels_last(values: Tensor, axis: int) -> Tensor:
+    """The values of a call, whose channels `FrozenMap.split` left as (groups, own) at an axis, heads side by side."""
+    return values.flatten(-2) if axis < 0 else values.flatten(1, 2).movedim(1, -1)
+
+
+def _site_maps(
+    model: LoadedModel, site: AttentionSite, traced: Replay, pulled: Pulled, places: dict[str, list[Places]]
+) -> SiteMaps:
+    made = value_map(model, site)
+    images = len(traced.representation)
+    patches: list[Tensor] = []
+    tokens = traced.representation.new_zeros(images, site.heads)
+    passed = torch.zeros_like(tokens)
+    calls = zip(traced.values[made.path], pulled.values[made.path], places[site.path], strict=True)
+    for values, gradient, place in calls:
+        each = values.detach() * gradient if gradient is not None else torch.zeros_like(values)
+        rows = place.by_image(channels_last(each, made.axis), images)  # (images, positions, channels)
+        scores = rows.unflatten(2, (site.heads, -1)).sum(3)
+        on_grid, rest = place.on_grid(scores)
+        patches.append(on_grid)
+        tokens = tokens + rest
+        passed = passed + scores.sum(1)
+    return SiteMaps(site.layer, tuple(patches), tokens, _contributions(model, site, traced, pulled) - passed)
+
+
+def _contributions(model: LoadedModel, site: AttentionSite, traced: Replay, pulled: Pulled) -> Tensor:
+    """(images, heads): the heads' outputs times their gradients."""
+    module, images = model.module.get_submodule(site.path), len(traced.representation)
+    total = traced.representation.new_zeros(images, site.heads)
+    for heads, gradient in zip(traced.heads[site.path], pulled.heads[site.path], strict=True):
+        if gradient is not None:
+            total += per_head(module, heads.detach() * gradient, images, site.heads).sum((1, 3))
+    return total
+
+
+def check_reproduced(model: LoadedModel, kept: Record, traced: Replay) -> None:
+    """UnknownFamily where no head reaches the representation, or the replay gives another one."""
+    if traced.representation.grad_fn is None:
+        raise UnknownFamily(f"{model.description.slug}: no head reaches the representation.")
+    error = float(relative(traced.representation.detach() - kept.representation, kept.representation).max())
+    if not error < REPRODUCED[traced.representation.dtype]:
+        raise UnknownFamily(
+            f"{model.description.slug}: replayed with its attention weights held, the model gives another "
+            f"representation (relative difference {error:.1e}): its form is not what the replay assumes."
+        )

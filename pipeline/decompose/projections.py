@@ -1,0 +1,46 @@
+"""The images whose contributions are strongest along given directions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from torch import Tensor
+
+NOBODY = torch.iinfo(torch.int64).max
+
+
+class TopProjections:
+    """The images that contribute most along each direction of each head; of equal ones that of the lower index.
+
+    value: (count, heads, directions) float32, image: int64; best first.
+    """
+
+    def __init__(self, count: int, heads: int, directions: int) -> None:
+        self.value = torch.full((count, heads, directions), -torch.inf)
+        self.image = torch.full((count, heads, directions), NOBODY)
+
+    def update(self, projections: Tensor, images: Tensor) -> None:
+        """projections: (images, heads, directions)."""
+        own = images.cpu()[:, None, None].expand(projections.shape)
+        self._take(projections.float().cpu(), own)
+
+    def merge(self, other: TopProjections) -> None:
+        self._take(other.value, other.image)
+
+    def _take(self, value: Tensor, image: Tensor) -> None:
+        count = len(self.value)
+        value, image = torch.cat([self.value, value]), torch.cat([self.image, image])
+        by_image = image.argsort(dim=0, stable=True)
+        order = by_image.gather(0, value.gather(0, by_image).argsort(dim=0, descending=True, stable=True))[:count]
+        self.value, self.image = value.gather(0, order), image.gather(0, order)
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        return {"value": self.value.numpy(), "image": self.image.numpy()}
+
+    @classmethod
+    def of(cls, arrays: Mapping[str, np.ndarray]) -> TopProjections:
+        made = cls(0, 0, 0)
+        made.value, made.image = (torch.from_numpy(np.array(arrays[name])) for name in ("value", "image"))
+        return made

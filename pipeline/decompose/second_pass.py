@@ -1,0 +1,149 @@
+"""The second pass over the probe images: along directions that the first pass found, what heads say of which images,
+how much components matter for features, and what becomes of answers when a component is replaced by its mean.
+
+All sums merge; memory does not grow with the number of images.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pipeline.decompose.ablation import MeanAblation
+from pipeline.decompose.align import Alignment
+from pipeline.decompose.components import Level
+from pipeline.decompose.contributions import Contributions
+from pipeline.decompose.features import FeatureSet, FeatureSums, Lens
+from pipeline.decompose.projections import TopProjections
+from pipeline.decompose.reading import CLASS, Reading, classifier_reading, text_reading
+from pipeline.models import LoadedModel
+from pipeline.probe_set import ProbeImage
+from pipeline.readout import is_clip, readout_of
+
+TOP = 4
+"""Images kept of each direction of a head."""
+
+
+@dataclass
+class SecondPass:
+    """The sums of the pass, over whichever images were seen. groups: the questions of the reading, answered_by: what
+    reads, "classifier" or "texts"; () and "" where nothing does.
+    """
+
+    top: TopProjections
+    ablation: MeanAblation
+    features: FeatureSums
+    groups: tuple[str, ...]
+    answered_by: str
+
+    KINDS: ClassVar[dict[str, Any]] = {
+        "top": TopProjections,
+        "ablation": MeanAblation,
+        "features": FeatureSums,
+    }
+
+    def merge(self, other: SecondPass) -> None:
+        for kind in self.KINDS:
+            getattr(self, kind).merge(getattr(other, kind))
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        named = {f"{kind}/{name}": one for kind in self.KINDS for name, one in getattr(self, kind).arrays().items()}
+        told = "\n".join([self.answered_by, *self.groups])
+        return named | {"answers": np.frombuffer(told.encode(), dtype=np.uint8)}
+
+    @classmethod
+    def of(cls, arrays: Mapping[str, np.ndarray]) -> SecondPass:
+        by, *groups = arrays["answers"].tobytes().decode().split("\n")
+        parts: dict[str, dict[str, np.ndarray]] = {kind: {} for kind in cls.KINDS}
+        for name, array in arrays.items():
+            kind, _, field = name.partition("/")
+            if field:
+                parts[kind][field] = array
+        sums: dict[str, Any] = {kind: maker.of(parts[kind]) for kind, maker in cls.KINDS.items()}
+        return cls(**sums, groups=tuple(groups), answered_by=by)
+
+
+@dataclass
+class Passing:
+    """A pass at work: its sums, and what it measures along.
+
+    mean: (components, d), of contributions over the whole probe set. directions: (heads, directions, d).
+    """
+
+    sums: SecondPass
+    mean: Tensor
+    alignment: Alignment
+    directions: Tensor
+    lens: Lens
+    reading: Reading | None
+
+    @classmethod
+    def of(
+        cls,
+        model: LoadedModel,
+        mean: Tensor,
+        alignment: Alignment,
+        levels: Sequence[Level],
+        directions: Tensor,
+        features: FeatureSet,
+        texts: Mapping[str, Tensor],
+        images: Sequence[ProbeImage],
+    ) -> Passing:
+        """texts: embedded, as `feature/NAME` (texts, e) and, where the images have classes, `class`."""
+        lens = Lens.of(of_features(features, texts), alignment, levels)
+        reading = reading_of(model, features, texts, images)
+        sums = SecondPass(
+            TopProjections(TOP, *directions.shape[:2]),
+            MeanAblation(len(mean), len(reading.groups) if reading else 0),
+            FeatureSums.empty(lens),
+            reading.groups if reading else (),
+            reading.by if reading else "",
+        )
+        return cls(sums, mean.float(), alignment, directions.float(), lens, reading)
+
+    def update(self, found: Contributions, indices: Sequence[int]) -> None:
+        """Take in the images `indices` of the probe set; everything is computed on the CPU, in small numbers."""
+        images = torch.as_tensor(indices, dtype=torch.int64)
+        vectors, whole = found.vectors.float().cpu(), found.representation.float().cpu()
+        apart = vectors - self.mean
+        self.sums.top.update(torch.einsum("nhd,hpd->nhp", apart[:, : len(self.directions)], self.directions), images)
+        self.sums.ablation.update(whole, apart)
+        self.sums.features.update(vectors, self.lens, self.mean)
+        if self.reading is not None and self.reading.by == "classifier":
+            self.sums.ablation.answer(self.reading, whole, apart, images)
+        elif self.reading is not None:
+            aligned = self.alignment.whole(vectors, self.lens.direct), self.alignment.apply(apart)
+            self.sums.ablation.answer(self.reading, *aligned, images)
+
+
+def of_features(features: FeatureSet, texts: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The embedded texts of each feature."""
+    return {name: texts[f"feature/{name}"] for name in features.features}
+
+
+def reading_of(
+    model: LoadedModel, features: FeatureSet, texts: Mapping[str, Tensor], images: Sequence[ProbeImage]
+) -> Reading | None:
+    """How the model answers: by its classifier if that answers some of the images, else by texts."""
+    own = None if is_clip(model) else classifier_reading(model, readout_of(model), images)
+    if own is not None:
+        return own
+    return text_reading(asked(features, texts, images), images)
+
+
+def asked(
+    features: FeatureSet, texts: Mapping[str, Tensor], images: Sequence[ProbeImage]
+) -> dict[str, tuple[Sequence[str], Tensor]]:
+    """What texts can answer: the value of each feature, and the class. texts: as in `Passing.of`."""
+    found: dict[str, tuple[Sequence[str], Tensor]] = {
+        name: (features.values.get(name, features.features[name]), embedded)
+        for name, embedded in of_features(features, texts).items()
+    }
+    if "class" in texts:
+        found[CLASS] = (sorted({image.label for image in images} - {""}), texts["class"])
+    return found

@@ -1,0 +1,80 @@
+"""TextSpan from second moments alone: the texts that span most of what a head adds.
+
+The published algorithm (Gandelsman et al., 2310.05916, Algorithm 1, and compute_complete_text_set.py) keeps every
+image's contribution: it takes the text along which the contributions deviate most, removes the direction of the text
+from contributions and texts, and goes on. The deviation along a text t is sqrt(t' C t) with C the covariance, and
+removing a direction from all contributions projects C on both sides: images are not needed. The same texts come out
+in the same order, from d x d numbers a head.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+RANK = 80
+"""Right singular vectors of the contributions that texts are projected on, at most: the published default."""
+
+TEXTS = 20
+"""Texts a head: the published setting."""
+
+LEAST = 1e-10
+"""Share of a head's second moment below which an axis, and of its variance below which a text, is rounding."""
+
+
+@dataclass(frozen=True)
+class Span:
+    """Texts of one head, in the order of choice. text: int64 (m,); deviation: (m,), standard deviation over images
+    along the text as projected and orthogonalised; explained: (m,), share of the head's variance along its direction.
+    m is below what was asked for where nothing is left to explain.
+    """
+
+    text: Tensor
+    deviation: Tensor
+    explained: Tensor
+
+
+def text_span(mean: Tensor, covariance: Tensor, texts: Tensor, *, count: int = TEXTS, rank: int = RANK) -> Span:
+    """The texts of one head.
+
+    mean: (e,) and covariance: (e, e) over images, in the space of texts; texts: (texts, e), each of length 1; float64.
+    Texts are first projected on the leading axes of the *uncentred* second moment, at most `rank` and no more than it
+    has: the published code keeps 80 whatever the head's rank, and so directions of rounding. They are not scaled anew.
+    All that follows happens within these axes, in r x r numbers.
+    """
+    own = _axes(mean, covariance, rank)  # (e, r)
+    left, inner = texts @ own, own.mT @ covariance @ own  # (texts, r), (r, r)
+    total = covariance.diagonal().sum()
+    chosen, deviations, explained = [], [], []
+    for _ in range(min(count, len(texts))):
+        variance = torch.einsum("tr,tr->t", left @ inner, left).clamp_min(0)
+        best = int(variance.argmax()) if left.shape[1] else 0
+        square = left[best].square().sum()
+        if not float(variance[best]) > LEAST * float(total * square):
+            break
+        direction = left[best] / square.sqrt()
+        along = inner @ direction
+        gained = direction @ along
+        chosen.append(best)
+        deviations.append(variance[best].sqrt())
+        explained.append(gained / total)
+        # (1 - uu') C (1 - uu'), and the same direction out of every text
+        inner = inner - torch.outer(direction, along) - torch.outer(along, direction)
+        inner = inner + gained * torch.outer(direction, direction)
+        left = left - torch.outer(left @ direction, direction)
+    nothing = texts.new_zeros(0)
+    return Span(
+        torch.tensor(chosen, dtype=torch.int64, device=texts.device),
+        torch.stack(deviations) if chosen else nothing,
+        torch.stack(explained) if chosen else nothing,
+    )
+
+
+def _axes(mean: Tensor, covariance: Tensor, rank: int) -> Tensor:
+    """(e, r): the leading eigenvectors of the second moment."""
+    values, vectors = torch.linalg.eigh(covariance + torch.outer(mean, mean))
+    kept = values > LEAST * values[-1].clamp_min(0)
+    kept[: max(len(values) - rank, 0)] = False
+    return vectors[:, kept]

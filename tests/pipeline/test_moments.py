@@ -1,0 +1,120 @@
+"""Moments of contributions: merged in any way, they are those of all images at once, computed plainly."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipeline.decompose.contributions import Contributing, Contributions, direct_places
+from pipeline.decompose.moments import ContributionMoments
+from pipeline.models import ModelRequest, load
+from pipeline.zoo.train import pixels
+from pipeline.zoo.world import HELD_OUT_SEED, scenes
+
+FAMILIES = ("vit", "deit", "swin", "coat", "convit", "pit", "twins", "clip")
+IMAGES, COMPONENTS, HEADS, WIDTH = 24, 5, 3, 6
+
+
+def drawn(seed: int = 0, offset: float = 50.0) -> Contributions:
+    """Contributions far from zero, where sums of squares would cancel."""
+    generator = torch.Generator().manual_seed(seed)
+    vectors = torch.randn(IMAGES, COMPONENTS, WIDTH, generator=generator, dtype=torch.float64) + offset
+    return Contributions(vectors, vectors.sum(1))
+
+
+def of(found: Contributions, rows: list[int]) -> ContributionMoments:
+    made = ContributionMoments(COMPONENTS, HEADS, WIDTH)
+    if rows:
+        made.update(Contributions(found.vectors[rows], found.representation[rows]))
+    return made
+
+
+@given(st.lists(st.integers(0, 3), min_size=IMAGES, max_size=IMAGES), st.permutations(range(4)))
+@settings(max_examples=60, deadline=None)
+def test_any_split_and_order_gives_the_moments_of_all(split: list[int], order: list[int]) -> None:
+    found = drawn()
+    whole = ContributionMoments(COMPONENTS, HEADS, WIDTH)
+    for group in order:
+        whole.merge(of(found, [row for row, own in enumerate(split) if own == group]))
+    vectors, z = found.vectors.numpy(), found.representation.numpy()
+    apart, z_apart = vectors - vectors.mean(0), z - z.mean(0)
+    expected = {
+        "images": np.array(IMAGES),
+        "mean": vectors.mean(0),
+        "scatter": np.einsum("nhi,nhj->hij", apart[:, :HEADS], apart[:, :HEADS]),
+        "trace": (apart**2).sum((0, 2)),
+        "shared": np.einsum("nkd,nd->k", apart, z_apart),
+        "whole_mean": z.mean(0),
+        "whole_scatter": z_apart.T @ z_apart,
+        "norm": np.linalg.norm(vectors, axis=2).sum(0),
+        "ratio": (np.linalg.norm(vectors, axis=2) / np.linalg.norm(z, axis=1)[:, None]).sum(0),
+        "whole_norm": np.linalg.norm(z, axis=1).sum(),
+    }
+    for name, value in expected.items():
+        np.testing.assert_allclose(getattr(whole, name).numpy(), value, rtol=1e-11, atol=1e-9, err_msg=name)
+    assert float(whole.variance_share().sum()) == pytest.approx(1, abs=1e-12)
+
+
+def test_arrays_are_the_way_back() -> None:
+    made = of(drawn(), list(range(IMAGES)))
+    again = ContributionMoments.of(made.arrays())
+    for name in made.FIELDS:
+        torch.testing.assert_close(getattr(again, name), getattr(made, name), rtol=1e-13, atol=1e-13)
+
+
+def test_axes_are_those_of_a_singular_value_decomposition() -> None:
+    found = drawn()
+    made = of(found, list(range(IMAGES)))
+    axes, share = made.axes(4)
+    for head in range(HEADS):
+        own = found.vectors[:, head].numpy()
+        _, values, right = np.linalg.svd(own - own.mean(0))
+        np.testing.assert_allclose(share[head].numpy(), (values**2 / (values**2).sum())[:4], rtol=1e-9)
+        np.testing.assert_allclose(np.abs((axes[head].numpy() * right[:4]).sum(1)), 1, atol=1e-9)
+        assert (axes[head].numpy() @ own.mean(0) > 0).all(), "an axis points to the side of the mean"
+        ratio = (values**2).sum() ** 2 / (values**4).sum()
+        assert float(made.dimensions()[head]) == pytest.approx(ratio, rel=1e-9)
+
+
+def test_a_head_that_never_changes_has_no_axes() -> None:
+    vectors = torch.ones(4, 1, 3, dtype=torch.float64).expand(4, COMPONENTS, 3)
+    made = ContributionMoments(COMPONENTS, HEADS, 3)
+    made.update(Contributions(vectors, vectors.sum(1)))
+    axes, share = made.axes(5)
+    assert axes.shape == (HEADS, 5, 3)
+    assert not axes.any()
+    assert not share.any()
+    assert not made.dimensions().any()
+    assert not made.variance_share().any()
+
+
+def test_fewer_images_than_a_head_is_wide() -> None:
+    made = of(drawn(), [0, 1, 2])
+    _, share = made.axes(WIDTH)
+    assert (share[:, :2] > 1e-6).all()
+    assert (share[:, 2:] < 1e-12).all(), "three images span two axes about their mean"
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_direct_contributions_add_up_and_their_shares_of_variance_to_one(name: str) -> None:
+    model = load(ModelRequest(f"zoo/{name}"))
+    contributing = Contributing(model)
+    made: ContributionMoments | None = None
+    for start in (0, 12):
+        x = model.normalise(pixels(scenes(HELD_OUT_SEED, range(start, start + 12))))
+        found = contributing(x)
+        direct = direct_places(contributing.levels)
+        error = (found.vectors[:, direct].sum(1) - found.representation).norm() / found.representation.norm()
+        assert error < 1e-5
+        made = made or ContributionMoments(found.vectors.shape[1], model.description.heads, found.vectors.shape[2])
+        made.update(found)
+    assert made is not None
+    assert float(made.variance_share()[direct].sum()) == pytest.approx(1, abs=1e-5)
+    silent = [one for one, level in zip(contributing.components, contributing.levels, strict=True) if level != "direct"]
+    expected = {"convit": 12, "coat": 4}.get(name, 0)
+    assert len(silent) == expected
+    assert all(one.kind == "head" for one in silent)
+    assert (made.norm[[contributing.components.index(one) for one in silent]] > 0).all(), "they have the next level's"

@@ -1,0 +1,141 @@
+"""The second pass against plain computation: answers re-summed image by image, tops sorted whole, slices merged."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from pipeline.decompose.ablation import MeanAblation
+from pipeline.decompose.align import Alignment
+from pipeline.decompose.contributions import Contributing, Contributions
+from pipeline.decompose.features import read_features
+from pipeline.decompose.projections import TopProjections
+from pipeline.decompose.reading import classified, classifier_reading, text_reading
+from pipeline.decompose.representation import representation
+from pipeline.decompose.second_pass import TOP, Passing, SecondPass
+from pipeline.embed import load_embedder
+from pipeline.models import LoadedModel, ModelRequest, load
+from pipeline.probe_set import ProbeSet, batches, open_probe_set
+from pipeline.readout import readout_of
+
+CLASSIFIERS = ("vit", "deit", "swin", "coat", "convit", "pit", "twins")
+IMAGES = 48
+
+
+@pytest.fixture(scope="module")
+def probe_set() -> ProbeSet:
+    return open_probe_set(f"zoo:{IMAGES}")
+
+
+def pixels_of(probe_set: ProbeSet, model: LoadedModel) -> Tensor:
+    return torch.cat([x for _, x in batches(probe_set, range(IMAGES), model.description, 32)])
+
+
+@pytest.mark.parametrize("name", CLASSIFIERS)
+def test_representation_and_classifier_are_the_forward(name: str, probe_set: ProbeSet) -> None:
+    model = load(ModelRequest(f"zoo/{name}"))
+    x = model.normalise(pixels_of(probe_set, model)[:4])
+    with torch.no_grad():
+        torch.testing.assert_close(classified(model, representation(model, x)), model.module(x))
+
+
+def test_a_classifier_answers_the_attributes_of_the_zoo(probe_set: ProbeSet) -> None:
+    model = load(ModelRequest("zoo/vit"))
+    reading = classifier_reading(model, readout_of(model), probe_set.images)
+    assert reading is not None
+    assert reading.groups == ("shape", "colour", "texture", "size", "position", "background")
+    assert (reading.labels >= 0).all()
+    with torch.no_grad():
+        z = representation(model, model.normalise(pixels_of(probe_set, model)))
+    right = reading.margins(z, torch.arange(IMAGES)) > 0
+    assert right.float().mean() > 0.9
+    wrong = reading.margins(z, torch.arange(IMAGES).roll(1)) > 0
+    assert wrong.float().mean() < 0.5, "answers about other images are wrong"
+
+
+def test_texts_answer_where_the_images_tell(probe_set: ProbeSet) -> None:
+    embedder = load_embedder(ModelRequest("zoo/clip"))
+    features = read_features("zoo")
+    texts = {name: (features.values[name], embedder.texts(prompts)) for name, prompts in features.prompts.items()}
+    reading = text_reading(texts, probe_set.images)
+    assert reading is not None
+    z = embedder.pictures(pixels_of(probe_set, embedder.vision))
+    assert (reading.margins(z, torch.arange(IMAGES)) > 0).float().mean() > 0.8
+    assert text_reading({"mood": (("calm", "wild"), torch.eye(2))}, probe_set.images) is None
+
+
+@pytest.mark.parametrize("name", ["vit", "clip", "coat"])
+def test_slices_merge_to_the_pass_over_all_and_ablation_is_a_re_sum(name: str, probe_set: ProbeSet) -> None:
+    model, embedder = load(ModelRequest(f"zoo/{name}")), load_embedder(ModelRequest("zoo/clip"))
+    features = read_features("zoo")
+    texts = {f"feature/{key}": embedder.texts(prompts) for key, prompts in features.prompts.items()}
+    contributing = Contributing(model)
+    found = contributing(model.normalise(pixels_of(probe_set, model)))
+    components, width = found.vectors.shape[1:]
+    mean = found.vectors.mean(0).double()
+    directions = torch.randn(model.description.heads, 3, width, generator=torch.Generator().manual_seed(0))
+    isometry = torch.eye(width)[:, : embedder.vision.description.representation_dim]
+    own = Alignment.own(components, width)
+    mapped = Alignment(components, isometry.expand(components, -1, -1), torch.zeros(64), 0.5, 0.5, 0.5, 0.1)
+    alignment = own if name == "clip" else mapped
+
+    def passing() -> Passing:
+        given = (model, mean, alignment, contributing.levels, directions, features, texts, probe_set.images)
+        return Passing.of(*given)
+
+    whole = passing()
+    whole.update(found, range(IMAGES))
+    parts = []
+    for rows in (range(20, 48), range(20)):
+        part = passing()
+        part.update(Contributions(found.vectors[list(rows)], found.representation[list(rows)]), rows)
+        parts.append(SecondPass.of(part.sums.arrays()))
+    parts[0].merge(parts[1])
+    assert parts[0].answered_by == ("texts" if name == "clip" else "classifier")
+    for key, array in whole.sums.arrays().items():
+        np.testing.assert_allclose(parts[0].arrays()[key], array, rtol=1e-5, atol=1e-5, err_msg=key)
+
+    # answers, one image and component at a time
+    reading, ablation = whole.reading, whole.sums.ablation
+    assert reading is not None
+    apart = found.vectors - mean.float()
+    for place in (0, components - 2):
+        changed = found.representation - apart[:, place]
+        before = torch.stack(
+            [reading.margins(found.representation[i : i + 1], torch.tensor([i]))[0] for i in range(IMAGES)]
+        )
+        after = torch.stack([reading.margins(changed[i : i + 1], torch.tensor([i]))[0] for i in range(IMAGES)])
+        fall = (before > 0).double() - (after > 0).double()
+        assert float(ablation.effect()[0][place]) == pytest.approx(float(fall.mean()), abs=1e-9)
+        assert float(ablation.effect()[1][place]) == pytest.approx(float(fall.mean(1).std() / IMAGES**0.5), abs=1e-9)
+        np.testing.assert_allclose(ablation.group_effect()[place], fall.mean(0), atol=1e-9)
+        deviation = before.double().std(0, unbiased=False)
+        np.testing.assert_allclose(
+            ablation.margin_effect()[place], (before - after).double().mean(0) / deviation, rtol=1e-4, atol=1e-6
+        )
+        cosine = torch.nn.functional.cosine_similarity(changed, found.representation).double()
+        assert float(ablation.change[place] / IMAGES) == pytest.approx(float((1 - cosine).mean()), abs=1e-6)
+
+    along = torch.einsum("nhd,hpd->nhp", apart[:, : len(directions)], directions)
+    best = along.sort(dim=0, descending=True, stable=True)
+    torch.testing.assert_close(whole.sums.top.value, best.values[:TOP])
+    assert torch.equal(whole.sums.top.image, best.indices[:TOP])
+
+
+def test_of_equal_projections_the_lower_index_is_kept() -> None:
+    first, second = TopProjections(2, 1, 1), TopProjections(2, 1, 1)
+    first.update(torch.ones(3, 1, 1), torch.tensor([7, 5, 6]))
+    second.update(torch.ones(2, 1, 1), torch.tensor([4, 9]))
+    first.merge(second)
+    assert first.image.flatten().tolist() == [4, 5]
+
+
+def test_no_answer_is_no_number() -> None:
+    ablation = MeanAblation(3, 0)
+    ablation.update(torch.randn(4, 5), torch.randn(4, 3, 5))
+    effect, error = ablation.effect()
+    assert effect.isnan().all()
+    assert error.isnan().all()
+    assert (ablation.change > 0).all()
