@@ -17,14 +17,25 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from atlas_schema.address import NeuronAddress
+from atlas_schema.address import HeadAddress, NeuronAddress
 from atlas_schema.columns import Table
 from atlas_schema.errors import AtlasError, BadConfig, NothingThere, ShardCorrupt, nearest
 from atlas_schema.pages import picture_in_page
 from atlas_schema.parquet import check_whole, damage
 from atlas_schema.shards import parse_shard_path, shard_path
 from atlas_schema.store import Store
-from atlas_schema.tables import MODELS, NEURON_EXAMPLES, NEURON_MATCHES, NEURONS, PROBE_IMAGES, RUNS, SITES
+from atlas_schema.tables import (
+    HEAD_FEATURES,
+    HEAD_TEXTS,
+    HEADS,
+    MODELS,
+    NEURON_EXAMPLES,
+    NEURON_MATCHES,
+    NEURONS,
+    PROBE_IMAGES,
+    RUNS,
+    SITES,
+)
 
 
 class Atlas:
@@ -87,6 +98,32 @@ class Atlas:
     def matches(self, slug: str, layer: int, columns: Sequence[str] | None = None) -> pa.Table | None:
         """All rows of neuron_matches of a layer; None where the match stage has not reached it."""
         return self._layer_table(NEURON_MATCHES, slug, layer, columns)
+
+    def heads(self, slug: str) -> list[dict[str, Any]]:
+        """The rows of all heads of a model, by layer and head; [] where none are described."""
+        return self._small(HEADS, slug)
+
+    def head(self, address: HeadAddress | str) -> dict[str, Any]:
+        """The row of one head, with its rows of head_texts as `texts` and of head_features as `features`, by score.
+
+        Raises BadAddress, NothingThere naming what is missing, ShardCorrupt.
+        """
+        address = HeadAddress.parse(address) if isinstance(address, str) else address
+        place = (address.layer, address.head)
+        rows = self.heads(address.slug)
+        found = [row for row in rows if (row["layer"], row["head"]) == place]
+        if not found:
+            if rows:
+                layers = _ranges(sorted({row["layer"] for row in rows}))
+                raise NothingThere(f"{address}: no such head; the atlas holds layers {layers} of {address.slug}")
+            self.sites(address.slug)  # says whether there is such a model
+            raise NothingThere(f"{address}: heads of this model are not described; run the stage decompose first")
+        texts, features = (
+            [row for row in self._small(table, address.slug) if (row["layer"], row["head"]) == place]
+            for table in (HEAD_TEXTS, HEAD_FEATURES)
+        )
+        features = sorted((row for row in features if row["kind"] == "head"), key=lambda row: -row["score"])
+        return {**found[0], "texts": texts, "features": features}
 
     def probe_sets(self) -> list[str]:
         """Hashes of the probe sets whose images the atlas lists."""

@@ -11,10 +11,13 @@ from functools import partial
 import pyarrow as pa
 
 from atlas_schema.columns import IMAGE, SCHEMA_VERSION, Column, Table
-from atlas_schema.head_tables import HEAD_TABLES
+from atlas_schema.head_tables import HEAD_FEATURES, HEAD_TABLES, HEAD_TEXTS, HEADS
 
 __all__ = [
+    "HEADS",
+    "HEAD_FEATURES",
     "HEAD_TABLES",
+    "HEAD_TEXTS",
     "LAYER_TABLES",
     "MODELS",
     "NEURONS",

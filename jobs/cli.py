@@ -43,10 +43,20 @@ COMMANDS = {
     "validate": ("data:validate", "Check an atlas: schema, counts, keys, images, gaps.", "demo/atlas"),
     "show": (
         "data:show",
-        "Print a neuron's numbers; save or open its picture.",
+        "Print the numbers of a neuron or a head; save or open a neuron's picture.",
         "zoo-vit/mlp/3/17 --atlas demo/atlas --image neuron.png",
     ),
     "search": ("data:search", "Find neurons by their label.", '"stripes" --atlas demo/atlas'),
+    "heatmap": (
+        "heatmap:heatmap",
+        "Draw where in a picture a model sees a text, a class or another picture.",
+        "--model zoo/clip --image scene.png --text 'a red object' --out heat.png",
+    ),
+    "retrieve": (
+        "retrieve:retrieve",
+        "Find images by what some heads say of them: by colour alone, by shape alone.",
+        '--model zoo/clip --probe zoo:500 --feature colour --text "a red object"',
+    ),
     "card": ("data:card", "Write the dataset card (README.md) of an atlas again.", "demo/atlas"),
 }
 GROUPS = {

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 if TYPE_CHECKING:
+    from atlas_schema.columns import Table
     from atlas_schema.store import Store
 
 AtlasArgument = Annotated[str, Parameter(help="The atlas: a folder or URL.")]
@@ -63,17 +64,27 @@ def validate(
 
 
 def show(
-    address: Annotated[str, Parameter(help="For example zoo-vit/mlp/3/17.")],
+    address: Annotated[str, Parameter(help="A neuron or a head: zoo-vit/mlp/3/17 or zoo-vit/head/3/1.")],
     *,
     atlas: AtlasArgument = "atlas",
     image: Annotated[Path | None, Parameter(help="Save the picture: .webp as stored, or .png, .jpg.")] = None,
     open_picture: Annotated[bool, Parameter(name="--open", help="Open the picture.", negative="")] = False,
     as_json: Json = False,
 ) -> int:
-    """Print a neuron's numbers; save or open its picture."""
+    """Print the numbers of a neuron or a head; save or open a neuron's picture."""
+    from atlas_schema.address import HeadAddress, parse_address
+    from atlas_schema.errors import BadConfig
     from atlas_schema.read import Atlas
+    from atlas_schema.tables import HEADS, NEURONS
 
     reader = Atlas(_store(atlas))
+    place = parse_address(address)
+    if isinstance(place, HeadAddress):
+        if image or open_picture:
+            raise BadConfig(f"{address}: a head has no picture of its own; --image and --open are for neurons.")
+        head = reader.head(place)
+        print(json.dumps(head, indent=1, default=str) if as_json else _head_text(head, HEADS))
+        return 0
     row = reader.neuron(address)
     if image or open_picture:
         path = _save(reader.picture(address), image or _temporary(address))
@@ -82,7 +93,7 @@ def show(
             import webbrowser
 
             webbrowser.open(path.resolve().as_uri())
-    print(json.dumps(row, indent=1, default=str) if as_json else _row_text(row))
+    print(json.dumps(row, indent=1, default=str) if as_json else _row_text(row, NEURONS))
     return 0
 
 
@@ -112,12 +123,18 @@ def _save(webp: bytes, path: Path) -> Path:
     return path
 
 
-def _row_text(row: dict[str, Any]) -> str:
-    """Name, value and unit of each column, in the order of the table; what is absent says why."""
-    from atlas_schema.tables import NEURONS
+def _head_text(head: dict[str, Any], table: Table) -> str:
+    """The row of a head, then its texts and features, a line each."""
+    lines = [_row_text(head, table), ""]
+    lines += [f"{one['cumulative']:6.1%} {one['explained']:6.1%}  {one['text']}" for one in head["texts"]]
+    lines += ["", *(f"{one['score']:+.3f}  rank {one['rank']:<4} {one['feature']}" for one in head["features"])]
+    return "\n".join(lines)
 
+
+def _row_text(row: dict[str, Any], table: Table) -> str:
+    """Name, value and unit of each column, in the order of the table; what is absent says why."""
     lines = []
-    for column in NEURONS.columns:
+    for column in table.columns:
         if column.name in row:
             value = row[column.name]
             text = f"- ({column.absent})" if value is None else _value_text(value)

@@ -99,7 +99,7 @@ class _Search:
         clip, told = self._clip(), self._feature_set()
         alignment = self._alignment(clip)
         prompt = told.prompt_of(feature, text) if feature else text
-        chosen = self._chosen(feature, component, groups, alignment, clip, apart=False)
+        chosen = self._chosen(feature, component, groups, alignment, clip)
         values = along(self.batches(), chosen, alignment, clip.texts([prompt])[0].cpu())
         return self._found(chosen, values)
 
@@ -113,7 +113,7 @@ class _Search:
         query = self._contributions(x)[0]  # (components, d)
         clip = self._clip() if feature else None
         alignment = self._alignment(clip) if clip else None
-        chosen = self._chosen(feature, component, groups, alignment, clip, apart=True)
+        chosen = self._chosen(feature, component, groups, alignment, clip)
         wanted = torch.stack([query[group].sum(0) for group in chosen])
         return self._found(chosen, likeness(restricted(self.batches(), chosen), wanted))
 
@@ -124,13 +124,12 @@ class _Search:
         groups: int,
         alignment: Alignment | None,
         clip: Embedder | None,
-        *,
-        apart: bool,
     ) -> list[list[int]]:
         """Groups of components; the last one is all that add up to the representation, to compare with."""
+        from pipeline.decompose.choosing import merits, named, ranked
         from pipeline.decompose.contributions import direct_places
         from pipeline.decompose.features import Lens
-        from pipeline.retrieval import GROUP, feature_scores, named, ranked
+        from pipeline.retrieval import GROUP
 
         levels, components = self.contributing.levels, self.contributing.components
         direct = direct_places(levels)
@@ -144,7 +143,7 @@ class _Search:
             told.prompt_of(feature, "")  # says which features there are
             lens = Lens.of({name: clip.texts(texts).cpu() for name, texts in told.prompts.items()}, alignment, levels)
             place = lens.features.index(feature)
-            order = ranked(feature_scores(self.batches(), lens), place, components, direct, apart=apart)
+            order = ranked(merits(self.batches(), lens)[:, place], components, direct)
             first = [order[start : start + GROUP] for start in range(0, min(groups * GROUP, len(order)), GROUP)]
         return [*first, direct.nonzero()[:, 0].tolist()]
 
