@@ -65,6 +65,13 @@ HEADS = Table(
             "dimensions", FLOAT, "How many axes the contribution varies along: (sum of variances)^2 / sum of squares"
         ),
         Column(
+            "axis_classes",
+            pa.list_(pa.struct([("name", TEXT), ("mean", FLOAT), ("images", INT32)])),
+            "Mean of the contribution along the first axis, less that of all images, for the three classes of probe "
+            "images at the high end, then the three at the low end",
+            absent="the probe set has no classes",
+        ),
+        Column(
             "ablation_effect",
             FLOAT,
             "Fall of the accuracy when the contribution is replaced by its mean over images; downstream parts held",

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pipeline.decompose.spans import Spans
 
 LABELLED = 0.1  # share of a head's variance that a text must explain to be its label
+CLASSES = 3  # named at each end of a head's first axis
 READ_IMAGES = 64  # on which neurons are followed through the values of heads
 
 
@@ -113,6 +114,7 @@ class _Told:
                 "variance_share": self._if_direct(place, float(share[place])),
                 "spectrum": [float(one) for one in spans.spectrum[place] if one > 0],
                 "dimensions": float(spans.dimensions[place]),
+                "axis_classes": self._classes(place),
                 "ablation_effect": float(effect[place]) if answered else None,
                 "ablation_se": float(error[place]) if answered else None,
                 "accuracy": ablation.accuracy() if answered else None,
@@ -127,6 +129,17 @@ class _Told:
                 "feature": feature,
                 "feature_score": score,
             }
+
+    def _classes(self, head: int) -> list[Row] | None:
+        """The classes at the high end of the head's first axis, then those at the low end."""
+        names, sums = self.measuring.membership.classes, self.second.classes
+        seen = [place for place in range(len(names)) if float(sums.images[place])]
+        if not seen:
+            return None
+        means = sums.finalize()[:, head]
+        ranked = sorted(seen, key=lambda place: -float(means[place]))
+        shown = ranked if len(ranked) <= 2 * CLASSES else [*ranked[:CLASSES], *ranked[-CLASSES:]]
+        return [{"name": names[one], "mean": float(means[one]), "images": int(sums.images[one])} for one in shown]
 
     def _if_direct(self, place: int, value: float) -> float | None:
         return value if self.levels[place].value == "direct" else None

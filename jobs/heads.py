@@ -201,6 +201,7 @@ def _passing(at: Surroundings, slug: str) -> Passing:
         at.measuring.texts_of_heads.features,
         embedded(at),
         at.measuring.probe_set.images,
+        at.measuring.membership,
     )
 
 

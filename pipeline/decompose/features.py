@@ -264,7 +264,8 @@ class FeatureSums:
         """(components, features), float64, each. score: mean over a feature's basis of the correlation between
         contribution and whole, 0 along a direction where one of them never changes. variance_share: the sum of
         covariances over the sum of variances of the whole; adds up to 1 over components; NaN for those without direct
-        effect, and where the whole never changes. flips: share of images, NaN where nothing was ablated.
+        effect, and where the whole never changes. selectivity: of what a contribution varies along the bases of all
+        features, the share along this one's. flips: share of images, NaN where nothing was ablated.
         """
         steady = (self.squares <= self._rounding(self.mean)) | (self.whole_squares <= self._rounding(self.whole_mean))
         spread = (self.squares * self.whole_squares).sqrt()
@@ -272,9 +273,11 @@ class FeatureSums:
         covariance = self.products.split(lens.basis_counts, dim=1)
         variance = torch.stack([one.sum() for one in self.whole_squares.split(lens.basis_counts)])
         share = torch.stack([one.sum(1) for one in covariance], dim=1) / variance
+        own = torch.stack([one.sum(1) for one in self.squares.split(lens.basis_counts, dim=1)], dim=1)
         return {
             "score": torch.stack([one.mean(1) for one in correlation.split(lens.basis_counts, dim=1)], dim=1),
             "variance_share": torch.where(lens.direct[:, None] & (variance > 0), share, torch.nan),
+            "selectivity": own / own.sum(1, keepdim=True).clamp_min(torch.finfo(torch.float64).tiny),
             "flips": self.flips / self.ablated,
         }
 

@@ -1,4 +1,4 @@
-"""The images whose contributions are strongest along given directions."""
+"""Contributions along given directions: the images that are strongest along each, and the mean of each class."""
 
 from __future__ import annotations
 
@@ -43,4 +43,35 @@ class TopProjections:
     def of(cls, arrays: Mapping[str, np.ndarray]) -> TopProjections:
         made = cls(0, 0, 0)
         made.value, made.image = (torch.from_numpy(np.array(arrays[name])) for name in ("value", "image"))
+        return made
+
+
+class ClassMeans:
+    """What heads say of each class along one direction each. sums: (classes, heads), images: (classes,), float64."""
+
+    def __init__(self, classes: int, heads: int) -> None:
+        self.sums = torch.zeros(classes, heads, dtype=torch.float64)
+        self.images = torch.zeros(classes, dtype=torch.float64)
+
+    def update(self, projections: Tensor, labels: Tensor) -> None:
+        """projections: (images, heads); labels: int64 (images,), -1 for none."""
+        known = labels >= 0
+        self.sums.index_add_(0, labels[known], projections[known].double().cpu())
+        self.images += torch.bincount(labels[known], minlength=len(self.images))
+
+    def merge(self, other: ClassMeans) -> None:
+        self.sums += other.sums
+        self.images += other.images
+
+    def finalize(self) -> Tensor:
+        """(classes, heads): means, NaN for a class without images."""
+        return self.sums / self.images[:, None]
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        return {"sums": self.sums.numpy(), "images": self.images.numpy()}
+
+    @classmethod
+    def of(cls, arrays: Mapping[str, np.ndarray]) -> ClassMeans:
+        made = cls(0, 0)
+        made.sums, made.images = (torch.from_numpy(np.array(arrays[name])) for name in ("sums", "images"))
         return made

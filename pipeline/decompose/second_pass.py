@@ -19,9 +19,10 @@ from pipeline.decompose.align import Alignment
 from pipeline.decompose.components import Level
 from pipeline.decompose.contributions import Contributions
 from pipeline.decompose.features import FeatureSet, FeatureSums, Lens
-from pipeline.decompose.projections import TopProjections
+from pipeline.decompose.projections import ClassMeans, TopProjections
 from pipeline.decompose.reading import CLASS, Reading, classifier_reading, text_reading
 from pipeline.models import LoadedModel
+from pipeline.probe.model import Membership
 from pipeline.probe_set import ProbeImage
 from pipeline.readout import is_clip, readout_of
 
@@ -36,6 +37,7 @@ class SecondPass:
     """
 
     top: TopProjections
+    classes: ClassMeans
     ablation: MeanAblation
     features: FeatureSums
     groups: tuple[str, ...]
@@ -43,6 +45,7 @@ class SecondPass:
 
     KINDS: ClassVar[dict[str, Any]] = {
         "top": TopProjections,
+        "classes": ClassMeans,
         "ablation": MeanAblation,
         "features": FeatureSums,
     }
@@ -72,7 +75,9 @@ class SecondPass:
 class Passing:
     """A pass at work: its sums, and what it measures along.
 
-    mean: (components, d), of contributions over the whole probe set. directions: (heads, directions, d).
+    mean: (components, d), of contributions over the whole probe set. directions: (heads, directions, d); means of
+    classes are taken along the first. labels: int64 (images of the probe set,), the class of each, -1 for none that
+    counts.
     """
 
     sums: SecondPass
@@ -81,6 +86,7 @@ class Passing:
     directions: Tensor
     lens: Lens
     reading: Reading | None
+    labels: Tensor
 
     @classmethod
     def of(
@@ -93,25 +99,29 @@ class Passing:
         features: FeatureSet,
         texts: Mapping[str, Tensor],
         images: Sequence[ProbeImage],
+        membership: Membership,
     ) -> Passing:
         """texts: embedded, as `feature/NAME` (texts, e) and, where the images have classes, `class`."""
         lens = Lens.of(of_features(features, texts), alignment, levels)
         reading = reading_of(model, features, texts, images)
         sums = SecondPass(
             TopProjections(TOP, *directions.shape[:2]),
+            ClassMeans(len(membership.classes), len(directions)),
             MeanAblation(len(mean), len(reading.groups) if reading else 0),
             FeatureSums.empty(lens),
             reading.groups if reading else (),
             reading.by if reading else "",
         )
-        return cls(sums, mean.float(), alignment, directions.float(), lens, reading)
+        return cls(sums, mean.float(), alignment, directions.float(), lens, reading, membership.labels)
 
     def update(self, found: Contributions, indices: Sequence[int]) -> None:
         """Take in the images `indices` of the probe set; everything is computed on the CPU, in small numbers."""
         images = torch.as_tensor(indices, dtype=torch.int64)
         vectors, whole = found.vectors.float().cpu(), found.representation.float().cpu()
         apart = vectors - self.mean
-        self.sums.top.update(torch.einsum("nhd,hpd->nhp", apart[:, : len(self.directions)], self.directions), images)
+        along = torch.einsum("nhd,hpd->nhp", apart[:, : len(self.directions)], self.directions)
+        self.sums.top.update(along, images)
+        self.sums.classes.update(along[:, :, 0], self.labels[images])
         self.sums.ablation.update(whole, apart)
         self.sums.features.update(vectors, self.lens, self.mean)
         if self.reading is not None and self.reading.by == "classifier":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -18,6 +19,7 @@ from atlas_schema.read import Atlas
 from atlas_schema.store import Store
 from atlas_schema.tables import HEAD_TABLES
 from atlas_schema.validate import validate
+from jobs.cli import call
 from jobs.config import load_config
 from jobs.driver import run as carry_out
 from jobs.heads import alignment_of
@@ -105,6 +107,24 @@ def test_neurons_name_the_heads_that_read_them(clean_heads: Path) -> None:
 def test_heads_alone_plan_no_neuron(clean_heads: Path) -> None:
     assert not (clean_heads / "neurons").exists()
     assert not any(site["planned"] for site in Atlas(str(clean_heads)).sites("zoo-clip"))
+
+
+def test_a_head_is_shown_and_read(clean_heads: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    head = Atlas(str(clean_heads)).head("zoo-clip/head/1/1")
+    assert head["texts"][0]["rank"] == 0
+    assert [row["score"] for row in head["features"]] == sorted(
+        (row["score"] for row in head["features"]), reverse=True
+    )
+    assert call(["show", "zoo-clip/head/1/1", "--atlas", str(clean_heads)]) == 0
+    shown = capsys.readouterr().out
+    assert head["texts"][0]["text"] in shown
+    assert "background" in shown
+    assert call(["show", "zoo-clip/head/1/1", "--atlas", str(clean_heads), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["address"] == "zoo-clip/head/1/1"
+    assert call(["show", "zoo-clip/head/9/1", "--atlas", str(clean_heads)]) == 2
+    assert "layers 0-3" in capsys.readouterr().err
+    assert call(["show", "zoo-clip/head/1/1", "--atlas", str(clean_heads), "--open"]) == 2
+    assert "no picture" in capsys.readouterr().err
 
 
 def test_the_alignment_can_be_read_back(clean_heads: Path) -> None:

@@ -17,6 +17,7 @@ from pipeline.decompose.representation import representation
 from pipeline.decompose.second_pass import TOP, Passing, SecondPass
 from pipeline.embed import load_embedder
 from pipeline.models import LoadedModel, ModelRequest, load
+from pipeline.probe.model import Membership, ProbeSettings
 from pipeline.probe_set import ProbeSet, batches, open_probe_set
 from pipeline.readout import readout_of
 
@@ -81,9 +82,11 @@ def test_slices_merge_to_the_pass_over_all_and_ablation_is_a_re_sum(name: str, p
     mapped = Alignment(components, isometry.expand(components, -1, -1), torch.zeros(64), 0.5, 0.5, 0.5, 0.1)
     alignment = own if name == "clip" else mapped
 
+    membership = Membership.of(probe_set, ProbeSettings(least_class=3))
+
     def passing() -> Passing:
         given = (model, mean, alignment, contributing.levels, directions, features, texts, probe_set.images)
-        return Passing.of(*given)
+        return Passing.of(*given, membership)
 
     whole = passing()
     whole.update(found, range(IMAGES))
@@ -119,6 +122,11 @@ def test_slices_merge_to_the_pass_over_all_and_ablation_is_a_re_sum(name: str, p
         assert float(ablation.change[place] / IMAGES) == pytest.approx(float((1 - cosine).mean()), abs=1e-6)
 
     along = torch.einsum("nhd,hpd->nhp", apart[:, : len(directions)], directions)
+    means = whole.sums.classes.finalize()
+    for place, label in enumerate(membership.classes):
+        own = [i for i, image in enumerate(probe_set.images) if image.label == label]
+        torch.testing.assert_close(means[place], along[own, :, 0].double().mean(0))
+    assert len(membership.classes) > 3
     best = along.sort(dim=0, descending=True, stable=True)
     torch.testing.assert_close(whole.sums.top.value, best.values[:TOP])
     assert torch.equal(whole.sums.top.image, best.indices[:TOP])
