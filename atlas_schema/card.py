@@ -65,6 +65,7 @@ def card_text(store: Store) -> str:
         weights=_weights(models),
         evidence=_evidence(models),
         results=_results(models, figures),
+        heads=_heads(atlas, models),
         image_licences=_image_licences(atlas),
         licences=_licences(models),
     )
@@ -173,6 +174,32 @@ def _evidence(models: Sequence[Row]) -> str:
     return (
         f"Statistics, exciting images, labels, effects and counterparts come from one pass over probe images: {told}. "
         "Two numbers stand for an image: its *peak*, the strongest patch token, and its *mean* over patch tokens."
+    )
+
+
+def _heads(atlas: Atlas, models: Sequence[Row]) -> str:
+    """How well the heads of each model are described, from what all its heads have in common."""
+    header = ("model", "heads", "direct", "accuracy", "answered by", "texts", "CLIP", "alignment")
+    rows = []
+    for model in models:
+        heads = atlas.heads(model["slug"])
+        if heads:
+            one = heads[0]
+            direct = sum(row["level"] == "direct" for row in heads)
+            accuracy = "" if one["accuracy"] is None else f"{one['accuracy']:.1%}"
+            cells = [f"`{model['slug']}`", str(len(heads)), str(direct), accuracy, one["answered_by"] or ""]
+            cells += [plain(one["text_pool"]), f"`{one['embedder']}`", f"{one['alignment_cosine']:.3f}"]
+            rows.append(cells)
+    if not rows:
+        return "The stage decompose has not run: no head is described."
+    return (
+        "The final representation of a model is the exact sum of what its heads, FFNs, the image and constants add to "
+        "it, attention weights and norms held at their values (Gandelsman et al., 2310.05916; Balasubramanian et al., "
+        "2406.01583). The tables of heads describe each head's summand over the probe images. *direct*: heads that "
+        "reach the representation along the residual path; the others are described by what passes through the values "
+        "of later attention (`level`). *alignment*: cosine to the CLIP's embedding of what linear maps make of the "
+        "components, on images they were not fitted on: texts say of a head as much as this allows.\n\n"
+        + markdown_table(header, rows)
     )
 
 
