@@ -177,6 +177,11 @@ HEAD_FEATURES = Table(
             "Share of the representation's variance along the feature's texts: adds up to 1 over all components",
             absent=_only_direct,
         ),
+        _share(
+            "selectivity",
+            FLOAT,
+            "Of what the contribution varies along the texts of all features, the share along those of this one",
+        ),
         Column(
             "ablation_effect",
             FLOAT,

@@ -192,6 +192,7 @@ class _Told:
                     "score": float(scored["score"][place, column]),
                     "rank": rank,
                     "variance_share": _number(scored["variance_share"][place, column]),
+                    "selectivity": min(1.0, float(scored["selectivity"][place, column])),
                     "ablation_effect": None if group is None else _number(effect[place, group]),
                     "ablation_margin": None if group is None else _number(margin[place, group]),
                     "ablation_flips": float(scored["flips"][place, column]),

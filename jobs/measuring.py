@@ -132,7 +132,7 @@ class Measuring:
 
             before = [self.settings(one) for one in ("decompose", "embed", "pool")]
             return _hash(before, asdict(AlignSettings()), "align 1")
-        return _hash(self.settings("align"), f"{stage} 2")
+        return _hash(self.settings("align"), f"{stage} 1")
 
     def root(self, stage: str, slug: str, fingerprint: str) -> WorkUnit:
         """The unit that stands for the whole of a partial stage."""
