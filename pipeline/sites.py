@@ -143,6 +143,7 @@ def attention_kind(module: nn.Module, path: str) -> str:
         return "pooled" if getattr(module, "sr_ratio", 1) > 1 else "global"
     kinds = {
         "WindowAttention": "window",
+        "WindowMultiHeadAttention": "window",  # Swin v2 CR
         "LocallyGroupedAttn": "window",
         "FactorAttnConvRelPosEnc": "factorised",
         "GPSA": "positional",

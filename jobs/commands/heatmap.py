@@ -128,7 +128,8 @@ class _Asked:
         from pipeline.decompose import representation
 
         with torch.no_grad():
-            other = representation(self.model, self.model.normalise(_pixels(like, "--like", self.model))[None])
+            other01 = _pixels(like, "--like", self.model).to(self.model.device)
+            other = representation(self.model, self.model.normalise(other01)[None])
         return self._along(other[0] / other[0].norm(), f"what is like {like.name}")
 
     def _along(self, direction: Tensor, what: str) -> _Found:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from atlas_schema.errors import BadConfig, UnknownFamily
-from pipeline.decompose.attention import output_projection
+from pipeline.decompose.attention import output_projection, per_head
 from pipeline.decompose.pruning import Outputs
 from pipeline.decompose.record import Record, convolutions, record
 from pipeline.decompose.replay import Calls, Replay, replay
@@ -291,12 +291,8 @@ class Decomposition:
 
     def _split(self, site: AttentionSite, tensor: Tensor) -> Tensor:
         """(images, positions, heads, head_dim) of a tensor shaped as an attention's heads; windows count on."""
-        if self._channels(site) == 1:
-            tensor = tensor.movedim(1, -1)
         module = self.model.module.get_submodule(site.path)
-        axis = 1 if getattr(module, "batch_first", True) is False else 0
-        rows = _by_image(tensor, axis, len(self._x))
-        return rows.reshape(len(self._x), -1, site.heads, tensor.shape[-1] // site.heads)
+        return per_head(module, tensor, len(self._x), site.heads)
 
     def _channels(self, site: AttentionSite) -> int:
         projection = output_projection(self.model.module.get_submodule(site.path))

@@ -28,8 +28,8 @@ class SiteMaps:
 
     patches: one (images, heads, height, width) a call of the site, on the patch grid of its values (coarser than the
     site's own where keys and values are pooled). tokens: (images, heads), of prefix tokens and padding. constant:
-    (images, heads), what passes no value (in CoaT the bias of the position convolution). All add up to the heads'
-    contributions.
+    (images, heads), what passes no value of the head (in CoaT the bias of the position convolution; in EVA-02 what the
+    norm between heads and projection shifts, and what it mixes of other heads). All add up to the heads' contributions.
     """
 
     layer: int

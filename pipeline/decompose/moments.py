@@ -49,7 +49,7 @@ class ContributionMoments:
     def update(self, batch: Contributions) -> None:
         """Take in some images, in the arithmetic of float64."""
         vectors, whole = batch.vectors.to(self.mean), batch.representation.to(self.mean)
-        one = ContributionMoments(*self.mean.shape[:1], self.heads, self.mean.shape[1], self.mean.device)
+        one = ContributionMoments(len(self.mean), self.heads, self.mean.shape[1], self.mean.device)
         one.images += len(whole)
         one.mean, one.whole_mean = vectors.mean(0), whole.mean(0)
         apart, whole_apart = vectors - one.mean, whole - one.whole_mean

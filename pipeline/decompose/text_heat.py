@@ -43,7 +43,7 @@ def text_heat(model: LoadedModel, x: Tensor, text: Tensor, alignment: Alignment,
     if text.shape != alignment.bias.shape:
         raise BadConfig(
             f"A text of {len(text)} numbers and an alignment with a space of {len(alignment.bias)}: expected the text "
-            "embedded by the CLIP that the model was aligned with."
+            "embedded by the CLIP that the model was aligned with (--embedder)."
         )
     vectors = contributing(x).vectors[0]  # (components, d)
     pulled = alignment.pull(text[None].to(vectors))[:, 0]  # (components, d)
