@@ -57,6 +57,11 @@ COMMANDS = {
         "Find images by what some heads say of them: by colour alone, by shape alone.",
         '--model zoo/clip --probe zoo:500 --feature colour --text "a red object"',
     ),
+    "spurious": (
+        "spurious:spurious",
+        "Leave out what a model makes of a feature that misleads it, and see what its worst group gains.",
+        "--model zoo/clip --train DIR --test a=DIR --test b=DIR --probe zoo:500 --core shape --spurious background",
+    ),
     "card": ("data:card", "Write the dataset card (README.md) of an atlas again.", "demo/atlas"),
 }
 GROUPS = {

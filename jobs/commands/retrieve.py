@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,14 +13,11 @@ from cyclopts import Parameter
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from pipeline.decompose.align import Alignment, Batch, Held
-    from pipeline.decompose.contributions import Contributing
+    from pipeline.decompose.compared import Compared
     from pipeline.decompose.features import FeatureSet
-    from pipeline.embed import Embedder
-    from pipeline.models import LoadedModel
     from pipeline.probe_set import ProbeSet
 
-HELD_BYTES = 1 << 30  # contributions are held where they fit, and computed again for each pass where they do not
+_Groups = list[list[int]]
 
 
 def retrieve(
@@ -48,159 +45,64 @@ def retrieve(
     as_json: Annotated[bool, Parameter(name="--json", help="Print JSON.", negative="")] = False,
 ) -> int:
     """Find images by a text or an image, looking only at the components that matter for a feature."""
-    from pipeline.models import ModelRequest, load
-    from pipeline.probe_set import open_probe_set
+    from jobs.commands.comparing import compared, feature_set
+    from pipeline.models import ModelRequest
+    from pipeline.retrieval import along
 
     _check(feature, component, text, image, groups, limit)
+    told = feature_set(features, embedder)
+    prompt = told.prompt_of(feature, text or "") if feature else text or ""
+    if image is not None:
+        _opened(image)  # what cannot be read is said before anything is computed
     request = ModelRequest(model, weights=weights, name=as_name, input_size=input_size)
-    search = _Search(load(request, device), open_probe_set(probe), features, embedder, atlas)
-    found = search.by_text(feature, component, text, groups) if text else None
-    if found is None:
+    looked = compared(request, probe, embedder if feature or text else None, atlas, device)
+    wanted = looked.clip.texts([prompt])[0].cpu() if text else None  # words it does not know are said now
+    chosen = _chosen(looked, told, feature, component, groups)
+    if wanted is not None:
+        values = along(looked.batches(), chosen, looked.alignment, wanted)
+    else:
         assert image is not None
-        found = search.by_image(feature, component, image, groups)
-    rows = [_row(search.probe, one, limit) for one in found]
+        values = _by_image(looked, chosen, image)
+    names = [one.name for one in looked.components]
+    shown = [*([names[place] for place in group] for group in chosen[:-1]), ["all"]]
+    own = _own_place(looked.probe, image) if image is not None else None
+    rows = [_row(looked.probe, *one, limit, own) for one in zip(shown, values, strict=True)]
     query = text if text is not None else str(image)
     if sheet is not None:
-        _draw(sheet, search.probe, query, image, rows)
+        _draw(sheet, looked.probe, query, image, rows)
     if as_json:
-        told = {"model": search.model.description.id, "feature": feature, "query": query, "groups": rows}
-        print(json.dumps(told, indent=1))
+        found = {"model": looked.model.description.id, "feature": feature, "query": query, "groups": rows}
+        print(json.dumps(found, indent=1))
     else:
         print("\n".join(_text(rows)))
     return 0
 
 
-@dataclass(frozen=True)
-class _Found:
-    """What one group of components says of all images. values: (images,)."""
+def _chosen(
+    looked: Compared, told: FeatureSet, feature: str | None, component: list[str] | None, groups: int
+) -> _Groups:
+    """Groups of components; the last one is all that add up to the representation, to compare with."""
+    from pipeline.decompose.choosing import named, ranked
+    from pipeline.retrieval import GROUP
 
-    components: list[str]
-    values: Tensor
+    if component:
+        first = [named(looked.components, component)]
+    else:
+        assert feature is not None
+        order = ranked(looked.merits(told)[feature], looked.components, looked.direct)
+        first = [order[start : start + GROUP] for start in range(0, min(groups * GROUP, len(order)), GROUP)]
+    return [*first, looked.direct.nonzero()[:, 0].tolist()]
 
 
-class _Search:
-    """A model, the images to search among, and what both need to be compared with texts."""
+def _by_image(looked: Compared, groups: _Groups, image: Path) -> Tensor:
+    import torch
 
-    def __init__(
-        self, model: LoadedModel, probe: ProbeSet, features: str | None, embedder: str, atlas: str | None
-    ) -> None:
-        from pipeline.decompose.align import Held
-        from pipeline.decompose.contributions import Contributing
+    from pipeline.preprocess import pixels_of
+    from pipeline.retrieval import likeness, restricted
 
-        self.model, self.probe = model, probe
-        self._features, self._embedder, self._atlas = features, embedder, atlas
-        self.contributing: Contributing = Contributing(model)
-        self.batches: Held = Held(self._read, HELD_BYTES)
-        self._vectors(0, 1)  # what reaches the representation is known from the first image on
-
-    def by_text(self, feature: str | None, component: list[str] | None, text: str, groups: int) -> list[_Found]:
-        from pipeline.retrieval import along
-
-        clip, told = self._clip(), self._feature_set()
-        alignment = self._alignment(clip)
-        prompt = told.prompt_of(feature, text) if feature else text
-        chosen = self._chosen(feature, component, groups, alignment, clip)
-        values = along(self.batches(), chosen, alignment, clip.texts([prompt])[0].cpu())
-        return self._found(chosen, values)
-
-    def by_image(self, feature: str | None, component: list[str] | None, image: Path, groups: int) -> list[_Found]:
-        import torch
-
-        from pipeline.preprocess import pixels_of
-        from pipeline.retrieval import likeness, restricted
-
-        x = pixels_of(_opened(image), self.model.description)[None]
-        query = self._contributions(x)[0]  # (components, d)
-        clip = self._clip() if feature else None
-        alignment = self._alignment(clip) if clip else None
-        chosen = self._chosen(feature, component, groups, alignment, clip)
-        wanted = torch.stack([query[group].sum(0) for group in chosen])
-        return self._found(chosen, likeness(restricted(self.batches(), chosen), wanted))
-
-    def _chosen(
-        self,
-        feature: str | None,
-        component: list[str] | None,
-        groups: int,
-        alignment: Alignment | None,
-        clip: Embedder | None,
-    ) -> list[list[int]]:
-        """Groups of components; the last one is all that add up to the representation, to compare with."""
-        from pipeline.decompose.choosing import merits, named, ranked
-        from pipeline.decompose.contributions import direct_places
-        from pipeline.decompose.features import Lens
-        from pipeline.retrieval import GROUP
-
-        levels, components = self.contributing.levels, self.contributing.components
-        direct = direct_places(levels)
-        if component:
-            first = [named(components, component)]
-        else:
-            assert feature is not None
-            assert alignment is not None
-            assert clip is not None
-            told = self._feature_set()
-            told.prompt_of(feature, "")  # says which features there are
-            lens = Lens.of({name: clip.texts(texts).cpu() for name, texts in told.prompts.items()}, alignment, levels)
-            place = lens.features.index(feature)
-            order = ranked(merits(self.batches(), lens)[:, place], components, direct)
-            first = [order[start : start + GROUP] for start in range(0, min(groups * GROUP, len(order)), GROUP)]
-        return [*first, direct.nonzero()[:, 0].tolist()]
-
-    def _found(self, chosen: Sequence[Sequence[int]], values: Tensor) -> list[_Found]:
-        names = [one.name for one in self.contributing.components]
-        told = [[names[place] for place in group] for group in chosen[:-1]]
-        return [_Found(group, one) for group, one in zip([*told, ["all"]], values, strict=True)]
-
-    def _clip(self) -> Embedder:
-        from pipeline.embed import load_embedder
-        from pipeline.models import ModelRequest
-
-        clip = load_embedder(ModelRequest(self._embedder), self.model.device)
-        clip.texts(["a"] if self._embedder != "zoo/clip" else ["a red object"])  # refuses a model without a text tower
-        return clip
-
-    def _feature_set(self) -> FeatureSet:
-        from pipeline.decompose.features import read_features
-
-        return read_features(self._features or ("zoo" if self._embedder == "zoo/clip" else "general"))
-
-    def _alignment(self, clip: Embedder) -> Alignment:
-        import torch
-
-        from pipeline.decompose.align import Alignment, fit_alignment
-        from pipeline.probe_set import batches
-
-        levels = self.contributing.levels
-        if self.model.fingerprint == clip.vision.fingerprint:
-            return Alignment.own(len(levels), self.model.description.representation_dim)
-        if self._atlas is not None:
-            from atlas_schema.store import Store
-            from jobs.heads import alignment_of
-
-            return alignment_of(Store(self._atlas), self.model.description.slug)
-        every = range(len(self.probe))
-        pictures = batches(self.probe, every, clip.vision.description, 32)
-        targets = torch.cat([clip.pictures(x).cpu() for _, x in pictures])
-        fit = torch.tensor([self.probe.split(index) == "fit" for index in every])
-        return fit_alignment(self.batches, targets, fit, levels)
-
-    def _read(self) -> Iterator[Batch]:
-        for start in range(0, len(self.probe), 16):
-            yield self._vectors(start, min(start + 16, len(self.probe)))
-
-    def _vectors(self, start: int, stop: int) -> Batch:
-        import torch
-
-        from pipeline.probe_set import batches
-
-        ((places, pixels),) = batches(self.probe, range(start, stop), self.model.description, stop - start)
-        return torch.tensor(places), self._contributions(pixels)
-
-    def _contributions(self, pixels: Tensor) -> Tensor:
-        """(images, components, d), float32, on the CPU. pixels: (images, 3, height, width) in [0, 1]."""
-        x = self.model.normalise(pixels.to(self.model.device))
-        return self.contributing(x).vectors.float().cpu()
+    query = looked.contributions(pixels_of(_opened(image), looked.model.description)[None])[0]  # (components, d)
+    wanted = torch.stack([query[group].sum(0) for group in groups])
+    return likeness(restricted(looked.batches(), groups), wanted)
 
 
 def _check(
@@ -230,15 +132,21 @@ def _opened(path: Path) -> Any:
         ) from error
 
 
-def _row(probe: ProbeSet, found: _Found, limit: int) -> dict[str, Any]:
+def _own_place(probe: ProbeSet, image: Path) -> int | None:
+    """Where the image that is searched by stands in the probe set itself, byte for byte."""
+    sha256 = hashlib.sha256(image.read_bytes()).hexdigest()
+    return next((place for place, one in enumerate(probe.images) if one.sha256 == sha256), None)
+
+
+def _row(probe: ProbeSet, components: list[str], values: Tensor, limit: int, leave_out: int | None) -> dict[str, Any]:
     from pipeline.retrieval import first
 
     images = [
-        {"image": probe.images[place].id, "index": place, "value": round(float(found.values[place]), 5),
+        {"image": probe.images[place].id, "index": place, "value": round(float(values[place]), 5),
          "class": probe.images[place].label or None}
-        for place in first(found.values, limit)
+        for place in first(values, limit, leave_out)
     ]  # fmt: skip
-    return {"components": found.components, "images": images}
+    return {"components": components, "images": images}
 
 
 def _text(rows: Sequence[dict[str, Any]]) -> Iterator[str]:

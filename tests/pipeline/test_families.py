@@ -67,6 +67,7 @@ def test_kinds_of_attention():
         return [site.kind for site in describe(ModelRequest(name)).attention_sites]
 
     assert set(kinds("timm/swin_tiny_patch4_window7_224")) == {"window"}
+    assert set(kinds("timm/swinv2_cr_tiny_ns_224")) == {"window"}
     assert set(kinds("timm/coat_lite_tiny")) == {"factorised"}
     assert kinds("timm/twins_svt_small")[:4] == ["window", "pooled"] * 2
     assert kinds("timm/twins_svt_small")[-1] == "global"  # the last stage's keys are not pooled

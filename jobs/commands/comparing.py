@@ -1,0 +1,37 @@
+"""From what a user names to a model compared with texts: shared by the commands that use a decomposition."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pipeline.decompose.compared import Compared
+    from pipeline.decompose.features import FeatureSet
+    from pipeline.models import ModelRequest
+
+
+def feature_set(features: str | None, embedder: str) -> FeatureSet:
+    """The features asked for, else those whose words the embedder knows."""
+    from pipeline.decompose.features import read_features
+
+    return read_features(features or ("zoo" if embedder == "zoo/clip" else "general"))
+
+
+def compared(request: ModelRequest, probe: str, embedder: str | None, atlas: str | None, device: str) -> Compared:
+    """The model over the probe set; embedder: None where nothing is compared with texts. BadConfig where the embedder
+    reads no text; NothingThere where the atlas has no alignment of the model.
+    """
+    from atlas_schema.store import Store
+    from jobs.heads import alignment_of
+    from pipeline.decompose.compared import Compared
+    from pipeline.embed import load_embedder
+    from pipeline.models import ModelRequest, load
+    from pipeline.probe_set import open_probe_set
+
+    probe_set = open_probe_set(probe)
+    clip = load_embedder(ModelRequest(embedder), device) if embedder else None
+    if clip is not None:
+        clip.texts(["a"])  # refuses a model without a text tower before anything is computed
+    model = load(request, device)
+    given = alignment_of(Store(atlas), model.description.slug) if atlas else None
+    return Compared(model, probe_set, clip, given)
