@@ -122,7 +122,12 @@ def align(at: Surroundings, unit: WorkUnit) -> PartReceipt:
         return at.commit_arrays(unit, Alignment.own(len(through), width).arrays())
     fit = torch.tensor([measuring.probe_set.split(index) == "fit" for index in panel])
     fitted = fit_alignment(
-        again, torch.from_numpy(views).to(at.device), fit, levels_of(through), questions=_questions(at, panel), on_step=at.step
+        again,
+        torch.from_numpy(views).to(at.device),
+        fit,
+        levels_of(through),
+        questions=_questions(at, panel),
+        on_step=at.step,
     )
     return at.commit_arrays(unit, fitted.arrays())
 

@@ -136,7 +136,9 @@ def _describe(model: str, input_size: int | None, slug: str, own_weights: bool) 
     if own_weights:
         plan = replace(plan, id=_untagged(plan), licence="")
     try:
-        return _described(_on_meta(plan), plan, slug)
+        # counting FLOPs hooks gradients, also where the caller wants none
+        with torch.inference_mode(False), torch.enable_grad():
+            return _described(_on_meta(plan), plan, slug)
     except (AssertionError, ValueError, TypeError, RuntimeError) as error:
         raise BadConfig(
             f"{plan.id} cannot be built for {plan.input_size[0]} x {plan.input_size[1]} pixels: {error}. "

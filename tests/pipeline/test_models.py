@@ -1,7 +1,10 @@
 """Descriptions: exact counts without weights or network, ids and slugs, and what bad names get."""
 
 import socket
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -215,3 +218,13 @@ def test_listed_architectures_have_the_form_of_their_family():
             wrong[name] = found.family
     assert not wrong
     assert len(families) > 400
+
+
+def test_a_model_is_described_where_gradients_are_off() -> None:
+    """In a process of its own: descriptions are kept for a process's life."""
+    code = (
+        "import torch; from pipeline.models import ModelRequest, load\n"
+        "for name in ('pit', 'swin'):\n"
+        "    with torch.no_grad(): assert load(ModelRequest(f'zoo/{name}')).description.heads\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2])
