@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
+import posixpath
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ from urllib.parse import urlsplit
 from jinja2 import Environment, PackageLoader, select_autoescape
 
 STATIC = Path(__file__).parent / "static"
+_IMPORT = re.compile(rb'^import [^"]* from "(\.[^"]+)";', re.MULTILINE)
 _SHELL = Environment(
     loader=PackageLoader("site_builder"), autoescape=select_autoescape(), trim_blocks=True, lstrip_blocks=True
 )
@@ -36,7 +39,7 @@ def write(folder: Path, manifest: Mapping[str, Any], dataset_url: str | None) ->
         if not path.exists():
             path.write_bytes(data)
     (folder / ".nojekyll").touch()  # GitHub Pages would otherwise leave out what begins with a dot or underscore
-    modules = sorted(name for name in files if name.endswith(".js") and name not in ("main.js", "theme.js"))
+    modules = sorted(_imported("main.js", files) - {"main.js"})
     page = _SHELL.get_template("shell.html").render(
         app=home, modules=modules, manifest=manifest, connect=connect_sources(dataset_url)
     )
@@ -44,6 +47,18 @@ def write(folder: Path, manifest: Mapping[str, Any], dataset_url: str | None) ->
     unfinished.write_text(page, encoding="utf-8")
     os.replace(unfinished, folder / "index.html")
     return {home}
+
+
+def _imported(name: str, files: Mapping[str, bytes]) -> set[str]:
+    """The module and all that it imports, however deep, as long as it does not wait for a page to be opened."""
+    found, waiting = set(), [name]
+    while waiting:
+        module = waiting.pop()
+        if module not in found:
+            found.add(module)
+            own = [match.decode() for match in _IMPORT.findall(files[module])]
+            waiting += [posixpath.normpath(posixpath.join(posixpath.dirname(module), other)) for other in own]
+    return found
 
 
 def browser_url(dataset_url: str | None) -> str:

@@ -21,6 +21,9 @@ EVIDENCE_BYTES = 450
 #: Bytes of an example beside its map, of a token of the map (16 levels, gzip), of a counterpart, of a probe image
 #: beside its thumbnail, of a labelled neuron in the search index. Measured on incompressible maps.
 EXAMPLE_BYTES, TOKEN_BYTES, MATCH_BYTES, PROBE_BYTES, LABEL_BYTES = 34, 0.55, 24, 240, 24
+#: Bytes of a row of each head table (gzip), of a token of a signed map (31 levels), and of what a text adds to search.
+HEAD_ROW_BYTES = {"heads": 300, "head_texts": 30, "head_features": 50, "head_examples": 24, "head_reads": 9}
+SIGNED_BYTES, SAID_BYTES = 0.7, 12
 #: Beside its packs, sheets and pictures a layer has its table, its summary and its strip.
 LAYER_FILES, LAYER_BYTES = 3, 30_000
 #: A model has its facts and its strip of depth; the site its page, mark, card, .nojekyll and wall.
@@ -95,8 +98,9 @@ def estimate(held: Survey, mode: str) -> Size:
             files += neurons - packs if mode == "files" else 0
         files += entries
         largest = max(largest, entries)
-    evidence = _evidence(held)
-    return Size(files + evidence.files, size + evidence.bytes, max(largest, evidence.largest_folder))
+    for more in (_evidence(held), _heads(held)):
+        files, size, largest = files + more.files, size + more.bytes, max(largest, more.largest_folder)
+    return Size(files, size, largest)
 
 
 def _evidence(held: Survey) -> Size:
@@ -121,6 +125,19 @@ def _evidence(held: Survey) -> Size:
     size += 60 * matched // CLUSTER_MODELS
     texts = set().union(*(layer.texts for layer in held.layers))
     return Size(files + sum(probes) + clusters + index_files(texts), size, min(FOLDER, max(probes, default=0)))
+
+
+def _heads(held: Survey) -> Size:
+    """Size of what is said of heads; file counts are exact."""
+    files = size = largest = 0
+    for source in held.heads:
+        files += 1 + len(source.layers) + sum(source.read_packs)
+        largest = max(largest, 2 + len(source.layers), sum(source.read_packs))
+        size += sum(HEAD_ROW_BYTES[table] * rows for table, rows in source.rows.items())
+        size += round(SIGNED_BYTES * source.map_bytes) + SAID_BYTES * len(source.texts)
+    features = set().union(*(source.features for source in held.heads))
+    texts = {text for source in held.heads for text in source.texts}
+    return Size(files + len(features) + index_files(texts), size, largest)
 
 
 def check(host: Host, size: Size, mode: str) -> None:

@@ -22,13 +22,14 @@ from site_builder import app, overview
 from site_builder.budget import HOSTS, Host, Size, check, estimate, megabytes
 from site_builder.evidence import write_evidence
 from site_builder.folders import content_name, write_folder
+from site_builder.head_pages import write_heads
 from site_builder.layers import FORMAT, LayerSummary, build_layer
 from site_builder.packs import PACK
 from site_builder.sprites import BUNDLE, THUMB
 from site_builder.survey import LayerSource, survey
 
 MARK = ".neuron-atlas-site"  # says that a folder is a site of ours, which may be built over
-OURS = ("d/*", "d/*/*", "p/*", "r/*", "s/*")
+OURS = ("d/*", "d/*/*", "f/*", "p/*", "r/*", "s/*")
 MODES = ("sprite", "range", "files")
 
 
@@ -43,6 +44,7 @@ class SiteReport:
     layers: int
     layers_reused: int
     neurons: int
+    heads: int
     files: int
     bytes: int
     notes: list[str] = field(default_factory=list)
@@ -50,7 +52,8 @@ class SiteReport:
     def __str__(self) -> str:
         lines = [
             f"{self.out}: {self.neurons:,} neurons in {self.layers} layers of {self.models} models"
-            f" ({self.layers_reused} layers unchanged), {self.files:,} files, {megabytes(self.bytes)}",
+            f" ({self.layers_reused} layers unchanged), {self.heads:,} attention heads, {self.files:,} files,"
+            f" {megabytes(self.bytes)}",
             f"large pictures: {self.images}; built for {self.target}",
         ]
         return "\n".join(lines + self.notes)
@@ -79,16 +82,17 @@ def build_site(
     host, mode = _settings(target, images, dataset_url)
     atlas, folder = Atlas(os.fspath(atlas_url)), Path(out)
     held = survey(atlas)
-    if not held.layers:
-        raise NothingThere(f"{atlas_url}: no neurons to show yet; run `neuron-atlas run` into it first")
+    if not held.layers and not held.heads:
+        raise NothingThere(f"{atlas_url}: no neurons or heads to show yet; run `neuron-atlas run` into it first")
     check(host, estimate(held, mode), mode)
     _claim(folder)
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         built = list(pool.map(lambda source: _write_layer(atlas, source, folder, mode), held.layers))
         evidence = write_evidence(atlas, folder, held, pool)
+        heads = write_heads(atlas, folder, held, evidence.labels, pool)
     layers = {(source.slug, source.layer): made[:2] for source, made in zip(held.layers, built, strict=True)}
-    written = overview.write(atlas, folder, held, layers, evidence)
+    written = overview.write(atlas, folder, held, layers, evidence, heads)
     manifest = {
         **written.manifest,
         "title": title,
@@ -99,7 +103,8 @@ def build_site(
     kept = app.write(folder, manifest, dataset_url if mode == "range" else None)
     if target == "hf-space":
         _replace(folder / "README.md", app.space_card(title).encode())
-    _prune(folder, {*kept, *written.files, *evidence.folders, *(f"d/{name}" for name, _ in layers.values())})
+    shown = {f"d/{name}" for name, _ in layers.values()} | evidence.folders | heads.folders
+    _prune(folder, {*kept, *written.files, *shown})
     found = measure(folder)
     check(host, found, mode)
     return SiteReport(
@@ -110,6 +115,7 @@ def build_site(
         layers=len(held.layers),
         layers_reused=sum(made[2] for made in built),
         neurons=sum(len(source.units) for source in held.layers),
+        heads=sum(source.rows["heads"] for source in held.heads),
         files=found.files,
         bytes=found.bytes,
     )

@@ -35,6 +35,7 @@ class Evidence:
     examples: dict[tuple[str, int], str]  # folder of a layer's examples
     matches: dict[tuple[str, int], str]
     manifest: dict[str, Any]
+    labels: dict[Neuron, str]
 
     @property
     def folders(self) -> set[str]:
@@ -63,6 +64,7 @@ def write_evidence(atlas: Atlas, site: Path, held: Survey, pool: ThreadPoolExecu
             "clusters": _write_clusters(site, clusters, labels),
             "search": _write_search(site, labelled, [model["slug"] for model in held.models]),
         },
+        labels=labels,
     )
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from atlas_schema.read import Atlas
 from atlas_schema.tables import NEURONS, SCHEMA_VERSION, TABLES
 from site_builder.evidence import Evidence
+from site_builder.head_pages import HeadPages
 from site_builder.layers import LayerSummary
 from site_builder.packs import PACK, dump
 from site_builder.sprites import BUNDLE, sheet, thumbnail
@@ -33,12 +34,12 @@ class Overview:
     files: set[str]  # paths in the site that the manifest names
 
 
-def write(atlas: Atlas, folder: Path, held: Survey, layers: Layers, evidence: Evidence) -> Overview:
+def write(atlas: Atlas, folder: Path, held: Survey, layers: Layers, evidence: Evidence, heads: HeadPages) -> Overview:
     """Write these files into the site at `folder`, except those that are there already, and list them."""
     runs, entries, files = atlas.runs(), [], set()
     for model in held.models:
-        entry = _model_entry(atlas, folder, model, held.sites[model["slug"]], layers, runs)
-        _add_evidence(entry, evidence)
+        entry = _model_entry(atlas, folder, model, held, layers, runs)
+        _add_evidence(entry, evidence, heads)
         entries.append(entry)
         files |= {name for name in (entry["file"], entry["depth"]) if name}
     wall = _wall(atlas, folder, entries, layers)
@@ -52,6 +53,7 @@ def write(atlas: Atlas, folder: Path, held: Survey, layers: Layers, evidence: Ev
         "models": entries,
         "wall": wall,
         **evidence.manifest,
+        **heads.manifest,
     }
     return Overview(manifest, files)
 
@@ -64,16 +66,18 @@ def _model_entry(
     atlas: Atlas,
     folder: Path,
     model: dict[str, Any],
-    sites: list[dict[str, Any]],
+    held: Survey,
     layers: Layers,
     runs: Sequence[dict[str, Any]],
 ) -> dict[str, Any]:
     slug = model["slug"]
+    sites = held.sites[slug]
     own = [layers.get((slug, site["layer"])) for site in sites]
     summaries = [made and made[1] for made in own]
     facts = {
         "model": model,
         "sites": sites,
+        "attention": held.attention.get(slug, []),
         "layers": [summary and summary.as_json() for summary in summaries],
         "runs": [run for run in runs if _worked_on(run, model)],
     }
@@ -100,14 +104,17 @@ def _layer_entry(site: Mapping[str, Any], made: tuple[str, LayerSummary] | None)
     return {"width": site["width"], "folder": f"d/{made[0]}", "ranges": made[1].ranges}
 
 
-def _add_evidence(entry: dict[str, Any], evidence: Evidence) -> None:
-    """Say in a model's entry where its examples and counterparts are."""
+def _add_evidence(entry: dict[str, Any], evidence: Evidence, heads: HeadPages) -> None:
+    """Say in a model's entry where its examples, its counterparts and its heads are."""
     for layer, place in enumerate(entry["layers"]):
         for stage, folders in (("examples", evidence.examples), ("matches", evidence.matches)):
             if (entry["slug"], layer) in folders:
                 place[stage] = folders[entry["slug"], layer]
                 if stage not in entry["stages"]:
                     entry["stages"].append(stage)
+    entry["heads"] = heads.entries.get(entry["slug"])
+    if entry["heads"]:
+        entry["stages"].append("heads")
 
 
 def _worked_on(run: Mapping[str, Any], model: Mapping[str, Any]) -> bool:

@@ -81,10 +81,14 @@ def packs(units: Sequence[int], columns: Mapping[str, Sequence[Any]], shard: str
     for number in np.unique(numbers):
         members = np.flatnonzero(numbers == number).tolist()
         chosen = {name: [values[i] for i in members] for name, values in columns.items()}
-        shared = {name: values[0] for name, values in chosen.items() if name != "unit" and _constant(values)}
-        own = {name: values for name, values in chosen.items() if name not in shared}
-        made[int(number)] = dump({"shard": shard, "shared": shared, "columns": own}, level)
+        made[int(number)] = dump({"shard": shard, **columnar(chosen)}, level)
     return made
+
+
+def columnar(columns: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
+    """Columns with those apart (`unit` never) whose value all rows share: it stands once."""
+    shared = {name: values[0] for name, values in columns.items() if name != "unit" and values and _constant(values)}
+    return {"shared": shared, "columns": {name: values for name, values in columns.items() if name not in shared}}
 
 
 def with_empty_packs(made: Mapping[int, bytes], units: Sequence[int]) -> dict[str, bytes]:

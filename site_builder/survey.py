@@ -1,4 +1,4 @@
-"""What an atlas holds, before its pictures are read: models, sites, layers with their units and bytes, probe sets."""
+"""What an atlas holds, before its pictures are read: models, sites, layers with units and bytes, heads, probe sets."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from atlas_schema.read import Atlas
 from atlas_schema.shards import parse_shard_path, shard_path
 from atlas_schema.tables import NEURON_EXAMPLES, NEURON_MATCHES, NEURONS, PROBE_IMAGES
 from site_builder.examples import MAP_SIDE
+from site_builder.head_tables import HeadsSource, heads_source
 from site_builder.sprites import THUMB
 
 
@@ -60,24 +61,35 @@ class Survey:
     sites: dict[str, list[dict[str, Any]]]  # FFN sites by slug, in the order of layers
     layers: list[LayerSource]
     probes: list[ProbeSource] = field(default_factory=list)
+    attention: dict[str, list[dict[str, Any]]] = field(default_factory=dict)  # attention sites, as `sites`
+    heads: list[HeadsSource] = field(default_factory=list)  # of the models that have tables of heads
 
 
 def survey(atlas: Atlas) -> Survey:
-    """Models, FFN sites, probe sets, and layers with neurons. Of a shard, its footer and small columns are read."""
+    """Models, sites, probe sets, heads, and layers with neurons. Of a shard, its footer and small columns are read."""
     models = atlas.models()
-    sites = {model["slug"]: ffn_sites(atlas, model["slug"]) for model in models}
+    both = {model["slug"]: atlas.sites(model["slug"]) for model in models}
+    sites = {slug: _of_kind(rows, "ffn") for slug, rows in both.items()}
     layers = [
         source
         for model in models
         for layer in atlas.layers(model["slug"])
         if (source := _source(atlas, model, layer, len(sites[model["slug"]]))).units
     ]
-    return Survey(models, sites, layers, [_probe_source(atlas, name) for name in atlas.probe_sets()])
+    heads = [heads_source(atlas, model["slug"]) for model in models]
+    return Survey(
+        models,
+        sites,
+        layers,
+        probes=[_probe_source(atlas, name) for name in atlas.probe_sets()],
+        attention={slug: _of_kind(rows, "attention") for slug, rows in both.items()},
+        heads=[source for source in heads if source is not None],
+    )
 
 
-def ffn_sites(atlas: Atlas, slug: str) -> list[dict[str, Any]]:
-    rows = [row for row in atlas.sites(slug) if row["kind"] == "ffn"]
-    return sorted(rows, key=lambda row: row["layer"])
+def _of_kind(rows: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
+    """The FFN or the attention sites of a model, from the input to the output."""
+    return sorted((row for row in rows if row["kind"] == kind), key=lambda row: row["layer"])
 
 
 def _source(atlas: Atlas, model: Mapping[str, Any], layer: int, layers: int) -> LayerSource:

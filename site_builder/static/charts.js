@@ -109,6 +109,55 @@ export function Bar({ value, chance }) {
     ${chance != null && html`<line x1=${share(chance)} x2=${share(chance)} y1="0" y2="8" />`}</svg>`;
 }
 
+/** A value on a scale that holds 0: a bar from there, to the right or to the left. @param {{value: number, low: number, high: number}} props low: 0 or less */
+export function SignedBar({ value, low, high }) {
+  const at = (one) => (100 * (Math.min(high, Math.max(low, one)) - low)) / (high - low);
+  return html`<svg class="bar-of signed" width="100%" height="8" aria-hidden="true"><rect class="whole" width="100%" height="8" />
+    <rect class=${value < 0 ? "part minus" : "part"} x=${`${at(Math.min(0, value))}%`} width=${`${Math.abs(at(value) - at(0))}%`} height="8" />
+    ${low < 0 && html`<line class="nothing" x1=${`${at(0)}%`} x2=${`${at(0)}%`} y1="0" y2="8" />`}</svg>`;
+}
+
+/** A share of a whole that begins where those before it end. @param {{from: number, to: number}} props both 0 to 1 */
+export function Waterfall({ from, to }) {
+  const share = (part) => `${100 * Math.min(1, Math.max(0, part))}%`;
+  return html`<svg class="bar-of" width="100%" height="8" aria-hidden="true"><rect class="whole" width="100%" height="8" />
+    <rect class="before" width=${share(from)} height="8" /><rect class="part" x=${share(from)} width=${share(to - from)} height="8" /></svg>`;
+}
+
+/**
+ * One head among all of its model, by several measures: a tick a head, a pin for this one. Each measure has its own scale.
+ * @param {{label: string, rows: {name: any, values: (number|null)[], value: number, note: any, key: string}[]}} props
+ */
+export function Strips({ label, rows }) {
+  return html`<div class="dots strips" role="group" aria-label=${label}>${rows.map(({ key, name, values, value, note }) => {
+    const known = /** @type {number[]} */ (values.filter((one) => one !== null));
+    const [low, high] = extent([0, ...known]);
+    const at = (one) => `${scale(low, high, 0, 100)(one)}%`;
+    return html`<div class="dot-row" key=${key}><span class="name">${name}</span>
+      <svg width="100%" height="24" aria-hidden="true"><line class="axis" x1="0" x2="100%" y1="12" y2="12" /><line class="zero" x1=${at(0)} x2=${at(0)} y1="0" y2="24" />
+        ${known.map((one, place) => html`<line key=${place} class="tick" x1=${at(one)} x2=${at(one)} y1="7" y2="17" />`)}
+        <circle class="own" cx=${at(value)} cy="12" r="5" /></svg>
+      <span class="reading">${note}</span></div>`;
+  })}</div>`;
+}
+
+/** All scores of a model's components for a feature, up to 1: heads above the line, FFNs below. @param {{head: number[], ffn: number[], low: number}} props low: where the scale begins */
+export function ScoreStrip({ head, ffn, low }) {
+  const at = (value) => `${scale(low, 1, 1, 99)(value)}%`;
+  const ticks = (kind, values, top) => values.map((value, place) => html`<line key=${`${kind} ${place}`} class=${kind} x1=${at(value)} x2=${at(value)} y1=${top} y2=${top + 10} />`);
+  return html`<svg class="scores" width="100%" height="24" role="img" aria-label=${`Highest score of a head ${figure(head[0])}, of an FFN ${figure(ffn[0])}`}>
+    <line class="axis" x1="0" x2="100%" y1="12" y2="12" /><line class="zero" x1=${at(0)} x2=${at(0)} y1="0" y2="24" />${ticks("head", head, 1)}${ticks("ffn", ffn, 13)}</svg>`;
+}
+
+/** Shares of a whole that fall from left to right, such as a spectrum. @param {{name: string, values: number[], words: string}} props */
+export function Columns({ name, values, words }) {
+  const most = Math.max(...values, 1e-9);
+  const [width, height, step] = [480, 72, 480 / Math.max(values.length, 8)];
+  return html`<div class="histogram columns-chart" role="img" aria-label=${`${name}: ${words}`}><svg viewBox=${`0 0 ${width} ${height}`} preserveAspectRatio="none" aria-hidden="true">
+    ${values.map((value, at) => html`<rect key=${at} class="fires" x=${at * step + 1} width=${step - 2} y=${height - (height - 4) * (value / most)} height=${(height - 4) * (value / most)}>
+      <title>${`axis ${at}: ${figure(100 * value)} %`}</title></rect>`)}</svg></div>`;
+}
+
 /** A whole in named parts, drawn to scale and written out. @param {{parts: {name: string, value: number, kind: string}[]}} props */
 export function Shares({ parts }) {
   const whole = parts.reduce((sum, part) => sum + part.value, 0);

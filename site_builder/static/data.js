@@ -3,8 +3,13 @@
 
 /**
  * @typedef {{width: number, folder: string|null, ranges: [number, number][], examples?: string, matches?: string}} LayerEntry
+ * @typedef {{folder: string, layers: number[], reads: number[], texts: boolean, labelled: number}} HeadsEntry
+ *   layers: heads of each attention layer; reads: files of each FFN layer that say which heads read which neurons
  * @typedef {{slug: string, model_id: string, family: string, source: string, neurons: number, described: number,
- *   inactive: number, labelled: number, stages: string[], file: string, depth: string|null, layers: LayerEntry[]}} ModelEntry
+ *   inactive: number, labelled: number, stages: string[], file: string, depth: string|null, layers: LayerEntry[],
+ *   heads: HeadsEntry|null}} ModelEntry
+ * @typedef {{folder: string, prefix: number, prefixes: string[], pack: number, texts: number, neurons: number}} SearchIndex
+ * @typedef {{name: string, models: number, heads: number, ffns: number, best: [number, "head"|"ffn", number, number|null, number][]}} FeatureEntry
  * @typedef {{title: string, schema: string, images: {mode: "sprite"|"range"|"files", base: string},
  *   pack: number, bundle: number,
  *   columns: Record<string, Record<string, {means: string, unit: string, absent: string}>>,
@@ -12,7 +17,8 @@
  *   tiles: ([number, number, number]|null)[]}|null, dataset: string, frame: string,
  *   probes: Record<string, {folder: string, images: number, thumbnails: boolean}>, probe_bundle: number,
  *   clusters: {folder: string, clusters: number, pack: number}|null,
- *   search: {folder: string, prefix: number, prefixes: string[], pack: number, texts: number, neurons: number}|null}} Manifest
+ *   search: SearchIndex|null, read_pack: number, head_search: SearchIndex|null,
+ *   features: {folder: string, list: FeatureEntry[]}|null}} Manifest
  */
 
 /** An error whose message is meant for the reader of the page. */
@@ -127,10 +133,18 @@ export async function fetchNeuron(/** @type {string} */ slug, /** @type {number}
 
 export const number5 = (/** @type {number} */ value) => String(Math.floor(value)).padStart(5, "0");
 
-export const fetchModel = (/** @type {string} */ slug) => fetchJson(findModel(slug).file);
+export const fetchModel = async (/** @type {string} */ slug) => fetchJson(findModel(slug).file);
 
 /** Figures of all neurons of a layer, for sorting and filtering. */
 export const fetchLayer = async (/** @type {string} */ slug, /** @type {number} */ layer) =>
   fetchJson(`${folderOf(slug, layer)}/layer.json.gz`);
+
+/** Rows of a table that a file holds as columns, values that all rows share apart; of one `unit`, or all. @returns {any[]} */
+export function rowsOf(/** @type {{shared: Record<string, any>, columns: Record<string, any[]>}} */ table, /** @type {number|undefined} */ unit = undefined) {
+  const places = table.columns.unit.flatMap((one, at) => (unit === undefined || one === unit ? [at] : []));
+  return places.map((at) => ({
+    ...table.shared, ...Object.fromEntries(Object.entries(table.columns).map(([name, values]) => [name, values[at]])),
+  }));
+}
 
 export { once, request };

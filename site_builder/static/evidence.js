@@ -1,5 +1,5 @@
 // Exciting images, counterparts and Rosetta clusters of a neuron: who reads them, and from where.
-import { fetchJson, findModel, folderHolding, number5, once, request, site, Trouble } from "./data.js";
+import { fetchJson, findModel, folderHolding, number5, once, request, rowsOf, site, Trouble } from "./data.js";
 
 /**
  * @typedef {{unit: number, kind: "top"|"quantile", image: number, name?: string, probe: string, rows: number, columns: number,
@@ -9,14 +9,6 @@ import { fetchJson, findModel, folderHolding, number5, once, request, site, Trou
  *   mutual: number, significant: number|null, cluster: number|null}} Match
  * @typedef {{image: string, class?: string, caption?: string, licence?: string, source?: string, url: string|null}} ProbeImage
  */
-
-/** Rows of one unit in a pack whose columns may hold several rows a unit. */
-function rowsOf(pack, unit) {
-  const places = pack.columns.unit.flatMap((/** @type {number} */ one, /** @type {number} */ at) => (one === unit ? [at] : []));
-  return places.map((/** @type {number} */ at) => ({
-    ...pack.shared, ...Object.fromEntries(Object.entries(pack.columns).map(([name, values]) => [name, values[at]])),
-  }));
-}
 
 /** Rows of a neuron in a folder of its layer; null where the atlas has no such folder. */
 async function fetchRows(/** @type {"examples"|"matches"} */ kind, slug, layer, unit) {

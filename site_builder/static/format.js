@@ -17,6 +17,18 @@ export function figure(/** @type {number|null|undefined} */ value) {
   return (size >= 1000 ? grouped.format(Math.round(value)) : three.format(value)).replace("-", "−");
 }
 
+/** A figure that may be of either sign, with its sign. */
+export const signed = (/** @type {number} */ value) => (value > 0 ? `+${figure(value)}` : figure(value));
+
+const hundredths = new Intl.NumberFormat("en", { minimumFractionDigits: 2, maximumFractionDigits: 2, signDisplay: "negative" });
+
+/** A correlation, or another figure between −1 and 1: two decimals. */
+export const hundredth = (/** @type {number|null|undefined} */ value) =>
+  value === null || value === undefined ? "–" : hundredths.format(value).replace("-", "−");
+
+/** What a loss leaves: a fall of 0.5 is "−0.5", a rise "+0.5"; two digits. */
+export const loss = (/** @type {number} */ fall) => (fall > 0 ? `−${two.format(fall)}` : fall < 0 ? `+${two.format(-fall)}` : "0");
+
 /** A spread belongs to a figure: two digits say enough. */
 export const spread = (/** @type {number|null|undefined} */ value) =>
   value === null || value === undefined ? "–" : value !== 0 && value < 1e-3 ? figure(value) : two.format(value);
@@ -26,6 +38,14 @@ const superscript = (/** @type {number} */ power) =>
 
 export const percent = (/** @type {number} */ share) =>
   `${share !== 0 && Math.abs(share) < 0.01 ? three.format(share * 100) : Math.round(share * 100)} %`.replace("-", "−");
+
+/** A share with two digits, where shares of less than a tenth are compared: "32 %", "8.4 %", "−0.16 %"; absent: a dash. */
+export const fine = (/** @type {number|null|undefined} */ share) =>
+  share === null || share === undefined ? "–" : `${Math.abs(share) < 5e-6 ? 0 : two.format(100 * share)} %`.replace("-", "−");
+
+/** A difference of two accuracies, in points of a hundred. */
+export const points = (/** @type {number|null|undefined} */ value) =>
+  value === null || value === undefined ? "–" : `${Math.abs(value) < 5e-6 ? 0 : two.format(100 * value)}`.replace("-", "−") + (Math.abs(value) === 0.01 ? " point" : " points");
 
 export const plural = (/** @type {number} */ value, /** @type {string} */ word) =>
   `${count(value)} ${word}${value === 1 ? "" : "s"}`;

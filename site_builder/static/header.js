@@ -19,16 +19,17 @@ export function Header({ route }) {
     event.target.querySelector("input").blur();
     if (isAddress(text, route)) return void (location.hash = jumpTarget(text, route) ?? link.search(text.trim()));
     // Part of a model's name may also be a word of labels (coat): then both are listed.
-    findLabels(text).catch(() => []).then((labels) => {
-      location.hash = (labels.length === 0 ? jumpTarget(text, route) : null) ?? link.search(text.trim());
+    Promise.all([findLabels(text), findLabels(text, site.head_search)]).catch(() => [[], []]).then(([labels, said]) => {
+      location.hash = (labels.length + said.length === 0 ? jumpTarget(text, route) : null) ?? link.search(text.trim());
     });
   };
+  const what = [site.search && "labels", site.head_search && "what heads say"].filter(Boolean).join(" and ");
   return html`<header class="bar">
     <a class="home" href=${link.home()}>${site.title}</a>
     <form role="search" onSubmit=${go}>
       <input id="jump" type="search" value=${text} onInput=${(event) => setText(event.target.value)}
-        placeholder=${site.search ? "stripes, deit-tiny/mlp/3/41 …" : "Jump to a model, layer or neuron"}
-        aria-label=${site.search ? "Search labels, or jump to a model, a layer or a neuron" : "Jump to a model, a layer or a neuron"} autocomplete="off"
+        placeholder=${what ? "stripes, deit-tiny/mlp/3/41 …" : "Jump to a model, layer or neuron"}
+        aria-label=${`${what && `Search ${what}, or `}jump to a model, a layer, a neuron or a head`} autocomplete="off"
         autocapitalize="none" spellcheck=${false} enterkeyhint="go" /><kbd aria-hidden="true">/</kbd>
     </form>
     <${Theme} />

@@ -11,7 +11,7 @@ export function jumpTarget(/** @type {string} */ text, /** @type {import("./rout
 /** Whether the text names a layer or a neuron, or a model in full, and not just part of a name. */
 export function isAddress(/** @type {string} */ text, /** @type {import("./route.js").Route} */ here) {
   const wanted = readJump(text, site.models, here);
-  return wanted.layer !== undefined || wanted.models.some(({ slug, model_id }) => [slug, model_id].includes(text.trim()));
+  return wanted.layer !== undefined || (wanted.heads && wanted.models.length > 0) || wanted.models.some(({ slug, model_id }) => [slug, model_id].includes(text.trim()));
 }
 
 /** Any neuron of the atlas, each as likely as any other. */
@@ -31,8 +31,27 @@ export function anyNeuron() {
  * @returns {{title: string, note: string, href: string, problem: string}[]}
  */
 export function jumpMatches(/** @type {string} */ text, /** @type {import("./route.js").Route} */ here) {
-  const wanted = readJump(text, site.models, here);
-  return wanted.models.map((model) => place(/** @type {any} */ (model), wanted.layer, wanted.unit));
+  const { models, layer, unit, heads } = readJump(text, site.models, here);
+  const found = models.map((model) => (heads ? headPlace(/** @type {any} */ (model), layer, unit) : place(/** @type {any} */ (model), layer, unit)));
+  return [...found, ...featuresNamed(text).map((name) => ({ title: `feature ${name}`, note: "which heads carry it", href: link.feature(name), problem: "" }))];
+}
+
+/** Features whose name begins as the text does. */
+function featuresNamed(/** @type {string} */ text) {
+  const wanted = text.trim().toLowerCase();
+  return wanted === "" ? [] : (site.features?.list ?? []).map(({ name }) => name).filter((name) => name.toLowerCase().startsWith(wanted));
+}
+
+/** @param {import("./data.js").ModelEntry} model @param {number|undefined} layer @param {number|undefined} head */
+function headPlace(model, layer, head) {
+  const whole = { title: `${model.slug}, attention heads`, note: model.model_id, href: link.heads(model.slug), problem: "" };
+  if (model.heads === null) return { ...whole, title: model.slug, href: link.model(model.slug), problem: "this atlas has not decomposed its heads" };
+  if (layer === undefined) return whole;
+  const { layers } = model.heads;
+  if (!layers[layer]) return { ...whole, problem: `its attention layers are 0 to ${layers.length - 1}` };
+  if (head === undefined) return whole;
+  if (head >= layers[layer]) return { ...whole, problem: `attention layer ${layer} has heads 0 to ${layers[layer] - 1}` };
+  return { title: `${model.slug}, attention layer ${layer}, head ${head}`, note: model.model_id, href: link.head(model.slug, layer, head), problem: "" };
 }
 
 /** @param {import("./data.js").ModelEntry} model @param {number|undefined} layer @param {number|undefined} unit */

@@ -7,11 +7,15 @@ import { fetchJson, number5, site } from "./data.js";
 export const wordsOf = (/** @type {string} */ text) =>
   [...new Set(text.toLowerCase().normalize("NFKD").replace(/\p{M}/gu, "").split(/[^\p{L}\p{N}]+/u).filter((word) => word !== ""))];
 
-/** Labels that hold every word of the text, or words that begin so: the text itself first. @returns {Promise<FoundText[]>} */
-export async function findLabels(/** @type {string} */ text) {
+/**
+ * Labels that hold every word of the text, or words that begin so: the text itself first.
+ * @param {string} text @param {import("./data.js").SearchIndex|null} index of neurons' labels, or of what heads say
+ * @returns {Promise<FoundText[]>}
+ */
+export async function findLabels(text, index = site.search) {
   const words = wordsOf(text);
-  if (site.search === null || words.length === 0) return [];
-  const found = await Promise.all(words.map(labelsWith));
+  if (index === null || words.length === 0) return [];
+  const found = await Promise.all(words.map((word) => labelsWith(word, index)));
   const common = [...found[0].values()].filter(({ number }) => found.every((one) => one.has(number)));
   const rank = (/** @type {FoundText} */ one) => {
     const own = wordsOf(one.text);
@@ -24,8 +28,7 @@ export async function findLabels(/** @type {string} */ text) {
 }
 
 /** Labels with a word that begins so. @returns {Promise<Map<number, FoundText>>} */
-async function labelsWith(/** @type {string} */ start) {
-  const index = /** @type {NonNullable<typeof site.search>} */ (site.search);
+async function labelsWith(/** @type {string} */ start, /** @type {import("./data.js").SearchIndex} */ index) {
   const head = [...start].slice(0, index.prefix).join("");
   const prefixes = index.prefixes.filter((prefix) => prefix.startsWith(head));
   const shards = await Promise.all(prefixes.map((prefix) => fetchJson(`${index.folder}/w/${fileName(prefix)}.json.gz`)));
@@ -44,7 +47,16 @@ const fileName = (/** @type {string} */ prefix) =>
 
 /** Neurons of a label, the most certain first. @returns {Promise<{slug: string, layer: number, unit: number, z: number|null, auroc: number|null}[]>} */
 export async function fetchLabelled(/** @type {number} */ number) {
-  const index = /** @type {NonNullable<typeof site.search>} */ (site.search);
-  const pack = await fetchJson(`${index.folder}/t/${number5(number / index.pack)}.json.gz`);
-  return pack[number % index.pack].map(([model, layer, unit, z, auroc]) => ({ slug: site.models[model].slug, layer, unit, z, auroc }));
+  const rows = await fetchPostings(number, /** @type {import("./data.js").SearchIndex} */ (site.search));
+  return rows.map(([model, layer, unit, z, auroc]) => ({ slug: site.models[model].slug, layer, unit, z, auroc }));
+}
+
+/** Heads that a text describes, those first of whose variance it explains most. @returns {Promise<{slug: string, layer: number, head: number, explained: number}[]>} */
+export async function fetchSaid(/** @type {number} */ number) {
+  const rows = await fetchPostings(number, /** @type {import("./data.js").SearchIndex} */ (site.head_search));
+  return rows.map(([model, layer, head, explained]) => ({ slug: site.models[model].slug, layer, head, explained }));
+}
+
+async function fetchPostings(/** @type {number} */ number, /** @type {import("./data.js").SearchIndex} */ index) {
+  return (await fetchJson(`${index.folder}/t/${number5(number / index.pack)}.json.gz`))[number % index.pack];
 }

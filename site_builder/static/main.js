@@ -4,7 +4,7 @@ import { site } from "./data.js";
 import { Header } from "./header.js";
 import { anyNeuron } from "./jump.js";
 import { useKeys } from "./keys.js";
-import { Failure } from "./parts.js";
+import { Failure, Lazy } from "./parts.js";
 import { link, parseHash } from "./route.js";
 import { rememberScroll, restoreScroll } from "./scroll.js";
 import { ClusterPage, ClustersPage } from "./pages/cluster.js";
@@ -15,8 +15,12 @@ import { ModelPage } from "./pages/model.js";
 import { NeuronPage } from "./pages/neuron.js";
 import { SearchPage, UnknownPage } from "./pages/search.js";
 
+const later = (load, name) => (props) => html`<${Lazy} load=${load} name=${name} props=${props} />`;
+
 const PAGES = {
   home: HomePage, model: ModelPage, layer: LayerPage, neuron: NeuronPage,
+  heads: later(() => import("./pages/heads.js"), "HeadsPage"), head: later(() => import("./pages/head.js"), "HeadPage"),
+  feature: later(() => import("./pages/features.js"), "FeaturePage"), features: later(() => import("./pages/features.js"), "FeaturesPage"),
   cluster: ClusterPage, clusters: ClustersPage, search: SearchPage, help: HelpPage, random: HomePage, unknown: UnknownPage,
 };
 
@@ -36,7 +40,7 @@ function App() {
   }, []);
   const before = useRef("");
   useEffect(() => {
-    restoreScroll(route.page === "neuron" && before.current === "neuron");
+    restoreScroll(["neuron", "head"].includes(route.page) && before.current === route.page);
     before.current = route.page;
   }, [route.hash]);
   useKeys({

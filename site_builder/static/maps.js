@@ -1,4 +1,4 @@
-// Activation maps on a canvas: decoding, where on the picture they lie, and the three ways to draw them.
+// Maps on a canvas: of activation, in three ways, and of what patches pass towards a direction and away; where on the picture they lie.
 
 const MAP_SIDE = 28; // as in examples.py: maps of more tokens a side come as block maxima
 
@@ -27,19 +27,45 @@ export function decodeMap(/** @type {import("./evidence.js").Example} */ example
  * @param {number} full the activation that has the strongest colour
  */
 export function drawMap(canvas, example, overlay, full) {
-  const pen = /** @type {CanvasRenderingContext2D} */ (canvas.getContext("2d"));
-  pen.clearRect(0, 0, canvas.width, canvas.height);
-  if (overlay !== "heat" && overlay !== "spotlight") return;
+  if (overlay !== "heat" && overlay !== "spotlight") return clear(canvas);
   const { levels, height, width, cell } = decodeMap(example);
-  const small = new OffscreenCanvas(width, height);
   const image = new ImageData(width, height);
   levels.forEach((level, at) => {
     const value = example.low + (example.high - example.low) * level;
     image.data.set(overlay === "heat" ? heat(full > 0 ? value / full : 0) : [8, 8, 10, 225 * (1 - level) ** 1.5], at * 4);
   });
+  return paint(canvas, image, [cell[0] * height, cell[1] * width]);
+}
+
+export const clear = (/** @type {HTMLCanvasElement} */ canvas) => canvas.getContext("2d")?.clearRect(0, 0, canvas.width, canvas.height);
+
+/** Colours of a signed map at its ends: towards, away. */
+const [TOWARDS, AWAY] = [[226, 30, 38], [30, 84, 232]];
+
+/**
+ * Draw what each patch passes: red towards, blue away, clear nothing (see signed_maps.py for the digits).
+ * @param {HTMLCanvasElement} canvas @param {import("./heads.js").HeadExample} example
+ * @param {number} full what has the strongest colour
+ */
+export function drawSigned(canvas, example, full) {
+  const block = Math.ceil(Math.max(example.rows, example.columns) / MAP_SIDE);
+  const [height, width] = [Math.ceil(example.rows / block), Math.ceil(example.columns / block)];
+  const image = new ImageData(width, height);
+  [...example.map].forEach((digit, at) => image.data.set(signed(((parseInt(digit, 32) - 15) / 15) * (example.scale / full)), at * 4));
+  // smooth between the centres of tokens: both colours stay pure, as their alphas meet at 0
+  paint(canvas, image, [(block * height) / example.rows, (block * width) / example.columns]);
+}
+
+const signed = (/** @type {number} */ share) => [...(share < 0 ? AWAY : TOWARDS), 220 * Math.min(1, Math.abs(share)) ** 0.8];
+
+/** Enlarge an image over a canvas, bilinear; reach: how far it goes, as shares of the canvas's height and width. */
+function paint(canvas, image, [down, across]) {
+  const pen = /** @type {CanvasRenderingContext2D} */ (canvas.getContext("2d"));
+  pen.clearRect(0, 0, canvas.width, canvas.height);
+  const small = new OffscreenCanvas(image.width, image.height);
   /** @type {OffscreenCanvasRenderingContext2D} */ (small.getContext("2d")).putImageData(image, 0, 0);
   pen.imageSmoothingEnabled = true; // bilinear: the centre of a cell has its own value
-  pen.drawImage(small, 0, 0, canvas.width * cell[1] * width, canvas.height * cell[0] * height);
+  pen.drawImage(small, 0, 0, canvas.width * across, canvas.height * down);
 }
 
 /** RGBA of a share of the full activation: clear at 0 and below. */

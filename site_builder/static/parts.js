@@ -32,6 +32,19 @@ export function Failure({ error, children }) {
 
 let explanations = 0;
 
+/**
+ * A part whose script is read when it is first shown: most visitors of a neuron never see a head.
+ * @param {{load: () => Promise<Record<string, any>>, name: string, props: Record<string, any>}} props name: of the part in its module
+ */
+export function Lazy({ load, name, props }) {
+  const { value, error, stale } = useLoaded(() => load().catch((problem) => {
+    throw new Trouble(`The script of this page could not be read (${problem}). Check the connection, then reload the page.`);
+  }), [name]);
+  if (error) return html`<${Failure} error=${error} />`;
+  const Part = stale ? undefined : value?.[name];
+  return Part === undefined ? html`<p class="note" aria-busy="true">Reading …</p>` : html`<${Part} ...${props} />`;
+}
+
 /** What a column means: a button that opens its one sentence below the figure. */
 export function useExplanation(name, column, table, tag = "dd") {
   const [open, setOpen] = useState(false);

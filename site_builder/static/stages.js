@@ -10,6 +10,7 @@ const STAGES = [
   { stage: "label", command: "probe,label", has: "labels", adds: "a label in words, and how sure it is" },
   { stage: "effect", command: "probe,effect", has: "effects", adds: "the classes it writes to, and what its ablation costs" },
   { stage: "matches", command: "probe,match", has: "counterparts", adds: "its counterparts in other models" },
+  { stage: "heads", command: "decompose", has: "heads in words", adds: "what each attention head adds to the final representation, in words, and which heads read the neuron" },
 ];
 
 /** What a model has and lacks, in words. @param {{stages: string[]}} entry */
@@ -27,5 +28,5 @@ export function Lacking({ slug }) {
   return html`<section aria-labelledby="lacking"><h2 id="lacking">Not in this atlas yet</h2>
     <dl class="lacking">${commands.map((command) => html`<div key=${command}>
       <dt>This atlas has no ${command.split(",").pop()} stage for ${slug}, which adds ${lacking.filter((one) => one.command === command).map(({ adds }) => adds).join("; ")}.</dt>
-      <dd>Run <code>neuron-atlas run --model ${model.model_id} --stages ${command}${command.startsWith("probe") && " --probe FOLDER"}</code></dd></div>`)}</dl></section>`;
+      <dd>Run <code>neuron-atlas run --model ${model.model_id} --stages ${command}${command !== "visualize" && " --probe FOLDER"}</code></dd></div>`)}</dl></section>`;
 }

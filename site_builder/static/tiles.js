@@ -2,8 +2,8 @@
 import { html, useEffect, useRef } from "./vendor/htm-preact.js";
 import { holds, site } from "./data.js";
 import { fetchProbeImage } from "./evidence.js";
-import { figure } from "./format.js";
-import { cropWindow, drawMap, patchBox } from "./maps.js";
+import { figure, signed } from "./format.js";
+import { clear, cropWindow, drawMap, drawSigned, patchBox } from "./maps.js";
 import { useNear } from "./near.js";
 import { useLoaded } from "./parts.js";
 import { pictureUrl } from "./pictures.js";
@@ -17,8 +17,11 @@ export function isHere(slug, layer, unit) {
   return entry !== undefined && holds(entry, unit);
 }
 
-/** A neuron's picture, small, with what is said below it (not where it is `bare`); a link where this atlas has the neuron. */
-export function NeuronTile({ slug, layer, unit, bare = false, children }) {
+/** Whether this atlas describes neurons of a layer. */
+export const isLayerHere = (slug, layer) => (site.models.find((model) => model.slug === slug)?.layers[layer]?.folder ?? null) !== null;
+
+/** A neuron's picture, small, with what is said below it (not where it is `bare`, without its model where it is `short`); a link where this atlas has the neuron. */
+export function NeuronTile({ slug, layer, unit, bare = false, short = false, children }) {
   const box = useRef(null);
   const near = useNear(box);
   const here = isHere(slug, layer, unit);
@@ -26,10 +29,19 @@ export function NeuronTile({ slug, layer, unit, bare = false, children }) {
   const name = addressOf(slug, layer, unit);
   const picture = html`<span class="shot" ref=${box}>${value && !stale
     ? html`<img src=${value} alt=${`Picture of ${name}`} />` : html`<span class="none">${near && !stale ? "no picture" : ""}</span>`}</span>`;
-  const text = !bare && html`<span class="where"><b>${slug}</b> <span>layer ${layer}, unit ${unit}</span></span>`;
+  const text = !bare && html`<span class="where">${!short && html`<b>${slug}</b>`} <span>layer ${layer}, unit ${unit}</span></span>`;
   return html`<div class="neuron-tile">
     ${here ? html`<a href=${link.neuron(slug, layer, unit)}>${picture}${text}</a>` : html`<div>${picture}${text}</div>`}
     ${children}</div>`;
+}
+
+/** A probe image, once its tile (the element of `box`) comes near the screen; missing: it came without a picture. */
+function useProbeImage({ probe, image: index }) {
+  const box = useRef(null);
+  const near = useNear(box);
+  const { value, error, stale } = useLoaded(async () => (near && site.probes[probe] ? fetchProbeImage(probe, index) : null), [probe, index, near]);
+  const image = stale ? null : value;
+  return { box, image, error, missing: near && !stale && !image?.url };
 }
 
 /**
@@ -38,13 +50,9 @@ export function NeuronTile({ slug, layer, unit, bare = false, children }) {
  *   full: the activation of the strongest colour, the same for all tiles of a neuron
  */
 export function ExampleTile({ example, overlay, full, note }) {
-  const box = useRef(null);
   const canvas = useRef(null);
-  const near = useNear(box);
-  const { value, error, stale } = useLoaded(async () => (near && site.probes[example.probe] ? fetchProbeImage(example.probe, example.image) : null),
-    [example.probe, example.image, near]);
-  const image = stale ? null : value;
-  const drawn = near && !stale && !image?.url && overlay !== "spotlight" ? "heat" : overlay; // without a picture the map is all there is
+  const { box, image, error, missing } = useProbeImage(example);
+  const drawn = missing && overlay !== "spotlight" ? "heat" : overlay; // without a picture the map is all there is
   useEffect(() => void (canvas.current && drawMap(canvas.current, example, drawn, full)), [example, drawn, full]);
   const name = image?.image ?? example.name ?? `image ${example.image}`;
   const crop = overlay === "crop" && image?.url;
@@ -57,10 +65,30 @@ export function ExampleTile({ example, overlay, full, note }) {
         <canvas width=${CANVAS} height=${CANVAS} ref=${canvas} aria-hidden="true"></canvas>
         <${Patch} box=${patchBox(example)} />
       </div>
-      ${!image?.url && near && !stale && html`<span class="none">${error ? error.message : name}</span>`}
+      ${missing && html`<span class="none">${error ? error.message : name}</span>`}
     </div>
     <figcaption><b>${figure(example.activation)}</b>${note && html` <span>${note}</span>`}
       <span class="class">${image?.class ?? name}</span>${example.scale > 0 && html` <span>scale ${example.scale}</span>`}</figcaption>
+  </figure>`;
+}
+
+/**
+ * A probe image with what its patches pass through a head, towards a direction and away.
+ * @param {{example: import("./heads.js").HeadExample, overlay: string, full: number}} props full: what has the strongest colour
+ */
+export function SignedTile({ example, overlay, full }) {
+  const canvas = useRef(null);
+  const { box, image, error, missing } = useProbeImage(example);
+  const drawn = overlay === "map" || missing; // without a picture the map is all there is
+  useEffect(() => void (canvas.current && (drawn ? drawSigned(canvas.current, example, full) : clear(canvas.current))), [example, drawn, full]);
+  const name = image?.image ?? example.name ?? `image ${example.image}`;
+  return html`<figure class="example">
+    <div class=${drawn ? "shot signed" : "shot"} ref=${box} title=${[name, image?.caption, image?.licence, image?.source].filter(Boolean).join(" · ")}>
+      <div class="stack">${image?.url && html`<img src=${image.url} alt=${`${image.class ?? name}, projection ${figure(example.projection)}`} />`}
+        <canvas width=${CANVAS} height=${CANVAS} ref=${canvas} aria-hidden="true"></canvas></div>
+      ${missing && html`<span class="none">${error ? error.message : name}</span>`}
+    </div>
+    <figcaption><b>${signed(example.projection)}</b><span class="class">${image?.class ?? name}</span></figcaption>
   </figure>`;
 }
 

@@ -1,4 +1,4 @@
-"""One small and one wide atlas of drawn pictures for all tests of the site."""
+"""Atlases of drawn pictures for all tests of the site."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))  # drawn_atlas and browser, beside this file
 
-from drawn_atlas import EVIDENT, WIDE, draw_atlas
+from drawn_atlas import EVIDENT, HEADS_ALONE, WIDE, draw_atlas
 
 
 @pytest.fixture(scope="session")
@@ -25,3 +25,8 @@ def wide_atlas(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def evident_atlas(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return Path(draw_atlas(tmp_path_factory.mktemp("evident") / "atlas", EVIDENT))
+
+
+@pytest.fixture(scope="session")
+def alone_atlas(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return Path(draw_atlas(tmp_path_factory.mktemp("alone") / "atlas", HEADS_ALONE))

@@ -25,6 +25,7 @@ from drawn_evidence import (
     match_rows,
     probe_rows,
 )
+from drawn_heads import head_tables
 from PIL import Image
 
 from atlas_schema.columns import Table
@@ -50,6 +51,7 @@ class Drawn:
     skipped_layers: tuple[int, ...] = ()
     stages: tuple[str, ...] = ("visualize",)
     probe_set: str | None = None
+    heads: tuple[int, ...] = ()  # of each attention layer
 
     def grid(self, layer: int) -> tuple[int, int]:
         """Rows and columns of patch tokens; Swin begins fine and ends coarse, the others never change."""
@@ -57,22 +59,27 @@ class Drawn:
         return side, side
 
 
-ALL_STAGES = ("visualize", "evidence", "judge", "label", "effect", "examples", "matches")
+ALL_STAGES = ("visualize", "evidence", "judge", "label", "effect", "examples", "matches", "heads")
+#: Stages whose tables are written whole, without parts.
+WHOLE = ("matches", "heads")
 SMALL = (
     Drawn("drawn-vit", (96, 96, 160, 70)),
     Drawn("drawn-swin-with-a-rather-long-name--tag-in1k", (80, 80, 40), family="swin"),
     Drawn("drawn-part", (128, 128, 128), side=112, planned=((3, 5), (64, 90)), skipped_layers=(1,)),
 )
 WIDE = (Drawn("drawn-wide", (3072,), side=32),)
-#: Three models with everything, one without thumbnails or labels, one with pictures alone.
+#: Three models with everything (one of them without texts for its heads), one without thumbnails or labels, one with
+#: pictures alone, one without pictures.
 EVIDENT = (
     Drawn("drawn-bare", (48,)),
-    Drawn("drawn-pit", (72, 64), stages=ALL_STAGES, probe_set=PROBE_SET),
+    Drawn("drawn-pit", (72, 64), stages=ALL_STAGES, probe_set=PROBE_SET, heads=(4, 2)),
     Drawn("drawn-probed", (64,), stages=("visualize", "evidence", "judge", "examples"), probe_set=PROBE_SET_UNFREE),
-    Drawn("drawn-swin", (80, 80, 40), family="swin", stages=ALL_STAGES, probe_set=PROBE_SET),
+    Drawn("drawn-swin", (80, 80, 40), family="swin", stages=ALL_STAGES, probe_set=PROBE_SET, heads=(3, 6, 12)),
     Drawn("drawn-unseen", (40,), stages=("evidence", "examples"), probe_set=PROBE_SET),
-    Drawn("drawn-vit", (96, 96, 70), stages=ALL_STAGES, probe_set=PROBE_SET),
+    Drawn("drawn-vit", (96, 96, 70), stages=ALL_STAGES, probe_set=PROBE_SET, heads=(6, 6, 6)),
 )
+#: Heads alone: no neuron is described, a layer has one head, and the probe images have no thumbnails.
+HEADS_ALONE = (Drawn("drawn-alone", (16, 16), stages=("heads",), probe_set=PROBE_SET_UNFREE, heads=(1, 2)),)
 
 
 def picture(rng: np.random.Generator, unit: int, side: int, depth: float) -> np.ndarray:
@@ -151,7 +158,7 @@ def write_model(store: Store, model: Drawn, widths: dict[str, tuple[int, ...]] |
         own, examples = [], []
         for start, stop in _ranges(model, width):
             made = _rows(model, layer, range(start, stop), widths or {})
-            for stage in (stage for stage in model.stages if stage != "matches"):
+            for stage in (stage for stage in model.stages if stage not in WHOLE):
                 unit = WorkUnit(stage, model.slug, layer, start, stop, FINGERPRINT, RECIPE_HASH, 7)
                 commit_part(store, unit, made[stage], provenance=PROVENANCE)
                 (examples if stage == "examples" else own).append(unit)
@@ -161,7 +168,13 @@ def write_model(store: Store, model: Drawn, widths: dict[str, tuple[int, ...]] |
         for units in (own, examples):
             if units:
                 reduce_layer(store, model.slug, layer, layers, units)
+    if model.heads and model.probe_set:
+        grids = [model.grid(layer) for layer in range(len(model.heads))]
+        for table, rows in head_tables(model.slug, model.widths, model.heads, grids, model.probe_set).items():
+            if rows:
+                write_rows(store, table, model.slug, rows, provenance=PROVENANCE)
     sites = [filled(SITES, _site(model, layer)) for layer in range(layers)]
+    sites += [filled(SITES, _attention(model, layer)) for layer in range(len(model.heads))]
     write_rows(store, SITES, model.slug, sites, provenance=PROVENANCE)
     write_rows(store, MODELS, model.slug, [filled(MODELS, _model(model))], provenance=PROVENANCE)
 
@@ -175,7 +188,7 @@ def _rows(model: Drawn, layer: int, units: range, widths: dict[str, tuple[int, .
         if "visualize" in made:
             seen = filled(NEURONS, neuron_row(model.slug, layer, unit, model.side, depth), "visualize")
             made["visualize"].append(seen)
-        if model.probe_set is None:
+        if model.probe_set is None or "evidence" not in made:
             continue
         measured = evidence_row(layer, unit, model.probe_set)
         made["evidence"].append(measured)
@@ -218,6 +231,20 @@ def _site(model: Drawn, layer: int) -> dict[str, Any]:
     }
 
 
+def _attention(model: Drawn, layer: int) -> dict[str, Any]:
+    window = model.family == "swin"
+    return _site(model, layer) | {
+        "kind": "attention",
+        "path": f"blocks.{layer}.attn",
+        "width": None,
+        "heads": model.heads[layer],
+        "head_dim": 16,
+        "attention_kind": "window" if window else "global",
+        "activation_function": None,
+        "planned": None,
+    }
+
+
 def _model(model: Drawn) -> dict[str, Any]:
     return {
         "slug": model.slug,
@@ -235,8 +262,8 @@ def _model(model: Drawn) -> dict[str, Any]:
         "representation_dim": 64,
         "ffn_sites": len(model.widths),
         "neurons": sum(model.widths),
-        "attention_sites": 0,
-        "heads": 0,
+        "attention_sites": len(model.heads),
+        "heads": sum(model.heads),
         "recipe": "drawn",
         "recipe_hash": RECIPE_HASH,
         "recipe_json": json.dumps({"name": "drawn", "steps": 64}),
@@ -278,4 +305,8 @@ def draw_atlas(folder: Path | str, models: tuple[Drawn, ...] = SMALL, command: s
 if __name__ == "__main__":
     import sys
 
-    print(draw_atlas(sys.argv[1], {"wide": WIDE, "evident": EVIDENT}.get("".join(sys.argv[2:]), SMALL)))
+    print(
+        draw_atlas(
+            sys.argv[1], {"wide": WIDE, "evident": EVIDENT, "alone": HEADS_ALONE}.get("".join(sys.argv[2:]), SMALL)
+        )
+    )

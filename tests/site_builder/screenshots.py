@@ -2,7 +2,7 @@
 
 PNGs of few colours of the pages in KEPT; with --all every page at 390, 768 and 1280 px, light and dark, each as
 long as it is. The neuron is one late in the home page's wall, or the one asked for. Pages that show what this atlas
-does not have (evidence, search, a Rosetta cluster) are left out.
+does not have (evidence, search, a Rosetta cluster, heads) are left out.
 """
 
 from __future__ import annotations
@@ -37,18 +37,29 @@ KEPT = [
     ("evidence", 390, "dark"),
     ("search", 390, "light"),
     ("cluster", 390, "dark"),
+    ("head", 1280, "light"),
+    ("head-images", 1280, "dark"),
+    ("heads", 1280, "light"),
+    ("feature", 1280, "light"),
+    ("head", 390, "dark"),
+    ("head-images", 390, "light"),
+    ("heads", 390, "light"),
+    ("feature", 390, "dark"),
 ]
 PAGES = ["home", "model", "layer", "neuron", "evidence", "filters", "search", "clusters", "cluster", "help"]
+PAGES += ["head", "heads", "features", "feature"]
 EVERY = list(product(PAGES, [390, 768, 1280], ["light", "dark"]))
 #: Where the picture begins, on pages of which the upper end shows nothing new.
-FROM = {"evidence": ".images"}
+FROM = {"evidence": ".images", "head-images": ".images"}
+#: Pages of which another shows everything.
+PARTS = ("evidence", "head-images")
 
 
-def places(site: Path, neuron: str | None, words: str | None) -> dict[str, str]:
+def places(site: Path, neuron: str | None, words: str | None, head: str | None) -> dict[str, str]:
     """Name of a page -> its address after #/, of those that this site has something to show on.
 
-    The neuron is the one asked for, or one late in the wall; the words searched for are those asked for, or the
-    label that most neurons carry.
+    The neuron is the one asked for, or one late in the wall; the head the one asked for, or the first that carries
+    the first feature; the words searched for are those asked for, or the label that most neurons carry.
     """
     page = (site / "index.html").read_text(encoding="utf-8")
     found = re.search(r'id="manifest">(.*?)</script>', page, re.S)
@@ -69,6 +80,14 @@ def places(site: Path, neuron: str | None, words: str | None) -> dict[str, str]:
         where["search"] = f"s?q={quote(words or most_common(site, manifest['search']))}"
     if manifest["clusters"]:
         where |= {"clusters": "rosetta", "cluster": "r/0"}
+    if manifest["features"]:
+        first = manifest["features"]["list"][0]
+        where |= {"features": "features", "feature": f"f/{quote(first['name'], safe='')}"}
+        model, kind, site_layer, number, _ = next((one for one in first["best"] if one[1] == "head"), first["best"][0])
+        if head is None and kind == "head":
+            head = f"{manifest['models'][model]['slug']}/{site_layer}/{number}"
+    if head is not None:
+        where |= {"head": f"h/{head}", "head-images": f"h/{head}", "heads": f"h/{head.split('/')[0]}"}
     return where
 
 
@@ -96,10 +115,13 @@ def shoot(page: Page, address: str, out: Path, *, whole: bool, start: str = "") 
     # A large picture shows its steps without dithering; walls of small ones do not, and weigh a third less.
     colors, dither = (
         (256, Image.Dither.FLOYDSTEINBERG)
-        if out.name.startswith(("neuron", "evidence", "cluster-"))
+        if out.name.startswith(("neuron", "evidence", "cluster-", "head-images"))
         else (128, Image.Dither.NONE)
     )
-    picture.convert("RGB").quantize(colors, dither=dither).save(out, optimize=True)
+    # Red and blue of signed maps cover little of the page: the usual palette would leave them out.
+    rare = out.name.startswith("head-images")
+    method = Image.Quantize.MAXCOVERAGE if rare else Image.Quantize.MEDIANCUT
+    picture.convert("RGB").quantize(colors, method, dither=dither).save(out, optimize=True)
 
 
 def main() -> None:
@@ -107,18 +129,19 @@ def main() -> None:
     parser.add_argument("site", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("--neuron", help="SLUG/LAYER/UNIT to show")
+    parser.add_argument("--head", help="SLUG/LAYER/HEAD to show")
     parser.add_argument("--search", help="words to search for")
     parser.add_argument("--all", action="store_true", help="every page, at 768 px too, each as long as it is")
     options = parser.parse_args()
     if missing():
         sys.exit(missing())
     options.out.mkdir(parents=True, exist_ok=True)
-    where = places(options.site, options.neuron, options.search)
+    where = places(options.site, options.neuron, options.search, options.head)
     page = Page()
     try:
         with plain_server(options.site.resolve().parent) as (address, _):
             for name, width, scheme in EVERY if options.all else KEPT:
-                if name not in where or (options.all and name == "evidence"):  # the whole neuron page shows it
+                if name not in where or (options.all and name in PARTS):
                     continue
                 page.size(width, 844 if width < 600 else 900, phone=width < 600)
                 page.scheme(scheme)

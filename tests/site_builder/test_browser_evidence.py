@@ -182,6 +182,7 @@ def test_missing_stages_are_named_with_the_command_that_adds_them(seen: Seen) ->
         "label",
         "effect",
         "match",
+        "decompose",
     ]
     assert "neuron-atlas run --model zoo/drawn-bare --stages probe --probe" in page.text(".lacking")
     assert not page.all(".images, .label-line, #matches, #classes")

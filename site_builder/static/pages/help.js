@@ -4,14 +4,14 @@ import { site } from "../data.js";
 import { useTitle } from "../title.js";
 
 const KEYS = [
-  ["/", "search labels, or jump to a model, a layer or a neuron"],
-  ["← →", "previous and next unit of the layer; on a layer's wall, the neuron beside"],
-  ["↑ ↓", "the same unit one layer earlier or later; on a wall, the neuron above or below"],
-  ["Home End", "first and last neuron of a wall"],
-  ["Enter", "open the neuron under the focus"],
-  ["u", "up: from a neuron to its layer, from a layer to its model"],
+  ["/", "search labels and what heads say, or jump to a model, a layer, a neuron or a head"],
+  ["← →", "previous and next unit, or head, of the layer; on a layer's wall or a map of heads, the one beside; previous and next feature"],
+  ["↑ ↓", "the same unit, or head, one layer earlier or later; on a wall or a map, the one above or below"],
+  ["Home End", "first and last neuron of a wall, or head of a layer on a map"],
+  ["Enter", "open the neuron or head under the focus"],
+  ["u", "up: from a neuron to its layer, from a layer to its model; from a head to all heads of its model"],
   ["r", "a random neuron"],
-  ["h", "activation over exciting images: heat, spotlight, crop, off"],
+  ["h", "activation over exciting images: heat, spotlight, crop, off; what patches pass through a head: map, off"],
   ["p", "picture with smooth or with square pixels"],
   ["?", "this page"],
 ];
@@ -27,8 +27,19 @@ const WORDS = [
   ["certain, likely, weak", "A held-out AUROC of 0.9 or more; of 0.75 or more; less. A neuron without a significant label is unlabelled."],
   ["counterpart", "A neuron of another model whose activation maps correlate with this one's over all probe images. Mutual best: each is the other's best."],
   ["Rosetta cluster", "Neurons of three or more models, every two of them each other's best counterpart, above what shuffled images reach. Clusters are numbered anew when the atlas grows; addresses of neurons never change."],
+  ["attention head", "One head of an attention module. Its address, model/head/layer/head, never changes; its layer counts attention modules from the input, from 0."],
+  ["contribution", "What a head or an FFN adds to the final representation of an image, the vector that the classifier reads. All contributions add up to it exactly, attention weights and norms held at their values for the image."],
+  ["direct, through attention", "Direct: the contribution goes along the residual path. A head whose tokens never meet there what is read at the end has none; it reaches the representation through the values of later attention, and its page says so."],
+  ["texts of a head", "Chosen by TextSpan from a list, each for the variance of the contribution that those before it have left over. The one that explains most is the head's label, if that is a tenth or more."],
+  ["alignment", "Linear maps, fitted on images, from a model's contributions to the space of a CLIP, where texts live. How well they hold on other images stands on each head's page."],
+  ["feature", "A group of texts, such as colours. The score of a head says how far its contribution follows the whole representation along these texts, from −1 to 1; what its ablation does is measured apart."],
+  ["ablation of a head", "Its contribution is replaced by its mean over images, everything else held. What the accuracy loses is its effect."],
+  ["map of a head", "What each patch of an image passes through the head along one direction: red towards the end that the images are ordered by, blue away from it."],
   ["inactive", "No start made the neuron fire. Its picture shows where the search ended and nothing else."],
 ];
+
+const TABLES = [["neurons", "The table of neurons"], ["heads", "The table of heads"], ["head_texts", "Texts of heads"], ["head_features", "Heads, FFNs and features"],
+  ["head_examples", "Images of heads"], ["head_reads", "Which heads read a neuron"]];
 
 export function HelpPage() {
   useTitle("Help");
@@ -36,8 +47,12 @@ export function HelpPage() {
     <section><h2>Keyboard</h2><dl class="forms">${KEYS.map(([key, does]) => html`<div key=${key}>
       <dt>${key.split(" ").map((one) => html`<kbd>${one}</kbd> `)}</dt><dd>${does}</dd></div>`)}</dl></section>
     <section><h2>Words</h2><dl class="forms words">${WORDS.map(([word, means]) => html`<div key=${word}><dt>${word}</dt><dd>${means}</dd></div>`)}</dl></section>
-    <section><h2>Columns of the neurons table</h2>
+    <section><h2>Columns</h2>
       <p>The same sentences stand behind every <span class="why">?</span>.</p>
-      <dl class="forms words">${Object.entries(site.columns.neurons).map(([name, about]) => html`<div key=${name}>
-        <dt><code>${name}</code></dt><dd>${about.means}${about.unit && ` (${about.unit})`}${about.absent && `; absent where ${about.absent}`}.</dd></div>`)}</dl></section>`;
+      ${TABLES.map(([table, title]) => html`<${Table} key=${table} table=${table} title=${title} />`)}</section>`;
+}
+
+function Table({ table, title }) {
+  return html`<details open=${table === "neurons"}><summary>${title}</summary><dl class="forms words">${Object.entries(site.columns[table]).map(([name, about]) => html`<div key=${name}>
+    <dt><code>${name}</code></dt><dd>${about.means}${about.unit && ` (${about.unit})`}${about.absent && `; absent where ${about.absent}`}.</dd></div>`)}</dl></details>`;
 }

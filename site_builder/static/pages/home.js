@@ -11,10 +11,12 @@ import { useTitle } from "../title.js";
 export function HomePage() {
   useTitle("");
   const neurons = site.models.reduce((sum, model) => sum + model.described, 0);
+  const headed = site.models.filter((model) => model.heads !== null);
   return html`<section class="intro">
-      <h1>What excites each neuron of a vision transformer</h1>
-      <p>${plural(neurons, "FFN neuron")} of ${plural(site.models.length, "model")}: ${contents()}, and the numbers that say how far
-        to trust them. <a href=${link.random()}>Open any one</a></p>
+      <h1>${neurons > 0 ? "What excites each neuron of a vision transformer" : "What each attention head of a vision transformer adds"}</h1>
+      ${neurons > 0 && html`<p>${plural(neurons, "FFN neuron")} of ${plural(site.models.length, "model")}: ${contents()}, and the numbers that say how far
+        to trust them. <a href=${link.random()}>Open any one</a></p>`}
+      ${headed.length > 0 && html`<p class=${neurons > 0 ? "more" : ""}>${heads(headed)}</p>`}
       ${(site.search || site.clusters) && html`<p class="more">${site.search && html`${plural(site.search.neurons, "neuron")} ${site.search.neurons === 1 ? "has" : "have"} a
           label: search for one above.`}${" "}${site.clusters && html`<a href=${link.clusters()}>${plural(site.clusters.clusters, "Rosetta cluster")}</a>: neurons
           of three or more models that fire alike.`}</p>`}
@@ -53,9 +55,17 @@ function Models() {
       <span class="note">${model.model_id}</span></div>
     <div class="facts">${model.family} · ${plural(model.layers.length, "layer")} · ${model.described === model.neurons
       ? plural(model.neurons, "neuron") : `${count(model.described)} of ${plural(model.neurons, "neuron")}`}${model.inactive > 0
-      && ` · ${count(model.inactive)} inactive`}<${Stages} model=${model} /></div>
+      && ` · ${count(model.inactive)} inactive`}${model.heads && html` · <a href=${link.heads(model.slug)}>${plural(model.heads.layers.reduce((all, own) => all + own, 0), "head")}</a>`}<${Stages} model=${model} /></div>
     <${DepthStrip} model=${model} />
   </li>`)}</ul>`;
+}
+
+/** What there is of attention heads. */
+function heads(models) {
+  const total = models.reduce((sum, { heads: { layers } }) => sum + layers.reduce((all, own) => all + own, 0), 0);
+  const features = site.features?.list ?? [];
+  return html`${plural(total, "attention head")} of ${plural(models.length, "model")}: what each adds to the final representation${models.some(({ heads: own }) => own.texts) && ", in words"}, and what it costs to take it away.
+    ${features.length > 0 && html` <a href=${link.features()}>${plural(features.length, "feature")}</a>: which heads carry ${features.slice(0, 3).map(({ name }, at) => html`${at > 0 && ", "}<a href=${link.feature(name)}>${name}</a>`)}${features.length > 3 && " …"}`}`;
 }
 
 /** What there is to see of a neuron, as far as any model of this atlas has it. */
@@ -97,5 +107,6 @@ function TakeHome() {
       text=${`from datasets import load_dataset\n\nneurons = load_dataset("${atlas}", "neurons", split="train", streaming=True)`} />
     <${Snippet} title="The same for a checkpoint of your own, in the shell"
       text=${"neuron-atlas run --model timm/vit_small_patch16_224 --weights my.safetensors --as my-vit --out my-atlas\nneuron-atlas site build --atlas my-atlas --out my-site"} />
-    <p>The pictures come from activation maximization as in Ghiasi et al., <cite>What do Vision Transformers Learn? A Visual Exploration</cite>, arXiv 2212.06727. Each neuron's page has its own citation.</p>`;
+    <p>The pictures come from activation maximization as in Ghiasi et al., <cite>What do Vision Transformers Learn? A Visual Exploration</cite>, arXiv 2212.06727.${" "}
+      ${site.models.some(({ heads: own }) => own !== null) && html`Heads are decomposed and named as in Gandelsman et al., arXiv 2310.05916, and Balasubramanian et al., arXiv 2406.01583.${" "}`}Each neuron's ${site.models.some(({ heads: own }) => own !== null) && "and each head's"} page has its own citation.</p>`;
 }

@@ -3,7 +3,7 @@ import { html } from "../vendor/htm-preact.js";
 import { Shares } from "../charts.js";
 import { described, fetchModel, findModel } from "../data.js";
 import { count, figure, grids, percent, plural } from "../format.js";
-import { Failure, Figure, Trail, useLoaded } from "../parts.js";
+import { Failure, Figure, Lazy, Trail, useLoaded } from "../parts.js";
 import { tileStyle } from "../pictures.js";
 import { link } from "../route.js";
 import { Lacking } from "../stages.js";
@@ -18,12 +18,13 @@ export function ModelPage({ route }) {
   const entry = findModel(route.slug);
   return html`<${Trail} trail=${[["Models", link.home()], [route.slug, null]]} />
     <h1>${route.slug}</h1>
-    <p class="lede">${value.model.model_id} · ${value.model.family} · ${plural(value.model.neurons, "neuron")} in ${plural(value.sites.length, "layer")}${entry.described < entry.neurons && `, ${count(entry.described)} of them in this atlas`}</p>
+    <p class="lede">${value.model.model_id} · ${value.model.family} · ${plural(value.model.neurons, "neuron")} in ${plural(value.sites.length, "layer")}${entry.described < entry.neurons && `, ${count(entry.described)} of them in this atlas`}${entry.heads && html` · <a href=${link.heads(route.slug)}>${plural(value.model.heads, "attention head")}</a>`}</p>
     <section aria-labelledby="layers"><h2 id="layers">Layers, from the input to the output</h2>
       <p class="note">The eight pictures of a layer that hold best under fresh random transforms, best first.</p>
       <ol class="layers">${value.sites.map((site) => html`<${LayerRow} key=${site.layer} slug=${route.slug} site=${site}
         entry=${entry.layers[site.layer]} summary=${value.layers[site.layer]} />`)}</ol>
     </section>
+    ${entry.heads && html`<${Lazy} load=${() => import("./heads.js")} name="HeadsSection" props=${{ slug: route.slug, route, sites: value.attention }} />`}
     <${Lacking} slug=${route.slug} />
     <section aria-labelledby="facts"><h2 id="facts">Facts</h2><${Facts} model=${value.model} /></section>
     <section aria-labelledby="runs"><h2 id="runs">Runs</h2><${Runs} runs=${value.runs} /></section>`;

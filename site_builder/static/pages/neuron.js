@@ -13,6 +13,7 @@ import { ImagesSection } from "./neuron_images.js";
 import { LabelLine, LabelSection } from "./neuron_label.js";
 import { MatchesSection } from "./neuron_matches.js";
 import { Fires, Numbers, Trust } from "./neuron_numbers.js";
+import { ReadersSection } from "./neuron_readers.js";
 import { HowMade, UseThis } from "./neuron_use.js";
 
 export function NeuronPage({ route }) {
@@ -64,6 +65,7 @@ function Body({ slug, layer, unit, row, model, look, setLook }) {
     <${LabelSection} row=${row} />
     <${ClassesSection} row=${row} />
     <${MatchesSection} ...${place} />
+    <${ReadersSection} ...${place} />
     ${probed && html`<${Lacking} slug=${slug} />`}
     <section aria-labelledby="numbers"><h2 id="numbers">Numbers</h2><${Numbers} row=${row} summary=${summary} /></section>
     <section aria-labelledby="use"><h2 id="use">Use this</h2><${UseThis} ...${place} row=${row} model=${model} /></section>

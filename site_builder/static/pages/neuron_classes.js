@@ -1,11 +1,10 @@
 // Classes: those whose images excite the neuron, those it writes to, and what its ablation costs.
 import { html } from "../vendor/htm-preact.js";
 import { Bar } from "../charts.js";
-import { figure, plural, spread } from "../format.js";
+import { figure, plural, signed, spread } from "../format.js";
 import { Explained, Figure } from "../parts.js";
 
 const has = (value) => value !== null && value !== undefined;
-const signed = (/** @type {number} */ value) => (value > 0 ? `+${figure(value)}` : figure(value));
 
 /** The three classes it raises most, in one line, for the top of the page. */
 export function WritesLine({ row }) {

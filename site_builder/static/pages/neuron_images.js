@@ -42,16 +42,16 @@ function Images({ examples, row, name }) {
     ${probe !== undefined && html`<${Sources} key=${kind} shown=${shown} />`}`;
 }
 
-/** Names, captions, licences and sources of the images shown; read when it is opened. */
-function Sources({ shown }) {
+/** Names, captions, licences and sources of the images shown; read when it is opened. said, more: of an image, its figure and what else there is */
+export function Sources({ shown, said = (one) => html`<b>${figure(one.activation)}</b>`, more = (one) => `mean over patches ${figure(one.mean)}` }) {
   const [open, setOpen] = useState(false);
   const { value, error, stale } = useLoaded(async () => (open ? Promise.all(shown.map((one) => fetchProbeImage(one.probe, one.image))) : []),
     [open, shown.map((one) => one.image).join()]);
   return html`<details onToggle=${(event) => setOpen(event.target.open)}><summary>About these images</summary>
     ${error && html`<${Failure} error=${error} />`}
-    <ol class="sources">${(stale ? [] : value ?? []).map((image, at) => html`<li key=${shown[at].image}><b>${figure(shown[at].activation)}</b>
+    <ol class="sources">${(stale ? [] : value ?? []).map((image, at) => html`<li key=${shown[at].image}>${said(shown[at])}
       <span>${image.image}${image.class && ` · ${image.class}`}${image.caption && ` · “${image.caption}”`}
-      <span class="note"> mean over patches ${figure(shown[at].mean)} · licence ${image.licence ?? "not stated"}${image.source && html` · <${Source} source=${image.source} />`}</span></span></li>`)}</ol></details>`;
+      <span class="note"> ${more(shown[at])} · licence ${image.licence ?? "not stated"}${image.source && html` · <${Source} source=${image.source} />`}</span></span></li>`)}</ol></details>`;
 }
 
 /** Only an address of the web becomes a link: the text comes from the dataset. */
