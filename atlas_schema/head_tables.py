@@ -226,7 +226,11 @@ HEAD_EXAMPLES = Table(
         Column("image", TEXT, "Name of the image in probe_images"),
         _count("image_index", INT32, "Its index in the probe set"),
         Column("probe_set", TEXT, "Hash of the probe set, as in probe_images"),
-        Column("projection", FLOAT, "Contribution along the direction, less its mean over images"),
+        Column(
+            "projection",
+            FLOAT,
+            "Contribution towards the direction (of a low end: towards that end), less its mean over images",
+        ),
         Column(
             "map",
             pa.binary(),
