@@ -54,6 +54,7 @@ lint: $(READY)
 bench: $(READY)
 	$(BIN)/python -m benchmarks.visualize --quick
 	$(BIN)/python -m benchmarks.probe --quick
+	$(BIN)/python -m benchmarks.decompose span --models zoo/clip --images 200
 
 # Names, versions and hashes; no addresses.
 constraints:
