@@ -109,6 +109,19 @@ HEADS = Table(
             "that the maps were not fitted on; the same for all heads of a model; 1 for the CLIP itself",
             bounds=(-1, 1),
         ),
+        Column(
+            "alignment_chance",
+            FLOAT,
+            "The same cosine with the CLIP's embeddings of other images: what alignment_cosine is to be compared with",
+            bounds=(-1, 1),
+            absent="the CLIP itself, which needs no map",
+        ),
+        _share(
+            "alignment_accuracy",
+            FLOAT,
+            "Accuracy of texts about the mapped representation, on images that the maps were not fitted on",
+            absent="the CLIP itself (see accuracy), or no text answers the probe images",
+        ),
         _count(
             "alignment_keeps",
             FLOAT,

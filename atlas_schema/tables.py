@@ -96,7 +96,7 @@ MODELS = Table(
         Column(
             "stages",
             _list_of(stage=TEXT, settings=TEXT),
-            "Stages that describe the neurons, each with the hash of its settings, 16 hex digits",
+            "Stages that describe neurons and heads, each with the hash of its settings, 16 hex digits",
         ),
         Column("software", _list_of(name=TEXT, version=TEXT), "Versions of the libraries that ran the model"),
     ),

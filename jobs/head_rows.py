@@ -125,6 +125,8 @@ class _Told:
                 "text_pool": texts.title,
                 "embedder": self.measuring.embedder_or_fail.slug,
                 "alignment_cosine": float(np.clip(self.alignment.cosine, -1, 1)),
+                "alignment_chance": _number(self.alignment.cosine_chance),
+                "alignment_accuracy": self.alignment.accuracy,
                 "alignment_keeps": float(spans.keeps[place]),
                 "feature": feature,
                 "feature_score": score,

@@ -69,7 +69,8 @@ def decompose(at: Surroundings, unit: WorkUnit) -> PartReceipt:
         if found is None:
             components, width = batch.vectors.shape[1:]
             heads = contributing.model.description.heads
-            found = ContributionMoments(components, heads, width, batch.vectors.device)
+            device = "cpu" if at.device == "mps" else at.device
+            found = ContributionMoments(components, heads, width, device)
         found.update(batch)
     assert found is not None
     return at.commit_arrays(unit, found.arrays() | {"through": _through(contributing)})

@@ -79,7 +79,7 @@ def prepare(config: RunConfig, say: Say) -> Prepared:
         own = list(stages)
         if "decompose" in config.stages and _decomposes(model, say):
             decomposed.append(description.slug)
-            own += HEAD_STAGES
+            own += [stage for stage in HEAD_STAGES if stage != "pool"]  # that one is the embedder's
         rows.append(model_row(model, recipe, config.seed, config.precision, measuring, own))
     refuse_foreign(store, rows)
     rows = [with_earlier(store, row) for row in rows]

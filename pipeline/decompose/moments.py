@@ -48,7 +48,8 @@ class ContributionMoments:
 
     def update(self, batch: Contributions) -> None:
         """Take in some images, in the arithmetic of float64."""
-        vectors, whole = batch.vectors.to(self.mean), batch.representation.to(self.mean)
+        own = self.mean.device  # first to the device, then to float64: Metal has none
+        vectors, whole = (one.to(own).to(torch.float64) for one in (batch.vectors, batch.representation))
         one = ContributionMoments(len(self.mean), self.heads, self.mean.shape[1], self.mean.device)
         one.images += len(whole)
         one.mean, one.whole_mean = vectors.mean(0), whole.mean(0)

@@ -98,6 +98,8 @@ def head_row(slug: str, layer: int, head: int, heads: int, probe_set: str) -> di
         "text_pool": "general 0f1e2d3c4b5a6978" if is_described(slug) else "",
         "embedder": "drawn-clip" if is_described(slug) else "",
         "alignment_cosine": 0.83 if is_described(slug) else 0.0,
+        "alignment_chance": 0.12 if is_described(slug) else None,
+        "alignment_accuracy": 0.88 if is_described(slug) else None,
         "alignment_keeps": 0.94 if is_described(slug) else 0.0,
         "feature": best,
         "feature_score": None if best is None else scores[best],

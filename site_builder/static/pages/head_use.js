@@ -51,7 +51,9 @@ export function HeadFacts({ row, model, site }) {
       <${Figure} name="Probe set" table="heads" column="probe_set" value=${said(row.probe_set)} compare=${owner.probe_set === row.probe_set ? owner.probe_name : ""} />
       <${Figure} name="List of texts" table="heads" column="text_pool" value=${said(row.text_pool)} />
       <${Figure} name="Compared in the space of" table="heads" column="embedder" value=${clip} />
-      ${row.text_pool && html`<${Figure} name="Alignment, held out" table="heads" column="alignment_cosine" value=${row.alignment_cosine} unit="cosine" />
+      ${row.text_pool && html`<${Figure} name="Alignment, held out" table="heads" column="alignment_cosine" value=${row.alignment_cosine} unit="cosine"
+        compare=${row.alignment_chance == null ? "" : `${row.alignment_chance.toFixed(2)} to other images`} />
+      ${row.alignment_accuracy != null && html`<${Figure} name="Answers after alignment" table="heads" column="alignment_accuracy" value=${`${(100 * row.alignment_accuracy).toFixed(1)} %`} unit="right" />`}
       <${Figure} name="Kept by the alignment" table="heads" column="alignment_keeps" value=${row.alignment_keeps} unit="of its variance" compare="1: lengths are kept" />`}
       <${Figure} name="Weights" table="models" column="fingerprint" value=${said(owner.fingerprint)} compare=${owner.model_id} />
     </dl>
