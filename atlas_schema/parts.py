@@ -64,6 +64,8 @@ class WorkUnit:
         return self.stage in PARTIAL_STAGES
 
     def __str__(self) -> str:
+        if self.is_partial and (self.start, self.stop) == (0, 1):  # a step that sees no slice of images
+            return f"{self.stage} {self.slug}"
         if self.is_partial:
             return f"{self.stage} {self.slug} images {self.start} to {self.stop - 1}"
         return f"{self.stage} {self.slug}/mlp/{self.layer} units {self.start} to {self.stop - 1}"
