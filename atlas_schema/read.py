@@ -103,6 +103,10 @@ class Atlas:
         """The rows of all heads of a model, by layer and head; [] where none are described."""
         return self._small(HEADS, slug)
 
+    def head_texts(self, slug: str) -> list[dict[str, Any]]:
+        """The rows of head_texts of a model, by layer, head and rank; [] where none are described."""
+        return self._small(HEAD_TEXTS, slug)
+
     def head(self, address: HeadAddress | str) -> dict[str, Any]:
         """The row of one head, with its rows of head_texts as `texts` and of head_features as `features`, by score.
 

@@ -46,7 +46,7 @@ COMMANDS = {
         "Print the numbers of a neuron or a head; save or open a neuron's picture.",
         "zoo-vit/mlp/3/17 --atlas demo/atlas --image neuron.png",
     ),
-    "search": ("data:search", "Find neurons by their label.", '"stripes" --atlas demo/atlas'),
+    "search": ("data:search", "Find neurons and heads by their label.", '"stripes" --atlas demo/atlas'),
     "heatmap": (
         "heatmap:heatmap",
         "Draw where in a picture a model sees a text, a class or another picture.",

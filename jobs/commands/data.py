@@ -11,6 +11,7 @@ from cyclopts import Parameter
 
 if TYPE_CHECKING:
     from atlas_schema.columns import Table
+    from atlas_schema.read import Atlas
     from atlas_schema.store import Store
 
 AtlasArgument = Annotated[str, Parameter(help="The atlas: a folder or URL.")]
@@ -162,33 +163,52 @@ def search(
     text: Annotated[str, Parameter(help="A word or phrase, for example stripes.")],
     *,
     atlas: AtlasArgument = "atlas",
-    limit: Annotated[int, Parameter(help="Neurons to print at most.")] = 20,
+    limit: Annotated[int, Parameter(help="Neurons, and heads, to print at most.")] = 20,
     as_json: Json = False,
 ) -> int:
-    """Find neurons by their label, the most certain first."""
+    """Find neurons and heads by their label, the most certain first."""
     from atlas_schema.errors import NothingThere
     from atlas_schema.read import Atlas
 
     reader = Atlas(_store(atlas))
     wanted = text.casefold().split()
+    neurons, heads = _labelled_neurons(reader), _labelled_heads(reader)
+    if not neurons and not heads:
+        raise NothingThere(f"{atlas}: nothing has a label. Run the stages probe and label: see docs/evidence.md.")
+    found, of_heads = (
+        [row for row in rows if all(word in row["label"].casefold() for word in wanted)] for rows in (neurons, heads)
+    )
+    if as_json:
+        print(json.dumps([*found[:limit], *of_heads[:limit]], indent=1))
+    else:
+        shown = [f"{row['address']:40} z {row['label_z']:5.1f}  {row['label']}" for row in found[:limit]]
+        shown += [f"{row['address']:40} {row['explained']:7.0%}  {row['label']}" for row in of_heads[:limit]]
+        counts = f"{len(found):,} of {len(neurons):,} labelled neurons, {len(of_heads):,} of {len(heads):,} heads"
+        print("\n".join([*shown, counts]))
+    return 0 if found or of_heads else 1
+
+
+def _labelled_neurons(reader: Atlas) -> list[dict[str, Any]]:
+    """Neurons with a label, the one furthest above chance first."""
     columns = ("address", "label", "label_z", "label_q", "label_auroc")
     found: list[dict[str, Any]] = []
-    labels = 0
     for model in reader.models():
         for layer in reader.layers(model["slug"]):
             table = reader.neurons(model["slug"], layer, columns)
-            rows = [row for row in (table.to_pylist() if table else []) if row["label"]]
-            labels += len(rows)
-            found += [row for row in rows if all(word in row["label"].casefold() for word in wanted)]
-    if not labels:
-        raise NothingThere(f"{atlas}: no neuron has a label. Run the stages probe and label: see docs/evidence.md.")
-    found.sort(key=lambda row: (-row["label_z"], row["address"]))
-    if as_json:
-        print(json.dumps(found[:limit], indent=1))
-    else:
-        shown = [f"{row['address']:40} z {row['label_z']:5.1f}  {row['label']}" for row in found[:limit]]
-        print("\n".join([*shown, f"{len(found):,} of {labels:,} labelled neurons"]))
-    return 0 if found else 1
+            found += [row for row in (table.to_pylist() if table else []) if row["label"]]
+    return sorted(found, key=lambda row: (-row["label_z"], row["address"]))
+
+
+def _labelled_heads(reader: Atlas) -> list[dict[str, Any]]:
+    """Heads with a label, the one of which it explains most first."""
+    found = []
+    for model in reader.models():
+        texts = {(row["address"], row["text"]): row["explained"] for row in reader.head_texts(model["slug"])}
+        for row in reader.heads(model["slug"]):
+            if row["label"]:
+                explained = texts[row["address"], row["label"]]
+                found.append({"address": row["address"], "label": row["label"], "explained": explained})
+    return sorted(found, key=lambda row: (-row["explained"], row["address"]))
 
 
 def card(atlas: AtlasArgument = "atlas") -> int:

@@ -130,6 +130,12 @@ def test_a_head_is_shown_and_read(clean_heads: Path, capsys: pytest.CaptureFixtu
     assert "background" in shown
     assert call(["show", "zoo-clip/head/1/1", "--atlas", str(clean_heads), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["address"] == "zoo-clip/head/1/1"
+    assert call(["search", "background", "--atlas", str(clean_heads), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    labels = {row["address"]: row["label"] for row in Atlas(str(clean_heads)).heads("zoo-clip") if row["label"]}
+    wanted = {address for address, label in labels.items() if "background" in label}
+    assert {row["address"] for row in found if row["address"].startswith("zoo-clip/")} == wanted
+    assert [row["explained"] for row in found] == sorted((row["explained"] for row in found), reverse=True)
     assert call(["show", "zoo-clip/head/9/1", "--atlas", str(clean_heads)]) == 2
     assert "layers 0-3" in capsys.readouterr().err
     assert call(["show", "zoo-clip/head/1/1", "--atlas", str(clean_heads), "--open"]) == 2
