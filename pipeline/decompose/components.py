@@ -64,12 +64,20 @@ def components_of(model: LoadedModel) -> tuple[Component, ...]:
     return (*heads, *ffns, *blocks, Component("image"), Component("constant"))
 
 
-def decompose(model: LoadedModel, x: Tensor, level: Level = Level.DIRECT, *, certify: bool = True) -> Decomposition:
+def decompose(
+    model: LoadedModel,
+    x: Tensor,
+    level: Level = Level.DIRECT,
+    *,
+    certify: bool = True,
+    idle: frozenset[int] | None = None,
+) -> Decomposition:
     """The representation of some images as a function of its components.
 
     x: (images, 3, height, width), normalised, float32 or float64. certify: check that the replay is affine; one batch
-    of a model shows it for all. UnknownFamily where the way to the representation is not linear (max pooling, an
-    attention that mixes its heads), with the operation; BadConfig for other number formats.
+    of a model shows it for all. idle: what does not reach the representation, as `Decomposition.idle` of an earlier
+    batch has it; found anew where it is None. UnknownFamily where the way to the representation is not linear (max
+    pooling, an attention that mixes its heads), with the operation; BadConfig for other number formats.
     """
     level = Level(level)
     with torch.inference_mode(False), torch.enable_grad():
@@ -77,7 +85,7 @@ def decompose(model: LoadedModel, x: Tensor, level: Level = Level.DIRECT, *, cer
         kept = record(model, x, attention=level != Level.DIRECT, gates=level == Level.GATED)
         if certify:
             check_linear(model, x, kept)
-        found = Decomposition(model, level, x.requires_grad_(), kept)
+        found = Decomposition(model, level, x.requires_grad_(), kept, idle)
         if certify and level != Level.DIRECT:
             found.check_affine()
         return found
@@ -99,11 +107,14 @@ class Decomposition:
 
     level: names what all numbers are. components: as `components_of`. adds_up: those whose contributions sum to the
     representation: all at the level direct; elsewhere heads pass on what other components wrote, and are counted in
-    series.
+    series. idle: places of results that do not reach the representation, at the level direct (`pruning.Outputs`): a
+    fact of the architecture.
     """
 
-    def __init__(self, model: LoadedModel, level: Level, x: Tensor, kept: Record) -> None:
-        self.model, self.level = model, level
+    def __init__(
+        self, model: LoadedModel, level: Level, x: Tensor, kept: Record, idle: frozenset[int] | None = None
+    ) -> None:
+        self.model, self.level, self.idle = model, level, idle
         self.components = components_of(model)
         summands = {
             Level.DIRECT: ("head", "ffn", "convolution", "image", "constant"),
@@ -122,17 +133,19 @@ class Decomposition:
 
     def _traced(self, heads: Calls | None, ffns: Calls | None) -> Replay:
         """The replay with its graph; at the level direct without what does not reach the representation."""
-        if heads is None:
-            return replay(self.model, self._record, self._x, self._blocks, heads, ffns)
-        with Outputs() as seen:
-            whole = replay(self.model, self._record, self._x, self._blocks, heads, ffns)
-        if whole.representation.grad_fn is None:
-            return whole
-        idle = seen.without_gradient(whole.representation, _any_direction(whole.representation))
-        if not idle:
-            return whole
-        with Outputs(idle):
-            return replay(self.model, self._record, self._x, self._blocks, heads, ffns)
+        given = (self.model, self._record, self._x, self._blocks, heads, ffns)
+        if heads is None or self.idle == frozenset():
+            return replay(*given)
+        if self.idle is None:
+            with Outputs() as seen:
+                whole = replay(*given)
+            if whole.representation.grad_fn is None:
+                return whole
+            self.idle = seen.without_gradient(whole.representation, _any_direction(whole.representation))
+            if not self.idle:
+                return whole
+        with Outputs(self.idle):
+            return replay(*given)
 
     def _check_reproduced(self) -> None:
         error = float(relative(self._z.detach() - self.representation, self.representation).max())

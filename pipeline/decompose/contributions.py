@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from pipeline.decompose.components import Component, Level, components_of, decompose
+from atlas_schema.errors import UnknownFamily
+from pipeline.decompose.components import Component, Level, components_of, decompose, relative
 from pipeline.models import LoadedModel
 
 
@@ -23,15 +24,21 @@ class Contributions:
     representation: Tensor
 
 
+SUMS_TO = {torch.float32: 1e-4, torch.float64: 1e-9}
+"""How far the sum of contributions may be from the representation, relative to its length, in any batch."""
+
+
 @dataclass
 class Contributing:
     """Computes contributions, batch by batch. What reaches the representation is a fact of the architecture: it is
-    found on the first batch, and so is the certificate that the replay is linear.
+    found on the first batch, and so is the certificate that the replay is linear. That contributions add up is checked
+    in every batch.
     """
 
     model: LoadedModel
     components: tuple[Component, ...] = ()
     levels: tuple[Level, ...] = field(default=())  # of each component; () before the first batch
+    _idle: frozenset[int] | None = None
 
     def __post_init__(self) -> None:
         self.components = components_of(self.model)
@@ -39,15 +46,24 @@ class Contributing:
     def __call__(self, x: Tensor) -> Contributions:
         """x: (images, 3, height, width), normalised, float32 or float64. Raises what `decompose` raises."""
         first = not self.levels
-        direct = decompose(self.model, x, Level.DIRECT, certify=first)
+        direct = decompose(self.model, x, Level.DIRECT, certify=first, idle=self._idle)
         if first:
-            self.levels = self._levels(direct.reach())
+            self.levels, self._idle = self._levels(direct.reach()), direct.idle
         vectors = direct.vectors().detach()
+        self._check_sum(vectors, direct.representation)
         indirect = [place for place, level in enumerate(self.levels) if level == Level.THROUGH]
         if indirect:
             through = decompose(self.model, x, Level.THROUGH, certify=first)
             vectors[:, indirect] = through.vectors([self.components[place] for place in indirect]).detach()
         return Contributions(vectors, direct.representation)
+
+    def _check_sum(self, vectors: Tensor, representation: Tensor) -> None:
+        error = float(relative(vectors.sum(1) - representation, representation).max())
+        if not error < SUMS_TO[vectors.dtype]:
+            raise UnknownFamily(
+                f"{self.model.description.slug}: the contributions of some images do not add up to their "
+                f"representation (relative difference {error:.1e}): its form changes from image to image."
+            )
 
     def _levels(self, reach: dict[int, tuple[bool, ...]]) -> tuple[Level, ...]:
         silent = {("head", layer, head) for layer, heads in reach.items() for head, ok in enumerate(heads) if not ok}

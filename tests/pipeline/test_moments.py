@@ -8,6 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from atlas_schema.errors import UnknownFamily
 from pipeline.decompose.contributions import Contributing, Contributions, direct_places
 from pipeline.decompose.moments import ContributionMoments
 from pipeline.models import ModelRequest, load
@@ -118,3 +119,24 @@ def test_direct_contributions_add_up_and_their_shares_of_variance_to_one(name: s
     assert len(silent) == expected
     assert all(one.kind == "head" for one in silent)
     assert (made.norm[[contributing.components.index(one) for one in silent]] > 0).all(), "they have the next level's"
+
+
+@pytest.mark.parametrize("name", ["coat", "pit"])
+def test_what_the_first_batch_showed_serves_the_next(name: str) -> None:
+    """Whatever does not reach the representation is found once; later batches are what they would be by themselves."""
+    model = load(ModelRequest(f"zoo/{name}"))
+    x = model.normalise(pixels(scenes(HELD_OUT_SEED, range(6))))
+    contributing = Contributing(model)
+    contributing(x[:2])
+    torch.testing.assert_close(contributing(x).vectors, Contributing(model)(x).vectors, rtol=0, atol=0)
+
+
+def test_contributions_that_do_not_add_up_are_refused() -> None:
+    """In a place that does reach the representation the graph was cut."""
+    model = load(ModelRequest("zoo/vit"))
+    x = model.normalise(pixels(scenes(HELD_OUT_SEED, range(2))))
+    contributing = Contributing(model)
+    contributing(x)
+    contributing._idle = frozenset(range(40))
+    with pytest.raises(UnknownFamily, match="do not add up"):
+        contributing(x)
