@@ -50,7 +50,7 @@ COMMANDS = {
     "heatmap": (
         "heatmap:heatmap",
         "Draw where in a picture a model sees a text, a class or another picture.",
-        "--model zoo/clip --image scene.png --text 'a red object' --out heat.png",
+        "--model zoo/clip --image scene.png --text 'a red object' --against 'a blue object'",
     ),
     "retrieve": (
         "retrieve:retrieve",
