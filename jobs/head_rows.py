@@ -16,6 +16,7 @@ from atlas_schema.parts import WorkUnit
 from atlas_schema.rows import rows_to_table
 from atlas_schema.shards import write_rows
 from atlas_schema.store import Store
+from jobs.head_partials import alignment_at, embedded, levels_of, root
 from jobs.tasks import Row, Surroundings, batch_of
 
 if TYPE_CHECKING:
@@ -65,7 +66,6 @@ class _Told:
     """What the stages before said of a model, read once, and the rows that follow."""
 
     def __init__(self, at: Surroundings, slug: str) -> None:
-        from jobs.heads import alignment_at, embedded, levels_of, root
         from pipeline.decompose.components import components_of
         from pipeline.decompose.features import Lens
         from pipeline.decompose.moments import ContributionMoments

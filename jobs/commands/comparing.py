@@ -22,7 +22,7 @@ def compared(request: ModelRequest, probe: str, embedder: str | None, atlas: str
     reads no text; NothingThere where the atlas has no alignment of the model.
     """
     from atlas_schema.store import Store
-    from jobs.heads import alignment_of
+    from jobs.head_partials import alignment_of
     from pipeline.decompose.compared import Compared
     from pipeline.embed import load_embedder
     from pipeline.models import ModelRequest, load

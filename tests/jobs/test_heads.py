@@ -22,7 +22,7 @@ from atlas_schema.validate import validate
 from jobs.cli import call
 from jobs.config import load_config
 from jobs.driver import run as carry_out
-from jobs.heads import alignment_of
+from jobs.head_partials import alignment_of
 from tests.jobs.conftest import Runner, parts
 from tests.jobs.tiny import HEADS, OPTIONS, flags
 
