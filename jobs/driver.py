@@ -26,7 +26,8 @@ from jobs.lock import Holder, Lock, locked
 from jobs.loop import Fault, Listener, Loop, Outcome, Policy, Stop
 from jobs.machine import local_machine, machine_json
 from jobs.measuring import SEED
-from jobs.pairs import pair_units, write_matches
+from jobs.pairing import pair_units
+from jobs.pairs import write_matches
 from jobs.plan import Machine, Plan, Range, make_plan, probe_images
 from jobs.prepare import Prepared, Say, prepare
 from jobs.progress import StageProgress, duration

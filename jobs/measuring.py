@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from atlas_schema.errors import BadConfig
 from atlas_schema.parts import WorkUnit
 from jobs.config import RunConfig
-from jobs.pairs import Pair
+from jobs.pairing import Pair
 
 if TYPE_CHECKING:
     from pipeline.concepts import ConceptSet

@@ -1,4 +1,4 @@
-"""Counterparts across models: the pairs of a run, a worker's part in them, and the table they become.
+"""Counterparts across models: a worker's part in a pair, and the table that pairs become.
 
 One partial a pair of models, a few numbers a neuron. The table `neuron_matches` of a layer is a function of all
 committed pairs that its model is in, of this run or an earlier one, so that a model that joins an atlas later
@@ -7,11 +7,7 @@ finds its counterparts without anything being done again.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import combinations_with_replacement
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -33,32 +29,6 @@ if TYPE_CHECKING:
 
 CPU_MEMORY, GPU_MEMORY = 4 << 30, 48 << 30  # bytes of cross-moments that a worker may hold
 FIELDS = ("partner", "correlation", "mutual", "null_best")
-
-
-@dataclass(frozen=True)
-class Pair:
-    """Two models (or one, with itself) and the hash that names their comparison."""
-
-    first: str
-    second: str
-    settings: str
-
-
-def pairs_of(rows: Sequence[Mapping[str, Any]], probe_set: str, images: int) -> list[Pair]:
-    """Every pair of the models, each model with itself too. rows: of the models table."""
-    from pipeline.matches import GRID, PARTNERS
-
-    made = []
-    for first, second in combinations_with_replacement(sorted(rows, key=lambda row: str(row["slug"])), 2):
-        facts = (second["slug"], second["fingerprint"], probe_set, images, GRID, PARTNERS)
-        settings = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
-        made.append(Pair(first["slug"], second["slug"], settings))
-    return made
-
-
-def pair_units(pairs: Sequence[Pair], rows: Sequence[Mapping[str, Any]], images: int) -> list[WorkUnit]:
-    prints = {row["slug"]: row["fingerprint"] for row in rows}
-    return [WorkUnit("pairs", one.first, 0, 0, images, prints[one.first], one.settings, 0) for one in pairs]
 
 
 def compare(at: Surroundings, unit: WorkUnit) -> PartReceipt:

@@ -14,7 +14,7 @@ from jobs.claim import model_row, refuse_foreign, with_earlier
 from jobs.config import RunConfig
 from jobs.layers import Identity
 from jobs.measuring import HEAD_STAGES, PARTS_OF, Measuring, measuring_of
-from jobs.pairs import pairs_of
+from jobs.pairing import pairs_of
 from jobs.plan import Machine, make_plan
 
 if TYPE_CHECKING:

@@ -247,12 +247,6 @@ def causes_of(model: LoadedModel, measuring: Measuring, request: Any, device: st
     return Causes(readout, direct, answered_images(model, measuring.probe_set, measuring.panel, answer, step))
 
 
-def pairs(at: Surroundings, unit: WorkUnit) -> PartReceipt:
-    from jobs.pairs import compare
-
-    return compare(at, unit)
-
-
 TASKS: dict[str, Callable[[Surroundings, WorkUnit], PartReceipt]] = {
     "probe": probe,
     "evidence": evidence,
@@ -262,5 +256,4 @@ TASKS: dict[str, Callable[[Surroundings, WorkUnit], PartReceipt]] = {
     "texts": texts,
     "label": label,
     "effect": effect,
-    "pairs": pairs,
 }

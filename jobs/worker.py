@@ -101,6 +101,7 @@ class Worker:
         import torch
 
         from jobs.heads import HEAD_TASKS
+        from jobs.pairs import compare
         from jobs.tasks import TASKS, Surroundings
 
         def step() -> None:
@@ -120,7 +121,7 @@ class Worker:
             device=self.settings.device,
             before_commit=lambda: failpoint("before_commit", str(unit), attempt),
         )
-        return {**TASKS, **HEAD_TASKS}[unit.stage](at, unit)
+        return {**TASKS, **HEAD_TASKS, "pairs": compare}[unit.stage](at, unit)
 
     def _causes(self, slug: str, step: Callable[[], None]) -> Any:
         if slug not in self.causes:

@@ -53,3 +53,12 @@ export const plural = (/** @type {number} */ value, /** @type {string} */ word) 
 /** "14 × 14" of a token grid; several grids of a module that fires at several scales. */
 export const grids = (/** @type {{height: number, width: number}[]|null|undefined} */ list) =>
   (list ?? []).map((grid) => `${grid.height} × ${grid.width}`).join(", ");
+
+/** JSON text, indented; a text that is no JSON stays as it is. */
+export function pretty(/** @type {string} */ text) {
+  try {
+    return JSON.stringify(JSON.parse(text), null, 2);
+  } catch {
+    return text;
+  }
+}

@@ -310,7 +310,9 @@ def test_levels_are_told_apart_and_absent_figures_are_no_zeros(seen: Seen) -> No
 
 def test_the_map_is_read_and_opened_by_keyboard(seen: Seen) -> None:
     page = seen.open("#/h/drawn-swin?by=norm_share", ".headmap .cell")
+    page.settle()  # what is drawn anew would lose the focus
     page.run("document.querySelector('.headmap .cell[tabindex=\"0\"]').focus()")
+    page.wait(lambda: page.run("return document.activeElement.matches('.headmap .cell')"), what="for the focus")
     for key, address in (
         (Keys.ARROW_RIGHT, "drawn-swin/head/0/1"),
         (Keys.ARROW_DOWN, "drawn-swin/head/1/1"),

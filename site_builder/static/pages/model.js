@@ -2,7 +2,7 @@
 import { html } from "../vendor/htm-preact.js";
 import { Shares } from "../charts.js";
 import { described, fetchModel, findModel } from "../data.js";
-import { count, figure, grids, percent, plural } from "../format.js";
+import { count, figure, grids, percent, plural, pretty } from "../format.js";
 import { Failure, Figure, Lazy, Trail, useLoaded } from "../parts.js";
 import { tileStyle } from "../pictures.js";
 import { link } from "../route.js";
@@ -83,13 +83,4 @@ function Facts({ model }) {
     ${fact("Versions", "software", (model.software ?? []).map((item) => `${item.name} ${item.version}`).join(", "))}
   </dl>
   <details><summary>All settings of the recipe</summary><pre tabindex="0"><code>${pretty(model.recipe_json)}</code></pre></details>`;
-}
-
-/** JSON text, indented; a text that is no JSON stays as it is. */
-export function pretty(/** @type {string} */ text) {
-  try {
-    return JSON.stringify(JSON.parse(text), null, 2);
-  } catch {
-    return text;
-  }
 }

@@ -2,9 +2,9 @@
 import { html } from "../vendor/htm-preact.js";
 import { Curve } from "../charts.js";
 import { site as atlas } from "../data.js";
+import { pretty } from "../format.js";
 import { Figure, Snippet } from "../parts.js";
 import { addressOf } from "../route.js";
-import { pretty } from "./model.js";
 import { Runs } from "./runs.js";
 
 const METHOD = `@article{ghiasi2022vision,

@@ -1,7 +1,6 @@
 // The runs that made this part of the atlas.
 import { html } from "../vendor/htm-preact.js";
-import { plural } from "../format.js";
-import { pretty } from "./model.js";
+import { plural, pretty } from "../format.js";
 
 const day = (/** @type {string|null} */ instant) =>
   instant === null ? "not recorded" : new Date(instant).toISOString().slice(0, 16).replace("T", " ") + " UTC";
