@@ -1,5 +1,5 @@
 // All heads of a model on one map: a row a layer, a column a head, coloured by any measure.
-import { html, useEffect, useRef, useState } from "./vendor/htm-preact.js";
+import { html, useLayoutEffect, useRef, useState } from "./vendor/htm-preact.js";
 import { has } from "./heads.js";
 import { depthOf, fullOf, meaningOf, measureAsked, measuresOf } from "./measures.js";
 import { headAddressOf, link } from "./route.js";
@@ -16,7 +16,8 @@ export function HeadMap({ slug, heads, by, onMeasure, sites, here }) {
   const [asked, setAsked] = useState(0); // how often the keyboard asked for the focus
   const box = useRef(null);
   const touched = useRef(false); // whether the last pointer was a finger: it reads first, then opens
-  useEffect(() => {
+  // at once, not after the next frame: a focus that comes late would take back what the next key did
+  useLayoutEffect(() => {
     if (asked > 0) box.current.querySelector(`[data-at="${place}"]`)?.focus();
   }, [asked]);
   const layers = [...new Set(rows.map((row) => row.layer))];
