@@ -28,7 +28,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from benchmarks.machine import description
+from benchmarks.machine import description, public
 from pipeline.decompose.contributions import Contributing
 from pipeline.decompose.moments import ContributionMoments
 from pipeline.decompose.textspan import text_span
@@ -78,11 +78,6 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--only", choices=("moments", "stored"), help=argparse.SUPPRESS)
     parser.add_argument("--out")
     return parser.parse_args()
-
-
-def public(argv: list[str]) -> list[str]:
-    """The command without the folders of this machine."""
-    return [Path(part).name if part.startswith(("/", "..")) else part for part in argv]
 
 
 def loaded(name: str) -> LoadedModel:

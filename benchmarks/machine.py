@@ -2,6 +2,7 @@
 
 import os
 import platform
+from pathlib import Path
 
 import torch
 
@@ -18,6 +19,11 @@ def description() -> dict[str, object]:
         "python": platform.python_version(),
         "torch": torch.__version__.split("+")[0],
     }
+
+
+def public(argv: list[str]) -> list[str]:
+    """The command without the folders of this machine."""
+    return [Path(part).name if part.startswith(("/", "..")) else part for part in argv]
 
 
 def _cpuinfo() -> str:

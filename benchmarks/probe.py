@@ -23,7 +23,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from benchmarks.machine import description
+from benchmarks.machine import description, public
 from pipeline.device import synchronize
 from pipeline.models import LoadedModel, ModelRequest, load
 from pipeline.probe.model import Membership, ModelProbe, ProbeSettings, probe
@@ -69,11 +69,6 @@ def arguments() -> argparse.Namespace:
     if asked.quick:
         asked.model, asked.images, asked.memory = "zoo/vit", 128, [128, 512]
     return asked
-
-
-def public(argv: list[str]) -> list[str]:
-    """The command without the folders of this machine."""
-    return [Path(part).name if part.startswith(("/", "..")) else part for part in argv]
 
 
 def surroundings(asked: argparse.Namespace) -> tuple[LoadedModel, ProbeSet, ProbeSettings]:

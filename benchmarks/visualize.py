@@ -26,7 +26,7 @@ import numpy as np
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from benchmarks.machine import description
+from benchmarks.machine import description, public
 from pipeline.device import bfloat16_speedup, choose_precision, in_precision, quickest_attention, synchronize
 from pipeline.models import FfnSite, LoadedModel, ModelRequest, load
 from pipeline.recipes import PUBLISHED, RECIPES, Ascent, Recipe
@@ -101,11 +101,6 @@ def arguments() -> argparse.Namespace:
     elif asked.model == "timm/deit_tiny_patch16_224" and not asked.weights:
         asked.random_weights = True
     return asked
-
-
-def public(argv: list[str]) -> list[str]:
-    """The command without the folders of this machine."""
-    return [Path(part).name if part.startswith(("/", "..")) else part for part in argv]
 
 
 def note(line: str) -> None:

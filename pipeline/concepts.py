@@ -16,6 +16,7 @@ the text alone.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -70,7 +71,9 @@ def read_concepts(location: str) -> ConceptSet:
     if location in shipped_concepts():
         path = SHIPPED / f"{location}.txt"
         return parse_concepts(path.read_bytes(), str(path.name), location)
-    return parse_concepts(_fetched(location), location, Path(location.rstrip("/")).stem)
+    return parse_concepts(
+        fetched(location, "concept set", shipped_concepts()), location, Path(location.rstrip("/")).stem
+    )
 
 
 def parse_concepts(content: bytes, origin: str, name: str = "") -> ConceptSet:
@@ -138,7 +141,8 @@ def _add(texts: dict[str, tuple[int, str]], line: str, number: int, origin: str)
     texts[folded] = (number, line)
 
 
-def _fetched(location: str) -> bytes:
+def fetched(location: str, what: str, known: Sequence[str]) -> bytes:
+    """The bytes of a file or fsspec URL; BadConfig where there is none, naming the nearest of the `known` names."""
     import fsspec
 
     try:
@@ -146,9 +150,7 @@ def _fetched(location: str) -> bytes:
             content: bytes = file.read()
             return content
     except (OSError, ImportError, ValueError) as error:
-        known = shipped_concepts()
         close = ", ".join(nearest(location, known) or known)
         raise BadConfig(
-            f"{location}: no such concept set ({error}). Give a text file, one text a line, or the name of one that "
-            f"is shipped: {close}."
+            f"{location}: no such {what} ({error}). Give such a file, or the name of one that is shipped: {close}."
         ) from error

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pipeline.decompose.compared import Compared
@@ -35,3 +36,16 @@ def compared(request: ModelRequest, probe: str, embedder: str | None, atlas: str
     model = load(request, device)
     given = alignment_of(Store(atlas), model.description.slug) if atlas else None
     return Compared(model, probe_set, clip, given)
+
+
+def opened(path: Path, option: str) -> Any:
+    """The picture that an option names, RGB. BadConfig where it cannot be read."""
+    from atlas_schema.errors import BadConfig, BadImage
+    from pipeline.probe_sets.images import decoded
+
+    try:
+        return decoded(path.read_bytes())
+    except (OSError, BadImage) as error:
+        raise BadConfig(
+            f"{option} {path}: cannot be read ({error}). Give an image file, such as a JPEG or PNG."
+        ) from error

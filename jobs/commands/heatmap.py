@@ -184,16 +184,10 @@ def _check(text: str | None, name: str | None, like: Path | None, against: list[
 
 def _pixels(path: Path, option: str, model: LoadedModel) -> Tensor:
     """float32 (3, height, width) in [0, 1], of the model's input size."""
-    from atlas_schema.errors import BadConfig, BadImage
+    from jobs.commands.comparing import opened
     from pipeline.preprocess import pixels_of
-    from pipeline.probe_sets.images import decoded
 
-    try:
-        return pixels_of(decoded(path.read_bytes()), model.description)
-    except (OSError, BadImage) as error:
-        raise BadConfig(
-            f"{option} {path}: cannot be read ({error}). Give an image file, such as a JPEG or PNG."
-        ) from error
+    return pixels_of(opened(path, option), model.description)
 
 
 def _draw(path: Path, x01: Tensor, found: _Found, title: str) -> None:

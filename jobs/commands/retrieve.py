@@ -45,7 +45,7 @@ def retrieve(
     as_json: Annotated[bool, Parameter(name="--json", help="Print JSON.", negative="")] = False,
 ) -> int:
     """Find images by a text or an image, looking only at the components that matter for a feature."""
-    from jobs.commands.comparing import compared, feature_set
+    from jobs.commands.comparing import compared, feature_set, opened
     from pipeline.models import ModelRequest
     from pipeline.retrieval import along
 
@@ -53,7 +53,7 @@ def retrieve(
     told = feature_set(features, embedder)
     prompt = told.prompt_of(feature, text or "") if feature else text or ""
     if image is not None:
-        _opened(image)  # what cannot be read is said before anything is computed
+        opened(image, "--image")  # what cannot be read is said before anything is computed
     request = ModelRequest(model, weights=weights, name=as_name, input_size=input_size)
     looked = compared(request, probe, embedder if feature or text else None, atlas, device)
     wanted = looked.clip.texts([prompt])[0].cpu() if text else None  # words it does not know are said now
@@ -97,10 +97,13 @@ def _chosen(
 def _by_image(looked: Compared, groups: _Groups, image: Path) -> Tensor:
     import torch
 
+    from jobs.commands.comparing import opened
     from pipeline.preprocess import pixels_of
     from pipeline.retrieval import likeness, restricted
 
-    query = looked.contributions(pixels_of(_opened(image), looked.model.description)[None])[0]  # (components, d)
+    query = looked.contributions(pixels_of(opened(image, "--image"), looked.model.description)[None])[
+        0
+    ]  # (components, d)
     wanted = torch.stack([query[group].sum(0) for group in groups])
     return likeness(restricted(looked.batches(), groups), wanted)
 
@@ -118,18 +121,6 @@ def _check(
         raise BadConfig("retrieve needs one of --feature NAME and --component NAME: what to look at.")
     if groups < 1 or limit < 1:
         raise BadConfig(f"--groups {groups} --limit {limit}: expected at least 1 each.")
-
-
-def _opened(path: Path) -> Any:
-    from atlas_schema.errors import BadConfig, BadImage
-    from pipeline.probe_sets.images import decoded
-
-    try:
-        return decoded(path.read_bytes())
-    except (OSError, BadImage) as error:
-        raise BadConfig(
-            f"--image {path}: cannot be read ({error}). Give an image file, such as a JPEG or PNG."
-        ) from error
 
 
 def _own_place(probe: ProbeSet, image: Path) -> int | None:
@@ -158,9 +149,10 @@ def _text(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
 
 def _draw(path: Path, probe: ProbeSet, query: str, image: Path | None, rows: Sequence[dict[str, Any]]) -> None:
     from atlas_schema.errors import BadConfig
+    from jobs.commands.comparing import opened
     from pipeline.contact_sheet import Row, contact_sheet
 
-    told = [Row(f"searched by {Path(query).name}", [_opened(image)], [""])] if image is not None else []
+    told = [Row(f"searched by {Path(query).name}", [opened(image, "--image")], [""])] if image is not None else []
     for row in rows:
         title = ", ".join(row["components"]) + ("" if image is not None else f": {query}")
         pictures = [probe.open(one["index"]) for one in row["images"]]

@@ -32,6 +32,7 @@ import torch
 from torch import Tensor
 
 from atlas_schema.errors import BadConfig, nearest
+from pipeline.concepts import fetched
 from pipeline.decompose.align import Alignment
 from pipeline.decompose.components import Level
 from pipeline.decompose.contributions import direct_places
@@ -123,7 +124,9 @@ def read_features(location: str) -> FeatureSet:
     if location in shipped_features():
         path = SHIPPED / f"{location}.toml"
         return parse_features(path.read_bytes(), path.name, location)
-    return parse_features(_fetched(location), location, Path(location.rstrip("/")).stem)
+    return parse_features(
+        fetched(location, "set of features", shipped_features()), location, Path(location.rstrip("/")).stem
+    )
 
 
 def parse_features(content: bytes, origin: str, name: str = "") -> FeatureSet:
@@ -372,19 +375,3 @@ def _text(told: Any, place: str) -> str:
 
 def _short(told: Any) -> str:
     return repr(told) if len(repr(told)) <= 60 else f"{repr(told)[:40]} ..."
-
-
-def _fetched(location: str) -> bytes:
-    import fsspec
-
-    try:
-        with fsspec.open(location, "rb") as file:
-            content: bytes = file.read()
-            return content
-    except (OSError, ImportError, ValueError) as error:
-        known = shipped_features()
-        close = ", ".join(nearest(location, known) or known)
-        raise BadConfig(
-            f"{location}: no such set of features ({error}). Give a TOML file, or the name of one that is shipped: "
-            f"{close}."
-        ) from error

@@ -23,13 +23,12 @@ class ContributionMoments:
     product of a head's deviation from its mean with itself. trace: (components,), the trace of the same for all
     components. shared: (components,), sum over images of the inner product of a component's deviation with the
     representation's. whole_mean: (d,), whole_scatter: (d, d), of the representation. norm, ratio: (components,),
-    sums of the length of the contribution, and of that over the representation's. whole_norm: sum of the latter. All
-    float64.
+    sums of the length of the contribution, and of that over the representation's. All float64.
     """
 
     FIELDS = (
         *("images", "mean", "scatter", "trace", "shared", "whole_mean", "whole_scatter"),
-        *("norm", "ratio", "whole_norm"),
+        *("norm", "ratio"),
     )
 
     def __init__(self, components: int, heads: int, width: int, device: torch.device | str = "cpu") -> None:
@@ -40,7 +39,7 @@ class ContributionMoments:
         self.mean, self.scatter = zeros(components, width), zeros(heads, width, width)
         self.trace, self.shared = zeros(components), zeros(components)
         self.whole_mean, self.whole_scatter = zeros(width), zeros(width, width)
-        self.norm, self.ratio, self.whole_norm = zeros(components), zeros(components), zeros()
+        self.norm, self.ratio = zeros(components), zeros(components)
 
     @property
     def heads(self) -> int:
@@ -60,7 +59,7 @@ class ContributionMoments:
         one.shared = torch.einsum("nkd,nd->k", apart, whole_apart)
         one.whole_scatter = whole_apart.mT @ whole_apart
         lengths, whole_lengths = vectors.norm(dim=2), whole.norm(dim=1)
-        one.norm, one.whole_norm = lengths.sum(0), whole_lengths.sum()
+        one.norm = lengths.sum(0)
         one.ratio = (lengths / whole_lengths[:, None].clamp_min(torch.finfo(torch.float64).tiny)).sum(0)
         self.merge(one)
 
@@ -77,7 +76,7 @@ class ContributionMoments:
         self.whole_scatter += other.whole_scatter + weight * whole[:, None] * whole[None, :]
         self.mean = self.mean + between * (other.images / total)
         self.whole_mean = self.whole_mean + whole * (other.images / total)
-        for name in ("norm", "ratio", "whole_norm"):
+        for name in ("norm", "ratio"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
         self.images = total
 
