@@ -42,9 +42,9 @@ from pipeline.decompose.components import Component, Level
 from pipeline.decompose.contributions import Contributing, direct_places
 from pipeline.decompose.features import FeatureSums, Lens, read_features
 from pipeline.decompose.second_pass import reading_of
-from pipeline.embed import load_embedder
+from pipeline.images.probe_set import ProbeSet, batches, open_probe_set
+from pipeline.label.embedder import load_embedder
 from pipeline.models import LoadedModel, ModelRequest, load
-from pipeline.probe_set import ProbeSet, batches, open_probe_set
 from pipeline.zoo import ZOO
 
 RIDGES = (1e-3, 1e-2, 1e-1, 1.0)  # of the per-component least squares; the best by held-out cosine is shown

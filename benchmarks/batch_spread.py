@@ -14,8 +14,8 @@ import torch
 
 from benchmarks.machine import description
 from pipeline.models import ModelRequest, load
-from pipeline.recipes import recipe_named
-from pipeline.visualize import visualize
+from pipeline.visualize.ascent import visualize
+from pipeline.visualize.recipes import recipe_named
 
 
 def main() -> None:

@@ -32,8 +32,8 @@ from benchmarks.machine import description, public
 from pipeline.decompose.contributions import Contributing
 from pipeline.decompose.moments import ContributionMoments
 from pipeline.decompose.textspan import text_span
-from pipeline.device import synchronize
 from pipeline.models import LoadedModel, ModelRequest, load
+from pipeline.models.device import synchronize
 from pipeline.zoo.train import pixels
 from pipeline.zoo.world import HELD_OUT_SEED, scenes
 

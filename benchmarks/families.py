@@ -19,12 +19,12 @@ import numpy as np
 import torch
 
 from benchmarks.machine import description
+from pipeline.hooks.activations import ffn_activations
 from pipeline.models import FfnSite, LoadedModel, ModelRequest, load
-from pipeline.parametrize import parameterization
-from pipeline.recipes import recipe_named
-from pipeline.starts import own_noise
-from pipeline.tap import ffn_activations
-from pipeline.visualize import visualize
+from pipeline.visualize.ascent import visualize
+from pipeline.visualize.initial_images import own_noise
+from pipeline.visualize.parametrize import parameterization
+from pipeline.visualize.recipes import recipe_named
 
 SMALLEST = (  # timm's smallest of each family; open_clip's smallest tower of 224 px
     "timm/vit_tiny_patch16_224",

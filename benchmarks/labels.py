@@ -25,13 +25,13 @@ import torch
 from torch import Tensor
 
 from benchmarks.machine import description
-from pipeline.concepts import read_concepts
-from pipeline.embed import load_embedder
-from pipeline.labels import LabelSettings, LayerLabels, better_view, label_layer
+from pipeline.hooks.activations import all_ffn_activations
+from pipeline.images.crops import VIEWS, windows_of_grid
+from pipeline.label.concepts import read_concepts
+from pipeline.label.embedder import load_embedder
+from pipeline.label.labels import LabelSettings, LayerLabels, better_view, label_layer
+from pipeline.label.significance import midranks
 from pipeline.models import ModelRequest, load
-from pipeline.significance import midranks
-from pipeline.tap import all_ffn_activations
-from pipeline.windows import VIEWS, windows_of_grid
 from pipeline.zoo import ZOO
 from pipeline.zoo.world import ATTRIBUTES, HELD_OUT_SEED, scenes
 

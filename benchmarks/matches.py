@@ -24,8 +24,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.machine import description
-from pipeline.cross_moments import CrossMoments
-from pipeline.matches import (
+from pipeline.match.counterparts import (
     GRID,
     Counterparts,
     MatchResult,
@@ -35,8 +34,9 @@ from pipeline.matches import (
     join,
     neuron_at,
 )
+from pipeline.match.cross_moments import CrossMoments
+from pipeline.match.rosetta import Cluster, clusters
 from pipeline.models import LoadedModel, ModelRequest, load
-from pipeline.rosetta import Cluster, clusters
 from pipeline.zoo import ZOO
 from pipeline.zoo.train import pixels
 from pipeline.zoo.world import ATTRIBUTES, HELD_OUT_SEED, labels_for, scenes

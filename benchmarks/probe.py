@@ -24,10 +24,10 @@ import torch
 from torch import Tensor
 
 from benchmarks.machine import description, public
-from pipeline.device import synchronize
+from pipeline.images.probe_set import ProbeSet, batches, open_probe_set
 from pipeline.models import LoadedModel, ModelRequest, load
+from pipeline.models.device import synchronize
 from pipeline.probe.model import Membership, ModelProbe, ProbeSettings, probe
-from pipeline.probe_set import ProbeSet, batches, open_probe_set
 
 
 def main() -> None:

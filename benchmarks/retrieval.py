@@ -22,10 +22,10 @@ from torch import Tensor
 from benchmarks.align import Scenes, Stored, contributions, seen, write_table
 from benchmarks.machine import description
 from pipeline.decompose.align import Alignment, fit_alignment
-from pipeline.decompose.choosing import merits, ranked
 from pipeline.decompose.features import FeatureSums, Lens
 from pipeline.models import ModelRequest, load
-from pipeline.retrieval import GROUP, along, likeness, precision, restricted
+from pipeline.uses.choosing import merits, ranked
+from pipeline.uses.retrieval import GROUP, along, likeness, precision, restricted
 from pipeline.zoo import ZOO
 
 FIRST, EVERY = 10, 10

@@ -19,9 +19,9 @@ from torch import Tensor
 from benchmarks.align import Stored
 from benchmarks.machine import description
 from pipeline.decompose.contributions import Contributing
+from pipeline.images.probe_set import ProbeSet, batches, open_probe_set
 from pipeline.models import ModelRequest, load
-from pipeline.probe_set import ProbeSet, batches, open_probe_set
-from pipeline.retrieval import likeness, precision
+from pipeline.uses.retrieval import likeness, precision
 
 FIRST, BATCH = 10, 20
 WNIDS = {

@@ -25,14 +25,14 @@ from torch import Tensor
 
 from benchmarks.labels import write_table
 from benchmarks.machine import description
-from pipeline.contact_sheet import Row, contact_sheet
 from pipeline.decompose import Level, representation
 from pipeline.decompose.maps import heatmap, spread
-from pipeline.embed import Embedder, load_embedder
+from pipeline.draw.contact_sheet import Row, contact_sheet
+from pipeline.draw.overlay import overlay, scale_of
+from pipeline.effects.readout import class_names
+from pipeline.label.embedder import Embedder, load_embedder
 from pipeline.models import LoadedModel, ModelRequest, load
-from pipeline.overlay import overlay, scale_of
-from pipeline.readout import class_names
-from pipeline.segmentation import agreement, class_directions, contrasts
+from pipeline.uses.segmentation import agreement, class_directions, contrasts
 from pipeline.zoo import ZOO
 from pipeline.zoo.captions import prompts
 from pipeline.zoo.train import pixels

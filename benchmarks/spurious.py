@@ -26,11 +26,11 @@ from torch import Tensor
 from benchmarks.align import Stored, contributions, seen, write_table
 from benchmarks.machine import description
 from pipeline.decompose.align import Alignment, fit_alignment
-from pipeline.decompose.choosing import merits, ranked
 from pipeline.decompose.contributions import Contributing
 from pipeline.decompose.features import FeatureSums, Lens
 from pipeline.models import LoadedModel, ModelRequest, load
-from pipeline.spurious import LinearProbe, fit_probe, group_accuracies, spurious_components, without
+from pipeline.uses.choosing import merits, ranked
+from pipeline.uses.spurious import LinearProbe, fit_probe, group_accuracies, spurious_components, without
 from pipeline.zoo import ZOO
 from pipeline.zoo.train import pixels
 from pipeline.zoo.world import ATTRIBUTES, scenes

@@ -27,10 +27,10 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.machine import description, public
-from pipeline.device import bfloat16_speedup, choose_precision, in_precision, quickest_attention, synchronize
 from pipeline.models import FfnSite, LoadedModel, ModelRequest, load
-from pipeline.recipes import PUBLISHED, RECIPES, Ascent, Recipe
-from pipeline.visualize import Visualization, _Climber, _Pick, _Result, default_batch, fresh_responses, visualize
+from pipeline.models.device import bfloat16_speedup, choose_precision, in_precision, quickest_attention, synchronize
+from pipeline.visualize.ascent import Visualization, _Climber, _Pick, _Result, default_batch, fresh_responses, visualize
+from pipeline.visualize.recipes import PUBLISHED, RECIPES, Ascent, Recipe
 from tests.pipeline import published
 
 DRAWS = RECIPES["reference"].robust_draws

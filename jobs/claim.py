@@ -19,7 +19,7 @@ from jobs.version import software
 if TYPE_CHECKING:
     from jobs.measuring import Measuring
     from pipeline.models import LoadedModel, ModelDescription
-    from pipeline.recipes import Recipe
+    from pipeline.visualize.recipes import Recipe
 
 # What makes an atlas of a slug this run's own: field of the models row -> what it is called in messages.
 IDENTITY = {

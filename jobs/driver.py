@@ -121,7 +121,7 @@ def claim(prepared: Prepared, plan: Plan, layers: Layers) -> None:
 
 def write_probe_images(prepared: Prepared) -> None:
     """The table of the probe images, once: it is a function of the set and of what may be shown of it."""
-    from pipeline.probe_set import default_mode, rows
+    from pipeline.images.probe_set import default_mode, rows
 
     assert prepared.measuring is not None
     probe_set = prepared.measuring.probe_set

@@ -242,7 +242,7 @@ class _Told:
         import torch
 
         from pipeline.decompose.maps import example_maps
-        from pipeline.probe_set import batches
+        from pipeline.images.probe_set import batches
 
         found: dict[int, tuple[np.ndarray, float]] = {}
         for level in dict.fromkeys(self.levels):
@@ -265,7 +265,7 @@ class _Told:
     def reads(self) -> Iterator[Row]:
         """The heads that read each neuron most."""
         from pipeline.decompose.reads import reads
-        from pipeline.probe_set import batches
+        from pipeline.images.probe_set import batches
 
         model = self.model
         shown = self.measuring.panel[:READ_IMAGES]

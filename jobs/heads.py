@@ -77,7 +77,7 @@ def _through(contributing: Contributing) -> np.ndarray:
 def _contributions(
     at: Surroundings, contributing: Contributing, indices: Sequence[int]
 ) -> Iterator[tuple[Sequence[int], Any]]:
-    from pipeline.probe_set import batches
+    from pipeline.images.probe_set import batches
 
     model = contributing.model
     for places, pixels in batches(at.measuring.probe_set, indices, model.description, batch_of(at)):

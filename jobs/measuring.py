@@ -19,13 +19,13 @@ from jobs.config import RunConfig
 from jobs.pairing import Pair
 
 if TYPE_CHECKING:
-    from pipeline.concepts import ConceptSet
     from pipeline.decompose.features import FeatureSet
-    from pipeline.embed import Embedder
-    from pipeline.labels import LabelSettings
+    from pipeline.images.probe_set import ProbeSet
+    from pipeline.label.concepts import ConceptSet
+    from pipeline.label.embedder import Embedder
+    from pipeline.label.labels import LabelSettings
     from pipeline.models import ModelRequest
     from pipeline.probe.model import Membership, ProbeSettings
-    from pipeline.probe_set import ProbeSet
 
 #: What a user's stage consists of, as work units know it.
 PARTS_OF: dict[str, tuple[str, ...]] = {
@@ -171,8 +171,8 @@ def measuring_of(config: RunConfig, recipe_hash: str, say: Callable[[str], None]
     """
     if set(config.stages) <= {"visualize"}:
         return None
+    from pipeline.images.probe_set import open_probe_set
     from pipeline.probe.model import ProbeSettings
-    from pipeline.probe_set import open_probe_set
 
     if not config.probe:
         raise BadConfig(
@@ -188,7 +188,7 @@ def measuring_of(config: RunConfig, recipe_hash: str, say: Callable[[str], None]
     if "label" in config.stages or "decompose" in config.stages:
         return _with_texts(made, config, say)
     if "effect" in config.stages:
-        from pipeline.concepts import read_concepts
+        from pipeline.label.concepts import read_concepts
 
         return replace(made, concepts=read_concepts(config.concepts_or_default))
     return made
@@ -207,9 +207,9 @@ def _told(probe_set: ProbeSet) -> list[str]:
 
 
 def _with_texts(made: Measuring, config: RunConfig, say: Callable[[str], None]) -> Measuring:
-    from pipeline.concepts import read_concepts
-    from pipeline.embed import load_embedder
-    from pipeline.labels import LabelSettings, require_halves
+    from pipeline.label.concepts import read_concepts
+    from pipeline.label.embedder import load_embedder
+    from pipeline.label.labels import LabelSettings, require_halves
     from pipeline.models import ModelRequest
 
     request = ModelRequest(model=config.embedder)
@@ -235,8 +235,8 @@ def _with_texts(made: Measuring, config: RunConfig, say: Callable[[str], None]) 
 
 def _head_texts(made: Measuring, config: RunConfig, embedder: Embedder) -> HeadTexts:
     """Read and try all texts that heads are compared with: the zoo's CLIP knows few words."""
-    from pipeline.concepts import read_concepts
     from pipeline.decompose.features import read_features
+    from pipeline.label.concepts import read_concepts
 
     pool = read_concepts(config.texts) if config.texts else made.concepts
     assert pool is not None

@@ -23,7 +23,7 @@ class Pair:
 
 def pairs_of(rows: Sequence[Mapping[str, Any]], probe_set: str, images: int) -> list[Pair]:
     """Every pair of the models, each model with itself too. rows: of the models table."""
-    from pipeline.matches import GRID, PARTNERS
+    from pipeline.match.counterparts import GRID, PARTNERS
 
     made = []
     for first, second in combinations_with_replacement(sorted(rows, key=lambda row: str(row["slug"])), 2):

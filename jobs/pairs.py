@@ -25,7 +25,7 @@ from jobs.claim import planned_ranges
 
 if TYPE_CHECKING:
     from jobs.tasks import Surroundings
-    from pipeline.matches import Counterparts, PairedImages
+    from pipeline.match.counterparts import Counterparts, PairedImages
 
 CPU_MEMORY, GPU_MEMORY = 4 << 30, 48 << 30  # bytes of cross-moments that a worker may hold
 FIELDS = ("partner", "correlation", "mutual", "null_best")
@@ -33,7 +33,7 @@ FIELDS = ("partner", "correlation", "mutual", "null_best")
 
 def compare(at: Surroundings, unit: WorkUnit) -> PartReceipt:
     """Compute and commit one pair."""
-    from pipeline.matches import match_models
+    from pipeline.match.counterparts import match_models
 
     pair = next(one for one in at.measuring.pairs if (one.first, one.settings) == (unit.slug, unit.recipe_hash))
     first, second = at.model(unit.slug), at.model(pair.second)
@@ -60,8 +60,8 @@ class _Paired:
         self.at, self.first, self.second = at, first, second
 
     def __iter__(self) -> Iterator[PairedImages]:
-        from pipeline.matches import PairedImages, derangement
-        from pipeline.probe_set import batches
+        from pipeline.images.probe_set import batches
+        from pipeline.match.counterparts import PairedImages, derangement
 
         probe_set, chosen = self.at.measuring.probe_set, self.at.measuring.match_panel
         order = derangement([probe_set.images[index].id for index in chosen])
@@ -134,7 +134,7 @@ def _committed(store: Store, probe_set: str, models: Mapping[str, Any]) -> Itera
 
 
 def _side(arrays: Mapping[str, np.ndarray], name: str) -> Counterparts:
-    from pipeline.matches import Counterparts
+    from pipeline.match.counterparts import Counterparts
 
     fields = {field: arrays[f"{name}/{field}"] for field in FIELDS}
     return Counterparts(**fields, null_threshold=float(arrays[f"{name}/null_threshold"]))

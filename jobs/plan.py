@@ -18,7 +18,7 @@ from jobs.config import RunConfig, select
 
 if TYPE_CHECKING:
     from pipeline.models import FfnSite, ModelDescription, ModelRequest
-    from pipeline.recipes import Recipe
+    from pipeline.visualize.recipes import Recipe
 
 Range = tuple[int, int]  # units [start, stop) of one FFN site
 

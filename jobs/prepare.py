@@ -19,7 +19,7 @@ from jobs.plan import Machine, make_plan
 
 if TYPE_CHECKING:
     from pipeline.models import LoadedModel, ModelDescription, ModelRequest
-    from pipeline.recipes import Recipe
+    from pipeline.visualize.recipes import Recipe
 
 Say = Callable[[str], None]
 Described = tuple[tuple["ModelRequest", "ModelDescription"], ...]
@@ -64,7 +64,7 @@ def prepare(config: RunConfig, say: Say) -> Prepared:
     Raises what is the matter with the config, a model, its weights or the folder, as an AtlasError.
     """
     from pipeline.models import load
-    from pipeline.recipes import recipe_named
+    from pipeline.visualize.recipes import recipe_named
 
     recipe = recipe_named(config.recipe)
     store = open_store(config.out)

@@ -18,7 +18,7 @@ from atlas_schema.store import Store
 from jobs.measuring import SEED, Measuring
 
 if TYPE_CHECKING:
-    from pipeline.embed import Embedder
+    from pipeline.label.embedder import Embedder
     from pipeline.models import LoadedModel
     from pipeline.probe.model import SiteProbe
 
@@ -57,9 +57,9 @@ def probe(at: Surroundings, unit: WorkUnit) -> PartReceipt:
     """A slice of the probe pass: merged from partials that tile it, else measured."""
     import torch
 
+    from pipeline.images.probe_set import batches
     from pipeline.probe.model import ModelProbe
     from pipeline.probe.model import probe as run_probe
-    from pipeline.probe_set import batches
 
     children = tiles(at.store, unit)
     if children:
@@ -170,7 +170,7 @@ def label(at: Surroundings, unit: WorkUnit) -> PartReceipt:
     """Labels and readability of a layer: all its units are labelled together, those of the unit are kept."""
     import torch
 
-    from pipeline.labelling import label_rows
+    from pipeline.label.rows import label_rows
 
     measuring = at.measuring
     assert measuring.embedder is not None
@@ -201,7 +201,7 @@ def label(at: Surroundings, unit: WorkUnit) -> PartReceipt:
 
 def effect(at: Surroundings, unit: WorkUnit) -> PartReceipt:
     """What the layer's neurons write to, and what ablating them costs."""
-    from pipeline.effect_rows import ablated_rows, written_rows
+    from pipeline.effects.rows import ablated_rows, written_rows
 
     model, probed, units = at.model(unit.slug), _site_probe(at, unit), range(unit.start, unit.stop)
     site = model.description.ffn_sites[unit.layer]
@@ -216,9 +216,9 @@ def effect(at: Surroundings, unit: WorkUnit) -> PartReceipt:
 class Causes:
     """What the effects of all layers of a model share; worked out once a worker and model."""
 
-    readout: Any  # pipeline.readout.Readout
-    direct: list[Any]  # pipeline.readout.SiteEffect, by layer
-    answered: list[Any]  # pipeline.effects.AnsweredImages
+    readout: Any  # pipeline.effects.readout.Readout
+    direct: list[Any]  # pipeline.effects.readout.SiteEffect, by layer
+    answered: list[Any]  # pipeline.effects.ablation.AnsweredImages
 
 
 FROZEN_IMAGES = 32  # whose norms' statistics the direct effects are averaged over
@@ -226,11 +226,11 @@ FROZEN_IMAGES = 32  # whose norms' statistics the direct effects are averaged ov
 
 def causes_of(model: LoadedModel, measuring: Measuring, request: Any, device: str, step: Callable[[], None]) -> Causes:
     """Readout, direct effects and answered images of a model."""
-    from pipeline.answers import answers_for
-    from pipeline.effect_rows import answered_images
-    from pipeline.embed import load_embedder
-    from pipeline.probe_set import batches
-    from pipeline.readout import direct_effects, is_clip, readout_of
+    from pipeline.effects.answers import answers_for
+    from pipeline.effects.readout import direct_effects, is_clip, readout_of
+    from pipeline.effects.rows import answered_images
+    from pipeline.images.probe_set import batches
+    from pipeline.label.embedder import load_embedder
 
     embed_texts = None
     if is_clip(model):

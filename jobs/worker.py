@@ -29,7 +29,7 @@ class WorkerSettings:
     store_url: str
     requests: Mapping[str, Any]  # slug -> pipeline.models.ModelRequest
     fingerprints: Mapping[str, str]  # by slug: of the weights that the driver loaded
-    recipe: Any  # pipeline.recipes.Recipe
+    recipe: Any  # pipeline.visualize.recipes.Recipe
     device: str
     threads: int
     precision: str | None
@@ -135,7 +135,7 @@ class Worker:
     def _embedder(self) -> Any:
         """The model that compares images with texts, loaded once."""
         if self.embedder is None:
-            from pipeline.embed import load_embedder
+            from pipeline.label.embedder import load_embedder
 
             choice = self.settings.measuring.embedder
             embedder = load_embedder(choice.request, self.settings.device)
@@ -173,7 +173,7 @@ class Worker:
     def _rows(self, model: Any, unit: WorkUnit, attempt: int) -> list[dict[str, Any]]:
         import torch
 
-        from pipeline.visualize import visualize
+        from pipeline.visualize.ascent import visualize
 
         def on_step(*_: object, **__: object) -> None:
             self.steps += 1

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pipeline.decompose.compared import Compared
     from pipeline.decompose.features import FeatureSet
     from pipeline.models import ModelRequest
+    from pipeline.uses.comparison import Compared
 
 
 def feature_set(features: str | None, embedder: str) -> FeatureSet:
@@ -24,10 +24,10 @@ def compared(request: ModelRequest, probe: str, embedder: str | None, atlas: str
     """
     from atlas_schema.store import Store
     from jobs.head_partials import alignment_of
-    from pipeline.decompose.compared import Compared
-    from pipeline.embed import load_embedder
+    from pipeline.images.probe_set import open_probe_set
+    from pipeline.label.embedder import load_embedder
     from pipeline.models import ModelRequest, load
-    from pipeline.probe_set import open_probe_set
+    from pipeline.uses.comparison import Compared
 
     probe_set = open_probe_set(probe)
     clip = load_embedder(ModelRequest(embedder), device) if embedder else None
@@ -41,7 +41,7 @@ def compared(request: ModelRequest, probe: str, embedder: str | None, atlas: str
 def opened(path: Path, option: str) -> Any:
     """The picture that an option names, RGB. BadConfig where it cannot be read."""
     from atlas_schema.errors import BadConfig, BadImage
-    from pipeline.probe_sets.images import decoded
+    from pipeline.images.decoding import decoded
 
     try:
         return decoded(path.read_bytes())

@@ -81,9 +81,9 @@ class _Asked:
         self.x = model.normalise(x01.to(model.device))[None]
 
     def by_text(self, text: str, against: list[str], atlas: str | None, embedder: str | None) -> _Found:
-        from pipeline.embed import load_embedder
+        from pipeline.effects.readout import is_clip
+        from pipeline.label.embedder import load_embedder
         from pipeline.models import ModelRequest
-        from pipeline.readout import is_clip
 
         own = is_clip(self.model) and embedder is None
         clip = load_embedder(self.request if own else ModelRequest(embedder or "zoo/clip"), self.model.device)
@@ -98,7 +98,7 @@ class _Asked:
         from atlas_schema.errors import BadConfig
         from atlas_schema.store import Store
         from jobs.head_partials import alignment_of
-        from pipeline.decompose.text_heat import text_heat
+        from pipeline.uses.text_heat import text_heat
 
         slug = self.model.description.slug
         if atlas is None:
@@ -114,7 +114,7 @@ class _Asked:
         import torch
 
         from pipeline.decompose import representation
-        from pipeline.segmentation import class_directions
+        from pipeline.uses.segmentation import class_directions
 
         place, among = _competitors(self.model, name)
         with torch.no_grad():
@@ -140,7 +140,7 @@ class _Asked:
 
 def _outputs(model: LoadedModel) -> tuple[str, ...]:
     from atlas_schema.errors import BadConfig
-    from pipeline.readout import readout_of
+    from pipeline.effects.readout import readout_of
 
     readout = readout_of(model)
     if readout.reason:
@@ -185,14 +185,14 @@ def _check(text: str | None, name: str | None, like: Path | None, against: list[
 def _pixels(path: Path, option: str, model: LoadedModel) -> Tensor:
     """float32 (3, height, width) in [0, 1], of the model's input size."""
     from jobs.commands.comparing import opened
-    from pipeline.preprocess import pixels_of
+    from pipeline.models.preprocess import pixels_of
 
     return pixels_of(opened(path, option), model.description)
 
 
 def _draw(path: Path, x01: Tensor, found: _Found, title: str) -> None:
     from atlas_schema.errors import BadConfig
-    from pipeline.overlay import panels
+    from pipeline.draw.overlay import panels
 
     picture, heat = x01.permute(1, 2, 0).cpu().numpy(), found.heat.float().cpu().numpy()
     try:

@@ -13,9 +13,9 @@ from cyclopts import Parameter
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from pipeline.decompose.compared import Compared
     from pipeline.decompose.features import FeatureSet
-    from pipeline.probe_set import ProbeSet
+    from pipeline.images.probe_set import ProbeSet
+    from pipeline.uses.comparison import Compared
 
 _Groups = list[list[int]]
 
@@ -47,7 +47,7 @@ def retrieve(
     """Find images by a text or an image, looking only at the components that matter for a feature."""
     from jobs.commands.comparing import compared, feature_set, opened
     from pipeline.models import ModelRequest
-    from pipeline.retrieval import along
+    from pipeline.uses.retrieval import along
 
     _check(feature, component, text, image, groups, limit)
     told = feature_set(features, embedder)
@@ -82,8 +82,8 @@ def _chosen(
     looked: Compared, told: FeatureSet, feature: str | None, component: list[str] | None, groups: int
 ) -> _Groups:
     """Groups of components; the last one is all that add up to the representation, to compare with."""
-    from pipeline.decompose.choosing import named, ranked
-    from pipeline.retrieval import GROUP
+    from pipeline.uses.choosing import named, ranked
+    from pipeline.uses.retrieval import GROUP
 
     if component:
         first = [named(looked.components, component)]
@@ -98,8 +98,8 @@ def _by_image(looked: Compared, groups: _Groups, image: Path) -> Tensor:
     import torch
 
     from jobs.commands.comparing import opened
-    from pipeline.preprocess import pixels_of
-    from pipeline.retrieval import likeness, restricted
+    from pipeline.models.preprocess import pixels_of
+    from pipeline.uses.retrieval import likeness, restricted
 
     query = looked.contributions(pixels_of(opened(image, "--image"), looked.model.description)[None])[
         0
@@ -130,7 +130,7 @@ def _own_place(probe: ProbeSet, image: Path) -> int | None:
 
 
 def _row(probe: ProbeSet, components: list[str], values: Tensor, limit: int, leave_out: int | None) -> dict[str, Any]:
-    from pipeline.retrieval import first
+    from pipeline.uses.retrieval import first
 
     images = [
         {"image": probe.images[place].id, "index": place, "value": round(float(values[place]), 5),
@@ -150,7 +150,7 @@ def _text(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
 def _draw(path: Path, probe: ProbeSet, query: str, image: Path | None, rows: Sequence[dict[str, Any]]) -> None:
     from atlas_schema.errors import BadConfig
     from jobs.commands.comparing import opened
-    from pipeline.contact_sheet import Row, contact_sheet
+    from pipeline.draw.contact_sheet import Row, contact_sheet
 
     told = [Row(f"searched by {Path(query).name}", [opened(image, "--image")], [""])] if image is not None else []
     for row in rows:

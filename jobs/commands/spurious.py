@@ -11,8 +11,8 @@ from cyclopts import Parameter
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from pipeline.probe_set import ProbeSet
-    from pipeline.spurious import LinearProbe
+    from pipeline.images.probe_set import ProbeSet
+    from pipeline.uses.spurious import LinearProbe
 
 
 def spurious(
@@ -44,9 +44,9 @@ def spurious(
 
     from atlas_schema.errors import BadConfig
     from jobs.commands.comparing import compared, feature_set
+    from pipeline.images.probe_set import open_probe_set
     from pipeline.models import ModelRequest
-    from pipeline.probe_set import open_probe_set
-    from pipeline.spurious import fit_probe, spurious_components, without
+    from pipeline.uses.spurious import fit_probe, spurious_components, without
 
     if not 0 < share < 1:
         raise BadConfig(f"--share {share}: expected a share of the components between 0 and 1, such as 0.15.")

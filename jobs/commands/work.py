@@ -92,7 +92,7 @@ def plan(flags: RunFlags = NO_FLAGS, *, as_json: Annotated[bool, _flag("Print JS
     config = flags.resolve()
     from jobs.plan import make_plan, plan_as_dict
     from jobs.prepare import describe_all
-    from pipeline.recipes import recipe_named
+    from pipeline.visualize.recipes import recipe_named
 
     recipe = recipe_named(config.recipe)
     machine = _machine_for_plan(config)

@@ -18,7 +18,7 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from atlas_schema.errors import UnknownFamily
-from pipeline.frozen import stub
+from pipeline.hooks.frozen import stub
 
 # name of a linear map of an attention module -> the share of its outputs, from the first, that are queries and keys;
 # the rest are values
@@ -68,7 +68,7 @@ class FrozenMap:
 def output_projection(module: nn.Module) -> nn.Module:
     """The map of an attention module whose input is all heads side by side."""
     found = getattr(module, "proj", None) or getattr(module, "out_proj", None)
-    assert isinstance(found, nn.Linear | nn.Conv2d)  # else it would be no site (pipeline.sites)
+    assert isinstance(found, nn.Linear | nn.Conv2d)  # else it would be no site (pipeline.models.sites)
     return found
 
 

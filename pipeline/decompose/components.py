@@ -21,8 +21,8 @@ from pipeline.decompose.attention import output_projection, per_head
 from pipeline.decompose.pruning import Outputs
 from pipeline.decompose.record import Record, convolutions, record
 from pipeline.decompose.replay import Calls, Replay, replay
+from pipeline.effects.readout import obstacles
 from pipeline.models import AttentionSite, LoadedModel
-from pipeline.readout import obstacles
 
 REPRODUCED = {torch.float32: 1e-4, torch.float64: 1e-10}
 """How far a replay of all sources may be from the representation, relative to its length, before it is refused."""

@@ -32,12 +32,12 @@ import torch
 from torch import Tensor
 
 from atlas_schema.errors import BadConfig, nearest
-from pipeline.concepts import fetched
 from pipeline.decompose.align import Alignment
 from pipeline.decompose.components import Level
 from pipeline.decompose.contributions import direct_places
+from pipeline.label.concepts import fetched
 
-SHIPPED = Path(__file__).parents[1] / "feature_sets"
+SHIPPED = Path(__file__).parent / "feature_sets"
 TEXTS = ("name", "source", "licence", "template")
 GROUPS = ("features", "values")
 LONGEST = 200

@@ -20,7 +20,7 @@ from torch.overrides import TorchFunctionMode
 
 from atlas_schema.errors import UnknownFamily
 from pipeline.decompose.attention import FrozenMap, frozen_maps, open_up, output_projection
-from pipeline.frozen import is_norm, stub
+from pipeline.hooks.frozen import is_norm, stub
 from pipeline.models import AttentionSite, LoadedModel
 
 _IMAGES = 2  # tell the axis of images from that of windows

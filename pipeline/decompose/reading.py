@@ -13,10 +13,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pipeline.answers import answers_for
+from pipeline.effects.answers import answers_for
+from pipeline.effects.readout import Readout, classifiers, is_clip
+from pipeline.images.probe_set import ProbeImage
 from pipeline.models import LoadedModel
-from pipeline.probe_set import ProbeImage
-from pipeline.readout import Readout, classifiers, is_clip
 
 CLASS = "class"
 """The only group of a classifier that knows no attributes."""

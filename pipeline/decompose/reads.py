@@ -22,8 +22,8 @@ from pipeline.decompose.components import Level, check_linear
 from pipeline.decompose.maps import check_reproduced, value_map
 from pipeline.decompose.record import Record, record
 from pipeline.decompose.replay import Calls, Replay, Written, replay, written_values
+from pipeline.hooks.activations import sequence
 from pipeline.models import AttentionSite, LoadedModel
-from pipeline.tap import sequence
 
 READERS = 3
 """Heads that are named for a neuron, the one that reads it most first."""

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 
 from atlas_schema.errors import BadConfig, UnknownFamily
 from pipeline.decompose.attention import FrozenMap, QueriesAndKeys, frozen_maps, open_up, output_projection
-from pipeline.decompose.representation import representation
-from pipeline.frozen import centred, is_norm, reciprocal_deviation, stub
+from pipeline.hooks.frozen import centred, is_norm, reciprocal_deviation, stub
 from pipeline.models import FfnSite, LoadedModel
+from pipeline.models.representation import representation
 
 # FFNs that multiply a map by an activation function's output: this output, not a ratio, is their gate
 _MULTIPLIED = ("GluMlp", "SwiGLU", "GeGluMlp")

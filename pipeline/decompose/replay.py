@@ -16,9 +16,9 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from pipeline.decompose.attention import QueriesAndKeys, open_up, output_projection
 from pipeline.decompose.record import Record, gate_path, multiplied
-from pipeline.decompose.representation import representation
-from pipeline.frozen import centred, gain, is_norm, shift, stub
+from pipeline.hooks.frozen import centred, gain, is_norm, shift, stub
 from pipeline.models import LoadedModel
+from pipeline.models.representation import representation
 
 Calls = dict[str, list[Tensor]]
 

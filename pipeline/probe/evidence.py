@@ -9,13 +9,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pipeline.hooks.activations import ffn_activations
+from pipeline.images.probe_set import ProbeSet, batches
 from pipeline.models import LoadedModel
+from pipeline.models.sites import FfnSite
 from pipeline.probe.model import Membership, SiteProbe
 from pipeline.probe.panel import panel_of
 from pipeline.probe.top import NOBODY, quantized
-from pipeline.probe_set import ProbeSet, batches
-from pipeline.sites import FfnSite
-from pipeline.tap import ffn_activations
 
 QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 0.999)
 HISTOGRAM_BINS = 24

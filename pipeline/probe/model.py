@@ -17,16 +17,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pipeline.hooks.activations import stream_ffn_activations
+from pipeline.images.probe_set import ProbeSet
 from pipeline.models import LoadedModel, ModelDescription
+from pipeline.models.sites import FfnSite
 from pipeline.probe.classes import ClassSums
 from pipeline.probe.measure import Measured, measure
 from pipeline.probe.moments import Moments
 from pipeline.probe.panel import Panel, panel_of
 from pipeline.probe.sketch import Sketch
 from pipeline.probe.top import TopImages
-from pipeline.probe_set import ProbeSet
-from pipeline.sites import FfnSite
-from pipeline.tap import stream_ffn_activations
 
 OnBatch = Callable[[int], None]
 """Called after each batch with the images seen so far: a heartbeat."""

@@ -13,7 +13,7 @@ from atlas_schema.errors import BadConfig, SlugClash
 from jobs.config import config_from_mapping
 from jobs.plan import LEAST_BATCH, Machine, as_ranges, image_steps, make_plan, neuron_flops, remaining, subtract, union
 from pipeline.models import ModelRequest, describe
-from pipeline.recipes import RECIPES, Phase
+from pipeline.visualize.recipes import RECIPES, Phase
 
 REFERENCE = RECIPES["reference"]
 VIT = ModelRequest("zoo/vit")

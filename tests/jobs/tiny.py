@@ -9,7 +9,7 @@ import sys
 from dataclasses import replace
 from typing import Any
 
-from pipeline.recipes import PUBLISHED, RECIPES, REFERENCE, Phase
+from pipeline.visualize.recipes import PUBLISHED, RECIPES, REFERENCE, Phase
 
 TINY = replace(
     REFERENCE, name="tiny", bands=((1.0, (replace(PUBLISHED, phases=(Phase(steps=4, copies=1),)),)),), robust_draws=2

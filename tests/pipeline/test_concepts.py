@@ -3,7 +3,7 @@
 import pytest
 
 from atlas_schema.errors import BadConfig
-from pipeline.concepts import LONGEST, parse_concepts, read_concepts, shipped_concepts
+from pipeline.label.concepts import LONGEST, parse_concepts, read_concepts, shipped_concepts
 from pipeline.zoo.captions import WordTokenizer, prompts
 from pipeline.zoo.world import ATTRIBUTES
 

@@ -5,17 +5,17 @@ import pytest
 import torch
 
 from atlas_schema.errors import BadConfig, NotFinite
-from pipeline.effects import (
+from pipeline.effects.ablation import (
     AnsweredImages,
     ablation_effects,
     correct_output,
     falls_by_replay,
     matter_most,
 )
-from pipeline.embed import load_embedder
-from pipeline.last_norm import falls_behind_last_norm, only_readout_follows
+from pipeline.effects.last_norm import falls_behind_last_norm, only_readout_follows
+from pipeline.effects.readout import columns, readout_of
+from pipeline.label.embedder import load_embedder
 from pipeline.models import LoadedModel, ModelRequest, load
-from pipeline.readout import columns, readout_of
 from pipeline.zoo import ZOO
 from pipeline.zoo.captions import caption
 from pipeline.zoo.train import WIDTHS, pixels

@@ -8,11 +8,11 @@ import torch
 from PIL import Image
 
 from atlas_schema.errors import BadConfig, NotFinite, WeightsMismatch
-from pipeline.concepts import read_concepts
 from pipeline.decompose import representation
-from pipeline.embed import image_views, load_embedder
+from pipeline.images.crops import VIEWS, WINDOWS, pixel_box, window_of, windows_of_grid
+from pipeline.label.concepts import read_concepts
+from pipeline.label.embedder import image_views, load_embedder
 from pipeline.models import ModelRequest, load
-from pipeline.windows import VIEWS, WINDOWS, pixel_box, window_of, windows_of_grid
 from pipeline.zoo import ZOO
 from pipeline.zoo.world import HELD_OUT_SEED, scenes
 

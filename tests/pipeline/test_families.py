@@ -12,9 +12,9 @@ import torch
 from torch import nn
 
 from atlas_schema.errors import SiteMissing, UnknownFamily
-from pipeline.families import FAMILIES
+from pipeline.hooks.activations import all_ffn_activations, ffn_activations, ffn_pre_and_post, ffn_preactivations
 from pipeline.models import LoadedModel, ModelRequest, describe, from_module, load
-from pipeline.tap import all_ffn_activations, ffn_activations, ffn_pre_and_post, ffn_preactivations
+from pipeline.models.families import FAMILIES
 
 CLS, DIST, REG = "class", "distillation", "register"
 

@@ -10,14 +10,14 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from atlas_schema.errors import BadConfig, NotFinite
-from pipeline.concepts import read_concepts
-from pipeline.embed import load_embedder
-from pipeline.labels import LabelSettings, label_layer, strongest_count
+from pipeline.hooks.activations import all_ffn_activations
+from pipeline.images.crops import windows_of_grid
+from pipeline.label.concepts import read_concepts
+from pipeline.label.embedder import load_embedder
+from pipeline.label.labels import LabelSettings, label_layer, strongest_count
+from pipeline.label.significance import auroc, auroc_lower, benjamini_hochberg, pooled_p, standardised
+from pipeline.label.similarity import Cosine, LogMean, Measured, RankReorder, SoftWpmi
 from pipeline.models import ModelRequest, load
-from pipeline.significance import auroc, auroc_lower, benjamini_hochberg, pooled_p, standardised
-from pipeline.similarity import Cosine, LogMean, Measured, RankReorder, SoftWpmi
-from pipeline.tap import all_ffn_activations
-from pipeline.windows import windows_of_grid
 from pipeline.zoo.world import ATTRIBUTES, HELD_OUT_SEED, scenes
 
 VALUES = [value for values in ATTRIBUTES.values() for value in values]
@@ -315,8 +315,8 @@ def test_chunks_and_repetition_change_nothing(world, monkeypatch):
         asked = (peaks[:, :30], windows[:, :30], world["similarities"], world["fit"], world["texts"], settings)
         whole = label_layer(*asked)
         with monkeypatch.context() as patch:
-            patch.setattr("pipeline.similarity.ELEMENTS", 1 << 15)
-            patch.setattr("pipeline.labels.ELEMENTS", 1 << 12)
+            patch.setattr("pipeline.label.similarity.ELEMENTS", 1 << 15)
+            patch.setattr("pipeline.label.labels.ELEMENTS", 1 << 12)
             parts = label_layer(*asked)
         for field in fields(whole):
             a, b = getattr(whole, field.name), getattr(parts, field.name)

@@ -14,9 +14,9 @@ import safetensors.torch
 import torch
 
 from atlas_schema.errors import BadConfig, NoNetwork, UnknownModel, WeightsMismatch, WeightsUnreadable
-from pipeline.load import fingerprint_of
+from pipeline.hooks.activations import ffn_activations
 from pipeline.models import LoadedModel, ModelRequest, load
-from pipeline.tap import ffn_activations
+from pipeline.models.load import fingerprint_of
 
 FIXTURE = Path(__file__).parents[3] / "shared/fixtures/checkpoints/vit_small_patch14_dinov2.saliency.safetensors"
 TINY = "timm/test_vit"  # 3 blocks of width 64, 160 px, 16-pixel patches: 0.4 M parameters
@@ -148,7 +148,7 @@ def test_classifier_of_an_architecture_without_one_is_left_out(tmp_path):
     torch.manual_seed(1)
     module = timm.create_model("vit_small_patch14_dinov2", img_size=28, depth=1)
     state = module.state_dict() | {"head.weight": torch.ones(7, 384), "head.bias": torch.ones(7)}
-    from pipeline.load import fit
+    from pipeline.models.load import fit
 
     assert fit(module, state, "w") == ("classifier head left out: the architecture has none",)
 
@@ -354,7 +354,7 @@ def test_open_clip_weights_at_another_size(tmp_path):
 
 
 def test_open_clip_around_timm_takes_its_own_checkpoints(tmp_path):
-    from pipeline.load import fit
+    from pipeline.models.load import fit
 
     def tower():
         from open_clip.timm_model import TimmModel

@@ -9,8 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from atlas_schema.errors import BadConfig, NotFinite
-from pipeline.cross_moments import CrossMoments
-from pipeline.matches import (
+from pipeline.match.counterparts import (
     Counterparts,
     MatchResult,
     PairedImages,
@@ -27,8 +26,9 @@ from pipeline.matches import (
     pair_moments,
     resampling,
 )
+from pipeline.match.cross_moments import CrossMoments
+from pipeline.match.rosetta import clusters
 from pipeline.models import ModelRequest, from_module, load
-from pipeline.rosetta import clusters
 from pipeline.zoo.train import pixels
 from pipeline.zoo.world import HELD_OUT_SEED, scenes
 
@@ -243,7 +243,7 @@ def test_coarse_maps_are_interpolated():
 
 
 def test_scales_of_one_neuron_are_averaged_on_the_grid(x01):
-    from pipeline.tap import all_ffn_activations
+    from pipeline.hooks.activations import all_ffn_activations
 
     coat = load(ModelRequest("zoo/coat"))
     x = coat.normalise(x01[:3])

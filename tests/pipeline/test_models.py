@@ -11,7 +11,7 @@ import torch
 
 from atlas_schema.errors import BadConfig, UnknownFamily, UnknownModel
 from pipeline.models import ModelRequest, catalogue, describe, from_module, known_models
-from pipeline.sources import blueprint
+from pipeline.models.sources import blueprint
 
 ACCEPTANCE = {  # model: neurons, FFN sites, heads; the list
     "timm/deit_tiny_patch16_224": (9216, 12, 36),

@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 from pipeline.models import ModelRequest, describe
-from pipeline.preprocess import pixels_of
+from pipeline.models.preprocess import pixels_of
 
 
 @pytest.mark.parametrize("size", [(64, 64), (100, 50), (50, 100), (64, 65), (333, 77), (1, 300)])

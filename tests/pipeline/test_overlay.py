@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import ImageFont
 
-from pipeline.overlay import FADED, GAP, LINE, SIDE, overlay, panels, scale_of, shortened
+from pipeline.draw.overlay import FADED, GAP, LINE, SIDE, overlay, panels, scale_of, shortened
 
 
 def test_red_adds_blue_takes_and_nothing_leaves_the_image():

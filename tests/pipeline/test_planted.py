@@ -2,9 +2,9 @@
 
 import pytest
 
-from pipeline.recipes import RECIPES
-from pipeline.visualize import visualize
-from pipeline.zoo.planted import agreement, load_planted
+from pipeline.planted import agreement, load_planted
+from pipeline.visualize.ascent import visualize
+from pipeline.visualize.recipes import RECIPES
 
 
 @pytest.fixture(scope="module")

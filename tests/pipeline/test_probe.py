@@ -13,6 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+from pipeline.hooks.activations import all_ffn_activations
+from pipeline.images.crops import windows_of_grid
+from pipeline.images.probe_set import ProbeSet, batches, open_probe_set
 from pipeline.models import LoadedModel, ModelRequest, load
 from pipeline.probe.evidence import QUANTILES, Picture, evidence_rows, judge_rows, quantile_rows, top_rows
 from pipeline.probe.measure import measure
@@ -20,9 +23,6 @@ from pipeline.probe.model import Membership, ModelProbe, ProbeSettings, SiteProb
 from pipeline.probe.panel import panel_of
 from pipeline.probe.sketch import BINS, bins_of, edges
 from pipeline.probe.top import NOBODY
-from pipeline.probe_set import ProbeSet, batches, open_probe_set
-from pipeline.tap import all_ffn_activations
-from pipeline.windows import windows_of_grid
 from pipeline.zoo import ZOO
 
 IMAGES = 48

@@ -24,11 +24,11 @@ from PIL import Image
 
 from atlas_schema.errors import BadConfig, BadImage, NothingThere
 from atlas_schema.store import Store
+from pipeline.images import decoding as pictures
+from pipeline.images.licences import is_free
+from pipeline.images.probe_set import ProbeSet, Skipped, batches, default_mode, open_probe_set, rows, thumbnail
 from pipeline.models import ModelRequest, describe
-from pipeline.preprocess import pixels_of
-from pipeline.probe_set import ProbeSet, Skipped, batches, default_mode, open_probe_set, rows, thumbnail
-from pipeline.probe_sets import images as pictures
-from pipeline.probe_sets.licences import is_free
+from pipeline.models.preprocess import pixels_of
 from pipeline.zoo.world import ATTRIBUTES, HELD_OUT_SEED, scenes
 
 REPO = Path(__file__).parents[2]

@@ -5,9 +5,9 @@ import torch
 from torch.nn import functional
 
 from atlas_schema.errors import BadConfig
-from pipeline.embed import load_embedder
-from pipeline.models import ModelRequest
-from pipeline.readability import (
+from pipeline.images.crops import VIEWS
+from pipeline.label.embedder import load_embedder
+from pipeline.label.readability import (
     RandomCrops,
     _rotations,
     _split,
@@ -17,7 +17,7 @@ from pipeline.readability import (
     random_crops,
     readability,
 )
-from pipeline.windows import VIEWS
+from pipeline.models import ModelRequest
 from pipeline.zoo.world import ATTRIBUTES, HELD_OUT_SEED, scenes
 
 K, D = 20, 64
@@ -188,7 +188,7 @@ def test_exciting_crops_are_the_windows_of_the_strongest_images():
 def test_chunks_change_nothing(anywhere, monkeypatch):
     crops = clouds(40, 0.5, 0.5)
     whole = readability(crops, anywhere)
-    monkeypatch.setattr("pipeline.readability.ELEMENTS", 1 << 10)
+    monkeypatch.setattr("pipeline.label.readability.ELEMENTS", 1 << 10)
     parts = readability(crops, anywhere)
     for name in ("clarity", "polysemanticity", "polysemanticity_p", "redundancy", "twin"):
         assert torch.allclose(getattr(whole, name), getattr(parts, name), atol=1e-4), name

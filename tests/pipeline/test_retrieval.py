@@ -12,12 +12,12 @@ from torch.nn import functional
 
 from atlas_schema.errors import BadConfig, NothingThere
 from jobs.commands.retrieve import retrieve
-from pipeline.contact_sheet import Row, contact_sheet
 from pipeline.decompose.align import Alignment, Held
-from pipeline.decompose.choosing import merits, named, ranked
 from pipeline.decompose.components import Component, Level
 from pipeline.decompose.features import Lens
-from pipeline.retrieval import along, first, likeness, precision, restricted
+from pipeline.draw.contact_sheet import Row, contact_sheet
+from pipeline.uses.choosing import merits, named, ranked
+from pipeline.uses.retrieval import along, first, likeness, precision, restricted
 from pipeline.zoo.world import labels_for, scenes
 
 COMPONENTS = (

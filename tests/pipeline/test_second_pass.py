@@ -13,13 +13,13 @@ from pipeline.decompose.contributions import Contributing, Contributions
 from pipeline.decompose.features import read_features
 from pipeline.decompose.projections import TopProjections
 from pipeline.decompose.reading import classified, classifier_reading, text_reading
-from pipeline.decompose.representation import representation
 from pipeline.decompose.second_pass import TOP, Passing, SecondPass
-from pipeline.embed import load_embedder
+from pipeline.effects.readout import readout_of
+from pipeline.images.probe_set import ProbeSet, batches, open_probe_set
+from pipeline.label.embedder import load_embedder
 from pipeline.models import LoadedModel, ModelRequest, load
+from pipeline.models.representation import representation
 from pipeline.probe.model import Membership, ProbeSettings
-from pipeline.probe_set import ProbeSet, batches, open_probe_set
-from pipeline.readout import readout_of
 
 CLASSIFIERS = ("vit", "deit", "swin", "coat", "convit", "pit", "twins")
 IMAGES = 48

@@ -8,10 +8,10 @@ import torch
 from pipeline.decompose import Level, decompose, representation
 from pipeline.decompose.maps import heatmap, source_maps
 from pipeline.decompose.reading import classified
-from pipeline.embed import load_embedder
+from pipeline.effects.readout import class_names
+from pipeline.label.embedder import load_embedder
 from pipeline.models import LoadedModel, ModelRequest, load
-from pipeline.readout import class_names
-from pipeline.segmentation import Agreement, agreement, average_precision, class_directions, contrasts, segmented
+from pipeline.uses.segmentation import Agreement, agreement, average_precision, class_directions, contrasts, segmented
 from pipeline.zoo import ZOO
 from pipeline.zoo.captions import prompts
 from pipeline.zoo.train import pixels

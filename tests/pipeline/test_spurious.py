@@ -13,7 +13,7 @@ from torch.nn import functional
 from atlas_schema.errors import AtlasError, BadConfig
 from jobs.commands.spurious import spurious
 from pipeline.decompose.components import Component
-from pipeline.spurious import fit_probe, group_accuracies, spurious_components, without
+from pipeline.uses.spurious import fit_probe, group_accuracies, spurious_components, without
 from pipeline.zoo.world import scenes
 
 COMPONENTS = (

@@ -8,7 +8,7 @@ from pipeline.decompose import Level, components_of
 from pipeline.decompose.align import Alignment
 from pipeline.decompose.contributions import Contributing
 from pipeline.decompose.maps import heatmap, source_maps, spread
-from pipeline.decompose.text_heat import text_heat
+from pipeline.uses.text_heat import text_heat
 from tests.pipeline.test_decompose import noise, small
 
 

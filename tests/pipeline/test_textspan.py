@@ -7,11 +7,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from pipeline.concepts import read_concepts
 from pipeline.decompose.contributions import Contributing, Contributions
 from pipeline.decompose.moments import ContributionMoments
 from pipeline.decompose.textspan import text_span
-from pipeline.embed import load_embedder
+from pipeline.label.concepts import read_concepts
+from pipeline.label.embedder import load_embedder
 from pipeline.models import ModelRequest, load
 from pipeline.zoo.train import pixels
 from pipeline.zoo.world import HELD_OUT_SEED, scenes

@@ -6,10 +6,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.parametrize import LIMIT, Fourier, parameterization
-from pipeline.recipes import PUBLISHED, Ascent, Phase
 from pipeline.seeds import generator
-from pipeline.transforms import augment, draw, offset_scale, roll_each, total_variation
+from pipeline.visualize.parametrize import LIMIT, Fourier, parameterization
+from pipeline.visualize.recipes import PUBLISHED, Ascent, Phase
+from pipeline.visualize.transforms import augment, draw, offset_scale, roll_each, total_variation
 from tests.pipeline import published
 
 

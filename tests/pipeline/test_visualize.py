@@ -6,10 +6,10 @@ import torch
 
 from atlas_schema.errors import BadAddress
 from pipeline.models import ModelRequest, load
-from pipeline.recipes import PUBLISHED, RECIPES, Ascent, Phase, Recipe
-from pipeline.starts import own_noise
-from pipeline.transforms import draw
-from pipeline.visualize import _Climber, visualize
+from pipeline.visualize.ascent import _Climber, visualize
+from pipeline.visualize.initial_images import own_noise
+from pipeline.visualize.recipes import PUBLISHED, RECIPES, Ascent, Phase, Recipe
+from pipeline.visualize.transforms import draw
 from tests.pipeline import published
 
 
@@ -37,7 +37,7 @@ def plain_picture(model, site, unit, recipe, steps, ascent=PUBLISHED):
     climber = _Climber(model, model, site, recipe, 0, "float32", None)
     key = climber._key(unit, "ascent 0")
     draws = draw([key], ascent, size, like)
-    from pipeline.parametrize import Pixels
+    from pipeline.visualize.parametrize import Pixels
 
     start = own_noise(key, Pixels(*size), like)[None]
     seen = {}
@@ -77,7 +77,7 @@ def ours(model, site, unit, recipe, precision, stop_after=None):
             raise Stop
 
     climber.on_step = watch
-    import pipeline.visualize as module
+    import pipeline.visualize.ascent as module
 
     original = module.roll_each
 

@@ -5,8 +5,8 @@ import pytest
 import torch
 from timm.models.vision_transformer import VisionTransformer
 
-from pipeline.tap import ffn_activations
-from pipeline.zoo.planted import EPS, PATCH, SIZE, VALUES, agreement, best_patch, load_planted
+from pipeline.hooks.activations import ffn_activations
+from pipeline.planted import EPS, PATCH, SIZE, VALUES, agreement, best_patch, load_planted
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,1 @@
+"""Pictures for people: heat over an image, sheets of images."""

@@ -1,0 +1,1 @@
+"""Hooks: read activations in a forward pass, freeze norms and attention; handles are always removed."""

@@ -1,0 +1,106 @@
+"""What a source says of one image before it is read, and what a source is."""
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+from PIL import Image
+
+from atlas_schema.errors import BadImage, StoreFailed
+from atlas_schema.store import Store
+from pipeline.images.decoding import decoded
+
+FIELDS = {
+    "label": ("label", "class", "cls"),
+    "caption": ("caption", "text", "txt"),
+    "licence": ("licence", "license"),
+    "source": ("source", "url"),
+}
+"""What is known of an image, and the columns it is taken from: the first that is there and not empty."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One image of a source. `place` is what the source needs to read it again."""
+
+    id: str
+    place: Any
+    label: str = ""
+    caption: str = ""
+    licence: str = ""
+    source: str = ""
+    attributes: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """An image that is not in the set, and why, in plain words."""
+
+    id: str
+    reason: str
+
+
+class Source(ABC):
+    """Where images lie. Small and picklable: workers read images through a copy."""
+
+    threads = 8
+    """Images to fetch at a time: files wait for the disk or the network, and Pillow releases the GIL."""
+
+    @abstractmethod
+    def entries(self) -> Iterator[Entry | Skipped]:
+        """All images, unread; those of which it is plain already that they cannot be read, as Skipped.
+
+        NothingThere or BadConfig where the source itself is not what its name says.
+        """
+
+    @abstractmethod
+    def read(self, place: Any) -> bytes:
+        """The bytes of one image file. FileNotFoundError or StoreFailed."""
+
+    def fetch(self, place: Any) -> tuple[Image.Image, str]:
+        """One image, RGB, and the SHA-256 of its bytes. BadImage, with the reason alone, where it cannot be."""
+        try:
+            data = self.read(place)
+        except FileNotFoundError as error:
+            raise BadImage("there is no such file") from error
+        except StoreFailed as error:
+            if isinstance(error.__cause__, PermissionError):
+                raise BadImage("the file may not be read: permission denied") from error
+            raise
+        return decoded(data), hashlib.sha256(data).hexdigest()
+
+    def examine(self, place: Any) -> tuple[int, int, str]:
+        """Width, height and SHA-256 of an image that can be decoded; BadImage otherwise."""
+        picture, sha256 = self.fetch(place)
+        return picture.width, picture.height, sha256
+
+
+def known(row: Mapping[str, Any]) -> dict[str, Any]:
+    """The keywords of an Entry that a row of metadata gives."""
+    found = {}
+    for keyword, columns in FIELDS.items():
+        values = (_text(row.get(column)) for column in columns)
+        found[keyword] = next((value for value in values if value), "")
+    return found
+
+
+def _text(value: Any) -> str:
+    """A cell as text; of several captions the first."""
+    if isinstance(value, (list, tuple)):
+        value = value[0] if value else None
+    return "" if value is None else str(value).strip()
+
+
+def address(store: Store, path: str) -> str:
+    """Where others find a file: its URL; "" for files of this machine, and where the URL holds a password."""
+    if store.is_local or urlsplit(store.url).password:
+        return ""
+    return f"{store.url.rstrip('/')}/{path}"
+
+
+def is_hidden(path: str) -> bool:
+    """Whether a file or a folder above it is hidden, or is what macOS adds to archives."""
+    return any(part.startswith(".") or part == "__MACOSX" for part in path.split("/"))

@@ -1,0 +1,242 @@
+"""Embeddings of pictures and texts by a CLIP, or of pictures alone by any other model, all of length 1.
+
+A view is the whole picture or one of its nine windows (`pipeline.images.crops`). Views are embedded once for a
+probe set and serve every neuron of every model: ten vectors an image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from torch.nn import functional
+
+from atlas_schema.errors import BadConfig, NoNetwork, NotFinite
+from pipeline.images.crops import VIEWS, WINDOWS
+from pipeline.models import LoadedModel, ModelDescription, ModelRequest, load
+from pipeline.models.preprocess import RESAMPLING, centre_of, pixels_of
+from pipeline.models.representation import representation
+from pipeline.models.sources import blueprint
+
+Tokenizer = Callable[[Sequence[str]], Tensor]  # texts -> int64 (texts, context)
+
+
+@dataclass(frozen=True)
+class Embedder:
+    """A model as a measure of likeness between pictures and, for a CLIP, between pictures and texts."""
+
+    vision: LoadedModel
+    language: nn.Module | None = None  # the whole CLIP, of which only `encode_text` is used
+    tokenizer: Tokenizer | None = None
+
+    @property
+    def slug(self) -> str:
+        return self.vision.description.slug
+
+    @property
+    def reads_text(self) -> bool:
+        return self.language is not None
+
+    @property
+    def input_size(self) -> tuple[int, int]:
+        """(height, width) in pixels of a view."""
+        return self.vision.description.input_size
+
+    @torch.inference_mode()
+    def pictures(self, x01: Tensor, *, batch: int = 128) -> Tensor:
+        """(pictures, 3, height, width) in [0, 1], of the input size -> float32 (pictures, d), each of length 1."""
+        device = self.vision.device
+        dtype = next(p.dtype for p in self.vision.module.parameters() if p.is_floating_point())
+        parts = [
+            representation(self.vision, self.vision.normalise(part.to(device, dtype))) for part in x01.split(batch)
+        ]
+        return _unit(torch.cat(parts), self.slug, "pictures")
+
+    @torch.inference_mode()
+    def texts(self, texts: Sequence[str], *, batch: int = 256) -> Tensor:
+        """float32 (texts, d), each of length 1. BadConfig where the model reads no text or not these words."""
+        if self.language is None or self.tokenizer is None:
+            raise BadConfig(
+                f"{self.vision.description.id} has no text tower, so it cannot compare pictures with texts. "
+                "Take a CLIP: zoo/clip or open_clip/NAME/TAG."
+            )
+        if not texts:
+            raise BadConfig("no texts to embed: expected at least one.")
+        language: Any = self.language
+        parts = [
+            language.encode_text(self.tokenizer(list(texts[start : start + batch])).to(self.vision.device))
+            for start in range(0, len(texts), batch)
+        ]
+        return _unit(torch.cat(parts), self.slug, "texts")
+
+    def embed_views(self, images: Iterable[Image.Image | Tensor], *, batch: int = 16) -> Tensor:
+        """float32 (images, VIEWS, d): the whole and the nine windows of each image, each vector of length 1.
+
+        images: PIL images, or tensors (3, height, width) in [0, 1] of the square that models see. At most
+        `batch` images are held at a time. BadConfig without images.
+        """
+        parts = [
+            self.pictures(torch.cat([self.views(image) for image in some])).unflatten(0, (len(some), VIEWS)).cpu()
+            for some in _batches(images, batch)
+        ]
+        if not parts:
+            raise BadConfig("no images to embed: the probe set is empty.")
+        return torch.cat(parts)
+
+    def views(self, image: Image.Image | Tensor) -> Tensor:
+        """float32 (VIEWS, 3, height, width): the whole image, then its windows, all at the model's input size."""
+        if isinstance(image, Tensor):
+            return image_views(image, self.input_size)
+        description = self.vision.description
+        resampling = RESAMPLING.get(description.interpolation, Image.Resampling.BICUBIC)
+        # a window spans half the side: at twice the size, windows are crops and are resampled once only
+        double = centre_of(image.convert("RGB"), (2 * self.input_size[0], 2 * self.input_size[1]), resampling)
+        return torch.cat([pixels_of(image, description)[None], _windows(_tensor(double))])
+
+
+def load_embedder(request: ModelRequest, device: str | torch.device = "cpu") -> Embedder:
+    """The embedder of a model id: picture and text of zoo/clip and open_clip/..., pictures alone of all others.
+
+    The vision side is exactly what `pipeline.models.load` gives. Raises what it raises, and NoNetwork where the
+    text side needs files that are not there.
+    """
+    vision = load(request, device)
+    source, _, name = vision.description.id.partition("/")
+    if source == "open_clip":
+        language = _open_clip_language(request, vision)
+        return Embedder(vision, _ready(language, vision), _open_clip_tokenizer(request, name.partition("/")[0]))
+    if vision.description.id == "zoo/clip":
+        from pipeline import zoo
+        from pipeline.zoo.captions import WordTokenizer
+
+        clip = zoo.build("clip")
+        clip.load_state_dict(zoo.load_state("clip"))
+        return Embedder(vision, _ready(clip, vision), WordTokenizer())
+    return Embedder(vision)
+
+
+def image_views(square: Tensor, size: tuple[int, int]) -> Tensor:
+    """(VIEWS, 3, *size) from one square picture (3, height, width) in [0, 1]: the whole, then windows 0 to 8.
+
+    Resampled bicubically with antialiasing; a picture that has the size already is taken as it is.
+    """
+    if square.ndim != 3 or square.shape[0] != 3:
+        raise BadConfig(f"a picture of shape {tuple(square.shape)}: expected (3, height, width).")
+    return torch.cat([_resized(square, size)[None], _windows(_resized(square, (2 * size[0], 2 * size[1])))])
+
+
+def _windows(double: Tensor) -> Tensor:
+    """(9, 3, h, w) out of a picture (3, 2 h, 2 w); by the shares of WINDOWS, exact because sides are even."""
+    height, width = double.shape[1:]
+    boxes = [(round(t * height), round(left * width)) for t, left, _, _ in WINDOWS]
+    return torch.stack([double[:, y : y + height // 2, x : x + width // 2] for y, x in boxes])
+
+
+def _resized(picture: Tensor, size: tuple[int, int]) -> Tensor:
+    if tuple(picture.shape[1:]) == size:
+        return picture.float()
+    grown = functional.interpolate(
+        picture[None].float(), size=size, mode="bicubic", antialias=True, align_corners=False
+    )
+    return grown[0].clamp(0, 1)  # bicubic overshoots at edges
+
+
+def _tensor(image: Image.Image) -> Tensor:
+    import numpy as np
+
+    return torch.from_numpy(np.asarray(image, dtype=np.float32) / 255).permute(2, 0, 1)
+
+
+def _batches(images: Iterable[Image.Image | Tensor], size: int) -> Iterator[list[Image.Image | Tensor]]:
+    held: list[Image.Image | Tensor] = []
+    for image in images:
+        held.append(image)
+        if len(held) == size:
+            yield held
+            held = []
+    if held:
+        yield held
+
+
+def _unit(vectors: Tensor, slug: str, what: str) -> Tensor:
+    vectors = vectors.float()
+    bad = ~torch.isfinite(vectors).all(dim=1)
+    if bad.any():
+        raise NotFinite(
+            f"{slug}: the embeddings of {int(bad.sum())} of {len(vectors)} {what} are NaN or infinite. "
+            "The weights are damaged, or the precision is too low for them."
+        )
+    return functional.normalize(vectors, dim=1)
+
+
+def _ready(language: nn.Module, vision: LoadedModel) -> nn.Module:
+    """A whole CLIP as the text side: its own vision tower is dropped, so that it is not held twice."""
+    language.visual = None  # type: ignore[assignment]
+    dtype = next(p.dtype for p in vision.module.parameters() if p.is_floating_point())
+    return language.eval().requires_grad_(False).to(device=vision.device, dtype=dtype)
+
+
+def _open_clip_language(request: ModelRequest, vision: LoadedModel) -> nn.Module:
+    """The whole CLIP of an open_clip id with the text weights of the request."""
+    import open_clip
+
+    from pipeline.models.load import RANDOM_SEED
+
+    plan = blueprint(request.model, request.input_size)
+    own = bool(request.weights or request.random_weights)
+    record = open_clip.get_pretrained_cfg(plan.architecture, plan.tag) if plan.tag and not own else {}
+    try:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(RANDOM_SEED)
+            whole = open_clip.create_model(
+                plan.architecture,
+                pretrained=None if own else plan.tag,
+                load_weights=not own,
+                force_quick_gelu=bool(record.get("quick_gelu")),
+            )
+    except Exception as error:
+        raise NoNetwork(_unreachable(request.model, "text tower", error)) from error
+    if request.weights:
+        _fit_language(whole, request.weights, vision.description)
+    return whole
+
+
+def _fit_language(whole: nn.Module, location: str, description: ModelDescription) -> None:
+    """Load the text side of a file of weights: every tensor of it, or WeightsMismatch."""
+    from open_clip.convert import convert_state_dict
+
+    from atlas_schema.errors import WeightsMismatch
+    from pipeline.models.checkpoint import listed, read_checkpoint
+
+    given = convert_state_dict(whole, dict(read_checkpoint(location)))
+    own = {key: value for key, value in whole.state_dict().items() if not key.startswith("visual.")}
+    lacking = [key for key, value in own.items() if key not in given or given[key].shape != value.shape]
+    if lacking:
+        raise WeightsMismatch(
+            f"{location}: {len(lacking)} tensors of the text side of {description.id} are missing or of another "
+            f"shape: {listed(lacking)}. For labels the file must hold the whole CLIP, not its vision tower alone."
+        )
+    whole.load_state_dict({key: given[key] for key in own}, strict=False)
+
+
+def _open_clip_tokenizer(request: ModelRequest, architecture: str) -> Tokenizer:
+    import open_clip
+
+    try:
+        tokenizer: Tokenizer = open_clip.get_tokenizer(architecture)
+    except Exception as error:
+        raise NoNetwork(_unreachable(request.model, "tokenizer", error)) from error
+    return tokenizer
+
+
+def _unreachable(model: str, what: str, error: Exception) -> str:
+    told = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+    return (
+        f"{model}: its {what} is neither in the local cache nor can it be fetched from the hub.\n  {told}\n"
+        "Connect this machine once (files are kept), set HF_ENDPOINT to a mirror or HF_HOME to a filled cache, or "
+        "take zoo/clip, which is shipped."
+    )

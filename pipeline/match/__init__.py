@@ -1,0 +1,1 @@
+"""Counterparts: which neurons of two models fire on the same places of the same images."""

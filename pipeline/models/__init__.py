@@ -1,0 +1,30 @@
+"""Models: from a name or a checkpoint to a loaded model whose FFN and attention sites are known.
+
+| module | what it says |
+| --- | --- |
+| `description` | what is asked for, what a model consists of, and a loaded one; `describe` needs no weights |
+| `sources`, `catalogue` | timm, open_clip and the zoo: from a model id to an architecture; which ids there are |
+| `families` | where each architecture family keeps its FFN and attention modules |
+| `sites` | the FFN and attention sites of a model, in order of execution |
+| `checkpoint`, `load` | weights from a file or the hub into the architecture |
+| `representation` | the vector that the classifier, or the comparison with texts, reads |
+| `preprocess`, `device`, `flops`, `network` | pixels in, arithmetic, cost, and a quick answer when offline |
+"""
+
+from pipeline.models.catalogue import KnownModel, catalogue, known_models
+from pipeline.models.description import LoadedModel, ModelDescription, ModelRequest, describe, from_module, load
+from pipeline.models.sites import AttentionSite, FfnSite
+
+__all__ = [
+    "AttentionSite",
+    "FfnSite",
+    "KnownModel",
+    "LoadedModel",
+    "ModelDescription",
+    "ModelRequest",
+    "catalogue",
+    "describe",
+    "from_module",
+    "known_models",
+    "load",
+]

@@ -1,0 +1,272 @@
+"""Models as the atlas sees them: what is asked for, what it consists of, and a loaded one."""
+
+from copy import deepcopy
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from atlas_schema.address import slug_of, slugify
+from atlas_schema.errors import BadConfig, UnknownFamily
+from pipeline.models.catalogue import KnownModel, catalogue, known_models
+from pipeline.models.families import FAMILIES, Family, matching_families, qualified_class
+from pipeline.models.sites import AttentionSite, FfnSite, attention_like, ffn_like, find_sites
+from pipeline.models.sources import Blueprint, blueprint
+
+__all__ = [
+    "AttentionSite",
+    "FfnSite",
+    "KnownModel",
+    "LoadedModel",
+    "ModelDescription",
+    "ModelRequest",
+    "catalogue",
+    "describe",
+    "from_module",
+    "known_models",
+    "load",
+]
+
+
+@dataclass(frozen=True)
+class ModelRequest:
+    """What a user asks for. `weights` (a file or fsspec URL) needs `name`; it replaces the weights of the
+    tag.
+    """
+
+    model: str  # timm/NAME[.TAG] | open_clip/NAME[/TAG] | zoo/NAME
+    weights: str | None = None
+    name: str | None = None
+    random_weights: bool = False
+    input_size: int | None = None  # pixels, square; default: the library's
+
+
+@dataclass(frozen=True)
+class ModelDescription:
+    """A model without its weights. Sizes are (height, width) in pixels."""
+
+    id: str
+    slug: str
+    family: str
+    source: str
+    licence: str  # of the pretrained weights, "" where unknown
+    input_size: tuple[int, int]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    interpolation: str
+    representation_dim: int
+    ffn_sites: tuple[FfnSite, ...]
+    attention_sites: tuple[AttentionSite, ...]
+    parameters: int
+    forward_flops: int  # one image
+
+    @property
+    def neurons(self) -> int:
+        return sum(site.width for site in self.ffn_sites)
+
+    @property
+    def heads(self) -> int:
+        return sum(site.heads for site in self.attention_sites)
+
+
+@dataclass
+class LoadedModel:
+    """A module with weights, in eval mode, whose parameters take no gradient."""
+
+    description: ModelDescription
+    module: nn.Module  # for CLIP the vision tower
+    fingerprint: str  # SHA-256 over the sorted state dict as loaded
+    device: torch.device
+    notes: tuple[str, ...] = ()  # classifier keys of the weights that were missing or of another shape
+
+    # mean and std by device and dtype: copied there once, so that a step of a loop waits for no transfer
+    _scales: dict[tuple[torch.device, torch.dtype], tuple[Tensor, Tensor]] = field(
+        default_factory=dict, init=False, repr=False
+    )
+
+    def normalise(self, x01: Tensor) -> Tensor:
+        """(batch, 3, height, width) in [0, 1] -> what the module takes, on x01's device and in its dtype."""
+        place = (x01.device, x01.dtype)
+        if place not in self._scales:
+            with torch.inference_mode(False):  # else a later gradient could not keep them
+                mean, std = (
+                    torch.tensor(values, device=x01.device, dtype=x01.dtype)[:, None, None]
+                    for values in (self.description.mean, self.description.std)
+                )
+            self._scales[place] = mean, std
+        mean, std = self._scales[place]
+        return (x01 - mean) / std
+
+
+def describe(request: ModelRequest) -> ModelDescription:
+    """Sites, counts and costs of a model, from one forward on the meta device: no weights, no network.
+
+    UnknownModel, UnknownFamily or BadConfig where it cannot be.
+    """
+    slug = slug_for(request)
+    return _describe(request.model, request.input_size, slug, bool(request.weights or request.random_weights))
+
+
+def slug_for(request: ModelRequest) -> str:
+    """The slug of a request: the name given to it, else that of the model id with its resolved tag.
+
+    Random weights without a name get `--random`, so that no atlas takes them for the trained model.
+    """
+    if request.weights and not request.name:
+        raise BadConfig(
+            f"{request.model} with weights of your own ({request.weights}) needs a name of its own: add --as NAME."
+        )
+    if request.weights and request.random_weights:
+        raise BadConfig(f"{request.model}: --weights {request.weights} and --random-weights exclude each other.")
+    if request.name:
+        return slugify(request.name)
+    plan = blueprint(request.model, request.input_size)
+    return slug_of(_untagged(plan)) + "--random" if request.random_weights else slug_of(plan.id)
+
+
+def _untagged(plan: Blueprint) -> str:
+    return f"{plan.source}/{plan.architecture}"
+
+
+@lru_cache(maxsize=64)
+def _describe(model: str, input_size: int | None, slug: str, own_weights: bool) -> ModelDescription:
+    plan = blueprint(model, input_size)
+    if own_weights:
+        plan = replace(plan, id=_untagged(plan), licence="")
+    try:
+        # counting FLOPs hooks gradients, also where the caller wants none
+        with torch.inference_mode(False), torch.enable_grad():
+            return _described(_on_meta(plan), plan, slug)
+    except (AssertionError, ValueError, TypeError, RuntimeError) as error:
+        raise BadConfig(
+            f"{plan.id} cannot be built for {plan.input_size[0]} x {plan.input_size[1]} pixels: {error}. "
+            "Leave out the input size, or take a multiple of its patch and window sizes."
+        ) from error
+
+
+def _described(module: nn.Module, plan: Blueprint, slug: str) -> ModelDescription:
+    """The description of a module on the meta device."""
+    family = family_of(module, plan)
+    _check_patches(module, plan)
+    ffns, attentions, flops = find_sites(family, module, plan.input_size)
+    return ModelDescription(
+        id=plan.id,
+        slug=slug,
+        family=family.name,
+        source=plan.source,
+        licence=plan.licence,
+        input_size=plan.input_size,
+        mean=plan.mean,
+        std=plan.std,
+        interpolation=plan.interpolation,
+        representation_dim=representation_dim(module, plan.input_size),
+        ffn_sites=ffns,
+        attention_sites=attentions,
+        parameters=sum(p.numel() for p in module.parameters()),
+        forward_flops=flops,
+    )
+
+
+def _on_meta(plan: Blueprint) -> nn.Module:
+    with torch.device("meta"):
+        return plan.build().eval()
+
+
+def _check_patches(module: nn.Module, plan: Blueprint) -> None:
+    """Patches must tile the picture: the libraries would silently leave out what is over at the right and
+    below.
+    """
+    first = next((m for m in module.modules() if isinstance(m, nn.Conv2d)), None)
+    if not plan.resized or first is None or tuple(first.kernel_size) != tuple(first.stride):
+        return
+    for pixels, patch in zip(plan.input_size, first.stride, strict=True):
+        if pixels % patch:
+            near = max(pixels // patch, 1) * patch
+            raise BadConfig(
+                f"{plan.id}: input size {pixels} is no multiple of its {patch}-pixel patches. "
+                f"Take {near} or {near + patch}."
+            )
+
+
+def family_of(module: nn.Module, plan: Blueprint) -> Family:
+    """The one family that covers a module; UnknownFamily, with what was found in it, otherwise."""
+    matches = matching_families(module, plan.architecture)
+    if len(matches) == 1:
+        return matches[0]
+    ffns, attentions = ffn_like(module), attention_like(module)
+    raise UnknownFamily(
+        f"{plan.id}: no family describes the class {qualified_class(module)}.\n"
+        f"  FFN-like modules: {len(ffns)}{_examples(ffns)}\n"
+        f"  attention-like modules: {len(attentions)}{_examples(attentions)}\n"
+        f"Known families: {', '.join(sorted({family.name for family in FAMILIES}))}. To add one, describe "
+        f"the form in "
+        "pipeline/models/families/: one literal (docs/families.md)."
+    )
+
+
+def _examples(paths: list[str]) -> str:
+    return f" ({paths[0]} ... {paths[-1]})" if paths else ""
+
+
+def prepare_module(module: nn.Module, plan: Blueprint, description: ModelDescription) -> None:
+    """What the family wants done once a module has its weights, device and dtype."""
+    prepare = family_of(module, plan).prepare
+    if prepare is not None:
+        prepare(module, description.ffn_sites[0].grids[0])
+
+
+def representation_dim(module: nn.Module, input_size: tuple[int, int]) -> int:
+    """Size of the final representation: pooled features before any classifier; both tokens of a distilled
+    model.
+    """
+    if hasattr(module, "trunk") or hasattr(module, "output_dim"):
+        weight = next(module.parameters())
+        out = module(torch.zeros(1, 3, *input_size, device=weight.device, dtype=weight.dtype))
+        return int((out[0] if isinstance(out, tuple) else out).shape[-1])
+    features: Any = getattr(module, "head_hidden_size", None) or getattr(module, "num_features", None)
+    return int(features) * (2 if getattr(module, "head_dist", None) is not None else 1)
+
+
+def load(request: ModelRequest, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32) -> LoadedModel:
+    """The model with its weights (see pipeline.models.load)."""
+    from pipeline.models.load import load_model
+
+    return load_model(request, torch.device(device), dtype)
+
+
+def from_module(
+    module: nn.Module,
+    *,
+    name: str,
+    input_size: tuple[int, int],
+    mean: tuple[float, ...] = (0.5, 0.5, 0.5),
+    std: tuple[float, ...] = (0.5, 0.5, 0.5),
+    architecture: str = "",
+) -> LoadedModel:
+    """A module of one's own (any class that a family covers) as the pipeline takes it, where it is.
+
+    It is put in eval mode and its parameters stop taking gradients; `name` makes the slug.
+    """
+    from pipeline.models.load import fingerprint_of
+
+    plan = Blueprint(
+        source="module",
+        architecture=architecture,
+        tag="",
+        id=name,
+        input_size=input_size,
+        mean=mean,
+        std=std,
+        interpolation="bicubic",
+        licence="",
+        tags=(),
+        build=lambda: module,
+        fetch=lambda: module,
+    )
+    module.eval().requires_grad_(False)
+    description = _described(deepcopy(module).to("meta"), plan, slugify(name))
+    prepare_module(module, plan, description)
+    device = next(module.parameters()).device
+    return LoadedModel(description, module, fingerprint_of(module), device)

@@ -1,0 +1,53 @@
+"""The final representation of a model: what its classifier reads, or for a CLIP the projected embedding."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+
+import torch
+from torch import Tensor, nn
+
+from atlas_schema.errors import BadConfig
+from pipeline.effects.readout import classifiers, is_clip
+from pipeline.models.description import LoadedModel
+
+
+def representation(model: LoadedModel, x: Tensor) -> Tensor:
+    """(images, d), by one forward. x: normalised.
+
+    A distilled model has two classifiers: what they read is concatenated, class token first. An activation function
+    right before the classifier (MaxViT) belongs to it: the representation is what it receives. BadConfig where what the
+    classifier reads is not one vector an image.
+    """
+    read: dict[int, Tensor] = {}
+
+    def keep(place: int, given: Tensor) -> None:
+        read[place] = given
+
+    heads = _readers(model)
+    with ExitStack() as hooks:
+        for place, head in enumerate(heads):
+            hook = head.register_forward_pre_hook(lambda module, args, place=place: keep(place, args[0]))
+            hooks.callback(hook.remove)
+        out = model.module(x)
+    if heads:
+        found = torch.cat([read[place] for place in range(len(heads))], dim=-1)
+    else:
+        found = out[0] if isinstance(out, tuple) else out
+    if found.ndim != 2 or len(found) != len(x):
+        raise BadConfig(
+            f"{model.description.slug}: its readout has the shape {tuple(found.shape)}, not one vector an image: "
+            "there is no final representation to decompose."
+        )
+    return found
+
+
+def _readers(model: LoadedModel) -> list[nn.Module]:
+    module = model.module
+    if getattr(module, "head_dist", None) is not None:  # also where both were made the identity
+        return [module.get_submodule("head"), module.get_submodule("head_dist")]
+    squashed = getattr(getattr(getattr(module, "head", None), "pre_logits", None), "act", None)
+    if isinstance(squashed, nn.Module):  # MaxViT's classifier reads tanh(pooled features)
+        return [squashed]
+    tuned = "_ft_" in model.description.id  # a CLIP of timm that was tuned to classes: its head is no projection
+    return [] if is_clip(model) and not tuned else classifiers(module)

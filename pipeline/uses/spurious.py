@@ -1,0 +1,95 @@
+"""Removing a feature that a classifier should not rely on: the components that carry it are replaced by their means.
+
+After Gandelsman et al. (2310.05916, section 5.1) and Balasubramanian, Basu, Feizi (2406.01583, section 5.3), who do it
+on Waterbirds. The classifier stays as it was trained: what it reads changes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from atlas_schema.errors import BadConfig
+from pipeline.decompose.components import Component
+from pipeline.uses.choosing import ranked
+
+SHARE = 0.15
+"""Of the components, that are left out: the published 10 of 66."""
+
+
+@dataclass(frozen=True)
+class LinearProbe:
+    """A linear classifier on standardised representations. mean, deviation: (d,); weights: (classes, d); bias:
+    (classes,). float64.
+    """
+
+    mean: Tensor
+    deviation: Tensor
+    weights: Tensor
+    bias: Tensor
+
+    def __call__(self, representation: Tensor) -> Tensor:
+        """(images, d) -> (images, classes), logits."""
+        return (representation.double() - self.mean) / self.deviation @ self.weights.T + self.bias
+
+
+def fit_probe(representation: Tensor, labels: Tensor, *, penalty: float = 0.1) -> LinearProbe:
+    """Logistic regression: mean cross-entropy + penalty / 2 x squared weights, to its minimum by L-BFGS.
+
+    representation: (images, d); labels: int64 (images,), from 0. BadConfig with fewer than two classes.
+    """
+    classes = int(labels.max()) + 1 if len(labels) else 0
+    if classes < 2:
+        raise BadConfig(f"a probe of {classes} classes: expected at least two among the labels.")
+    z = representation.double()
+    mean, deviation = z.mean(0), z.std(0, correction=0)
+    deviation = torch.where(deviation > 1e-9 * z.abs().amax(), deviation, 1.0)
+    z = (z - mean) / deviation
+    with torch.inference_mode(False), torch.enable_grad():
+        weights = torch.zeros(classes, z.shape[1], dtype=torch.float64, device=z.device, requires_grad=True)
+        bias = torch.zeros(classes, dtype=torch.float64, device=z.device, requires_grad=True)
+        optimiser = torch.optim.LBFGS([weights, bias], max_iter=500, line_search_fn="strong_wolfe")
+
+        def loss() -> Tensor:
+            optimiser.zero_grad()
+            value = functional.cross_entropy(z @ weights.T + bias, labels) + penalty / 2 * weights.square().sum()
+            value.backward()  # type: ignore[no-untyped-call]
+            return value
+
+        optimiser.step(loss)  # type: ignore[no-untyped-call]
+    return LinearProbe(mean, deviation, weights.detach(), bias.detach())
+
+
+def spurious_components(
+    merit: Tensor, spurious: int, core: int, components: Sequence[Component], direct: Tensor, share: float = SHARE
+) -> list[int]:
+    """Indices of the components that matter for the spurious feature more than for the core one, the most so first;
+    `share` of those that can be chosen, at least one.
+
+    merit: (components, features), as `choosing.merits`, or the published score.
+    """
+    order = ranked(merit[:, spurious] - merit[:, core], components, direct)
+    return order[: max(1, round(share * len(order)))]
+
+
+def without(vectors: Tensor, direct: Tensor, chosen: Sequence[int], means: Tensor) -> Tensor:
+    """(images, d): the representation where the chosen components are replaced by their means.
+
+    vectors: (images, components, d), contributions; means: (components, d).
+    """
+    places = list(chosen)
+    return vectors[:, direct].sum(1) - (vectors[:, places] - means[places]).sum(1)
+
+
+def group_accuracies(logits: Tensor, labels: Tensor, attribute: Tensor) -> Tensor:
+    """(groups,): accuracy in each combination of label and attribute that occurs, in the order of both.
+
+    logits: (images, classes); labels, attribute: int64 (images,).
+    """
+    right = (logits.argmax(1) == labels).double()
+    pairs = torch.stack([labels, attribute], dim=1)
+    return torch.stack([right[(pairs == pair).all(1)].mean() for pair in pairs.unique(dim=0)])

@@ -1,0 +1,438 @@
+"""Feature visualization of FFN neurons by gradient ascent on a picture.
+
+Many neurons of one site share a batch, each picture climbing for its own neuron; the forward stops at the
+site; no gradient is taken of weights. Sources: Ghiasi, Kazemi et al. (2212.06727) for the objective and the
+augmentations of `reference`; Olah et al., *Feature Visualization* (2017), for the Fourier parameterization.
+Settings: pipeline/visualize/recipes.py. Plain functions: no files, no Ray.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from atlas_schema.address import NeuronAddress
+from atlas_schema.errors import BadAddress, NotFinite
+from pipeline.hooks.activations import ffn_activations, ffn_pre_and_post
+from pipeline.models import FfnSite, LoadedModel
+from pipeline.models.device import (
+    choose_precision,
+    dtype_of,
+    in_precision,
+    is_out_of_memory,
+    quickest_attention,
+)
+from pipeline.seeds import generator
+from pipeline.visualize.initial_images import bank, best_of_bank, own_noise
+from pipeline.visualize.parametrize import Fourier, Pixels, parameterization
+from pipeline.visualize.picture import decode, encode_webp, to_bytes
+from pipeline.visualize.recipes import Ascent, Phase, Recipe
+from pipeline.visualize.transforms import augment, draw, roll_each, total_variation
+
+CURVE_POINTS = 11
+FRESH = Ascent(parameterization="pixels", phases=(), learning_rate=0.0)  # what the judge draws transforms for
+
+OnStep = Callable[[int, int], None]
+"""Called after each step of a batch with (steps done, steps in all): a heartbeat."""
+
+
+@dataclass(frozen=True, eq=False)
+class Visualization:
+    """One neuron's picture and the numbers that let a reader trust it; `row()` is its row of `neurons`."""
+
+    address: NeuronAddress
+    image: np.ndarray  # uint8 (height, width, 3), before compression
+    webp: bytes
+    activation: float  # mean over patches (and scales), of the picture as optimized
+    activation_peak: float  # its strongest patch
+    activation_stored: float  # mean over patches, of the WebP as anyone reads it back
+    activation_start: float
+    activation_start_peak: float
+    robust_mean: float  # mean over fresh random transforms of the mean over patches
+    robust_std: float
+    robust_peak: float
+    robust_draws: int
+    loss_curve: list[dict[str, float]]
+    rescue: str | None
+    start: str
+    steps: int
+    image_steps: int
+    seconds: float
+    recipe: Recipe
+    precision: str
+    seed: int
+
+    @property
+    def status(self) -> str:
+        """`active`, or `inactive` where the mean activation of the picture is not above 0."""
+        return "active" if self.activation > 0 else "inactive"
+
+    def row(self) -> dict[str, object]:
+        """The row for atlas_schema.tables.NEURONS."""
+        own = {name: getattr(self, name) for name in _ROW_FIELDS}
+        return own | {
+            "address": str(self.address),
+            "slug": self.address.slug,
+            "layer": self.address.layer,
+            "unit": self.address.unit,
+            "image": {"bytes": self.webp, "path": f"{self.address.unit}.webp"},
+            "recipe": self.recipe.name,
+            "recipe_hash": self.recipe.hash,
+        }
+
+
+_ROW_FIELDS = (
+    "status", "activation", "activation_peak", "activation_stored", "activation_start", "activation_start_peak",
+    "robust_mean", "robust_std", "robust_peak", "robust_draws", "loss_curve", "rescue", "start", "steps",
+    "image_steps", "seconds", "precision", "seed",
+)  # fmt: skip
+
+
+def visualize(
+    model: LoadedModel,
+    site: FfnSite,
+    units: Sequence[int],
+    recipe: Recipe,
+    *,
+    seed: int = 0,
+    batch: int | None = None,
+    precision: str | None = None,
+    on_step: OnStep | None = None,
+) -> list[Visualization]:
+    """Visualize `units` of one FFN site; one result per unit, in their order.
+
+    batch: neurons per step (chosen from the device where None); it changes speed, and rounding, never the
+    random numbers. Out of memory halves it and goes on. precision: of the ascent, one of device.PRECISIONS
+    (measured where None); the reported numbers are always computed with the weights' own precision.
+
+    Raises BadAddress for a unit that the site does not have, NotFinite where a value is not finite, and
+    torch.OutOfMemoryError where not even one neuron fits.
+    """
+    wrong = [unit for unit in units if not 0 <= unit < site.width]
+    if wrong:
+        raise BadAddress(
+            f"{model.description.slug} layer {site.layer} has no unit {wrong[0]}: its units are 0 to {site.width - 1}."
+        )
+    precision = precision or choose_precision(model)
+    climber = _Climber(model, in_precision(model, precision), site, recipe, seed, precision, on_step)
+    size, done, left = batch or default_batch(model, site, recipe), [], list(units)
+    while left:
+        try:
+            with quickest_attention(climber.fast.module, torch.device(model.device), precision):
+                done += climber.batch(left[:size])
+            left = left[size:]
+        except Exception as error:
+            if not is_out_of_memory(error) or size == 1:
+                raise
+            size = max(1, min(size, len(left)) // 2)
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+    return done
+
+
+def default_batch(model: LoadedModel, site: FfnSite, recipe: Recipe) -> int:
+    """Neurons per step: enough pictures to keep the device busy, few enough to stay in a CPU's cache."""
+    copies = max(phase.copies for ascent in recipe.ascents_at(site.depth) for phase in ascent.phases)
+    if torch.device(model.device).type == "cuda":
+        images = 512
+    else:
+        images = int(min(128, max(16, 4e9 / max(site.flops, 1))))
+    return max(1, images // copies)
+
+
+@dataclass
+class _Result:
+    """What one ascent reached for each neuron of a batch. Tensors are (batch, ...)."""
+
+    ascent: Ascent
+    pictures: Tensor
+    start_pictures: Tensor
+    curve: list[tuple[int, Tensor, Tensor]] = field(default_factory=list)  # step, objective, activation
+
+
+@dataclass
+class _Climber:
+    """An ascent's fixed surroundings: `model` judges in its own precision, `fast` climbs."""
+
+    model: LoadedModel
+    fast: LoadedModel
+    site: FfnSite
+    recipe: Recipe
+    seed: int
+    precision: str
+    on_step: OnStep | None
+
+    def batch(self, units: Sequence[int]) -> list[Visualization]:
+        """All ascents of the recipe for `units`, the best picture of each, judged."""
+        began = time.perf_counter()
+        ascents = self.recipe.ascents_at(self.site.depth)
+        results = [self.climb(units, ascent, f"ascent {i}") for i, ascent in enumerate(ascents)]
+        chosen = [results[0]] * len(units)
+        if len(results) > 1:
+            scores = torch.stack([self.fresh(units, r.pictures, "choice", 4)[0].mean(1) for r in results])
+            chosen = [results[i] for i in scores.argmax(0).tolist()]
+        picks = [_Pick(result, place, None) for place, result in enumerate(chosen)]
+        spent = [sum(ascent.image_steps for ascent in ascents)] * len(units)
+        reached = self._rescue(units, picks, spent)
+        return self._judge(units, picks, spent, reached, began)
+
+    def _rescue(self, units: Sequence[int], picks: list[_Pick], spent: list[int]) -> tuple[Tensor, Tensor]:
+        """Give each neuron whose picture does not make it fire the recipe's ways out, in turn.
+
+        Returns what the pictures reach in the end: mean over patches and strongest patch, (n,) each."""
+        reached, peak = self.respond(units, torch.stack([p.picture for p in picks]))
+        for number, ascent in enumerate(self.recipe.rescue):
+            flat = [place for place, value in enumerate(reached.tolist()) if not value > 0]
+            if not flat:
+                break
+            again = [units[place] for place in flat]
+            result = self.climb(again, ascent, f"rescue {number}")
+            found, found_peak = self.respond(again, result.pictures)
+            for row, place in enumerate(flat):
+                spent[place] += ascent.image_steps
+                if found[row] > reached[place]:
+                    picks[place] = _Pick(result, row, f"{ascent.start} start, {ascent.objective} objective")
+                    reached[place], peak[place] = found[row], found_peak[row]
+        return reached, peak
+
+    def climb(self, units: Sequence[int], ascent: Ascent, purpose: str) -> _Result:
+        """One gradient ascent for each of `units` at once."""
+        size = self.model.description.input_size
+        space = parameterization(ascent.parameterization, size, ascent.spectrum_exponent)
+        keys = [self._key(unit, purpose) for unit in units]
+        latent = self._start(units, keys, ascent, space).requires_grad_()
+        draws = draw(keys, ascent, size, latent, patch_size(self.site, size))
+        own = torch.tensor(units, device=latent.device)
+        optimizer = torch.optim.Adam([latent], lr=ascent.learning_rate, betas=ascent.betas, eps=1e-8, fused=True)
+        result = _Result(ascent, latent, space.picture(latent).detach().clone())
+        kept = set(np.linspace(0, ascent.steps - 1, CURVE_POINTS).round().astype(int).tolist())
+        for step, numbers in enumerate(draws):
+            progress = step / max(ascent.steps - 1, 1)
+            optimizer.param_groups[0]["lr"] = ascent.learning_rate * (1 + math.cos(math.pi * progress)) / 2
+            rolled = roll_each(space.picture(latent), numbers.roll)
+            copies = augment(rolled, numbers.mean, numbers.std, numbers.offset)
+            value, activation = self._objective(copies, own, ascent)  # (batch,) each
+            loss = -ascent.objective_scale * value.sum()
+            if ascent.total_variation:
+                loss = loss + ascent.total_variation * total_variation(rolled, numbers.std).sum()
+            (latent.grad,) = torch.autograd.grad(loss, latent)
+            optimizer.step()
+            with torch.no_grad():
+                space.project(latent)
+            if step in kept:
+                result.curve.append((step, value.detach().cpu(), activation.detach().cpu()))
+            if self.on_step:
+                self.on_step(step + 1, ascent.steps)
+        result.pictures = self._best_placed(units, space.picture(latent).detach(), keys, ascent)
+        if not torch.isfinite(result.pictures).all():
+            raise NotFinite(
+                f"{self.model.description.slug} layer {self.site.layer}: an ascent left the finite numbers."
+            )
+        return result
+
+    @torch.no_grad()
+    def _best_placed(
+        self, units: Sequence[int], pictures: Tensor, keys: Sequence[tuple[object, ...]], ascent: Ascent
+    ) -> Tensor:
+        """Each picture in the best of `ascent.placements` circular shifts within a patch, its own place among them."""
+        if not ascent.placements:
+            return pictures
+        patch = np.array(patch_size(self.site, self.model.description.input_size))
+        own = torch.tensor(units)
+        best, reached = pictures, _respond(self.fast, self.site, own, pictures)[0]
+        drawn = np.stack([generator(*key, "placement").integers(0, patch, (ascent.placements, 2)) for key in keys], 1)
+        for roll in torch.from_numpy(drawn).to(pictures.device):
+            moved = roll_each(pictures, roll)
+            mean = _respond(self.fast, self.site, own, moved)[0]
+            better = (mean > reached).to(pictures.device)
+            best = torch.where(better[:, None, None, None], moved, best)
+            reached = torch.maximum(mean, reached)
+        return best
+
+    def _key(self, unit: int, purpose: str) -> tuple[object, ...]:
+        address = NeuronAddress(self.model.description.slug, self.site.layer, unit)
+        return (self.recipe.hash, str(address), purpose, self.seed)
+
+    def _start(
+        self, units: Sequence[int], keys: Sequence[tuple[object, ...]], ascent: Ascent, space: Pixels | Fourier
+    ) -> Tensor:
+        dtype = torch.float64 if self.precision == "float64" else torch.float32
+        like = torch.empty(0, dtype=dtype, device=self.model.device)
+        if ascent.start != "bank":
+            noise = torch.stack([own_noise(key, space, like) for key in keys])
+            return _faded(noise, ascent.start_strength, space)
+        best = _best_starts(self.model, self.fast, self.site, ascent)
+        pictures = bank(ascent.bank_size, *self.model.description.input_size)[best[list(units)]]
+        latent = space.latent(pictures.to(like))
+        return _faded(latent, ascent.start_strength, space)
+
+    def _objective(self, copies: Tensor, own: Tensor, ascent: Ascent) -> tuple[Tensor, Tensor]:
+        """What is climbed and the true activation, per neuron: mean over patches, scales and copies."""
+        x = self.model.normalise(copies).to(dtype_of(self.fast))
+        count = len(copies) // len(own)
+        units = own.repeat_interleave(count)
+        if ascent.objective == "softplus" and self.site.pre:
+            calls = ffn_pre_and_post(self.fast, self.site, x, units)
+            wanted = [F.softplus(before.to(copies.dtype)) for before, _ in calls]
+            true = [after.to(copies.dtype) for _, after in calls]
+        else:
+            wanted = true = [after.to(copies.dtype) for after in ffn_activations(self.fast, self.site, x, units)]
+        return _mean(wanted).reshape(-1, count).mean(1), _mean(true).reshape(-1, count).mean(1)
+
+    @torch.no_grad()
+    def respond(self, units: Sequence[int], pictures: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean over patches, and strongest patch, of each unit on its own picture: (n,), (n,)."""
+        return _respond(self.model, self.site, torch.tensor(units), pictures)
+
+    @torch.no_grad()
+    def fresh(self, units: Sequence[int], pictures: Tensor, purpose: str, draws: int) -> tuple[Tensor, Tensor]:
+        """The same under `draws` fresh colour and circular shifts each: (n, draws), (n, draws)."""
+        keys = [(str(NeuronAddress(self.model.description.slug, self.site.layer, u)), purpose) for u in units]
+        return fresh_responses(self.model, self.site, units, pictures, keys, draws)
+
+    def _judge(
+        self,
+        units: Sequence[int],
+        picks: list[_Pick],
+        spent: list[int],
+        reached: tuple[Tensor, Tensor],
+        began: float,
+    ) -> list[Visualization]:
+        """The results, with every number that a row has besides what the picture was `reached` with."""
+        pictures = torch.stack([pick.picture for pick in picks])
+        mean, peak = reached
+        start_mean, start_peak = self.respond(units, torch.stack([p.start_picture for p in picks]))
+        fresh_mean, fresh_peak = self.fresh(units, pictures, "robust", self.recipe.robust_draws)
+        images = [to_bytes(p.float().cpu().numpy()) for p in pictures]
+        webps = [encode_webp(image) for image in images]
+        read_back = torch.stack([torch.from_numpy(decode(w).copy()).permute(2, 0, 1) / 255 for w in webps])
+        stored, _ = self.respond(units, read_back.to(pictures))
+        seconds = (time.perf_counter() - began) / len(units)
+        return [
+            Visualization(
+                address=NeuronAddress(self.model.description.slug, self.site.layer, unit),
+                image=images[i],
+                webp=webps[i],
+                activation=mean[i].item(),
+                activation_peak=peak[i].item(),
+                activation_stored=stored[i].item(),
+                activation_start=start_mean[i].item(),
+                activation_start_peak=start_peak[i].item(),
+                robust_mean=fresh_mean[i].mean().item(),
+                robust_std=fresh_mean[i].std().item(),
+                robust_peak=fresh_peak[i].mean().item(),
+                robust_draws=self.recipe.robust_draws,
+                loss_curve=picks[i].curve(),
+                rescue=picks[i].rescue,
+                start=picks[i].result.ascent.start,
+                steps=picks[i].result.ascent.steps,
+                image_steps=spent[i],
+                seconds=seconds,
+                recipe=self.recipe,
+                precision=self.precision,
+                seed=self.seed,
+            )
+            for i, unit in enumerate(units)
+        ]
+
+
+@dataclass(frozen=True)
+class _Pick:
+    """The picture chosen for a neuron: row `place` of an ascent's result."""
+
+    result: _Result
+    place: int
+    rescue: str | None
+
+    @property
+    def picture(self) -> Tensor:
+        return self.result.pictures[self.place]
+
+    @property
+    def start_picture(self) -> Tensor:
+        return self.result.start_pictures[self.place]
+
+    def curve(self) -> list[dict[str, float]]:
+        """A few points of the ascent: step, objective, and activation on that step's augmented copies."""
+        return [
+            {"step": step, "objective": value[self.place].item(), "activation": activation[self.place].item()}
+            for step, value, activation in self.result.curve
+        ]
+
+
+def _faded(latent: Tensor, strength: float, space: Pixels | Fourier) -> Tensor:
+    """The latent with its contrast around grey multiplied by `strength`."""
+    grey = 0.5 if isinstance(space, Pixels) else 0.0
+    return latent if strength == 1 else grey + (latent - grey) * strength
+
+
+def patch_size(site: FfnSite, size: tuple[int, int]) -> tuple[int, int]:
+    """Height and width in pixels of what one token of the site's finest grid stands for."""
+    rows, columns = max(site.grids)
+    return max(1, size[0] // rows), max(1, size[1] // columns)
+
+
+def fresh_responses(
+    model: LoadedModel,
+    site: FfnSite,
+    units: Sequence[int],
+    pictures: Tensor,
+    keys: Sequence[tuple[object, ...]],
+    draws: int,
+) -> tuple[Tensor, Tensor]:
+    """Mean over patches and strongest patch under fresh transforms of full strength: (n, draws) each.
+
+    The transforms are those of `reference` without its offset: (x - m) / s per channel and a circular shift
+    of up to 32 px. They depend on `keys` alone, not on the recipe, so that recipes can be compared pairwise.
+    """
+    transforms = draw(
+        keys, replace(FRESH, phases=(Phase(steps=draws, copies=1),)), model.description.input_size, pictures
+    )
+    means, peaks = [], []
+    own = torch.tensor(units)
+    for numbers in transforms:
+        shifted = augment(roll_each(pictures, numbers.roll), numbers.mean, numbers.std, numbers.offset)
+        mean, peak = _respond(model, site, own, shifted)
+        means.append(mean)
+        peaks.append(peak)
+    return torch.stack(means, 1), torch.stack(peaks, 1)
+
+
+@torch.no_grad()
+def _respond(model: LoadedModel, site: FfnSite, units: Tensor, pictures: Tensor) -> tuple[Tensor, Tensor]:
+    means, peaks = [], []
+    for chunk, own in _chunks(pictures, units, 32):
+        x = model.normalise(chunk).to(dtype_of(model))
+        calls = ffn_activations(model, site, x, own.to(chunk.device))
+        means.append(_mean(calls))
+        peaks.append(torch.stack([call.amax(1) for call in calls]).amax(0))
+    return torch.cat(means).cpu(), torch.cat(peaks).cpu()
+
+
+def _chunks(pictures: Tensor, units: Tensor, size: int) -> Iterator[tuple[Tensor, Tensor]]:
+    if pictures.is_cuda:
+        size *= 16
+    yield from zip(pictures.split(size), units.split(size), strict=True)
+
+
+def _mean(calls: list[Tensor]) -> Tensor:
+    """Mean over patches of each call, then over calls (the scales of a shared module): (batch,)."""
+    return torch.stack([call.mean(1) for call in calls]).mean(0)
+
+
+_starts: dict[tuple[object, ...], Tensor] = {}
+
+
+def _best_starts(model: LoadedModel, fast: LoadedModel, site: FfnSite, ascent: Ascent) -> Tensor:
+    """best_of_bank, kept: a worker asks it once per site, however many units of it it gets."""
+    key = (model.fingerprint, model.description.slug, site.layer, ascent.bank_size, model.description.input_size)
+    if key not in _starts:
+        _starts[key] = best_of_bank(fast, site, ascent, batch=32)
+    return _starts[key]

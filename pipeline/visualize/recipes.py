@@ -1,0 +1,202 @@
+"""Recipes: the frozen, hashed settings of one way to visualize a neuron.
+
+A recipe is data. `reference` is the published method of Ghiasi, Kazemi et al., *What do Vision
+Transformers Learn? A Visual Exploration* (2212.06727), as its public code executes it; `fast` is ours.
+What each setting of `fast` does at which depth was measured: docs/decisions/fast-recipe.md.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, fields, is_dataclass, replace
+from typing import Any
+
+from atlas_schema.errors import UnknownRecipe, nearest
+
+
+@dataclass(frozen=True, kw_only=True)
+class Phase:
+    """A run of steps of an ascent with the same augmentations."""
+
+    steps: int
+    copies: int
+    """Augmented copies of the picture in each step, each with its own colour shift."""
+    colour_shift: tuple[float, float] = (1.0, 1.0)
+    """Strength c of the shift (x - m) / s, m ~ U[-c, c], s = exp(U[-c, c]) per copy and channel: at the
+    phase's first step and at its last, linear between."""
+    jitter_by: str = "pixel"
+    """What a circular shift is a multiple of: a `pixel`, or a `patch` of the site. A neuron of an early site is tuned
+    to the place of a pattern inside the patch; shifts by pixels move the pattern off it in every step."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ascent:
+    """Settings of one gradient ascent on one picture, by Adam with a cosine to zero over all its phases."""
+
+    parameterization: str
+    """`pixels`: the values themselves, clamped to [0, 1] after each step; `fourier`: coefficients of a
+    decorrelated colour image under a sigmoid (Olah et al., *Feature Visualization*, 2017)."""
+    phases: tuple[Phase, ...]
+    learning_rate: float
+    betas: tuple[float, float] = (0.5, 0.99)
+    start: str = "noise"
+    """`noise`: U[0, 1] pixels, or a random spectrum; `bank`: the one of `bank_size` generated pictures that
+    excites the neuron most (pipeline/visualize/initial_images.py)."""
+    start_strength: float = 1.0
+    """Contrast of the start, around grey. Fourier: what the latent is multiplied by; noise has unit variance; a bank
+    picture at 1 is itself, towards 0 it fades to grey, where the sigmoid is steepest. Pixels: what their distance from
+    0.5 is multiplied by; noise that the neuron does not care about stays in the picture."""
+    bank_size: int = 0
+    spectrum_exponent: float = 1.0
+    """Fourier only: a coefficient of frequency f moves the picture in proportion to 1 / f ** exponent."""
+    objective: str = "activation"
+    """`activation`: the value after the activation function; `softplus`: softplus of the value before it,
+    which has a slope everywhere. Both averaged over patches and copies."""
+    objective_scale: float = 1.0
+    total_variation: float = 0.0
+    offset: float = 0.0
+    """Standard deviation at the start of a Gaussian offset per copy and channel, fading over the steps."""
+    jitter: int = 32
+    """Largest circular shift in pixels, one for all copies of a picture (half the picture at most)."""
+    placements: int = 0
+    """Circular shifts within a patch of which, at the end, the one that the neuron likes most is kept. A neuron of an
+    early site fires by where a pattern lies in its patch, and jitter leaves that to chance."""
+
+    @property
+    def steps(self) -> int:
+        return sum(phase.steps for phase in self.phases)
+
+    @property
+    def image_steps(self) -> int:
+        """Forward and backward passes of one picture."""
+        return sum(phase.steps * phase.copies for phase in self.phases)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """A named way to visualize: which ascents at which depth, and how the result is judged.
+
+    `bands` are (depth up to and including which, ascents to try); depth is the share of the forward's FLOPs
+    done when the site is reached (`FfnSite.depth`). Where several ascents are listed all are run, and the
+    picture with the highest activation under transforms drawn for the choice is kept.
+    """
+
+    name: str
+    version: int
+    bands: tuple[tuple[float, tuple[Ascent, ...]], ...]
+    rescue: tuple[Ascent, ...] = ()
+    """Ascents tried, in turn, for a neuron whose picture does not make it fire."""
+    robust_draws: int = 8
+    """Fresh colour shifts and circular shifts under which the finished picture is measured."""
+
+    def ascents_at(self, depth: float) -> tuple[Ascent, ...]:
+        """The ascents for a site at relative `depth` in [0, 1]."""
+        return next(ascents for upto, ascents in self.bands if depth <= upto + 1e-9)
+
+    def to_json(self) -> str:
+        """Every setting as canonical JSON: what the dataset stores."""
+        return json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
+
+    @property
+    def hash(self) -> str:
+        """First 16 hexadecimal digits of SHA-256 over the settings that differ from their defaults.
+
+        A setting that is added later, with a default that changes nothing, leaves old hashes as they are.
+        """
+        text = json.dumps(_told(self), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _told(value: Any) -> Any:
+    """`value` as plain data, without fields that have their default."""
+    if is_dataclass(value):
+        return {f.name: _told(getattr(value, f.name)) for f in fields(value) if getattr(value, f.name) != f.default}
+    if isinstance(value, tuple):
+        return [_told(part) for part in value]
+    return value
+
+
+PUBLISHED = Ascent(
+    parameterization="pixels",
+    phases=(Phase(steps=401, copies=8),),
+    learning_rate=0.1,
+    objective_scale=1 / 8,  # the published loss takes the mean of a diagonal 8 x 8 matrix
+    total_variation=0.0005 * 0.1,
+    offset=0.5,
+)
+
+REFERENCE = Recipe(name="reference", version=1, bands=((1.0, (PUBLISHED,)),))
+
+
+def recipe_named(name: str) -> Recipe:
+    """The recipe called `name`, or UnknownRecipe with the nearest names."""
+    if name not in RECIPES:
+        close = ", ".join(nearest(name, RECIPES)) or "none"
+        raise UnknownRecipe(f"No recipe is called {name!r}. Known recipes: {', '.join(RECIPES)}; nearest: {close}.")
+    return RECIPES[name]
+
+
+EARLY = Ascent(
+    parameterization="pixels",
+    phases=(Phase(steps=220, copies=1, colour_shift=(0.2, 1.0)),),
+    placements=16,
+    learning_rate=0.1,
+    betas=(0.9, 0.99),
+    start_strength=0.2,
+    objective="softplus",
+    total_variation=5e-4,
+)
+MIDDLE = Ascent(
+    parameterization="fourier",
+    phases=(Phase(steps=50, copies=1, colour_shift=(0.0, 0.5)),),
+    learning_rate=0.3,
+    start_strength=0.3,
+    objective="softplus",
+    total_variation=5e-3,
+)
+LATE = replace(MIDDLE, phases=(Phase(steps=46, copies=1, colour_shift=(0.0, 0.5)),))
+
+FAST = Recipe(
+    name="fast",
+    version=2,
+    bands=((0.2, (EARLY,)), (0.4, (MIDDLE,)), (1.0, (LATE,))),
+    rescue=(
+        replace(
+            LATE,
+            start="bank",
+            bank_size=192,
+            start_strength=0.5,
+            phases=(Phase(steps=80, copies=1, colour_shift=(0.0, 0.0)),),
+        ),
+        replace(EARLY, phases=(Phase(steps=120, copies=1, colour_shift=(0.0, 0.0), jitter_by="patch"),)),
+    ),
+    robust_draws=4,
+)
+
+ALIGNED = Recipe(
+    name="aligned",
+    version=1,
+    bands=(
+        (
+            1.0,
+            (
+                replace(
+                    EARLY,
+                    betas=(0.5, 0.99),
+                    start_strength=1.0,
+                    phases=(  # find the pattern, agree on one place of it in the patch, then clear it up
+                        Phase(steps=100, copies=1, colour_shift=(0.0, 0.3)),
+                        Phase(steps=50, copies=1, colour_shift=(0.3, 0.5), jitter_by="patch"),
+                        Phase(steps=75, copies=1, colour_shift=(0.5, 0.7)),
+                    ),
+                ),
+            ),
+        ),
+    ),
+    robust_draws=4,
+)
+"""For early sites: one pattern, in one place of every patch. Two to five times the clean activation of `fast` there, at
+the price of a lower one under fresh shifts."""
+
+RECIPES: dict[str, Recipe] = {"fast": FAST, "reference": REFERENCE, "aligned": ALIGNED}
