@@ -227,10 +227,11 @@ FROZEN_IMAGES = 32  # whose norms' statistics the direct effects are averaged ov
 def causes_of(model: LoadedModel, measuring: Measuring, request: Any, device: str, step: Callable[[], None]) -> Causes:
     """Readout, direct effects and answered images of a model."""
     from pipeline.effects.answers import answers_for
-    from pipeline.effects.readout import direct_effects, is_clip, readout_of
+    from pipeline.effects.readout import direct_effects, readout_of
     from pipeline.effects.rows import answered_images
     from pipeline.images.probe_set import batches
     from pipeline.label.embedder import load_embedder
+    from pipeline.models.representation import is_clip
 
     embed_texts = None
     if is_clip(model):

@@ -81,9 +81,9 @@ class _Asked:
         self.x = model.normalise(x01.to(model.device))[None]
 
     def by_text(self, text: str, against: list[str], atlas: str | None, embedder: str | None) -> _Found:
-        from pipeline.effects.readout import is_clip
         from pipeline.label.embedder import load_embedder
         from pipeline.models import ModelRequest
+        from pipeline.models.representation import is_clip
 
         own = is_clip(self.model) and embedder is None
         clip = load_embedder(self.request if own else ModelRequest(embedder or "zoo/clip"), self.model.device)

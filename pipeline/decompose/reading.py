@@ -14,9 +14,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pipeline.effects.answers import answers_for
-from pipeline.effects.readout import Readout, classifiers, is_clip
+from pipeline.effects.readout import Readout
 from pipeline.images.probe_set import ProbeImage
 from pipeline.models import LoadedModel
+from pipeline.models.representation import classifiers, is_clip
 
 CLASS = "class"
 """The only group of a classifier that knows no attributes."""

@@ -21,9 +21,10 @@ from pipeline.decompose.contributions import Contributions
 from pipeline.decompose.features import FeatureSet, FeatureSums, Lens
 from pipeline.decompose.projections import ClassMeans, TopProjections
 from pipeline.decompose.reading import CLASS, Reading, classifier_reading, text_reading
-from pipeline.effects.readout import is_clip, readout_of
+from pipeline.effects.readout import readout_of
 from pipeline.images.probe_set import ProbeImage
 from pipeline.models import LoadedModel
+from pipeline.models.representation import is_clip
 from pipeline.probe.model import Membership
 
 TOP = 4

@@ -2,8 +2,8 @@
 
 Mean ablation: on all tokens, patches and prefix alike and at all scales, the activation becomes its mean over the
 probe set; all else runs on. Where nothing but the readout follows, that is a formula
-(`pipeline.effects.last_norm`), exact for all images at little cost. Elsewhere the rest of the network runs again for each neuron: what lies before the site is
-recorded once and replayed.
+(`pipeline.effects.last_norm`), exact for all images at little cost. Elsewhere the rest of the network runs again for
+each neuron: what lies before the site is recorded once and replayed.
 
 A correct output is the logit of the image's class, the mean over several correct ones (the zoo: one an attribute), or,
 for a CLIP, the cosine with the text of the image's caption.

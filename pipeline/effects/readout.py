@@ -25,6 +25,7 @@ from torch.nn import functional
 from atlas_schema.errors import BadConfig
 from pipeline.hooks.frozen import centred, gain, is_norm, reciprocal_deviation
 from pipeline.models import FfnSite, LoadedModel
+from pipeline.models.representation import classifiers, is_clip
 
 LISTED = 5
 """Outputs that `written` names of those raised, and of those lowered."""
@@ -111,22 +112,9 @@ def readout_of(
     return Readout(given or tuple(f"class {i}" for i in range(count)))
 
 
-def is_clip(model: LoadedModel) -> bool:
-    """Whether the output is an embedding that is read by texts."""
-    return model.description.family == "clip" or hasattr(model.module, "output_dim")
-
-
 def _check(found: int, expected: int, what: str, of: str) -> None:
     if found != expected:
         raise BadConfig(f"{found} {what}, {expected} {of}: expected as many.")
-
-
-def classifiers(module: nn.Module) -> list[nn.Module]:
-    """The modules of a timm model that make its logits: one, two in distilled models, none where it has no classes."""
-    getter: Any = getattr(module, "get_classifier", None)
-    found = getter() if getter is not None else nn.Identity()
-    heads = list(found) if isinstance(found, tuple | list | nn.ModuleList) else [found]
-    return [head for head in heads if head is not None and not isinstance(head, nn.Identity)]
 
 
 @torch.no_grad()

@@ -12,7 +12,8 @@
 """
 
 from pipeline.models.catalogue import KnownModel, catalogue, known_models
-from pipeline.models.description import LoadedModel, ModelDescription, ModelRequest, describe, from_module, load
+from pipeline.models.description import LoadedModel, ModelDescription, ModelRequest, describe
+from pipeline.models.load import from_module, load
 from pipeline.models.sites import AttentionSite, FfnSite
 
 __all__ = [

@@ -1,6 +1,5 @@
 """Models as the atlas sees them: what is asked for, what it consists of, and a loaded one."""
 
-from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
@@ -10,24 +9,9 @@ from torch import Tensor, nn
 
 from atlas_schema.address import slug_of, slugify
 from atlas_schema.errors import BadConfig, UnknownFamily
-from pipeline.models.catalogue import KnownModel, catalogue, known_models
 from pipeline.models.families import FAMILIES, Family, matching_families, qualified_class
 from pipeline.models.sites import AttentionSite, FfnSite, attention_like, ffn_like, find_sites
 from pipeline.models.sources import Blueprint, blueprint
-
-__all__ = [
-    "AttentionSite",
-    "FfnSite",
-    "KnownModel",
-    "LoadedModel",
-    "ModelDescription",
-    "ModelRequest",
-    "catalogue",
-    "describe",
-    "from_module",
-    "known_models",
-    "load",
-]
 
 
 @dataclass(frozen=True)
@@ -138,7 +122,7 @@ def _describe(model: str, input_size: int | None, slug: str, own_weights: bool) 
     try:
         # counting FLOPs hooks gradients, also where the caller wants none
         with torch.inference_mode(False), torch.enable_grad():
-            return _described(_on_meta(plan), plan, slug)
+            return described(_on_meta(plan), plan, slug)
     except (AssertionError, ValueError, TypeError, RuntimeError) as error:
         raise BadConfig(
             f"{plan.id} cannot be built for {plan.input_size[0]} x {plan.input_size[1]} pixels: {error}. "
@@ -146,7 +130,7 @@ def _describe(model: str, input_size: int | None, slug: str, own_weights: bool) 
         ) from error
 
 
-def _described(module: nn.Module, plan: Blueprint, slug: str) -> ModelDescription:
+def described(module: nn.Module, plan: Blueprint, slug: str) -> ModelDescription:
     """The description of a module on the meta device."""
     family = family_of(module, plan)
     _check_patches(module, plan)
@@ -227,46 +211,3 @@ def representation_dim(module: nn.Module, input_size: tuple[int, int]) -> int:
         return int((out[0] if isinstance(out, tuple) else out).shape[-1])
     features: Any = getattr(module, "head_hidden_size", None) or getattr(module, "num_features", None)
     return int(features) * (2 if getattr(module, "head_dist", None) is not None else 1)
-
-
-def load(request: ModelRequest, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32) -> LoadedModel:
-    """The model with its weights (see pipeline.models.load)."""
-    from pipeline.models.load import load_model
-
-    return load_model(request, torch.device(device), dtype)
-
-
-def from_module(
-    module: nn.Module,
-    *,
-    name: str,
-    input_size: tuple[int, int],
-    mean: tuple[float, ...] = (0.5, 0.5, 0.5),
-    std: tuple[float, ...] = (0.5, 0.5, 0.5),
-    architecture: str = "",
-) -> LoadedModel:
-    """A module of one's own (any class that a family covers) as the pipeline takes it, where it is.
-
-    It is put in eval mode and its parameters stop taking gradients; `name` makes the slug.
-    """
-    from pipeline.models.load import fingerprint_of
-
-    plan = Blueprint(
-        source="module",
-        architecture=architecture,
-        tag="",
-        id=name,
-        input_size=input_size,
-        mean=mean,
-        std=std,
-        interpolation="bicubic",
-        licence="",
-        tags=(),
-        build=lambda: module,
-        fetch=lambda: module,
-    )
-    module.eval().requires_grad_(False)
-    description = _described(deepcopy(module).to("meta"), plan, slugify(name))
-    prepare_module(module, plan, description)
-    device = next(module.parameters()).device
-    return LoadedModel(description, module, fingerprint_of(module), device)

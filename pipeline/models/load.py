@@ -4,14 +4,16 @@ import hashlib
 import inspect
 import sys
 from collections.abc import Callable
+from copy import deepcopy
 from types import SimpleNamespace
 
 import torch
 from torch import Tensor, nn
 
+from atlas_schema.address import slugify
 from atlas_schema.errors import AtlasError, NoNetwork, UnknownModel, WeightsMismatch
 from pipeline.models.checkpoint import listed, read_checkpoint, without_prefix
-from pipeline.models.description import LoadedModel, ModelRequest, describe, prepare_module
+from pipeline.models.description import LoadedModel, ModelRequest, describe, described, prepare_module
 from pipeline.models.families import qualified_class
 from pipeline.models.families.clip import WRAPPER
 from pipeline.models.network import quick_when_offline
@@ -20,11 +22,12 @@ from pipeline.models.sources import Blueprint, blueprint
 RANDOM_SEED = 0
 
 
-def load_model(request: ModelRequest, device: torch.device, dtype: torch.dtype) -> LoadedModel:
+def load(request: ModelRequest, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32) -> LoadedModel:
     """The requested model on a device, in eval mode, its parameters without gradient.
 
     Raises NoNetwork, WeightsMismatch, WeightsUnreadable, and what `describe` raises.
     """
+    device = torch.device(device)
     description = describe(request)
     plan = blueprint(request.model, request.input_size)
     changes: tuple[str, ...] = ()
@@ -40,6 +43,40 @@ def load_model(request: ModelRequest, device: torch.device, dtype: torch.dtype) 
     module = module.to(device=device, dtype=dtype)
     prepare_module(module, plan, description)
     return LoadedModel(description, module, fingerprint, device, changes)
+
+
+def from_module(
+    module: nn.Module,
+    *,
+    name: str,
+    input_size: tuple[int, int],
+    mean: tuple[float, ...] = (0.5, 0.5, 0.5),
+    std: tuple[float, ...] = (0.5, 0.5, 0.5),
+    architecture: str = "",
+) -> LoadedModel:
+    """A module of one's own (any class that a family covers) as the pipeline takes it, where it is.
+
+    It is put in eval mode and its parameters stop taking gradients; `name` makes the slug.
+    """
+    plan = Blueprint(
+        source="module",
+        architecture=architecture,
+        tag="",
+        id=name,
+        input_size=input_size,
+        mean=mean,
+        std=std,
+        interpolation="bicubic",
+        licence="",
+        tags=(),
+        build=lambda: module,
+        fetch=lambda: module,
+    )
+    module.eval().requires_grad_(False)
+    description = described(deepcopy(module).to("meta"), plan, slugify(name))
+    prepare_module(module, plan, description)
+    device = next(module.parameters()).device
+    return LoadedModel(description, module, fingerprint_of(module), device)
 
 
 def fingerprint_of(module: nn.Module) -> str:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from atlas_schema.errors import BadConfig
-from pipeline.effects.readout import classifiers, is_clip
 from pipeline.models.description import LoadedModel
 
 
@@ -51,3 +51,16 @@ def _readers(model: LoadedModel) -> list[nn.Module]:
         return [squashed]
     tuned = "_ft_" in model.description.id  # a CLIP of timm that was tuned to classes: its head is no projection
     return [] if is_clip(model) and not tuned else classifiers(module)
+
+
+def is_clip(model: LoadedModel) -> bool:
+    """Whether the output is an embedding that is read by texts."""
+    return model.description.family == "clip" or hasattr(model.module, "output_dim")
+
+
+def classifiers(module: nn.Module) -> list[nn.Module]:
+    """The modules of a timm model that make its logits: one, two in distilled models, none where it has no classes."""
+    getter: Any = getattr(module, "get_classifier", None)
+    found = getter() if getter is not None else nn.Identity()
+    heads = list(found) if isinstance(found, tuple | list | nn.ModuleList) else [found]
+    return [head for head in heads if head is not None and not isinstance(head, nn.Identity)]

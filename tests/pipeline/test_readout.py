@@ -9,8 +9,9 @@ from torch import nn
 from torch.nn import functional
 
 from atlas_schema.errors import BadConfig
-from pipeline.effects.readout import class_names, classifiers, columns, direct_effects, readout_of, written
+from pipeline.effects.readout import class_names, columns, direct_effects, readout_of, written
 from pipeline.models import LoadedModel, ModelRequest, describe, from_module, load
+from pipeline.models.representation import classifiers
 from pipeline.zoo.train import pixels
 from pipeline.zoo.world import HELD_OUT_SEED, scenes
 from tests.pipeline.test_families import SMALL, small
