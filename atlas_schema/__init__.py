@@ -5,7 +5,8 @@
 | `address` | the permanent names: `{slug}/mlp/{layer}/{unit}`, `{slug}/head/{layer}/{head}`, slugs of model ids |
 | `columns`, `tables` | the tables as data: models, sites, neurons, runs; everything else is derived from them |
 | `store` | one folder or URL; files are created once or replaced whole |
-| `parts` | what one work unit commits: `.atlas/parts/...`, the memory of a run |
+| `units` | a work unit: a stage of a model, cut along neurons, images, the model or a pair of models |
+| `parts`, `partials` | what one work unit commits: `.atlas/parts/...`, the memory of a run |
 | `shards` | what people read: `neurons/{slug}/train-...parquet`, a function of the parts, byte for byte |
 | `read` | `Atlas(url)`: a neuron by its address, a layer, a picture, the places of pictures in a shard |
 | `validate` | every fault of an atlas, by file |

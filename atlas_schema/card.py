@@ -276,18 +276,29 @@ def _table_sizes(store: Store) -> str:
 
 def _recipes(models: Sequence[Row]) -> str:
     texts = []
-    for digest, model in sorted({model["recipe_hash"]: model for model in models}.items()):
-        slugs = ", ".join(f"`{other['slug']}`" for other in models if other["recipe_hash"] == digest)
+    pictured = [model for model in models if model["recipe_hash"]]
+    for digest, model in sorted({model["recipe_hash"]: model for model in pictured}.items()):
+        slugs = ", ".join(f"`{other['slug']}`" for other in pictured if other["recipe_hash"] == digest)
         settings = f"```json\n{_indented(model['recipe_json'])}\n```"
         texts.append(f"Recipe `{model['recipe']}` (hash `{digest}`), for {slugs}:\n\n{settings}")
-    return "\n\n".join(texts)
+    return "\n\n".join(texts) or "No picture was made: the stage visualize has not run."
 
 
 def _weights(models: Sequence[Row]) -> str:
-    rows = [
-        (f"`{m['slug']}`", f"`{m['fingerprint']}`", str(m["seed"]), plain(_software(m["software"]))) for m in models
-    ]
-    return markdown_table(("model", "fingerprint", "seed", "software"), rows)
+    rows = [(f"`{m['slug']}`", f"`{m['fingerprint']}`", "-" if m["seed"] is None else str(m["seed"])) for m in models]
+    return markdown_table(("model", "fingerprint", "seed of the pictures"), rows) + "\n\n" + _stages(models)
+
+
+def _stages(models: Sequence[Row]) -> str:
+    """Which stages ran on the models, with what arithmetic and software; equal lines are said once."""
+    lines: dict[tuple[str, ...], list[str]] = {}
+    for model in models:
+        for stage in model["stages"]:
+            software = ", ".join(f"{item['name']} {item['version']}" for item in stage["software"])
+            line = (stage["stage"], stage["precision"] or "chosen by each worker", plain(software))
+            lines.setdefault(line, []).append(f"`{model['slug']}`")
+    rows = [(f"`{line[0]}`", *line[1:], ", ".join(slugs)) for line, slugs in lines.items()]
+    return markdown_table(("stage", "arithmetic", "software", "models"), rows)
 
 
 def _results(models: Sequence[Row], figures: Mapping[str, Row]) -> str:
@@ -303,10 +314,6 @@ def _results(models: Sequence[Row], figures: Mapping[str, Row]) -> str:
 def _licences(models: Sequence[Row]) -> str:
     rows = [(f"`{m['slug']}`", plain(m["model_id"]), plain(m["licence"] or "not stated")) for m in models]
     return markdown_table(("model", "weights", "licence of the weights"), rows)
-
-
-def _software(versions: Sequence[Mapping[str, str]] | None) -> str:
-    return ", ".join(f"{item['name']} {item['version']}" for item in versions or [])
 
 
 def _indented(text: str) -> str:

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 #: Version of all tables together (semver): major when a column changes its meaning or goes, minor when one
 #: comes. It stands in every file, and its major is part of every work unit's key.
-SCHEMA_VERSION = "1.0.0"
+SCHEMA_VERSION = "2.0.0"
 
 #: The storage of `datasets.Image`: these two fields, nullable, in this order. With `large_binary`, another
 #: order or `nullable=False`, `datasets` loses the Image feature without a word.
@@ -48,6 +48,8 @@ class Table:
     row: str  # what one row is, with its article: "an FFN neuron"
     key: tuple[str, ...]  # rows are sorted by these columns, and no two rows agree in all of them
     columns: tuple[Column, ...]
+    shard: str = "owner"  # what one file holds: "owner": all rows of a model (run, probe set); "layer": of an FFN layer
+    stage: str = ""  # the stage whose parts hold whole rows; empty: columns name theirs, or it is written whole
     version: str = SCHEMA_VERSION
 
     def column(self, name: str) -> Column:
@@ -64,8 +66,8 @@ class Table:
 
     @property
     def stages(self) -> list[str]:
-        """The stages that fill this table, in the order of their columns; none: it is written whole."""
-        return list(dict.fromkeys(column.stage for column in self.columns if column.stage))
+        """The stages whose parts fill this table, in the order of their columns; none: it is written whole."""
+        return [self.stage] if self.stage else list(dict.fromkeys(c.stage for c in self.columns if c.stage))
 
     def schema(self) -> pa.Schema:
         """The Arrow schema of a shard; its metadata lets `datasets` decode images and name all types."""
@@ -73,7 +75,7 @@ class Table:
 
     def part_columns(self, stage: str) -> tuple[Column, ...]:
         """The key columns and those that `stage` fills."""
-        if not self.stages:
+        if not self.stages or stage == self.stage:
             return self.columns
         if stage not in self.stages:
             raise KeyError(f"{self.name}: no column is filled by stage {stage!r}; stages: {self.stages}")

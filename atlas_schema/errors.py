@@ -104,6 +104,17 @@ class ShardCorrupt(WorkFailed):
         self.path = path
 
 
+class PartLost(WorkFailed):
+    """A committed part that another stage reads is damaged or gone; `unit` is the work unit that made it."""
+
+    def __init__(self, message: str, unit: object = None) -> None:
+        super().__init__(message, unit)  # all arguments, so that it travels between processes whole
+        self.message, self.unit = message, unit
+
+    def __str__(self) -> str:
+        return self.message
+
+
 def nearest(name: str, candidates: Iterable[str], n: int = 3) -> list[str]:
     """Up to `n` candidates a user may have meant by `name`, most alike first; none where none is alike.
 

@@ -71,12 +71,12 @@ def value_faults(path: str, table: Table, data: pa.Table) -> Iterator[Violation]
 
     The columns of a stage may be empty in the rows that the stage has not reached: there all of them are.
     """
-    reached = {stage: _reached(table, stage, data) for stage in table.stages if len(table.stages) > 1}
+    rows_of = {stage: reached(table, stage, data) for stage in table.stages if len(table.stages) > 1}
     for column in table.columns:
         if column.name in data.column_names:
             values = data[column.name]
-            if column.stage in reached:
-                values = values.filter(reached[column.stage])
+            if column.stage in rows_of:
+                values = values.filter(rows_of[column.stage])
             for message in column_faults(column, values):
                 yield Violation(path, "value", f"{column.name}: {message}")
     if all(name in data.column_names for name in table.key):
@@ -87,7 +87,7 @@ def value_faults(path: str, table: Table, data: pa.Table) -> Iterator[Violation]
                 yield Violation(path, "key", f"{after} comes {fault}; rows are sorted by {', '.join(table.key)}")
 
 
-def _reached(table: Table, stage: str, data: pa.Table) -> pa.ChunkedArray:
+def reached(table: Table, stage: str, data: pa.Table) -> pa.ChunkedArray:
     """Row by row, whether any column of the stage is filled."""
     held = [column.name for column in table.columns if column.stage == stage and column.name in data.column_names]
     filled = [pc.is_valid(data[name]) for name in held]

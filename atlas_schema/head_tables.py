@@ -1,6 +1,6 @@
 """The tables of attention heads: what each adds to the final representation, in numbers, words and images.
 
-Written whole, one shard a model, from what the passes over the probe set committed.
+One shard of each table a model, all from the part of one stage.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ HEADS = Table(
     name="heads",
     row="an attention head",
     key=("slug", "layer", "head"),
+    stage="heads",
     columns=(
         _address,
         _slug,
@@ -143,6 +144,7 @@ HEAD_TEXTS = Table(
     name="head_texts",
     row="a text that describes what a head adds",
     key=("slug", "layer", "head", "rank"),
+    stage="heads",
     columns=(
         _address,
         _slug,
@@ -168,6 +170,7 @@ HEAD_FEATURES = Table(
     name="head_features",
     row="how much a head, or an FFN as a whole, matters for a feature",
     key=("slug", "component", "feature"),
+    stage="heads",
     columns=(
         _slug,
         Column("component", TEXT, "The component: head/LAYER/HEAD or ffn/LAYER"),
@@ -224,6 +227,7 @@ HEAD_EXAMPLES = Table(
     name="head_examples",
     row="a probe image that a head says much about, with where in the image",
     key=("slug", "layer", "head", "direction", "rank"),
+    stage="heads",
     columns=(
         _address,
         _slug,
@@ -263,6 +267,7 @@ HEAD_READS = Table(
     name="head_reads",
     row="a head that reads a neuron",
     key=("slug", "layer", "unit", "rank"),
+    stage="heads",
     columns=(
         Column("address", TEXT, "Permanent name of the neuron: {slug}/mlp/{layer}/{unit}"),
         _slug,

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from atlas_schema.columns import IMAGE, SCHEMA_VERSION, Table
-from atlas_schema.errors import ShardCorrupt
+from atlas_schema.errors import ForeignAtlas, ShardCorrupt
 
 #: Prefix of this project's keys in the Parquet key-value metadata.
 PREFIX = "atlas."
@@ -187,3 +187,13 @@ def _digest(encoded: bytes, place: int) -> bytes:
 def versions_agree(version: str) -> bool:
     """Whether this code reads files of `version`: the same major."""
     return version.split(".")[0] == SCHEMA_VERSION.split(".")[0]
+
+
+def require_version(parquet: pq.FileMetaData, path: str) -> None:
+    """ForeignAtlas where a file follows another major version of the schema: its columns may mean something else."""
+    version = footer_metadata(parquet).get("schema_version", "")
+    if version and not versions_agree(version):
+        raise ForeignAtlas(
+            f"{path}: this atlas follows schema version {version}; this code reads {SCHEMA_VERSION}. Read it with the "
+            "release of neuron-atlas that wrote it, or run into another folder."
+        )

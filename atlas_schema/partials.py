@@ -1,4 +1,4 @@
-"""Partials: the parts of passes over the probe set, named arrays of sums that merge with those of other slices.
+"""Partials: parts that hold named arrays for later stages: sums over a slice of the probe images, or maps of a model.
 
 They lie where parts lie, are named and committed as parts are, and are read array by array: whoever needs one
 layer of a model reads the bytes of that layer.
@@ -14,10 +14,11 @@ import pyarrow.parquet as pq
 
 from atlas_schema.errors import NothingThere, ShardCorrupt
 from atlas_schema.parquet import damage, encode
-from atlas_schema.parts import PartReceipt, WorkUnit, commit_encoded, part_footer
+from atlas_schema.parts import PartReceipt, commit_encoded, part_footer, part_path
 from atlas_schema.rows import rows_to_table
 from atlas_schema.store import Store
 from atlas_schema.tables import PARTIALS
+from atlas_schema.units import WorkUnit
 
 PIECE_BYTES = 16 << 20  # of an array in one cell
 
@@ -25,11 +26,11 @@ PIECE_BYTES = 16 << 20  # of an array in one cell
 def commit_partial(
     store: Store, unit: WorkUnit, arrays: Mapping[str, np.ndarray], *, provenance: Mapping[str, str]
 ) -> PartReceipt:
-    """Commit named arrays as the part of `unit`, a unit of one of PARTIAL_STAGES; otherwise as `commit_part`."""
+    """Commit named arrays as the part of `unit`, a unit of a stage that fills no table; otherwise as `commit_part`."""
     rows = [row for name in sorted(arrays) for row in _pieces(name, arrays[name])]
     data = rows_to_table(PARTIALS.columns, PARTIALS.schema(), rows)
     encoded = encode(PARTIALS, data, part_footer(unit, provenance), rows_per_group=1)
-    return commit_encoded(store, unit, encoded, len(rows))
+    return commit_encoded(store, unit, {PARTIALS: encoded}, len(rows))
 
 
 def read_partial(store: Store, unit: WorkUnit, names: Iterable[str] | None = None) -> dict[str, np.ndarray]:
@@ -37,21 +38,22 @@ def read_partial(store: Store, unit: WorkUnit, names: Iterable[str] | None = Non
 
     Raises ShardCorrupt where it is damaged, NothingThere where it is absent or has no such array.
     """
+    path = part_path(unit)
     try:
-        with store.open(unit.path) as file, damage(unit.path):
+        with store.open(path) as file, damage(path):
             parquet = pq.ParquetFile(file, page_checksum_verification=True)
             listed = [parquet.metadata.row_group(g).column(0).statistics.min for g in range(parquet.num_row_groups)]
             wanted = sorted(set(listed)) if names is None else list(names)
             groups = [group for group, name in enumerate(listed) if name in set(wanted)]
             rows = parquet.read_row_groups(groups).to_pylist() if groups else []
     except FileNotFoundError:
-        raise NothingThere(f"{unit}: not committed (no {unit.path}); run the stage {unit.stage} first") from None
+        raise NothingThere(f"{unit}: not committed (no {path}); run the stage {unit.stage} first") from None
     pieces: dict[str, list[dict[str, Any]]] = {}
     for row in rows:
         pieces.setdefault(row["array"], []).append(row)
     lacking = [name for name in wanted if name not in pieces]
     if lacking:
-        raise NothingThere(f"{unit.path}: holds no array {lacking[0]!r}; it holds {', '.join(sorted(set(listed)))}")
+        raise NothingThere(f"{path}: holds no array {lacking[0]!r}; it holds {', '.join(sorted(set(listed)))}")
     return {name: _assembled(pieces[name]) for name in wanted}
 
 
@@ -60,9 +62,9 @@ def read_or_remove(store: Store, unit: WorkUnit, names: Iterable[str] | None = N
     try:
         return read_partial(store, unit, names)
     except ShardCorrupt as error:
-        store.delete(unit.path)
+        store.delete(part_path(unit))
         raise ShardCorrupt(
-            f"{unit}: its partial was damaged and was removed; run the same command again", unit.path
+            f"{unit}: its partial was damaged and was removed; run the same command again", part_path(unit)
         ) from error
 
 

@@ -21,7 +21,7 @@ from atlas_schema.address import HeadAddress, NeuronAddress
 from atlas_schema.columns import Table
 from atlas_schema.errors import AtlasError, BadConfig, NothingThere, ShardCorrupt, nearest
 from atlas_schema.pages import picture_in_page
-from atlas_schema.parquet import check_whole, damage
+from atlas_schema.parquet import check_whole, damage, require_version
 from atlas_schema.shards import parse_shard_path, shard_path
 from atlas_schema.store import Store
 from atlas_schema.tables import (
@@ -75,6 +75,7 @@ class Atlas:
         path = self._path(address)
         with self.store.open(path) as file, damage(path):
             parquet = pq.ParquetFile(file, page_checksum_verification=True, pre_buffer=not self.store.is_local)
+            require_version(parquet.metadata, path)
             group = _row_group_of(parquet.metadata, address.unit)
             if group is not None:
                 rows = parquet.read_row_group(group, columns=list(dict.fromkeys(["unit", *names])))
@@ -152,6 +153,7 @@ class Atlas:
     def _read(self, path: str, columns: Sequence[str]) -> pa.Table:
         with self.store.open(path) as file, damage(path):
             parquet = pq.ParquetFile(file, page_checksum_verification=True, pre_buffer=not self.store.is_local)
+            require_version(parquet.metadata, path)
             return parquet.read(columns=list(columns))
 
     def picture(self, address: NeuronAddress | str) -> bytes:
@@ -188,7 +190,9 @@ class Atlas:
         for path in self.store.list(f"{table.name}/{slug}" if slug else table.name):
             if parse_shard_path(path):
                 with self.store.open(path) as file, damage(path):
-                    rows += pq.ParquetFile(file, page_checksum_verification=True).read().to_pylist()
+                    parquet = pq.ParquetFile(file, page_checksum_verification=True)
+                    require_version(parquet.metadata, path)
+                    rows += parquet.read().to_pylist()
         return sorted(rows, key=lambda row: tuple(row[name] for name in table.key))
 
     def _neuron_shards(self, slug: str) -> dict[int, str]:

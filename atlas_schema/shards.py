@@ -1,14 +1,15 @@
 """Shards: what people read, one file per table and layer (`neurons/zoo-vit/train-00003-of-00012.parquet`).
 
-A shard of neurons is assembled from parts and is a function of them, byte for byte; the small tables (models,
-sites, runs) are written whole. Either way it is replaced in one step, and a shard of another recipe,
-checkpoint or seed is never overwritten.
+A shard is assembled from parts and is a function of them, byte for byte; the small tables (models, sites, runs,
+probe_images) are written whole. Either way it is replaced in one step, and a shard of other weights or settings is
+never overwritten.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pyarrow as pa
@@ -17,14 +18,13 @@ import pyarrow.compute as pc
 from atlas_schema.columns import Table
 from atlas_schema.errors import ForeignAtlas, NothingThere, ShardCorrupt
 from atlas_schema.parquet import check_whole, encode
-from atlas_schema.parts import WorkUnit, alike, decode_part
+from atlas_schema.parts import decode_part, part_path
 from atlas_schema.rows import rows_to_table
 from atlas_schema.store import Store
-from atlas_schema.tables import TABLES, stage_table
+from atlas_schema.tables import TABLES
+from atlas_schema.units import Neurons, Pair, WorkUnit
 
 _PATH = re.compile(r"([a-z_]+)/([^/]+)/train-(\d{5,})-of-(\d{5,})\.parquet")
-#: What must agree between everything that one shard of neurons is made of, and with the shard it replaces.
-IDENTITY = ("fingerprint", "recipe_hash", "seed")
 
 
 def shard_path(table: Table | str, slug: str, layer: int = 0, layers: int = 1) -> str:
@@ -46,11 +46,9 @@ def write_rows(
     rows: Sequence[Mapping[str, Any]],
     *,
     provenance: Mapping[str, str],
-    layer: int = 0,
-    layers: int = 1,
 ) -> str:
-    """Write a shard that no parts are assembled into (models, sites, runs, probe_images; one layer of
-    neuron_matches) whole, in place of the one that was there; its path.
+    """Write a shard that no parts are assembled into (models, sites, runs, probe_images) whole, in place of the one
+    that was there; its path.
 
     Rows are sorted by the table's key. Raises BadRow, NotFinite, StoreFull, StoreFailed.
     """
@@ -58,85 +56,129 @@ def write_rows(
     key = table.key
     ordered = sorted(rows, key=lambda row: tuple(row[name] for name in key))
     data = rows_to_table(table.columns, table.schema(), ordered)
-    path = shard_path(table, slug, layer, layers)
-    place = {"slug": slug, "layer": str(layer), "layers": str(layers)} if layers > 1 else {"slug": slug}
-    _write_if_new(store, path, encode(table, data, {**provenance, **place}))
+    path = shard_path(table, slug)
+    _write_if_new(store, path, encode(table, data, {**provenance, "slug": slug}))
     return path
 
 
-def reduce_layer(store: Store, slug: str, layer: int, layers: int, units: Sequence[WorkUnit]) -> str:
-    """Assemble the shard of one layer's neurons from its committed parts; the shard's path.
+@dataclass(frozen=True)
+class ShardPlace:
+    """One file that people read: of `table`, a model, and where the table has a shard a layer, one of its layers."""
 
-    `units` are those that must be there; parts of the same recipe, checkpoint and seed in other ranges (an
-    earlier run's) are taken in as well, so that a shard never loses neurons. A neuron that several parts
-    describe comes from the part that sorts first by (start, stop, key). Doing it again changes nothing.
+    table: Table
+    slug: str
+    layer: int = 0
+    layers: int = 1
 
-    `units` may be of several stages, if these fill one table: their columns are joined.
+    @property
+    def path(self) -> str:
+        return shard_path(self.table, self.slug, self.layer, self.layers)
+
+
+def assemble(
+    store: Store,
+    places: Sequence[ShardPlace],
+    units: Sequence[WorkUnit],
+    planned: Mapping[int, Sequence[tuple[int, int]]] | None = None,
+) -> list[str]:
+    """Assemble shards of one table of one model from committed parts; their paths. Doing it again changes nothing.
+
+    `units` are all whose parts hold rows of these shards, of one stage or of several that fill the table: the columns
+    of several stages are joined. A neuron that several parts describe comes from the part that sorts first by its cut
+    and key. planned: by layer the ranges of units whose rows are kept, all where None.
 
     Raises NothingThere where a unit's part is missing, ShardCorrupt naming a damaged part, ForeignAtlas where
-    the units, or the shard that stands there, follow another recipe, checkpoint or seed.
+    the units, or a shard that stands there, follow other weights or settings.
     """
-    _require_one_identity(slug, layer, units)
-    table = stage_table(units[0].stage)
-    parts: dict[str, dict[str, tuple[pa.Table, dict[str, str]]]] = {}
+    table, slug = places[0].table, places[0].slug
+    identity = shard_identity(slug, units)
+    parts: dict[str, list[_Part]] = {}
     for stage in (stage for stage in table.stages if any(unit.stage == stage for unit in units)):
-        parts[stage] = _parts(store, layer, [unit for unit in units if unit.stage == stage])
-    data = _joined(table, {stage: _stacked(list(found.values())) for stage, found in parts.items()})
-    path = shard_path(table, slug, layer, layers)
-    identity = shard_identity(units)
-    encoded = encode(table, data, _shard_metadata(slug, layer, layers, parts, identity))
-    _require_same_identity(store, path, identity)
-    _write_if_new(store, path, encoded)
-    return path
+        parts[stage] = _parts(store, table, [unit for unit in units if unit.stage == stage])
+    for place in places:
+        own = {stage: list(_of_place(place, held, planned)) for stage, held in parts.items()}
+        data = _joined(table, {stage: _stacked(held) for stage, held in own.items()})
+        encoded = encode(table, data, _shard_metadata(place, own, identity))
+        _require_same_identity(store, place.path, identity)
+        _write_if_new(store, place.path, encoded)
+    return [place.path for place in places]
 
 
-def shard_identity(units: Sequence[WorkUnit]) -> dict[str, str]:
-    """What the units of a shard stand for: weights, recipe and seed, and the settings of each further stage."""
-    own: dict[str, str] = {"fingerprint": units[0].fingerprint}
+def shard_identity(slug: str, units: Sequence[WorkUnit]) -> dict[str, str]:
+    """What the rows of a shard stand for: the weights of `slug` and the settings of each stage.
+
+    ForeignAtlas where two units of a stage differ in these, NothingThere where there is no unit.
+    """
+    if not units:
+        raise NothingThere(f"{slug}: no work units to assemble a shard from")
+    own: dict[str, str] = {}
     for unit in units:
-        if unit.stage == "visualize":
-            own |= {"recipe_hash": unit.recipe_hash, "seed": str(unit.seed)}
-        else:
-            own[f"{unit.stage}_settings"] = unit.recipe_hash
+        facts = {f"{unit.stage}_settings": unit.settings}
+        if unit.slug == slug:
+            facts["fingerprint"] = unit.fingerprint
+        for name, value in facts.items():
+            if own.setdefault(name, value) != value:
+                other = f"{name} is {value} here and {own[name]} elsewhere"
+                raise ForeignAtlas(f"{unit}: one shard cannot mix them; {other}")
     return own
 
 
-def _parts(store: Store, layer: int, units: Sequence[WorkUnit]) -> dict[str, tuple[pa.Table, dict[str, str]]]:
-    """Path -> (rows, footer metadata) of the parts of one stage, in the order in which they are preferred."""
-    required = {unit.path for unit in units}
-    covered = {neuron for unit in units for neuron in range(unit.start, unit.stop)}
-    everything = {unit.path: unit for unit in [*units, *alike(store, units[0], layer)]}
-    found = {}
-    for path, unit in sorted(everything.items(), key=lambda item: (item[1].start, item[1].stop, item[1].key)):
+@dataclass(frozen=True)
+class _Part:
+    unit: WorkUnit
+    rows: pa.Table
+    footer: dict[str, str]
+
+
+def _parts(store: Store, table: Table, units: Sequence[WorkUnit]) -> list[_Part]:
+    """The parts of one stage, in the order in which they are preferred."""
+    found = []
+    for unit in sorted(set(units), key=lambda unit: (unit.cut.name, unit.slug, unit.key)):
+        path = part_path(unit, table)
         try:
-            rows, _, metadata = decode_part(store.read(path), path)
+            rows, _, footer = decode_part(store.read(path), path)
         except FileNotFoundError:
-            raise NothingThere(f"{unit}: not committed (no {path}); run it before its layer is assembled") from None
-        except ShardCorrupt:
-            # An earlier run's part that is not needed must not stand in the way of this one.
-            if path in required or not covered.issuperset(range(unit.start, unit.stop)):
-                raise
-            continue
-        found[path] = rows, metadata
+            raise NothingThere(f"{unit}: not committed (no {path}); run it before its shard is assembled") from None
+        found.append(_Part(unit, rows, footer))
     return found
 
 
-def _stacked(parts: Sequence[tuple[pa.Table, dict[str, str]]]) -> pa.Table:
-    """All rows by key; where several parts describe a unit, those of the first."""
+def _of_place(
+    place: ShardPlace, parts: Sequence[_Part], planned: Mapping[int, Sequence[tuple[int, int]]] | None
+) -> Iterator[_Part]:
+    """The rows of each part that belong to one shard."""
+    for part in parts:
+        rows = part.rows
+        if isinstance(part.unit.cut, Pair):
+            rows = rows.filter(pc.equal(rows["slug"], place.slug))
+        if place.table.shard == "layer":
+            rows = rows.filter(pc.equal(rows["layer"], place.layer))
+            if planned is not None:
+                units = [unit for span in planned.get(place.layer, ()) for unit in range(*span)]
+                rows = rows.filter(pc.is_in(rows["unit"], value_set=pa.array(units, rows["unit"].type)))
+        yield replace(part, rows=rows)
+
+
+def _stacked(parts: Sequence[_Part]) -> pa.Table:
+    """All rows by key; where several parts describe a neuron, those of the first."""
     kept: list[pa.Table] = []
     seen: set[int] = set()
-    for rows, _ in parts:
-        units = rows["unit"].to_pylist()
-        kept.append(rows.filter(pa.array([unit not in seen for unit in units], pa.bool_())))
-        seen.update(units)
+    for part in parts:
+        rows = part.rows
+        if isinstance(part.unit.cut, Neurons):
+            units = rows["unit"].to_pylist()
+            rows = rows.filter(pa.array([unit not in seen for unit in units], pa.bool_()))
+            seen.update(units)
+        kept.append(rows)
     rows = pa.concat_tables(kept)
-    return rows if len(kept) == 1 else rows.take(pa.array(_order(rows), pa.int64()))
+    return rows if len(kept) == 1 else rows.take(pa.array(_order(parts[0], rows), pa.int64()))
 
 
-def _order(rows: pa.Table) -> list[int]:
-    """Where each row goes: by unit, and as they stand within a unit (a part is sorted by its table's key)."""
-    units = rows["unit"].to_pylist()
-    return sorted(range(len(units)), key=units.__getitem__)
+def _order(part: _Part, rows: pa.Table) -> list[int]:
+    """Where each row goes: by the key columns that tell parts apart, and as they stand in a part within these."""
+    names = ("unit",) if isinstance(part.unit.cut, Neurons) else ("unit", "partner_slug")
+    keys = list(zip(*(rows[name].to_pylist() for name in names), strict=True))
+    return sorted(range(len(keys)), key=keys.__getitem__)
 
 
 def _joined(table: Table, stages: Mapping[str, pa.Table]) -> pa.Table:
@@ -144,7 +186,7 @@ def _joined(table: Table, stages: Mapping[str, pa.Table]) -> pa.Table:
     if len(table.stages) == 1:  # the only stage; it may have several rows a unit
         (rows,) = stages.values()
         return rows.select(table.names).replace_schema_metadata(table.schema().metadata)
-    keys = _stacked([(rows.select([c.name for c in table.columns if not c.stage]), {}) for rows in stages.values()])
+    keys = _keys(table, list(stages.values()))
     arrays = []
     for column in table.columns:
         rows = keys if not column.stage else stages.get(column.stage)
@@ -155,42 +197,34 @@ def _joined(table: Table, stages: Mapping[str, pa.Table]) -> pa.Table:
     return pa.Table.from_arrays(arrays, schema=table.schema())
 
 
+def _keys(table: Table, stages: Sequence[pa.Table]) -> pa.Table:
+    """The address columns of every unit that any stage describes, each once, by unit."""
+    rows = pa.concat_tables([one.select([c.name for c in table.columns if not c.stage]) for one in stages])
+    first: dict[int, int] = {}
+    for index, unit in enumerate(rows["unit"].to_pylist()):
+        first.setdefault(unit, index)
+    return rows.take(pa.array([first[unit] for unit in sorted(first)], pa.int64()))
+
+
 def _shard_metadata(
-    slug: str,
-    layer: int,
-    layers: int,
-    parts: Mapping[str, Mapping[str, tuple[pa.Table, dict[str, str]]]],
-    identity: Mapping[str, str],
+    place: ShardPlace, parts: Mapping[str, Sequence[_Part]], identity: Mapping[str, str]
 ) -> dict[str, str]:
     """What the parts agree in, and for the rest the sorted list of what they say."""
-    footers = [metadata for found in parts.values() for _, metadata in found.values()]
-    own = {"table", "schema_version", "start", "stop", "key", "layer", "slug", "stage", "recipe_hash", "seed"}
+    footers = [part.footer for held in parts.values() for part in held]
+    own = {"table", "schema_version", "cut", "key", "slug", "stage", "settings", "fingerprint"}
     said = {
         name: sorted({footer[name] for footer in footers if name in footer}) for footer in footers for name in footer
     }
     merged = {name: ",".join(values) for name, values in said.items() if name not in own}
     keys = ",".join(footer["key"] for footer in footers)
-    place = {"slug": slug, "layer": str(layer), "layers": str(layers), "stage": ",".join(parts)}
-    return {**merged, **identity, **place, "parts": keys}
-
-
-def _require_one_identity(slug: str, layer: int, units: Sequence[WorkUnit]) -> None:
-    if not units:
-        raise NothingThere(f"{slug}/mlp/{layer}: no work units to assemble a shard from")
-    first: dict[str, WorkUnit] = {}
-    for unit in units:
-        if (unit.slug, unit.layer) != (slug, layer):
-            raise ForeignAtlas(f"{unit}: not of {slug}/mlp/{layer}, whose shard is being assembled")
-        other = first.setdefault(unit.stage, unit)  # each stage has settings of its own
-        differs = [name for name in IDENTITY if getattr(unit, name) != getattr(other, name)]
-        if unit.fingerprint != units[0].fingerprint:
-            differs, other = ["fingerprint"], units[0]
-        if differs:
-            raise ForeignAtlas(f"{unit} and {other}: one shard cannot mix them; they differ in {', '.join(differs)}")
+    where = {"slug": place.slug, "stage": ",".join(parts)}
+    if place.table.shard == "layer":
+        where |= {"layer": str(place.layer), "layers": str(place.layers)}
+    return {**merged, **identity, **where, "parts": keys}
 
 
 def _require_same_identity(store: Store, path: str, identity: Mapping[str, str]) -> None:
-    """Refuse to overwrite a sound shard of other weights, recipe, seed or settings; a damaged one may go."""
+    """Refuse to overwrite a sound shard of other weights or settings; a damaged one may go."""
     try:
         found = check_whole(store.read(path), path)
     except (FileNotFoundError, ShardCorrupt):
@@ -198,7 +232,7 @@ def _require_same_identity(store: Store, path: str, identity: Mapping[str, str])
     differs = [name for name, value in identity.items() if found.get(name, value) != value]
     if differs:
         raise ForeignAtlas(
-            f"{path}: holds neurons of another "
+            f"{path}: holds rows of another "
             + " and ".join(f"{name} ({found.get(name)}, not {identity[name]})" for name in differs)
             + "; it is left as it is. Use another folder, or another name for the model (--as NAME)"
         )

@@ -24,14 +24,12 @@ __all__ = [
     "NEURON_EXAMPLES",
     "NEURON_MATCHES",
     "PARTIALS",
-    "PARTIAL_STAGES",
     "PROBE_IMAGES",
     "RUNS",
     "SCHEMA_VERSION",
     "SITES",
-    "STAGE_TABLES",
     "TABLES",
-    "stage_table",
+    "tables_of",
 ]
 
 TEXT, INT16, INT32, INT64, FLOAT = pa.string(), pa.int16(), pa.int32(), pa.int64(), pa.float32()
@@ -48,6 +46,12 @@ def _list_of(**fields: pa.DataType) -> pa.DataType:
 _count = partial(Column, bounds=(0, math.inf))
 _number = partial(Column, bounds=(1, math.inf))
 _slug = Column("slug", TEXT, "Model, as addresses name it: lower case letters, digits and hyphens")
+
+_pictured = partial(Column, absent="no pictures were made: the stage visualize has not run")
+_VERSIONS = _list_of(name=TEXT, version=TEXT)
+_STAGES = _list_of(
+    stage=TEXT, settings=TEXT, facts=TEXT, precision=TEXT, code_version=TEXT, software=_VERSIONS, started=TIME
+)
 
 MODELS = Table(
     name="models",
@@ -81,24 +85,20 @@ MODELS = Table(
         _count("neurons", INT64, "Number of hidden units of all FFN sites together"),
         _count("attention_sites", INT32, "Number of attention sites"),
         _count("heads", INT64, "Number of attention heads of all sites together"),
-        Column("recipe", TEXT, "Name of the recipe that visualized this model's neurons"),
-        Column("recipe_hash", TEXT, "SHA-256 of the recipe's settings, 16 hex digits; equal means equal settings"),
-        Column("recipe_json", TEXT, "All settings of the recipe, as JSON"),
-        Column("seed", INT64, "Seed of all random numbers of this model's visualizations"),
-        Column(
-            "precision",
-            TEXT,
-            "Arithmetic of the visualizations: float32, float64 or bfloat16",
-            absent="each unit chose for its device: see neurons.precision",
-        ),
+        _pictured("recipe", TEXT, "Name of the recipe that visualized this model's neurons"),
+        _pictured("recipe_hash", TEXT, "SHA-256 of the recipe's settings, 16 hex digits; equal means equal settings"),
+        _pictured("recipe_json", TEXT, "All settings of the recipe, as JSON"),
+        _pictured("seed", INT64, "Seed of all random numbers of this model's visualizations"),
         Column("probe_set", TEXT, "Hash of the probe set that measured the neurons", absent="no probe stage has run"),
         Column("probe_name", TEXT, "Name of the probe set", absent="no probe stage has run"),
         Column(
             "stages",
-            _list_of(stage=TEXT, settings=TEXT),
-            "Stages that describe neurons and heads, each with the hash of its settings, 16 hex digits",
+            _STAGES,
+            "Stages that have run on the model: each with the hash of all that decides its result beside the weights "
+            "(16 hex digits), these facts as JSON, the arithmetic (empty: chosen by each worker for its device), the "
+            "version of this project, the versions of its libraries, and when it was first begun",
+            volatile=True,
         ),
-        Column("software", _list_of(name=TEXT, version=TEXT), "Versions of the libraries that ran the model"),
     ),
 )
 
@@ -141,6 +141,12 @@ SITES = Table(
             "Ranges of units [start, stop) that this atlas set out to describe; empty: none",
             absent="an attention site",
         ),
+        Column(
+            "planned_stages",
+            _list_of(stage=TEXT, start=INT32, stop=INT32),
+            "By stage, the ranges of units that it set out to describe",
+            absent="an attention site",
+        ),
     ),
 )
 
@@ -171,7 +177,8 @@ EVIDENCE_COLUMNS = (
     _measured(
         "fires_on",
         FLOAT,
-        "Share of probe images whose strongest patch is over half of the strongest patch of all",
+        "Share of probe images whose strongest patch is over half of the strongest patch of all, from the sketch "
+        "of peak_quantiles",
         bounds=(0, 1),
         absent="no patch of any probe image is over 0",
     ),
@@ -192,7 +199,8 @@ EVIDENCE_COLUMNS = (
     _judged(
         "percentile",
         FLOAT,
-        "Share of probe images whose mean over patch tokens is below that of the visualization",
+        "Share of probe images whose mean over patch tokens is below that of the visualization, from the "
+        "sketch of mean_quantiles",
         unit="percent",
         bounds=(0, 100),
     ),
@@ -303,7 +311,7 @@ EFFECT_COLUMNS = (
         "The classes that one unit of activation raises most, and lowers most, through the frozen readout",
         absent="the neuron's output does not reach a linear readout directly: see effect_note",
     ),
-    _caused("effect_note", TEXT, "Why writes_to is empty", absent="it is not"),
+    _caused("effect_note", TEXT, "Why writes_to is empty", absent="writes_to is filled"),
     _caused(
         "ablation_effect",
         FLOAT,
@@ -325,6 +333,7 @@ NEURONS = Table(
     name="neurons",
     row="an FFN neuron: one hidden unit, after the activation function",
     key=("slug", "layer", "unit"),
+    shard="layer",
     columns=(
         Column("address", TEXT, "Permanent name of the neuron: {slug}/mlp/{layer}/{unit}"),
         _slug,
@@ -392,7 +401,6 @@ NEURONS = Table(
     ),
 )
 
-_example = partial(Column, stage="examples")
 _box = pa.struct([("left", FLOAT), ("top", FLOAT), ("right", FLOAT), ("bottom", FLOAT)])
 _address = Column("address", TEXT, "Permanent name of the neuron: {slug}/mlp/{layer}/{unit}")
 _layer = _count("layer", INT16, "Index of the FFN site, from the input, in order of execution")
@@ -402,6 +410,8 @@ NEURON_EXAMPLES = Table(
     name="neuron_examples",
     row="a probe image that shows what a neuron does",
     key=("slug", "layer", "unit", "kind", "rank"),
+    shard="layer",
+    stage="examples",
     columns=(
         _address,
         _slug,
@@ -414,26 +424,26 @@ NEURON_EXAMPLES = Table(
             choices=("top", "quantile"),
         ),
         _count("rank", INT16, "Order within the kind, the strongest first"),
-        _example("image", TEXT, "Name of the image in probe_images"),
-        _example("image_index", INT32, "Its index in the probe set", bounds=(0, math.inf)),
-        _example("probe_set", TEXT, "Hash of the probe set, as in probe_images"),
-        _example("activation", FLOAT, "Activation at the image's strongest patch token", unit="activation"),
-        _example("activation_mean", FLOAT, "Activation, mean over the image's patch tokens", unit="activation"),
-        _example(
+        Column("image", TEXT, "Name of the image in probe_images"),
+        Column("image_index", INT32, "Its index in the probe set", bounds=(0, math.inf)),
+        Column("probe_set", TEXT, "Hash of the probe set, as in probe_images"),
+        Column("activation", FLOAT, "Activation at the image's strongest patch token", unit="activation"),
+        Column("activation_mean", FLOAT, "Activation, mean over the image's patch tokens", unit="activation"),
+        Column(
             "quantile",
             FLOAT,
             "Share of probe images (top) or of the panel (quantile) with a weaker strongest patch",
             bounds=(0, 1),
         ),
-        _example("map", pa.binary(), "Activation at every patch token, row by row, one byte each"),
-        _example("map_height", INT16, "Rows of the map", unit="token"),
-        _example("map_width", INT16, "Columns of the map", unit="token"),
-        _example("map_low", FLOAT, "Activation that byte 0 of the map stands for", unit="activation"),
-        _example("map_high", FLOAT, "Activation that byte 255 of the map stands for", unit="activation"),
-        _example("row", INT16, "Row of the strongest patch in the map", bounds=(0, math.inf)),
-        _example("column", INT16, "Column of the strongest patch in the map", bounds=(0, math.inf)),
-        _example("scale", INT16, "Which call of a shared module fired; 0 elsewhere", bounds=(0, math.inf)),
-        _example("box", _box, "The strongest patch as shares of the model's square input, from left and top"),
+        Column("map", pa.binary(), "Activation at every patch token, row by row, one byte each"),
+        Column("map_height", INT16, "Rows of the map", unit="token"),
+        Column("map_width", INT16, "Columns of the map", unit="token"),
+        Column("map_low", FLOAT, "Activation that byte 0 of the map stands for", unit="activation"),
+        Column("map_high", FLOAT, "Activation that byte 255 of the map stands for", unit="activation"),
+        Column("row", INT16, "Row of the strongest patch in the map", bounds=(0, math.inf)),
+        Column("column", INT16, "Column of the strongest patch in the map", bounds=(0, math.inf)),
+        Column("scale", INT16, "Which call of a shared module fired; 0 elsewhere", bounds=(0, math.inf)),
+        Column("box", _box, "The strongest patch as shares of the model's square input, from left and top"),
     ),
 )
 
@@ -441,6 +451,8 @@ NEURON_MATCHES = Table(
     name="neuron_matches",
     row="a neuron's counterpart: a neuron that fires on the same places of the same images",
     key=("slug", "layer", "unit", "partner_slug", "rank"),
+    shard="layer",
+    stage="pairs",
     columns=(
         _address,
         _slug,
@@ -499,10 +511,10 @@ PROBE_IMAGES = Table(
     ),
 )
 
-#: What a slice of the probe pass commits: named arrays that merge. Not a table of the dataset.
+#: What the parts of a stage hold that fills no table: named arrays that later stages read. Not in the dataset.
 PARTIALS = Table(
     name="partials",
-    row="a piece of an array of mergeable sums",
+    row="a piece of an array",
     key=("array", "piece"),
     columns=(
         Column("array", TEXT, "Name of the array"),
@@ -545,23 +557,9 @@ TABLES: dict[str, Table] = {
 }
 
 #: Tables with one shard a layer; the others have one a model, a run or a probe set.
-LAYER_TABLES: dict[str, Table] = {table.name: table for table in (NEURONS, NEURON_EXAMPLES, NEURON_MATCHES)}
-
-#: Stages whose parts hold mergeable sums over probe images, not rows of the dataset.
-PARTIAL_STAGES = (
-    *("probe", "embed", "texts", "pairs"),
-    *("pool", "decompose", "align", "spans", "project", "heads"),
-)
-
-#: Which table a stage's parts fill.
-STAGE_TABLES: dict[str, Table] = {
-    **{stage: table for table in TABLES.values() for stage in table.stages},
-    **dict.fromkeys(PARTIAL_STAGES, PARTIALS),
-}
+LAYER_TABLES: dict[str, Table] = {name: table for name, table in TABLES.items() if table.shard == "layer"}
 
 
-def stage_table(stage: str) -> Table:
-    """The table that the parts of `stage` fill; KeyError for an unknown stage."""
-    if stage not in STAGE_TABLES:
-        raise KeyError(f"no table is filled by stage {stage!r}; stages: {list(STAGE_TABLES)}")
-    return STAGE_TABLES[stage]
+def tables_of(stage: str) -> tuple[Table, ...]:
+    """The tables that the parts of `stage` fill, the main one first; PARTIALS where they fill none."""
+    return tuple(table for table in TABLES.values() if stage in table.stages) or (PARTIALS,)

@@ -1,7 +1,8 @@
 """Whether a folder is a sound atlas: every fault is named, with the file it is in; nothing is changed.
 
-The models table says which models there are, the sites table which neurons must be there (`planned`), and the
-tables' own declarations (types, bounds, reasons for gaps) what a row may say. `deep` reads every byte:
+The models table says which models there are and which stages ran on them, the sites table which neurons each stage
+set out to describe, and the tables' own declarations which stage fills what, and what a row may say: a table that a
+stage fills and that is not there is missing. `deep` reads every byte:
 digests are compared and images decoded; without it footers and small columns are read, which finds what is
 missing but not every damaged byte.
 """
@@ -17,13 +18,13 @@ import pyarrow.parquet as pq
 
 from atlas_schema.columns import SCHEMA_VERSION, Table
 from atlas_schema.errors import AtlasError, ForeignAtlas, NothingThere, ShardCorrupt
-from atlas_schema.faults import Violation, file_faults, image_faults, some, value_faults
+from atlas_schema.faults import Violation, file_faults, image_faults, reached, some, value_faults
 from atlas_schema.head_faults import head_faults
 from atlas_schema.parquet import check_whole, damage, footer_metadata, versions_agree
-from atlas_schema.parts import PARTS, WorkUnit, decode_part, is_part_path
-from atlas_schema.shards import IDENTITY, parse_shard_path, shard_path
+from atlas_schema.parts import PARTS, decode_part, is_part_path
+from atlas_schema.shards import parse_shard_path, shard_path
 from atlas_schema.store import Store
-from atlas_schema.tables import HEAD_TABLES, LAYER_TABLES, MODELS, NEURONS, PROBE_IMAGES, SITES, TABLES
+from atlas_schema.tables import HEAD_TABLES, LAYER_TABLES, MODELS, NEURONS, PROBE_IMAGES, SITES, TABLES, tables_of
 
 #: What else may lie at the top: the card, licences, and whatever begins with a dot (a clone's .git, the Hub's
 #: .gitattributes, the run's .atlas).
@@ -159,7 +160,7 @@ def _layer_shard(
     yield from _address_faults(path, slug, layer, data)
     yield from _identity_faults(path, metadata[1], model, data)
     if site is not None:
-        yield from _plan_faults(path, site, data["unit"].to_pylist(), whole=table is NEURONS)
+        yield from _plan_faults(path, table, site, data)
     if deep:
         yield from image_faults(path, table, data)
 
@@ -195,46 +196,80 @@ def _address_faults(path: str, slug: str, layer: int, data: pa.Table) -> Iterato
 def _identity_faults(
     path: str, own: Mapping[str, str], model: Mapping[str, Any] | None, data: pa.Table
 ) -> Iterator[Violation]:
-    """Footer, models row and rows must tell of the same weights, recipe and seed."""
-    for name in IDENTITY if own.get("recipe_hash") else ("fingerprint",):
-        if model is not None and own.get(name) != str(model[name]):
-            yield Violation(
-                path,
-                "metadata",
-                f"{name} is {own.get(name)} in the footer, {model[name]} in the models table",
-            )
+    """Footer, models row and rows must tell of the same weights, settings, recipe and seed."""
+    if model is None:
+        return
+    expected = {"fingerprint": model["fingerprint"]}
+    expected |= {f"{stage}_settings": settings for stage, settings in _settings(model).items()}
+    for name, value in expected.items():
+        if name in own and own[name] != value:
+            yield Violation(path, "metadata", f"{name} is {own[name]} in the footer, {value} in the models table")
+    for name in ("recipe_hash", "seed"):
         if name in data.column_names:
-            others = sorted({str(value) for value in data[name].to_pylist() if value is not None} - {own.get(name, "")})
+            others = {str(value) for value in data[name].to_pylist() if value is not None} - {str(model[name])}
             if others:
-                yield Violation(path, "metadata", f"{name} is {own.get(name)} in the footer, {some(others)} in rows")
+                message = f"{name} is {model[name]} in the models table, {some(sorted(others))} in rows"
+                yield Violation(path, "metadata", message)
 
 
-def _plan_faults(path: str, site: Mapping[str, Any], units: Sequence[int], *, whole: bool) -> Iterator[Violation]:
-    """Units against the plan; `whole`: every planned unit must have a row."""
-    planned = _planned(site)
-    missing, extra = sorted(planned.difference(units)), sorted(set(units) - planned)
-    if missing and whole:
-        yield Violation(path, "missing", f"{len(missing)} of {len(planned)} planned units: {some(missing)}")
+def _settings(model: Mapping[str, Any]) -> dict[str, str]:
+    """The settings of each stage that a model's row claims."""
+    return {one["stage"]: one["settings"] for one in model["stages"]}
+
+
+def _plan_faults(path: str, table: Table, site: Mapping[str, Any], data: pa.Table) -> Iterator[Violation]:
+    """Rows against the plan: each stage must have filled its columns for the units that it set out to describe."""
+    units = data["unit"].to_pylist()
+    planned = _spans(site["planned"])
+    extra = sorted(set(units) - planned)
     if extra:
         yield Violation(path, "unplanned", f"{len(extra)} units that sites.planned does not name: {some(extra)}")
+    if table is not NEURONS:  # other tables have as many rows a neuron as there is to say
+        return
+    missing = sorted(planned.difference(units))
+    if missing:
+        yield Violation(path, "missing", f"{len(missing)} of {len(planned)} planned units: {some(missing)}")
+    for stage in table.stages:
+        wanted = _spans([span for span in site["planned_stages"] or [] if span["stage"] == stage])
+        if wanted:
+            filled = {unit for unit, there in zip(units, reached(table, stage, data).to_pylist(), strict=True) if there}
+            gaps = sorted((wanted & set(units)) - filled)
+            if gaps:
+                yield Violation(path, "missing", f"{stage}: {len(gaps)} of {len(wanted)} planned units: {some(gaps)}")
 
 
-def _planned(site: Mapping[str, Any]) -> set[int]:
-    return {unit for span in site["planned"] or [] for unit in range(span["start"], span["stop"])}
+def _spans(spans: Sequence[Mapping[str, Any]] | None) -> set[int]:
+    return {unit for span in spans or [] for unit in range(span["start"], span["stop"])}
 
 
 def _missing_shards(
     models: Mapping[str, Mapping[str, Any]], sites: Mapping[str, Rows], shards: Mapping[str, Any]
 ) -> Iterator[Violation]:
+    """Every table that a model's stages fill must be there, for each layer that was planned."""
     for slug, model in models.items():
         if slug not in sites:
             yield Violation(shard_path(SITES, slug), "missing", f"model {slug} has no sites table")
-        for site in sites.get(slug, []):
-            path = shard_path(NEURONS, slug, site["layer"], model["ffn_sites"])
-            if site["kind"] == "ffn" and _planned(site) and path not in shards:
-                yield Violation(path, "missing", f"no shard; {len(_planned(site))} neurons were planned")
+        tables = {table.name: table for stage in _settings(model) for table in tables_of(stage) if table.name in TABLES}
+        for table in tables.values():
+            for path, what in _expected(table, slug, model, sites.get(slug, [])):
+                if path not in shards:
+                    yield Violation(path, "missing", f"no shard; {what}")
     for slug in sites.keys() - models.keys():
         yield Violation(shard_path(MODELS, slug), "missing", f"sites of {slug} but no row of it in the models table")
+
+
+def _expected(
+    table: Table, slug: str, model: Mapping[str, Any], sites: Sequence[Mapping[str, Any]]
+) -> Iterator[tuple[str, str]]:
+    """(path, what was planned for it) of each shard of a table that some stage of the model fills."""
+    if table.shard != "layer":
+        yield shard_path(table, slug), f"the stages {', '.join(table.stages)} of {slug} fill it"
+        return
+    for site in sites:
+        planned = _spans([span for span in site["planned_stages"] or [] if span["stage"] in table.stages])
+        if planned:
+            path = shard_path(table, slug, site["layer"], model["ffn_sites"])
+            yield path, f"{len(planned)} neurons were planned"
 
 
 def _part(store: Store, path: str, models: Mapping[str, Mapping[str, Any]], deep: bool) -> Iterator[Violation]:
@@ -245,15 +280,17 @@ def _part(store: Store, path: str, models: Mapping[str, Mapping[str, Any]], deep
     if not deep:
         return
     try:
-        unit: WorkUnit = decode_part(store.read(path), path)[1]
+        unit = decode_part(store.read(path), path)[1]
     except (ShardCorrupt, ForeignAtlas) as error:
         yield _violation(path, error)
         return
     model = models.get(unit.slug)
-    told = IDENTITY if unit.stage == "visualize" else ("fingerprint",)  # other stages have settings of their own
-    differs = [name for name in told if model is not None and str(model[name]) != str(getattr(unit, name))]
-    if differs:
-        yield Violation(path, "metadata", f"{', '.join(differs)} are not those of {unit.slug} in the models table")
+    if model is None:
+        return
+    if unit.fingerprint != model["fingerprint"]:
+        yield Violation(path, "metadata", f"fingerprint is not that of {unit.slug} in the models table")
+    elif unit.settings != _settings(model).get(unit.stage, unit.settings):
+        yield Violation(path, "metadata", f"settings of {unit.stage} are not those of {unit.slug} in the models table")
 
 
 def _violation(path: str, error: AtlasError) -> Violation:

@@ -1,8 +1,13 @@
-"""The claim a run lays on a slug: its rows of `models` and `sites`; the refusal to touch another's atlas."""
+"""The claim a run lays on a model, stage by stage: its rows of `models` and `sites`, and the refusal to mix results.
+
+A stage of a model carries its own settings, arithmetic, software and date. A run is refused only where it would mix
+what it itself computes: other weights, or other facts of a stage that it has units of. What it leaves alone stays.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import datetime
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -12,39 +17,36 @@ from atlas_schema.parquet import decode, versions_agree
 from atlas_schema.shards import shard_path
 from atlas_schema.store import Store
 from atlas_schema.tables import MODELS, SITES
-from jobs.plan import Range, union
+from atlas_schema.units import Identity
+from jobs.facts import differences
+from jobs.keys import StageKey
+from jobs.ranges import Range, union
 from jobs.records import local_folder
-from jobs.version import software
+from jobs.stages import STAGES
+from jobs.version import code_version, software
 
 if TYPE_CHECKING:
-    from jobs.measuring import Measuring
+    from jobs.inputs import Inputs
     from pipeline.models import LoadedModel, ModelDescription
-    from pipeline.visualize.recipes import Recipe
 
-# What makes an atlas of a slug this run's own: field of the models row -> what it is called in messages.
-IDENTITY = {
+Row = dict[str, Any]
+PICTURES = "visualize"
+
+#: Fields of a model's row that all its stages share, and what messages call them.
+SHARED = {
     "fingerprint": "weights (fingerprint)",
-    "recipe": "recipe",
-    "recipe_hash": "settings of the recipe (hash)",
-    "seed": "seed",
     "input_height": "input height",
     "input_width": "input width",
 }
 
-OF_PICTURES = ("recipe", "recipe_hash", "seed")  # fields that only visualizations depend on
-
 
 def model_row(
-    model: LoadedModel,
-    recipe: Recipe,
-    seed: int,
-    precision: str | None,
-    measuring: Measuring | None,
-    stages: Iterable[str],
-) -> dict[str, Any]:
-    """The row of `models` for a loaded model; `stages` are those that this run has units of."""
+    model: LoadedModel, keys: Mapping[str, StageKey], inputs: Inputs, precision: str | None, there: Row | None
+) -> Row:
+    """The row of `models` for a loaded model; keys: of the model's own stages in this run; there: the row in the atlas."""
     description = model.description
-    return {
+    before = there or {}
+    row: Row = {
         "slug": description.slug,
         "model_id": description.id,
         "family": description.family,
@@ -62,29 +64,63 @@ def model_row(
         "neurons": description.neurons,
         "attention_sites": len(description.attention_sites),
         "heads": description.heads,
-        "recipe": recipe.name,
-        "recipe_hash": recipe.hash,
-        "recipe_json": recipe.to_json(),
-        "seed": seed,
-        "precision": precision,
-        "probe_set": measuring.probe_set.identity if measuring else None,
-        "probe_name": measuring.probe_set.name if measuring else None,
-        "stages": [{"stage": stage, "settings": settings_of(stage, recipe, measuring)} for stage in stages],
-        "software": software(),
+        "stages": _stages(keys, precision, before.get("stages", [])),
     }
+    return row | _pictures(keys, inputs, before) | _probe_set(keys, inputs, before)
 
 
-def settings_of(stage: str, recipe: Recipe, measuring: Measuring | None) -> str:
-    """The hash of a stage's settings."""
-    if stage == "visualize":
-        return recipe.hash
-    assert measuring is not None
-    return measuring.settings(stage)
+def _pictures(keys: Mapping[str, StageKey], inputs: Inputs, before: Row) -> Row:
+    """Recipe and seed belong to the pictures: another stage leaves them as they are."""
+    if PICTURES in keys:
+        recipe = inputs.recipe
+        return {"recipe": recipe.name, "recipe_hash": recipe.hash, "recipe_json": recipe.to_json(), "seed": inputs.seed}
+    return {name: before.get(name) for name in ("recipe", "recipe_hash", "recipe_json", "seed")}
 
 
-def site_rows(description: ModelDescription, planned: Mapping[int, Sequence[Range]]) -> list[dict[str, Any]]:
-    """The rows of `sites`; FFN sites with the ranges of units that the atlas sets out to describe."""
-    rows: list[dict[str, Any]] = []
+def _probe_set(keys: Mapping[str, StageKey], inputs: Inputs, before: Row) -> Row:
+    """The set that measured the neurons; of a model whose neurons were not measured, that of its heads."""
+    images = inputs.probe_set
+    if images is not None and ("probe" in keys or not before.get("probe_set")):
+        return {"probe_set": images.identity, "probe_name": images.name}
+    return {name: before.get(name) for name in ("probe_set", "probe_name")}
+
+
+def _stages(keys: Mapping[str, StageKey], precision: str | None, before: Sequence[Row]) -> list[Row]:
+    """What this run claims and what earlier ones did, in the order of the pipeline.
+
+    A stage that was claimed before stays as it was; where its units now mix two kinds of arithmetic, none is named.
+    """
+    claims = {one["stage"]: dict(one) for one in before}
+    for name, key in keys.items():
+        told = precision if name == PICTURES or precision == "float64" else "float32"
+        if name in claims:
+            claims[name]["precision"] = told if claims[name]["precision"] == told else None
+        else:
+            claims[name] = {
+                "stage": name,
+                "settings": key.identity.settings,
+                "facts": key.facts,
+                "precision": told,
+                "code_version": code_version(),
+                "software": software(),
+                "started": datetime.datetime.now(datetime.UTC),
+            }
+    order = [stage.name for stage in STAGES]
+    return sorted(claims.values(), key=lambda one: (order.index(one["stage"]) if one["stage"] in order else 99, one["stage"]))
+
+
+def claimed_identities(row: Mapping[str, Any] | None) -> dict[str, Identity]:
+    """By stage, what the units of a model are known by that its row of `models` claims."""
+    return {one["stage"]: Identity(row["fingerprint"], one["settings"]) for one in row["stages"]} if row else {}
+
+
+def site_rows(
+    description: ModelDescription,
+    planned: Mapping[int, Sequence[Range]],
+    by_stage: Mapping[int, Mapping[str, Sequence[Range]]],
+) -> list[Row]:
+    """The rows of `sites`; of FFN layers with the neurons that the atlas, and each stage, sets out to describe."""
+    rows: list[Row] = []
     for ffn in description.ffn_sites:
         rows.append(
             _site(description.slug, "ffn", ffn)
@@ -95,6 +131,11 @@ def site_rows(description: ModelDescription, planned: Mapping[int, Sequence[Rang
                 "attention_kind": None,
                 "activation_function": ffn.activation,
                 "planned": [{"start": start, "stop": stop} for start, stop in planned.get(ffn.layer, ())],
+                "planned_stages": [
+                    {"stage": stage, "start": start, "stop": stop}
+                    for stage, ranges in by_stage.get(ffn.layer, {}).items()
+                    for start, stop in ranges
+                ],
             }
         )
     for attention in description.attention_sites:
@@ -107,12 +148,13 @@ def site_rows(description: ModelDescription, planned: Mapping[int, Sequence[Rang
                 "attention_kind": attention.kind,
                 "activation_function": None,
                 "planned": None,
+                "planned_stages": None,
             }
         )
     return rows
 
 
-def _site(slug: str, kind: str, site: Any) -> dict[str, Any]:
+def _site(slug: str, kind: str, site: Any) -> Row:
     return {
         "slug": slug,
         "kind": kind,
@@ -125,64 +167,37 @@ def _site(slug: str, kind: str, site: Any) -> dict[str, Any]:
     }
 
 
-def refuse_foreign(store: Store, wanted: Sequence[Mapping[str, Any]]) -> set[str]:
-    """Compare the models rows this run would write with those in the folder; the slugs that are there.
+def refuse_foreign(store: Store, model: LoadedModel, keys: Mapping[str, StageKey]) -> Row | None:
+    """The row of `models` that the atlas holds of a model, None where it holds none. Nothing is touched.
 
-    Raises ForeignAtlas, naming field, found and expected, before anything was touched: for a slug that holds
-    other weights, another recipe or schema, and for a folder whose files are no atlas.
+    Raises ForeignAtlas, naming what was found and what was expected, where the row is of other weights or another
+    schema, or a stage of this run ran with other facts.
     """
-    _refuse_other_folder(store)
-    known = set()
-    for row in wanted:
-        there = _claimed(store, row["slug"])
-        if there is None:
-            continue
-        known.add(row["slug"])
-        seen = any(one["stage"] == "visualize" for one in there["stages"])
-        for field, name in IDENTITY.items():
-            if field in OF_PICTURES and not seen:  # no picture is there yet: any recipe may make them
-                continue
-            if there[field] != row[field]:
-                raise ForeignAtlas(
-                    f"{store.url}: {row['slug']} in this atlas has another {name}: "
-                    f"found {_brief(there[field])}, expected {_brief(row[field])}. Nothing was changed. "
-                    f"Write to another folder with --out, give the model another name with --as, or "
-                    f"ask for {name} {_brief(there[field])}."
-                )
-        _refuse_other_settings(store, row, there)
-    return known
-
-
-def _refuse_other_settings(store: Store, row: Mapping[str, Any], there: Mapping[str, Any]) -> None:
-    """Stages that are there keep their settings: a table never mixes two probe sets or two lists of texts."""
-    if row["probe_set"] and there["probe_set"] not in (None, row["probe_set"]):
-        raise ForeignAtlas(
-            f"{store.url}: {row['slug']} in this atlas was measured on another probe set: found {there['probe_name']} "
-            f"({there['probe_set']}), expected {row['probe_name']} ({row['probe_set']}). Nothing was changed. Give the "
-            "images it was measured on, or write to another folder with --out."
-        )
-    before = {one["stage"]: one["settings"] for one in there["stages"]}
-    for one in row["stages"]:
-        if before.get(one["stage"], one["settings"]) != one["settings"]:
-            raise ForeignAtlas(
-                f"{store.url}: the stage {one['stage']} of {row['slug']} ran with other settings: found "
-                f"{before[one['stage']]}, expected {one['settings']}. Nothing was changed. Give the settings of "
-                "the run that is there (see its config in the runs table), or write to another folder with --out."
-            )
-
-
-def with_earlier(store: Store, row: dict[str, Any]) -> dict[str, Any]:
-    """The row with what earlier runs said of stages that this one leaves alone."""
-    there = _claimed(store, row["slug"])
+    there = claimed(store, model.description.slug)
     if there is None:
-        return row
-    own = {one["stage"] for one in row["stages"]}
-    stages = [*row["stages"], *(one for one in there["stages"] if one["stage"] not in own)]
-    kept = {} if row["probe_set"] else {name: there[name] for name in ("probe_set", "probe_name")}
-    return {**row, **kept, "stages": sorted(stages, key=lambda one: str(one["stage"]))}
+        return None
+    slug, size = model.description.slug, model.description.input_size
+    own = {"fingerprint": model.fingerprint, "input_height": size[0], "input_width": size[1]}
+    for field, name in SHARED.items():
+        if there[field] != own[field]:
+            raise ForeignAtlas(
+                f"{store.url}: {slug} in this atlas has another {name}: found {_brief(there[field])}, expected "
+                f"{_brief(own[field])}. Nothing was changed. Write to another folder with --out, give the model another "
+                f"name with --as, or ask for {name} {_brief(there[field])}."
+            )
+    for one in there["stages"]:
+        key = keys.get(one["stage"])
+        if key is not None and key.identity.settings != one["settings"]:
+            told = "; ".join(differences(one["facts"], key.facts)) or "another version of the code's algorithm"
+            raise ForeignAtlas(
+                f"{store.url}: the stage {one['stage']} of {slug} ran with another {told}. Nothing was changed. Give "
+                "what the run that is there was given (see its config in the runs table), leave the stage out with "
+                "--stages, give the model another name with --as, or write to another folder with --out."
+            )
+    return there
 
 
-def _claimed(store: Store, slug: str) -> dict[str, Any] | None:
+def claimed(store: Store, slug: str) -> Row | None:
     """The row of `models` that is there, if any; a damaged one claims nothing and is written again."""
     path = shard_path(MODELS, slug)
     try:
@@ -196,7 +211,7 @@ def _claimed(store: Store, slug: str) -> dict[str, Any] | None:
             f"{SCHEMA_VERSION}. Nothing was changed. Use the release of neuron-atlas that wrote it, or "
             "write to another folder with --out."
         )
-    row: dict[str, Any] = table.to_pylist()[0]
+    row: Row = table.to_pylist()[0]
     return row
 
 
@@ -205,7 +220,7 @@ def _brief(value: object) -> str:
     return text if len(text) <= 24 else text[:16] + "..."
 
 
-def _refuse_other_folder(store: Store) -> None:
+def refuse_other_folder(store: Store) -> None:
     """A folder with visible files and no trace of an atlas is somebody's own: a README.md would be lost."""
     folder = local_folder(store)
     if folder is None or not folder.exists():
@@ -221,21 +236,43 @@ def _refuse_other_folder(store: Store) -> None:
         )
 
 
+def planned_before(store: Store, slug: str) -> dict[int, dict[str, tuple[Range, ...]]]:
+    """By layer and stage, the neurons that the atlas set out to describe; under "" those that any stage did."""
+    path = shard_path(SITES, slug)
+    before: dict[int, dict[str, tuple[Range, ...]]] = {}
+    with contextlib.suppress(FileNotFoundError, ShardCorrupt):
+        for row in decode(store.read(path), path)[0].to_pylist():
+            if row["kind"] == "ffn":
+                spans = {"": planned_ranges(row)}
+                for one in row["planned_stages"] or ():
+                    spans[one["stage"]] = union(spans.get(one["stage"], ()), [(one["start"], one["stop"])])
+                before[row["layer"]] = spans
+    return before
+
+
 def planned_ranges(site_row: Mapping[str, Any]) -> tuple[Range, ...]:
+    """The neurons of a layer that the atlas set out to describe."""
     return tuple((one["start"], one["stop"]) for one in site_row["planned"] or ())
 
 
 def planned_with(
-    store: Store, slug: str, ranges: Mapping[int, Sequence[Range]], committed: Mapping[int, Sequence[Range]]
-) -> dict[int, tuple[Range, ...]]:
-    """By layer: what the atlas set out to describe before, what is committed, and what this run adds.
+    before: Mapping[int, Mapping[str, Sequence[Range]]], wanted: Iterable[tuple[str, int, Sequence[Range]]]
+) -> tuple[dict[int, tuple[Range, ...]], dict[int, dict[str, tuple[Range, ...]]]]:
+    """By layer, and by layer and stage: what was planned before, and what is committed or wanted now.
 
-    Committed ranges are named too, so that a lost or damaged table of sites loses no plan but of gaps.
+    wanted: (stage, layer, neurons). Committed ranges are to be named too, so that a lost table of sites loses no plan.
     """
-    path = shard_path(SITES, slug)
-    before: dict[int, tuple[Range, ...]] = {}
-    with contextlib.suppress(FileNotFoundError, ShardCorrupt):
-        rows = decode(store.read(path), path)[0].to_pylist()
-        before = {row["layer"]: planned_ranges(row) for row in rows if row["kind"] == "ffn"}
-    layers = sorted({*before, *ranges, *committed})
-    return {layer: union(before.get(layer, ()), ranges.get(layer, ()), committed.get(layer, ())) for layer in layers}
+    stages: dict[int, dict[str, tuple[Range, ...]]] = {}
+    for layer, spans in before.items():
+        stages[layer] = {stage: tuple(ranges) for stage, ranges in spans.items() if stage}
+    whole = {layer: tuple(spans.get("", ())) for layer, spans in before.items()}
+    for stage, layer, ranges in wanted:
+        own = stages.setdefault(layer, {})
+        own[stage] = union(own.get(stage, ()), ranges)
+        whole[layer] = union(whole.get(layer, ()), ranges)
+    order = [stage.name for stage in STAGES]
+    ordered = {
+        layer: dict(sorted(own.items(), key=lambda item: (order.index(item[0]) if item[0] in order else 99, item[0])))
+        for layer, own in sorted(stages.items())
+    }
+    return dict(sorted(whole.items())), ordered

@@ -1,137 +1,231 @@
-"""Which work can begin: the units of all stages of a run, each once what it reads is committed.
+"""Which work can begin: the units of all stages of a run, each once, and never before what it reads. Pure.
 
-    visualize ─────────────────────────┐
-    probe (slices, then their merges) ─┼─> judge
-                                       ├─> evidence, examples, effect
-    embed (slices, then their merges) ─┴─> label
-    pairs (of models)
-    decompose and what follows it: `jobs.heads`
-
-A unit that is given up leaves what reads it undone; everything else goes on.
+A stage of a model is a job. What a job has committed, it knows; what it may begin follows from that: units that are
+missing, and of a pass over images, once no slice is missing, merges of neighbours up to one partial of all. A unit that
+is given up leaves what reads it undone; everything else goes on. A committed part that is found damaged is taken back
+with `lost`: its unit, or what it was merged from, is handed out again, and what has yet to read it waits.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
-from atlas_schema.parts import WorkUnit, alike
-from atlas_schema.store import Store
-from jobs.layers import Identities, Identity, Layers, work_units
-from jobs.plan import Plan, Range, remaining
+from atlas_schema.units import Cut, Identity, Images, Neurons, WorkUnit
+from jobs.ranges import Range, intersect, subtract, union
+from jobs.stages import Stage
 
 FAN_IN = 8  # partials that one merge takes in
 
-#: What a unit of a layer reads, beside its model: partials of its own model, or of the embedder.
-READS: Mapping[str, tuple[str, ...]] = {
-    "visualize": (),
-    "evidence": ("probe",),
-    "examples": ("probe",),
-    "judge": ("probe", "visualize"),
-    "label": ("probe", "embed", "texts"),
-    "effect": ("probe",),
-}
+Layer = int | None
+"""Of a job that is cut along neurons the FFN layer, None of every other."""
 
 
-class Tree:
-    """A pass over the probe images: committed slices, and the merges that make one partial of them.
+class Job:
+    """One stage of one model: what is wanted, what is committed, what was handed out.
 
-    reads: other trees, by stage and slug, that must be done before its slices can begin.
+    cuts: what is wanted, as planned; of a pass over images the slices, without their merges.
     """
 
     def __init__(
-        self,
-        store: Store,
-        stage: str,
-        slug: str,
-        own: Identity,
-        images: int,
-        slice_images: int,
-        reads: Sequence[tuple[str, str]] = (),
+        self, stage: Stage, slug: str, identity: Identity, cuts: Iterable[Cut], committed: Iterable[WorkUnit] = ()
     ) -> None:
-        self.stage, self.slug, self.own, self.images = stage, slug, own, images
-        self.slice_images, self.reads = slice_images, reads
-        self.nodes = self._cover(alike(store, own.unit(stage, slug, 0, 0, 1)))
+        self.stage, self.slug, self.identity = stage, slug, identity
+        self._cuts: dict[Layer, list[Cut]] = {}
+        for cut in cuts:
+            self._cuts.setdefault(_layer(cut), []).append(cut)
+        self._committed: dict[Layer, set[WorkUnit]] = {}
+        for unit in committed:
+            self.add(unit)
         self.asked: set[WorkUnit] = set()
 
     @property
-    def done(self) -> bool:
-        return [(node.start, node.stop) for node in self.nodes] == [(0, self.images)]
+    def layers(self) -> list[Layer]:
+        """The layers of which something is wanted; [None] of a job that is not cut along neurons."""
+        return list(self._cuts)
 
-    def add(self, unit: WorkUnit) -> None:
-        self.nodes = self._cover([*self.nodes, unit])
+    def cuts(self, layer: Layer = None) -> Sequence[Cut]:
+        """What is wanted of a layer, as planned."""
+        return self._cuts.get(layer, ())
 
-    def ready(self) -> list[WorkUnit]:
-        """Slices that are missing; once there are none, merges of neighbours, up to one partial of all."""
-        gaps = self._gaps()
-        if gaps:
-            units = [self._unit(start, stop) for gap in gaps for start, stop in self._cut(gap)]
-        elif self.done:
-            units = []
-        else:
-            groups = [self.nodes[i : i + FAN_IN] for i in range(0, len(self.nodes), FAN_IN)]
-            units = [self._unit(group[0].start, group[-1].stop) for group in groups if len(group) > 1]
+    def committed(self, layer: Layer = None) -> set[WorkUnit]:
+        """What is committed of a layer, or of a job without layers."""
+        return self._committed.get(layer, set())
+
+    def unit(self, cut: Cut) -> WorkUnit:
+        """The work unit of a cut of this job."""
+        return self.identity.unit(self.stage.name, self.slug, cut)
+
+    def wanted(self, layer: Layer) -> tuple[Range, ...]:
+        """The neurons, images or models that it is to do of a layer."""
+        return union((cut.start, cut.stop) for cut in self._cuts.get(layer, ()))
+
+    def covered(self, layer: Layer) -> tuple[Range, ...]:
+        """The neurons or images that committed parts hold."""
+        return union((unit.start, unit.stop) for unit in self.committed(layer))
+
+    def narrow(self, layer: Layer, to: Sequence[Range]) -> None:
+        """Want no other neurons of a layer than these."""
+        parts = [(cut, intersect((cut.start, cut.stop), to)) for cut in self._cuts[layer]]
+        self._cuts[layer] = [Neurons(cut.layer, *one) for cut, own in parts for one in own if isinstance(cut, Neurons)]
+
+    def done(self, layer: Layer = None) -> bool:
+        """Whether all that is wanted of a layer, or of a job without layers, is committed."""
+        if self.stage.cut == "neurons":
+            return not any(self._gaps(layer))
+        if self.stage.cut == "images":
+            return self.unit(self._all) in self.committed()
+        return all(self.unit(cut) in self.committed() for cut in self._cuts.get(None, ()))
+
+    @property
+    def _all(self) -> Images:
+        return Images(0, max(cut.stop for cut in self._cuts[None]))
+
+    def _gaps(self, layer: Layer) -> Iterator[WorkUnit]:
+        """The cuts that no part holds, less what parts of other cuts hold of them."""
+        covered = self.covered(layer) if self.stage.cut in ("neurons", "images") else ()
+        for cut in self._cuts.get(layer, ()):
+            if isinstance(cut, Neurons):
+                yield from (self.unit(Neurons(cut.layer, *gap)) for gap in subtract((cut.start, cut.stop), covered))
+            elif isinstance(cut, Images):
+                yield from (self.unit(Images(*gap)) for gap in subtract((cut.start, cut.stop), covered))
+            elif self.unit(cut) not in self.committed():
+                yield self.unit(cut)
+
+    def missing(self, layer: Layer = None) -> list[WorkUnit]:
+        """What would complete a layer, whether it can begin or not."""
+        if self.done(layer):
+            return []
+        return list(self._gaps(layer)) or [self.unit(self._all)]
+
+    def next(self, layer: Layer = None) -> list[WorkUnit]:
+        """Units that were not handed out yet, and that need nothing more of this job."""
+        units = list(self._gaps(layer))
+        if not units and self.stage.cut == "images" and not self.done():
+            units = self._merges()
         fresh = [unit for unit in units if unit not in self.asked]
         self.asked.update(fresh)
         return fresh
 
-    def _unit(self, start: int, stop: int) -> WorkUnit:
-        return self.own.unit(self.stage, self.slug, 0, start, stop)
+    def _merges(self) -> list[WorkUnit]:
+        """Merges of neighbours, once every image is in some partial."""
+        nodes = self._tiles()
+        groups = [nodes[i : i + FAN_IN] for i in range(0, len(nodes), FAN_IN)]
+        return [self.unit(Images(group[0].start, group[-1].stop)) for group in groups if len(group) > 1]
 
-    def _cut(self, gap: Range) -> list[Range]:
-        return [(start, min(start + self.slice_images, gap[1])) for start in range(*gap, self.slice_images)]
-
-    def _gaps(self) -> list[Range]:
-        edges = [0, *(edge for node in self.nodes for edge in (node.start, node.stop)), self.images]
-        return [(low, high) for low, high in zip(edges[::2], edges[1::2], strict=True) if low < high]
-
-    def _cover(self, units: Iterable[WorkUnit]) -> list[WorkUnit]:
-        """Partials without overlap, the longest first choice, by start."""
-        chosen: list[WorkUnit] = []
-        for unit in sorted(set(units), key=lambda unit: (unit.start - unit.stop, unit.start)):
-            if all(unit.stop <= one.start or unit.start >= one.stop for one in chosen) and unit.stop <= self.images:
+    def _tiles(self) -> list[WorkUnit]:
+        """Partials side by side, from the longest that begins at each place; of all, where these do not tile."""
+        longest = {unit.start: unit for unit in sorted(self.committed(), key=lambda unit: unit.stop)}
+        chosen, at = [], 0
+        while at in longest and longest[at].stop <= self._all.stop:
+            chosen.append(longest[at])
+            at = longest[at].stop
+        if at == self._all.stop:
+            return chosen
+        chosen = []
+        for unit in sorted(self.committed(), key=lambda unit: (unit.start - unit.stop, unit.start)):
+            if all(unit.stop <= one.start or unit.start >= one.stop for one in chosen):
                 chosen.append(unit)
         return sorted(chosen, key=lambda unit: unit.start)
 
+    def add(self, unit: WorkUnit) -> None:
+        """A unit of this job was committed."""
+        self._committed.setdefault(unit.layer, set()).add(unit)
+
+    def remove(self, unit: WorkUnit) -> None:
+        """A committed unit is gone: it, and other cuts of it that were handed out, may be handed out again."""
+        self.committed(unit.layer).discard(unit)
+        self.asked = {
+            one
+            for one in self.asked
+            if one in self.committed(one.layer) or one.layer != unit.layer or not _overlap(one, unit)
+        }
+
+    def covers(self, unit: WorkUnit) -> bool:
+        """Whether committed parts hold all that `unit` would, in this cut or another."""
+        if self.stage.cut in ("neurons", "images"):
+            return not subtract((unit.start, unit.stop), self.covered(unit.layer))
+        return unit in self.committed()
+
+
+def _layer(cut: Cut) -> Layer:
+    return cut.layer if isinstance(cut, Neurons) else None
+
+
+def _overlap(one: WorkUnit, other: WorkUnit) -> bool:
+    same = (one.cut.axis, one.cut.name) if one.cut.axis in ("model", "pair") else None
+    return other.cut.name == one.cut.name if same else one.start < other.stop and other.start < one.stop
+
 
 class Graph:
-    """All work of a run; `ready` gives each unit once, `add` takes in what is committed."""
+    """All work of a run; `ready` gives each unit once, `add` takes in what is committed, `lost` takes it back."""
 
-    def __init__(
-        self, plan: Plan, layers: Layers, identities: Identities, trees: Sequence[Tree], pairs: Sequence[WorkUnit]
-    ) -> None:
-        self.layers, self.identities = layers, identities
-        self.trees = {(tree.stage, tree.slug): tree for tree in trees}
-        self.embedder = next((tree.slug for tree in trees if tree.stage == "embed"), "")
-        slices = remaining(plan.slices, layers.covered())
-        self.flops = dict(zip(work_units(slices, identities), (one.flops for one in slices), strict=True))
-        undone = (unit for unit in pairs if not layers.store.exists(unit.path))
-        self.free = [*self.flops, *undone]  # they read no other's work
-        self.waiting = [site for site in layers.wanted if READS[site[0]]]
+    def __init__(self, jobs: Iterable[Job]) -> None:
+        self.jobs = {(job.stage.name, job.slug): job for job in jobs}
+        self._embedders = {job.stage.name: job for job in self.jobs.values() if job.stage.owner == "embedder"}
+        self._readers: dict[str, list[Job]] = {}  # by the name of the stage that they read
+        for job in self.jobs.values():
+            self._narrow(job)
+            for name in _reads(job.stage):
+                self._readers.setdefault(name, []).append(job)
+        self._changed = [(job, layer) for job in self.jobs.values() for layer in job.layers]
+
+    def _narrow(self, job: Job) -> None:
+        """A stage that takes what is there of another wants no neuron that the other neither has nor will have."""
+        for name in job.stage.reads_if_there:
+            other = self.jobs.get((name, job.slug))
+            for layer in job.layers:
+                job.narrow(layer, union(other.wanted(layer), other.covered(layer)) if other else ())
 
     def ready(self) -> list[WorkUnit]:
         """Units that can begin now and were not handed out before."""
-        units, self.free = self.free, []
-        for tree in self.trees.values():
-            if all(self.trees[read].done for read in tree.reads):
-                units += tree.ready()
-        begin = [site for site in self.waiting if all(self._has(reads, *site[1:]) for reads in READS[site[0]])]
-        self.waiting = [site for site in self.waiting if site not in begin]
-        for stage, slug, layer in begin:
-            own = self.identities[stage, slug]
-            gaps = self.layers.gaps((stage, slug, layer))
-            units += [own.unit(stage, slug, layer, start, stop) for start, stop in gaps]
-        return units
+        changed, self._changed = dict.fromkeys(self._changed), []
+        return [unit for job, layer in changed if self._may_begin(job, layer) for unit in job.next(layer)]
 
-    def _has(self, reads: str, slug: str, layer: int) -> bool:
-        if reads == "visualize":
-            site = (reads, slug, layer)
-            return self.layers.complete(site) and bool(self.layers.units.get(site))
-        tree = self.trees.get((reads, self.embedder if reads in ("embed", "texts") else slug))
-        return tree is not None and tree.done
+    def _may_begin(self, job: Job, layer: Layer) -> bool:
+        return all(self._has(name, job.slug, layer) for name in _reads(job.stage))
+
+    def _has(self, name: str, slug: str, layer: Layer) -> bool:
+        job = self.jobs.get((name, slug)) or self._embedders.get(name)
+        if job is None:  # no part of this run: what is there of it is taken as it stands
+            return True
+        if job.stage.cut != "neurons":
+            return job.done()
+        return all(job.done(one) for one in ([layer] if layer is not None else job.layers))
 
     def add(self, unit: WorkUnit) -> None:
         """A unit was committed."""
-        if (unit.stage, unit.slug) in self.trees:
-            self.trees[unit.stage, unit.slug].add(unit)
-        elif not unit.is_partial:
-            self.layers.add(unit)
+        job = self.jobs.get((unit.stage, unit.slug))
+        if job is not None:
+            job.add(unit)
+            self._touch(job, unit.layer)
+
+    def _touch(self, job: Job, layer: Layer) -> None:
+        """Look again at a job, and where it is complete at those that read it."""
+        self._changed.append((job, layer))
+        if job.done(layer):
+            for reader in self._readers.get(job.stage.name, ()):
+                if job.stage.owner == "embedder" or reader.slug == job.slug:
+                    same = layer is not None and reader.stage.cut == "neurons"
+                    self._changed += [(reader, one) for one in reader.layers if not same or one == layer]
+
+    def lost(self, unit: WorkUnit, reader: WorkUnit | None = None) -> None:
+        """A committed part is damaged or gone: it is made again; its `reader` is handed out once more after it."""
+        for one in (unit, reader):
+            job = self.jobs.get((one.stage, one.slug)) if one else None
+            if job is not None and one is not None:
+                job.remove(one)
+                job.asked.discard(one)
+                self._changed.append((job, one.layer))
+
+    def covers(self, unit: WorkUnit) -> bool:
+        """Whether committed parts hold all that `unit` would, in this cut or another."""
+        job = self.jobs.get((unit.stage, unit.slug))
+        return job is not None and unit.identity == job.identity and job.covers(unit)
+
+    def missing(self) -> list[WorkUnit]:
+        """What the run wanted and no part holds."""
+        return [unit for job in self.jobs.values() for layer in job.layers for unit in job.missing(layer)]
+
+
+def _reads(stage: Stage) -> tuple[str, ...]:
+    return (*stage.reads, *stage.reads_if_there)

@@ -1,39 +1,39 @@
-"""Config and model descriptions -> work units. Pure: no files, no clock, no Ray, no weights.
+"""Config and model descriptions -> work units of all stages, with what they cost. Pure: no files, no clock, no weights.
 
-Units cover exactly the selected neurons of every FFN site. Their length is aimed at `unit_seconds` by
-estimated FLOPs, shorter where that keeps all workers busy. Boundaries depend on the selection and the
-settings, never on what is committed: a resumed run forms the same batches as an uninterrupted one.
+Units of a stage cover exactly what is wanted of it: the selected neurons of every FFN layer, slices of the images, the
+model, the pairs. Their length is aimed at `unit_seconds` by the FLOPs that the stage estimates, shorter where that
+keeps all workers busy. Boundaries depend on the selection, the settings and the machine, never on what is committed:
+a resumed run forms the same batches as an uninterrupted one.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import combinations_with_replacement
 from typing import TYPE_CHECKING, Any
 
 from atlas_schema.errors import SlugClash
-from atlas_schema.parts import WorkUnit
+from atlas_schema.units import Images, Neurons, Whole
 from jobs.config import RunConfig, select
+from jobs.ranges import Range, as_ranges, length
+from jobs.stages import Cost, Sizes, Stage
 
 if TYPE_CHECKING:
-    from pipeline.models import FfnSite, ModelDescription, ModelRequest
+    from pipeline.models import ModelDescription, ModelRequest
     from pipeline.visualize.recipes import Recipe
-
-Range = tuple[int, int]  # units [start, stop) of one FFN site
 
 # Sustained float32 speed that the plan assumes, FLOP/s: of one CPU thread, of one GPU. Only the length
 # of units and the estimated hours rest on it.
 SPEEDS = {"cpu": 4.0e10, "mps": 1.5e12, "cuda": 6.0e13}
-# A step on a tiny model is bound by calls, not by arithmetic: no image step counts as less than this.
-LEAST_STEP_FLOPS = 8.0e6
 LEAST_UNIT_SECONDS = 5.0  # below this the cost of starting and committing a unit shows
 UNITS_PER_WORKER = 4  # at least, where the units stay long enough: an even finish
 LONGEST_UNIT_SECONDS = 300.0
-BATCH_MULTIPLE = 16
+BATCH_MULTIPLE = 16  # neurons
 LEAST_BATCH = 8  # neurons: below it matrix products are too small to be quick; a unit is longer rather than narrower
-BYTES_PER_PIXEL = 0.32  # of a stored picture, WebP at quality 75: 16 kB at 224 x 224
-BYTES_PER_ROW = 900  # the numbers beside it
+IMAGE_MULTIPLE = 32
+MOST_IMAGES = 8192  # of one slice
 
 
 @dataclass(frozen=True)
@@ -56,42 +56,70 @@ class Machine:
         return f"{workers} on {self.device}{threads}"
 
 
-@dataclass(frozen=True)
-class UnitSlice:
-    """A work unit before its model's fingerprint is known: units [start, stop) of one FFN site."""
+Ranges = Mapping[int, tuple[Range, ...]]
+"""By FFN layer, ascending and disjoint."""
 
-    stage: str
+
+@dataclass(frozen=True)
+class Counts:
+    """How much there is of what stages read, as far as it is known before anything is opened."""
+
+    images: int = 0
+    panel: int = 0
+    match_images: int = 0
+    texts: int = 0
+    pool: int = 0
+    examples: int = 0
+
+
+@dataclass(frozen=True)
+class Partner:
+    """The other model of a pair, before its weights are known."""
+
     slug: str
-    layer: int
-    start: int
-    stop: int
-    neuron_flops: float
+
+
+PlannedCut = Neurons | Images | Whole | Partner
+
+
+@dataclass(frozen=True)
+class Job:
+    """One stage of one model: its units as planned, without merges, and what each costs."""
+
+    stage: Stage
+    slug: str  # of the owner
+    cuts: tuple[PlannedCut, ...]
+    flops: tuple[float, ...]  # of each cut
+    bytes: float = 0.0  # added to the tables that people read
+    kept: float = 0.0  # added beside them, for later stages
 
     @property
-    def flops(self) -> float:
-        return self.neuron_flops * (self.stop - self.start)
+    def total(self) -> float:
+        """FLOPs of all units."""
+        return sum(self.flops)
 
-    def work_unit(self, fingerprint: str, recipe_hash: str, seed: int) -> WorkUnit:
-        return WorkUnit(
-            stage=self.stage,
-            slug=self.slug,
-            layer=self.layer,
-            start=self.start,
-            stop=self.stop,
-            fingerprint=fingerprint,
-            recipe_hash=recipe_hash,
-            seed=seed,
-        )
+    @property
+    def ranges(self) -> dict[int, list[Range]]:
+        """By layer, the neurons of a stage that is cut along neurons."""
+        found: dict[int, list[Range]] = {}
+        for cut in self.cuts:
+            if isinstance(cut, Neurons):
+                found.setdefault(cut.layer, []).append((cut.start, cut.stop))
+        return found
+
+    @property
+    def size(self) -> int:
+        """Neurons, images, models or pairs."""
+        return sum(size_of(cut) for cut in self.cuts)
 
 
 @dataclass(frozen=True)
 class ModelPlan:
-    """One model's share: which units of which FFN sites, and how they are cut."""
+    """One model's share of a run: which units of which FFN layers."""
 
     request: ModelRequest
     description: ModelDescription
-    ranges: Mapping[int, tuple[Range, ...]]  # by layer, ascending, disjoint
-    slices: tuple[UnitSlice, ...]
+    ranges: Ranges
 
     @property
     def slug(self) -> str:
@@ -99,7 +127,7 @@ class ModelPlan:
 
     @property
     def neurons(self) -> int:
-        return sum(stop - start for ranges in self.ranges.values() for start, stop in ranges)
+        return sum(length(ranges) for ranges in self.ranges.values())
 
 
 @dataclass(frozen=True)
@@ -107,59 +135,122 @@ class Plan:
     """All work of one run, before what is committed is taken off."""
 
     models: tuple[ModelPlan, ...]
+    jobs: tuple[Job, ...]
     machine: Machine
 
     @property
-    def slices(self) -> tuple[UnitSlice, ...]:
-        return tuple(one for model in self.models for one in model.slices)
+    def units(self) -> int:
+        return sum(len(job.cuts) for job in self.jobs)
 
     @property
     def flops(self) -> float:
-        return sum(one.flops for one in self.slices)
+        return sum(job.total for job in self.jobs)
 
     @property
     def bytes(self) -> int:
-        """Estimated size of the pictures and numbers that the run adds to the atlas."""
-        return round(
-            sum(
-                model.neurons * (BYTES_PER_ROW + BYTES_PER_PIXEL * math.prod(model.description.input_size))
-                for model in self.models
-            )
-        )
+        """Estimated size of what the run adds to the tables that people read."""
+        return round(sum(job.bytes for job in self.jobs))
+
+    @property
+    def kept(self) -> int:
+        """Estimated size of what it keeps beside them, for later stages."""
+        return round(sum(job.kept for job in self.jobs))
 
     @property
     def hours(self) -> float:
         """Estimated hours of one worker; divide by the number of workers for the time on the clock."""
         return self.flops / self.machine.speed / 3600
 
+    def job(self, stage: str, slug: str) -> Job | None:
+        """The job of a stage of a model, None where the run has none."""
+        return next((job for job in self.jobs if (job.stage.name, job.slug) == (stage, slug)), None)
+
 
 def make_plan(
     config: RunConfig,
     described: Sequence[tuple[ModelRequest, ModelDescription]],
+    stages: Sequence[Stage],
     recipe: Recipe,
+    counts: Counts,
     machine: Machine,
+    embedder: ModelDescription | None = None,
+    left_out: Collection[tuple[str, str]] = (),
 ) -> Plan:
-    """Cut the selected neurons of all models into work units. Raises SlugClash, BadConfig."""
+    """Cut the work of all stages on all models into units. Raises SlugClash, BadConfig.
+
+    left_out: stages that some models cannot do, as (stage, slug).
+    """
     _refuse_slug_clash([description for _, description in described])
-    chosen = [(request, description, _selected_ranges(config, description)) for request, description in described]
-    total = sum(
-        neuron_flops(description.ffn_sites[layer], recipe) * (stop - start)
-        for _, description, ranges in chosen
-        for layer, layer_ranges in ranges.items()
-        for start, stop in layer_ranges
-    )
+    models = tuple(ModelPlan(request, one, _selected_ranges(config, one)) for request, one in described)
+    jobs: list[Job] = []
+    for stage in stages:
+        if stage.owner == "embedder":
+            if embedder is not None:
+                sizes = Sizes(embedder, recipe, **vars(counts))
+                jobs += _jobs(stage, [(sizes, {})], config, machine)
+            continue
+        owners = [model for model in models if (stage.name, model.slug) not in left_out]
+        jobs += _jobs(
+            stage,
+            [(Sizes(model.description, recipe, **vars(counts)), model.ranges) for model in owners],
+            config,
+            machine,
+        )
+    return Plan(models, tuple(jobs), machine)
+
+
+def _jobs(
+    stage: Stage, owners: Sequence[tuple[Sizes, Ranges]], config: RunConfig, machine: Machine
+) -> Iterator[Job]:
+    """The jobs of one stage: on each of its owners, each a model's sizes and the neurons that are wanted of it."""
+    if stage.cut == "pair":
+        yield from _pairs(stage, [sizes for sizes, _ in owners])
+        return
+    drafts = [(sizes, list(_pieces(stage, sizes, ranges))) for sizes, ranges in owners]
+    total = sum(cost.flops(size_of(piece)) for _, pieces in drafts for piece, cost in pieces)
     target = unit_flops(total, config.unit_seconds, machine)
     limit = LONGEST_UNIT_SECONDS * machine.speed
-    models = []
-    for request, description, ranges in chosen:
-        slices = tuple(
-            one
-            for layer, layer_ranges in ranges.items()
-            for one in _cut("visualize", description, layer, layer_ranges, recipe, target, limit)
-            if "visualize" in config.stages
+    for sizes, pieces in drafts:
+        cut = [(one, cost) for piece, cost in pieces for one in _cut(stage, piece, cost, target, limit)]
+        yield Job(
+            stage,
+            sizes.description.slug,
+            tuple(one for one, _ in cut),
+            tuple(cost.flops(size_of(one)) for one, cost in cut),
+            sum(cost.bytes * size_of(one) for one, cost in cut),
+            sum(cost.kept + cost.kept_each * size_of(one) for one, cost in cut),
         )
-        models.append(ModelPlan(request, description, ranges, slices))
-    return Plan(tuple(models), machine)
+
+
+def _pieces(stage: Stage, sizes: Sizes, ranges: Ranges) -> Iterator[tuple[Neurons | Images | Whole, Cost]]:
+    """What is wanted of a stage of a model, uncut, with the costs that hold there."""
+    if stage.cut == "neurons":
+        for layer, wanted in ranges.items():
+            cost = stage.cost(replace(sizes, site=sizes.description.ffn_sites[layer]))
+            yield from ((Neurons(layer, start, stop), cost) for start, stop in wanted)
+    elif stage.cut == "images":
+        count = sizes.images if stage.over == "images" else sizes.panel
+        if count:
+            yield Images(0, count), stage.cost(sizes)
+    else:
+        yield Whole(), stage.cost(sizes)
+
+
+def _pairs(stage: Stage, models: Sequence[Sizes]) -> Iterator[Job]:
+    """Every pair of the models, each model with itself too: of the first, by slug."""
+    ordered = sorted(models, key=lambda sizes: sizes.description.slug)
+    made: dict[str, list[tuple[Partner, Cost]]] = {sizes.description.slug: [] for sizes in ordered}
+    for first, second in combinations_with_replacement(ordered, 2):
+        cost = stage.cost(replace(first, partner=second.description))
+        made[first.description.slug].append((Partner(second.description.slug), cost))
+    for slug, pairs in made.items():
+        cuts = tuple(cut for cut, _ in pairs)
+        yield Job(stage, slug, cuts, tuple(cost.flops(1) for _, cost in pairs), sum(cost.bytes for _, cost in pairs))
+
+
+def size_of(cut: PlannedCut) -> int:
+    """Neurons or images of a cut; 1 for a model or a pair."""
+    return cut.stop - cut.start if isinstance(cut, Neurons | Images) else 1
 
 
 def unit_flops(total: float, unit_seconds: float, machine: Machine) -> float:
@@ -168,25 +259,30 @@ def unit_flops(total: float, unit_seconds: float, machine: Machine) -> float:
     return max(aimed, min(LEAST_UNIT_SECONDS, unit_seconds) * machine.speed)
 
 
-def neuron_flops(site: FfnSite, recipe: Recipe) -> float:
-    """Estimated FLOPs of one neuron's visualization.
+def _cut(stage: Stage, piece: PlannedCut, cost: Cost, target: float, limit: float) -> Iterator[PlannedCut]:
+    """Pieces of about equal length and `target` FLOPs; of neurons a least batch where `limit` allows it."""
+    if isinstance(piece, Images):
+        count = max(IMAGE_MULTIPLE, int(target / cost.each) // IMAGE_MULTIPLE * IMAGE_MULTIPLE)
+        length = _even(size_of(piece), min(count, MOST_IMAGES), IMAGE_MULTIPLE)
+        for start in range(piece.start, piece.stop, length):
+            yield Images(start, min(start + length, piece.stop))
+    elif isinstance(piece, Neurons) and not stage.together:
+        most = max(1, int(target / cost.each), min(LEAST_BATCH, int(limit / cost.each)))
+        if cost.fixed > 0:  # what every unit costs anew should not outweigh what it is for
+            most = max(most, math.ceil(cost.fixed / cost.each))
+        length = _even(size_of(piece), most, BATCH_MULTIPLE)
+        for start in range(piece.start, piece.stop, length):
+            yield Neurons(piece.layer, start, min(start + length, piece.stop))
+    else:
+        yield piece
 
-    Every image step is one forward up to the site and one backward to the image; without weight
-    gradients the backward costs as much as the forward.
-    """
-    return 2 * max(site.flops, LEAST_STEP_FLOPS) * image_steps(recipe, site)
 
-
-def image_steps(recipe: Recipe, site: FfnSite) -> int:
-    """Forward-backward passes of one image that the recipe spends on one neuron of this site."""
-    ascents = sum(ascent.image_steps for ascent in recipe.ascents_at(site.depth))
-    return ascents + recipe.robust_draws
-
-
-def probe_images(description: ModelDescription, unit_seconds: float, machine: Machine) -> int:
-    """Images of one slice of the probe pass: about `unit_seconds` of forwards, in whole batches."""
-    images = unit_seconds * machine.speed / max(description.forward_flops, LEAST_STEP_FLOPS)
-    return int(min(8192, max(32, images // 32 * 32)))
+def _even(count: int, most: int, multiple: int) -> int:
+    """The length of the fewest pieces of `count` that hold at most `most`: of about equal length, whole multiples."""
+    if most > multiple:
+        most -= most % multiple
+    length = math.ceil(count / math.ceil(count / most))
+    return math.ceil(length / multiple) * multiple if most > multiple else length
 
 
 def _refuse_slug_clash(descriptions: Sequence[ModelDescription]) -> None:
@@ -211,94 +307,17 @@ def _selected_ranges(config: RunConfig, description: ModelDescription) -> dict[i
     }
 
 
-def as_ranges(units: Iterable[int]) -> tuple[Range, ...]:
-    """Ascending distinct integers -> the fewest half-open ranges that hold exactly them."""
-    ranges: list[Range] = []
-    for unit in units:
-        if ranges and ranges[-1][1] == unit:
-            ranges[-1] = (ranges[-1][0], unit + 1)
-        else:
-            ranges.append((unit, unit + 1))
-    return tuple(ranges)
-
-
-def union(*many: Iterable[Range]) -> tuple[Range, ...]:
-    """The fewest ranges that cover the same units as all given ones together."""
-    merged: list[Range] = []
-    for start, stop in sorted(one for ranges in many for one in ranges):
-        if merged and start <= merged[-1][1]:
-            merged[-1] = (merged[-1][0], max(stop, merged[-1][1]))
-        elif start < stop:
-            merged.append((start, stop))
-    return tuple(merged)
-
-
-def subtract(wanted: Range, covered: Iterable[Range]) -> tuple[Range, ...]:
-    """What of `wanted` no range of `covered` holds, ascending."""
-    start, stop = wanted
-    left: list[Range] = []
-    for low, high in union(covered):
-        if high <= start or low >= stop:
-            continue
-        if low > start:
-            left.append((start, low))
-        start = max(start, high)
-    if start < stop:
-        left.append((start, stop))
-    return tuple(left)
-
-
-def intersect(wanted: Range, covered: Iterable[Range]) -> tuple[Range, ...]:
-    """What of `wanted` some range of `covered` holds, ascending."""
-    start, stop = wanted
-    inside = [(max(start, low), min(stop, high)) for low, high in union(covered)]
-    return tuple((low, high) for low, high in inside if low < high)
-
-
-def _cut(
-    stage: str,
-    description: ModelDescription,
-    layer: int,
-    ranges: Iterable[Range],
-    recipe: Recipe,
-    target: float,
-    limit: float,
-) -> Iterable[UnitSlice]:
-    """Cut each range into pieces of about equal length: `target` FLOPs, or a least batch where `limit` allows it."""
-    per_neuron = neuron_flops(description.ffn_sites[layer], recipe)
-    most = max(1, int(target / per_neuron), min(LEAST_BATCH, int(limit / per_neuron)))
-    if most > BATCH_MULTIPLE:
-        most -= most % BATCH_MULTIPLE
-    for start, stop in ranges:
-        length = math.ceil((stop - start) / math.ceil((stop - start) / most))
-        if most > BATCH_MULTIPLE:
-            length = math.ceil(length / BATCH_MULTIPLE) * BATCH_MULTIPLE
-        for first in range(start, stop, length):
-            yield UnitSlice(stage, description.slug, layer, first, min(first + length, stop), per_neuron)
-
-
-def remaining(slices: Iterable[UnitSlice], covered: Mapping[tuple[str, str, int], Sequence[Range]]) -> list[UnitSlice]:
-    """The slices minus what is committed; `covered` maps (stage, slug, layer) to committed ranges.
-
-    A slice that was committed as it stands disappears; one that parts of another cut cover in part
-    leaves exactly its gaps.
-    """
-    left = []
-    for one in slices:
-        for start, stop in subtract((one.start, one.stop), covered.get((one.stage, one.slug, one.layer), ())):
-            left.append(replace(one, start=start, stop=stop))
-    return left
-
-
 def plan_as_dict(plan: Plan, recipe_name: str) -> dict[str, Any]:
     """What `neuron-atlas plan --json` prints."""
     return {
         "models": [_model_as_dict(model) for model in plan.models],
+        "stages": list(_stages_as_dicts(plan)),
         "recipe": recipe_name,
-        "work_units": len(plan.slices),
+        "work_units": plan.units,
         "planned_neurons": sum(model.neurons for model in plan.models),
         "estimated_flops": round(plan.flops),
         "estimated_bytes": plan.bytes,
+        "estimated_bytes_kept": plan.kept,
         "estimated_hours": {
             "device": plan.machine.device,
             "workers": plan.machine.workers,
@@ -306,6 +325,24 @@ def plan_as_dict(plan: Plan, recipe_name: str) -> dict[str, Any]:
             "clock_hours": plan.hours / plan.machine.workers,
         },
     }
+
+
+def _stages_as_dicts(plan: Plan) -> Iterator[dict[str, Any]]:
+    """Units and estimates of each stage, over all models."""
+    for stage in dict.fromkeys(job.stage for job in plan.jobs):
+        jobs = [job for job in plan.jobs if job.stage is stage]
+        flops = sum(job.total for job in jobs)
+        yield {
+            "stage": stage.name,
+            "does": stage.does,
+            "work_units": sum(len(job.cuts) for job in jobs),
+            "along": stage.cut,
+            "count": sum(job.size for job in jobs),
+            "estimated_flops": round(flops),
+            "worker_hours": flops / plan.machine.speed / 3600,
+            "estimated_bytes": round(sum(job.bytes for job in jobs)),
+            "estimated_bytes_kept": round(sum(job.kept for job in jobs)),
+        }
 
 
 def _model_as_dict(model: ModelPlan) -> dict[str, Any]:

@@ -1,28 +1,40 @@
-"""Before anything is written: describe and load the models, and compare them with what the folder holds."""
+"""Before anything is written: describe and load the models, open what stages read, compare all with the folder."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from atlas_schema.errors import BadConfig
+from atlas_schema.errors import BadConfig, ForeignAtlas, NothingThere
+from atlas_schema.read import Atlas
 from atlas_schema.store import Store
-from atlas_schema.tables import PARTIAL_STAGES
-from jobs.claim import model_row, refuse_foreign, with_earlier
+from atlas_schema.units import Identity
+from jobs.claim import claimed, claimed_identities, model_row, refuse_foreign, refuse_other_folder
 from jobs.config import RunConfig
-from jobs.layers import Identity
-from jobs.measuring import HEAD_STAGES, PARTS_OF, Measuring, measuring_of
-from jobs.pairing import pairs_of
-from jobs.plan import Machine, make_plan
+from jobs.inputs import Inputs
+from jobs.keys import StageKey, keys_of
+from jobs.opening import open_inputs
+from jobs.plan import Counts, Machine, Plan, make_plan
+from jobs.stages import Stage, stages_of
 
 if TYPE_CHECKING:
     from pipeline.models import LoadedModel, ModelDescription, ModelRequest
-    from pipeline.visualize.recipes import Recipe
 
 Say = Callable[[str], None]
 Described = tuple[tuple["ModelRequest", "ModelDescription"], ...]
+
+
+@dataclass(frozen=True)
+class PreparedModel:
+    """A model whose weights were seen: its key in every stage, and its row of `models`."""
+
+    description: ModelDescription
+    fingerprint: str
+    keys: Mapping[str, StageKey]  # of its own stages in this run and of the embedder's that these read
+    earlier: Mapping[str, Identity]  # by stage: what the atlas holds of it and this run leaves alone
+    row: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -31,31 +43,36 @@ class Prepared:
 
     config: RunConfig
     store: Store
-    recipe: Recipe
+    stages: tuple[Stage, ...]
+    inputs: Inputs
     described: Described
-    rows: tuple[dict[str, Any], ...]  # of `models`, in the order of `described`
-    measuring: Measuring | None  # where there are stages behind visualize
-    decomposed: tuple[str, ...] = ()  # slugs of the models whose heads are decomposed
+    models: tuple[PreparedModel, ...]  # in the order of `described`
+    left_out: frozenset[tuple[str, str]]  # (stage, slug) that the model cannot do
 
-    @property
-    def stages(self) -> tuple[str, ...]:
-        """The stages of this run that fill columns, as work units know them."""
-        return tuple(part for stage in self.config.stages for part in PARTS_OF[stage])
+    def plan(self, machine: Machine) -> Plan:
+        """The work of this run, cut for a machine."""
+        embedder = self.inputs.embedder_choice
+        return make_plan(
+            self.config,
+            self.described,
+            self.stages,
+            self.inputs.recipe,
+            counts_of(self.inputs, self.config),
+            machine,
+            embedder.description if embedder else None,
+            self.left_out,
+        )
 
-    @property
-    def identities(self) -> dict[tuple[str, str], Identity]:
-        """Of every stage that this run or an earlier one has units of, by stage and slug."""
-        return {
-            (one["stage"], row["slug"]): Identity(row["fingerprint"], one["settings"], seed_of(one["stage"], row))
-            for row in self.rows
-            for one in row["stages"]
-            if one["stage"] not in PARTIAL_STAGES
-        }
+    def identity(self, stage: str, slug: str) -> Identity:
+        """What the units of a stage of this run are known by; slug: of its owner."""
+        for model in self.models:
+            key = model.keys.get(stage)
+            if key is not None and (slug == model.description.slug or self._is_embedders(stage)):
+                return key.identity
+        raise KeyError((stage, slug))
 
-
-def seed_of(stage: str, row: Mapping[str, Any]) -> int:
-    """Only what draws random numbers of the run's seed depends on it, and what compares its pictures."""
-    return row["seed"] if stage in ("visualize", "judge") else 0
+    def _is_embedders(self, stage: str) -> bool:
+        return any(one.name == stage and one.owner == "embedder" for one in self.stages)
 
 
 def prepare(config: RunConfig, say: Say) -> Prepared:
@@ -66,41 +83,83 @@ def prepare(config: RunConfig, say: Say) -> Prepared:
     from pipeline.models import load
     from pipeline.visualize.recipes import recipe_named
 
-    recipe = recipe_named(config.recipe)
-    store = open_store(config.out)
+    store, stages = open_store(config.out), stages_of(config.stages)
     described = describe_all(config)
-    make_plan(config, described, recipe, Machine())  # slug clashes and bad selections, before any download
-    measuring = measuring_of(config, recipe.hash, say)
-    stages = [part for stage in config.stages for part in PARTS_OF[stage]]
-    rows, decomposed = [], []
+    # slug clashes and bad selections are told before any download
+    make_plan(config, described, stages, recipe_named(config.recipe), Counts(), Machine())
+    refuse_other_folder(store)
+    inputs = open_inputs(config, stages, say)
+    refuse_other_answers(store, inputs)
+    models, left_out = [], set()
     for request, description in described:
         say(f"Loading {description.id}" + (f" with {request.weights}" if request.weights else ""))
         model = load(request)  # and let it go again
-        own = list(stages)
-        if "decompose" in config.stages and _decomposes(model, say):
-            decomposed.append(description.slug)
-            own += [stage for stage in HEAD_STAGES if stage != "pool"]  # that one is the embedder's
-        rows.append(model_row(model, recipe, config.seed, config.precision, measuring, own))
-    refuse_foreign(store, rows)
-    rows = [with_earlier(store, row) for row in rows]
-    if measuring is not None and "match" in config.stages:
-        pairs = pairs_of(rows, measuring.probe_set.identity, measuring.match_images)
-        measuring = replace(measuring, pairs=tuple(pairs))
-    return Prepared(config, store, recipe, described, tuple(rows), measuring, tuple(decomposed))
+        unfit = _unfit(stages, model, say)
+        left_out |= {(name, description.slug) for name in unfit}
+        models.append(_prepared(store, [one for one in stages if one.name not in unfit], inputs, model, config))
+    return Prepared(config, store, stages, inputs, described, tuple(models), frozenset(left_out))
 
 
-def _decomposes(model: LoadedModel, say: Say) -> bool:
-    """Whether the representation is a sum of components, tried on one picture; if not, the reason is told."""
-    from atlas_schema.errors import UnknownFamily
-    from pipeline.decompose.check import random_pictures
-    from pipeline.decompose.contributions import Contributing
+def _prepared(
+    store: Store, stages: Iterable[Stage], inputs: Inputs, model: LoadedModel, config: RunConfig
+) -> PreparedModel:
+    own = [stage for stage in stages if stage.owner == "model"]
+    description = model.description
+    there = claimed_identities(claimed(store, description.slug))
+    keys = keys_of(own, inputs, description, model.fingerprint, there)
+    mine = {stage.name: keys[stage.name] for stage in own}
+    row = refuse_foreign(store, model, mine)
+    earlier = {name: identity for name, identity in there.items() if name not in mine}
+    return PreparedModel(
+        description, model.fingerprint, keys, earlier, model_row(model, mine, inputs, config.precision, row)
+    )
 
+
+def _unfit(stages: Iterable[Stage], model: LoadedModel, say: Say) -> set[str]:
+    """Stages that a model cannot do, and those that read them; the reason is told."""
+    unfit: set[str] = set()
+    for stage in stages:
+        reason = stage.unfit(model) if stage.owner == "model" else ""
+        if reason:
+            say(f"{model.description.slug} is left out of {stage.group or stage.name}: {reason}")
+        if reason or (stage.owner == "model" and unfit & set(stage.reads)):
+            unfit.add(stage.name)
+    return unfit
+
+
+def counts_of(inputs: Inputs, config: RunConfig) -> Counts:
+    """How much there is of what stages read."""
+    images = inputs.probe_set
+    return Counts(
+        images=len(images) if images else 0,
+        panel=min(config.panel, len(images)) if images else 0,
+        match_images=min(config.match_images, len(images)) if images else 0,
+        texts=len(inputs.concept_set) if inputs.concept_set else 0,
+        pool=len(inputs.texts_of_heads.pool) if inputs.texts_of_heads else 0,
+        examples=config.examples,
+    )
+
+
+def refuse_other_answers(store: Store, inputs: Inputs) -> None:
+    """ForeignAtlas where the atlas knows the probe images with other classes, captions or attributes."""
+    images = inputs.probe_set
+    if images is None:
+        return
+    columns = ["index", "image", "class", "caption", "attributes"]
     try:
-        Contributing(model)(model.normalise(random_pictures(model, 1)))
-    except UnknownFamily as error:
-        say(f"The heads of {model.description.slug} are left out: {error}")
-        return False
-    return True
+        there = Atlas(store).probe_images(images.identity, columns).to_pylist()
+    except NothingThere:
+        return
+    from pipeline.images.probe_set import answers
+
+    for row, now in zip(there, answers(images), strict=False):
+        for name in ("class", "caption", "attributes"):
+            if row[name] != now[name]:
+                raise ForeignAtlas(
+                    f"{store.url}: this atlas knows the probe images with another {name}: of {row['image']} it has "
+                    f"{row[name]!r}, now it is {now[name]!r}. Nothing was changed. Give the {name} that was given "
+                    "before, or write to another folder with --out."
+                )
 
 
 def describe_all(config: RunConfig) -> Described:

@@ -1,25 +1,36 @@
 """What one worker process does: keep a model loaded, compute a unit, commit its part, answer with a receipt.
 
-A plain class without Ray: `ray_run` makes it an actor, a notebook or a test may call it as it stands.
+A plain class without Ray: `ray_run` makes it an actor, a notebook or a test may call it as it stands. It knows no
+stage by name: what a unit computes, and how slices merge, its stage says.
 """
 
 from __future__ import annotations
 
 import errno
+import importlib
 import platform
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from atlas_schema.errors import AtlasError, StoreFailed, StoreFull, WeightsMismatch
-from atlas_schema.parts import PartReceipt, WorkUnit, commit_part
+from atlas_schema.errors import AtlasError, PartLost, StoreFailed, StoreFull, WeightsMismatch
+from atlas_schema.partials import commit_partial
+from atlas_schema.parts import PartReceipt, commit_part, committed_units, is_committed, part_path
 from atlas_schema.store import Store
+from atlas_schema.tables import TABLES, tables_of
+from atlas_schema.units import Identity, Images, Whole, WorkUnit
 from jobs.failpoints import failpoint
+from jobs.inputs import Inputs
 from jobs.lock import read_holder
 from jobs.loop import Fault
+from jobs.stages import Stage
 from jobs.version import code_version
+from jobs.work import Work
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 @dataclass(frozen=True)
@@ -29,12 +40,13 @@ class WorkerSettings:
     store_url: str
     requests: Mapping[str, Any]  # slug -> pipeline.models.ModelRequest
     fingerprints: Mapping[str, str]  # by slug: of the weights that the driver loaded
-    recipe: Any  # pipeline.visualize.recipes.Recipe
+    stages: tuple[Stage, ...]
+    identities: Mapping[tuple[str, str], Identity]  # by stage and slug
+    inputs: Inputs
     device: str
     threads: int
     precision: str | None
     nonce: str  # of the driver's lock: a worker that does not see it writes to another folder
-    measuring: Any = None  # jobs.measuring.Measuring, where there are stages behind visualize
 
 
 @dataclass(frozen=True)
@@ -52,10 +64,11 @@ class Worker:
     def __init__(self, settings: WorkerSettings):
         self.settings = settings
         self.store = Store(settings.store_url)
+        self.stages = {stage.name: stage for stage in settings.stages}
         self.steps = 0
         self.models: dict[str, Any] = {}  # by slug, the one used last at the end; two at most
         self.embedder: Any = None
-        self.causes: dict[str, Any] = {}  # of the model used last
+        self.held: dict[Any, Any] = {}  # see Work.shared
 
     def ready(self) -> str:
         """Host name, once torch is there and the atlas is seen to be the driver's own folder."""
@@ -85,59 +98,59 @@ class Worker:
 
     def _run(self, unit: WorkUnit, attempt: int) -> PartReceipt:
         failpoint("start", str(unit), attempt)
-        if self.store.exists(unit.path):  # a late commit of a worker thought lost, or another driver's
-            return PartReceipt(unit, unit.path, unit.stop - unit.start, self.store.size(unit.path), created=False)
-        if unit.stage == "visualize":
-            rows = self._rows(self._model(unit.slug), unit, attempt)
-            failpoint("before_commit", str(unit), attempt)
-            receipt = commit_part(self.store, unit, rows, provenance=self._provenance(rows))
-        else:
-            receipt = self._measure(unit, attempt)
+        if is_committed(self.store, unit):  # a late commit of a worker thought lost, or another driver's
+            return PartReceipt(unit, part_path(unit), unit.size, self.store.size(part_path(unit)), created=False)
+        stage, work = self.stages[unit.stage], self._work(unit, attempt)
+        work.step()
+        result = merged(work, stage, unit) if isinstance(unit.cut, Images) else None
+        if result is None:
+            result = stage.compute(work, unit)
+        failpoint("before_commit", str(unit), attempt)
+        receipt = self._commit(unit, result)
         failpoint("after_commit", str(unit), attempt)
         return receipt
 
-    def _measure(self, unit: WorkUnit, attempt: int) -> PartReceipt:
-        """A unit of a stage behind visualize."""
-        import torch
+    def _commit(self, unit: WorkUnit, result: Any) -> PartReceipt:
+        provenance = {"code_version": code_version()}
+        if all(table.name in TABLES for table in tables_of(unit.stage)):
+            return commit_part(self.store, unit, result, provenance=provenance)
+        return commit_partial(self.store, unit, result, provenance=provenance)
 
-        from jobs.heads import HEAD_TASKS
-        from jobs.pairs import compare
-        from jobs.tasks import TASKS, Surroundings
+    def _work(self, unit: WorkUnit, attempt: int) -> Work:
+        import torch
 
         def step() -> None:
             self.steps += 1
             failpoint("step", str(unit), attempt)
 
-        torch.set_num_threads(self.settings.threads)
-        step()
-        at = Surroundings(
+        torch.set_num_threads(self.settings.threads)  # per thread: Ray runs methods off the main thread
+        return Work(
             store=self.store,
-            measuring=self.settings.measuring,
-            model=self._model,
-            embedder=self._embedder,
-            causes=lambda slug: self._causes(slug, step),
-            step=step,
-            provenance={"code_version": code_version()},
+            inputs=self.settings.inputs,
+            identities=self.settings.identities,
+            whole=self._whole,
             device=self.settings.device,
-            before_commit=lambda: failpoint("before_commit", str(unit), attempt),
+            precision=self.settings.precision,
+            model=self._model,
+            request=self.settings.requests.__getitem__,
+            embedder=self._embedder,
+            step=step,
+            held=self.held,
         )
-        return {**TASKS, **HEAD_TASKS, "pairs": compare}[unit.stage](at, unit)
 
-    def _causes(self, slug: str, step: Callable[[], None]) -> Any:
-        if slug not in self.causes:
-            from jobs.tasks import causes_of
-
-            settings = self.settings
-            made = causes_of(self._model(slug), settings.measuring, settings.requests[slug], settings.device, step)
-            self.causes = {slug: made}
-        return self.causes[slug]
+    def _whole(self, name: str, slug: str) -> WorkUnit:
+        """The unit that stands for all of a stage of a model; the embedder's own stages have its slug."""
+        stage, inputs = self.stages[name], self.settings.inputs
+        slug = inputs.embedder.slug if stage.owner == "embedder" else slug
+        cut = Images(0, inputs.count(stage.over)) if stage.cut == "images" else Whole()
+        return self.settings.identities[name, slug].unit(name, slug, cut)
 
     def _embedder(self) -> Any:
         """The model that compares images with texts, loaded once."""
         if self.embedder is None:
             from pipeline.label.embedder import load_embedder
 
-            choice = self.settings.measuring.embedder
+            choice = self.settings.inputs.embedder
             embedder = load_embedder(choice.request, self.settings.device)
             self._require(choice.slug, embedder.vision.fingerprint, choice.fingerprint)
             self.embedder = embedder
@@ -170,34 +183,34 @@ class Worker:
                 "differs between machines; run the same command again."
             )
 
-    def _rows(self, model: Any, unit: WorkUnit, attempt: int) -> list[dict[str, Any]]:
-        import torch
 
-        from pipeline.visualize.ascent import visualize
+def merged(work: Work, stage: Stage, unit: WorkUnit) -> dict[str, np.ndarray] | None:
+    """The arrays of `unit` from committed slices that tile it; None where they do not, so that it is computed."""
+    slices = tiles(work.store, unit)
+    if not slices:
+        return None
+    from pipeline.accumulators import merged as merge
 
-        def on_step(*_: object, **__: object) -> None:
-            self.steps += 1
-            failpoint("step", str(unit), attempt)
+    module, _, name = stage.merge.partition(":")
+    arrays: dict[str, np.ndarray] = merge(getattr(importlib.import_module(module), name), _each(work, slices)).arrays()
+    return arrays
 
-        torch.set_num_threads(self.settings.threads)  # per thread: Ray runs methods off the main thread
-        site = model.description.ffn_sites[unit.layer]
-        pictures = visualize(
-            model,
-            site,
-            range(unit.start, unit.stop),
-            self.settings.recipe,
-            seed=unit.seed,
-            precision=self.settings.precision,
-            on_step=on_step,
-        )
-        return [picture.row() for picture in pictures]
 
-    def _provenance(self, rows: list[dict[str, Any]]) -> dict[str, str]:
-        return {
-            "code_version": code_version(),
-            "precision": str(rows[0]["precision"]),
-            "recipe": self.settings.recipe.name,
-        }
+def _each(work: Work, slices: Iterable[WorkUnit]) -> Iterator[dict[str, np.ndarray]]:
+    for one in slices:
+        work.step()
+        yield work.arrays_of(one)
+
+
+def tiles(store: Store, unit: WorkUnit) -> list[WorkUnit]:
+    """Committed units within `unit`, side by side without a gap, the longest first choice; [] if they do not fill it."""
+    alike = committed_units(store, unit.stage, unit.slug, unit.identity)
+    inside = [one for one in alike if unit.start <= one.start and one.stop <= unit.stop and one != unit]
+    chosen: list[WorkUnit] = []
+    for one in sorted(inside, key=lambda one: (one.start, -one.stop)):
+        if one.start == (chosen[-1].stop if chosen else unit.start):
+            chosen.append(one)
+    return chosen if chosen and chosen[-1].stop == unit.stop else []
 
 
 def fault_of(error: Exception) -> Fault:
@@ -206,4 +219,5 @@ def fault_of(error: Exception) -> Fault:
     misuse = isinstance(error, AtlasError) and error.exit_code == AtlasError.exit_code
     full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
     fatal = hopeless or misuse or full
-    return Fault(type(error).__name__, str(error), traceback.format_exc(), fatal)
+    lost = error.unit if isinstance(error, PartLost) and isinstance(error.unit, WorkUnit) else None
+    return Fault(type(error).__name__, str(error), traceback.format_exc(), fatal, lost)

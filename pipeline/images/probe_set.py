@@ -233,6 +233,16 @@ def rows(probe_set: ProbeSet, mode: str) -> list[dict[str, Any]]:
     return list(_ahead(probe_set.source, partial(_row, probe_set, mode), range(len(probe_set)), AHEAD))
 
 
+def answers(probe_set: ProbeSet) -> Iterator[dict[str, Any]]:
+    """What the set says of each image, by index: class, caption and attributes, as probe_images has them."""
+    for image in probe_set.images:
+        yield {
+            "class": image.label or None,
+            "caption": image.caption or None,
+            "attributes": [{"name": name, "value": value} for name, value in image.attributes] or None,
+        }
+
+
 def _row(probe_set: ProbeSet, mode: str, index: int) -> dict[str, Any]:
     image = probe_set.images[index]
     picture = None

@@ -1,0 +1,133 @@
+"""The facts that decide results: what stages read beside a model and other stages, each under one name.
+
+A stage names its facts (`jobs.stages`); their values, with the stage's version and the settings of what it reads,
+make the hash that stands in its work units. What only decides speed or place is no fact.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from jobs.inputs import fed
+
+if TYPE_CHECKING:
+    from jobs.inputs import Inputs
+    from jobs.stages import Stage
+    from pipeline.models import ModelDescription
+
+
+@dataclass(frozen=True)
+class Fact:
+    """One thing that decides results."""
+
+    name: str
+    means: str  # for the docs
+    value: Callable[[Inputs], Any]  # JSON; of long things a digest
+    needs: tuple[str, ...] = ()  # inputs that must be opened for it
+
+
+def digest(value: Any) -> str:
+    """16 hex digits of the SHA-256 of a JSON value."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, ensure_ascii=False).encode()).hexdigest()[:16]
+
+
+def _of_images(value: Callable[[Any], Any]) -> Callable[[Inputs], Any]:
+    """A digest of something that the set says of each image."""
+    return lambda inputs: digest([value(image) for image in inputs.images.images])
+
+
+def _section(name: str, field: str, means: str) -> Fact:
+    return Fact(name, means, lambda inputs: asdict(getattr(inputs.settings, field)))
+
+
+FACTS: Mapping[str, Fact] = {
+    fact.name: fact
+    for fact in (
+        Fact("recipe", "Settings of the visualization recipe", lambda i: f"{i.recipe.name} {i.recipe.hash}"),
+        Fact("seed", "Seed of the random numbers of visualizations", lambda i: i.seed),
+        Fact("images", "Names and bytes of the probe images", lambda i: i.images.identity, ("images",)),
+        Fact("classes", "Class of every probe image", _of_images(lambda image: image.label), ("images",)),
+        Fact("captions", "Caption of every probe image", _of_images(lambda image: image.caption), ("images",)),
+        Fact("attributes", "Attributes of every probe image", _of_images(lambda image: image.attributes), ("images",)),
+        Fact("panel", "How many images every neuron's numbers are kept of", lambda i: i.settings.probe.panel),
+        Fact("match images", "How many images models are compared on", lambda i: i.match_count),
+        Fact("concepts", "Texts that labels are chosen from", lambda i: i.concepts.identity, ("concepts",)),
+        Fact(
+            "texts of heads",
+            "Texts and features that heads are described with, as they are embedded",
+            lambda i: digest(i.head_texts.prompts()),
+            ("images", "texts of heads"),
+        ),
+        Fact(
+            "features",
+            "Texts of every feature, and what images' attributes call them ([values] of the file)",
+            lambda i: digest({"features": i.head_texts.features.features, "values": i.head_texts.features.values}),
+            ("images", "texts of heads"),
+        ),
+        _section("probe settings", "probe", "How many examples, panel images and images of a class count"),
+        _section("evidence settings", "evidence", "Which quantiles, how many bins and classes are kept of a neuron"),
+        _section("example settings", "examples", "Which lower quantiles are shown, and from how many images"),
+        _section("view settings", "views", "Which windows of an image are embedded"),
+        _section("label settings", "label", "How texts are scored, tested and checked, and crops compared"),
+        _section("effect settings", "effect", "How many neurons and images are ablated, how many classes are named"),
+        _section("match settings", "match", "Grid on which maps are compared, number of partners, null quantile"),
+        _section("align settings", "align", "How the maps to the embedder's space are fitted"),
+        _section("span settings", "spans", "How many texts and axes describe a head, and how they are chosen"),
+        _section("project settings", "project", "How many example images are kept of each direction"),
+        _section("head settings", "heads", "What share of variance makes a label; images behind reads; classes named"),
+    )
+}
+
+
+def facts_of(
+    stage: Stage, inputs: Inputs, owner: ModelDescription, reads: Mapping[str, str], weights: str = ""
+) -> dict[str, Any]:
+    """All that decides a stage's result beside the weights in its units: what its settings are the hash of.
+
+    owner: the model that the stage runs. reads: the settings of each stage that it reads, by name. weights: the
+    fingerprint of the embedder, of whose stages others read results; of a model's own stages the units hold it.
+    """
+    return {
+        "version": stage.version,
+        "model": fed(owner) | ({"weights": weights} if weights else {}),
+        "facts": {name: FACTS[name].value(inputs) for name in stage.facts},
+        "reads": dict(reads),
+    }
+
+
+def facts_text(facts: Mapping[str, Any]) -> str:
+    """The facts as the models table keeps them: JSON with sorted keys."""
+    return json.dumps(facts, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+
+
+def settings_hash(text: str) -> str:
+    """16 hex digits that stand for the facts, as `facts_text` writes them, in every work unit's key."""
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def differences(before: str, now: str) -> list[str]:
+    """What differs between two texts of `facts_text`, in words: `classes (found ab12, expected cd34)`."""
+    old, new = _flat(json.loads(before)), _flat(json.loads(now))
+    names = [name for name in sorted(old.keys() | new.keys()) if old.get(name) != new.get(name)]
+    own = [name for name in names if not name.startswith("stage ")]
+    return [f"{name} (found {_short(old.get(name))}, expected {_short(new.get(name))})" for name in own or names]
+
+
+def _flat(facts: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Every leaf under the words that lead to it; facts without a prefix, settings of other stages as `stage NAME`."""
+    leaves: dict[str, Any] = {}
+    for name, value in facts.items():
+        if isinstance(value, Mapping):
+            leaves |= _flat(value, {"facts": "", "reads": "stage "}.get(name, f"{prefix}{name} "))
+        else:
+            leaves[f"{prefix}{name}"] = value
+    return leaves
+
+
+def _short(value: Any) -> str:
+    text = "nothing" if value is None else str(value)
+    return text if len(text) <= 40 else f"{text[:37]}..."

@@ -1,0 +1,76 @@
+"""The identity of every stage of every model of a run: the weights, and the hash of all else that decides results."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from atlas_schema.units import Identity, Pair
+from jobs.facts import digest, facts_of, facts_text, settings_hash
+from jobs.stages import Stage, closure
+
+if TYPE_CHECKING:
+    from jobs.inputs import Inputs
+    from pipeline.models import ModelDescription
+
+Key = tuple[str, str]
+"""Stage and slug of its owner."""
+
+
+@dataclass(frozen=True)
+class StageKey:
+    """What the units of one stage of one model are known by; facts: as `jobs.facts.facts_text` writes them."""
+
+    identity: Identity
+    facts: str
+
+
+def keys_of(
+    stages: Iterable[Stage],
+    inputs: Inputs,
+    description: ModelDescription,
+    fingerprint: str,
+    claimed: Mapping[str, Identity] | None = None,
+) -> dict[str, StageKey]:
+    """By name, the key of each of a model's stages and of the embedder's that they read.
+
+    claimed: the identities of stages that the atlas holds of this model. A stage that is read where it is there, and
+    that is none of `stages`, is taken as the atlas has it: pictures of another recipe are judged as they are.
+    """
+    stages = tuple(stages)
+    keys: dict[str, StageKey] = {}
+    names = {stage.name for stage in stages}
+    for stage in _in_order(closure(names)):
+        reads = {name: keys[name].identity.settings for name in stage.reads}
+        for name in stage.reads_if_there:
+            if name in names:
+                reads[name] = keys[name].identity.settings
+            elif claimed and name in claimed:
+                reads[name] = claimed[name].settings
+        if stage.owner == "embedder":
+            choice = inputs.embedder
+            facts = facts_text(facts_of(stage, inputs, choice.description, reads, choice.fingerprint))
+            keys[stage.name] = StageKey(Identity(choice.fingerprint, settings_hash(facts)), facts)
+        else:
+            facts = facts_text(facts_of(stage, inputs, description, reads))
+            keys[stage.name] = StageKey(Identity(fingerprint, settings_hash(facts)), facts)
+    return keys
+
+
+def _in_order(stages: Iterable[Stage]) -> list[Stage]:
+    """Each stage behind those that it reads."""
+    waiting, placed = list(stages), []
+    while waiting:
+        ahead = {stage.name for stage in waiting}
+        free = [stage for stage in waiting if not ahead & {*stage.reads, *stage.reads_if_there}]
+        if not free:
+            raise ValueError(f"stages read each other in a circle: {', '.join(sorted(ahead))}")
+        placed += free
+        waiting = [stage for stage in waiting if stage not in free]
+    return placed
+
+
+def pair_cut(partner: str, identity: Identity) -> Pair:
+    """The cut of a pair with `partner`, whose weights and settings stand in it."""
+    return Pair(partner, digest([identity.fingerprint, identity.settings]))

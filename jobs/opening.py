@@ -1,0 +1,112 @@
+"""From a config to a run's inputs: only what the facts of its stages need is opened, and tried."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from atlas_schema.errors import BadConfig
+from jobs.config import RunConfig
+from jobs.facts import FACTS
+from jobs.inputs import EmbedderChoice, HeadTexts, Inputs
+from jobs.stages import Stage
+
+if TYPE_CHECKING:
+    from pipeline.images.probe_set import ProbeSet
+    from pipeline.label.concepts import ConceptSet
+    from pipeline.label.embedder import Embedder
+
+Say = Callable[[str], None]
+
+
+def open_inputs(config: RunConfig, stages: Collection[Stage], say: Say) -> Inputs:
+    """Open what the stages read, as the config names it. Raises BadConfig, NothingThere, what loading a model raises."""
+    from jobs.settings import settings_of
+    from pipeline.visualize.recipes import recipe_named
+
+    inputs = Inputs(recipe_named(config.recipe), config.seed, settings_of(config), match_count=config.match_images)
+    needs = {need for stage in stages for name in stage.facts for need in FACTS[name].needs}
+    embeds = any(stage.owner == "embedder" for stage in stages)
+    if needs & {"images"}:
+        inputs = replace(inputs, probe_set=_probe_set(config, say))
+    embedder = _embedder(config, say) if embeds else None
+    if embedder is not None:
+        choice = EmbedderChoice(embedder.request, embedder.vision.description, embedder.vision.fingerprint)
+        inputs = replace(inputs, embedder_choice=choice)
+    if "concepts" in needs:
+        inputs = replace(inputs, concept_set=_concepts(config, embedder))
+    if "texts of heads" in needs:
+        inputs = replace(inputs, texts_of_heads=_head_texts(config, inputs, embedder))
+    for stage in stages:
+        objection = stage.objects(inputs)
+        if objection:
+            raise BadConfig(objection)
+    return inputs
+
+
+def _probe_set(config: RunConfig, say: Say) -> ProbeSet:
+    from pipeline.images.probe_set import open_probe_set
+
+    if not config.probe:
+        raise BadConfig(
+            f"--stages {','.join(config.stages)}: these need real images. Name them with --probe: zoo, a folder, "
+            "a Parquet file or hf:NAME."
+        )
+    say(f"Reading the probe images of {config.probe}")
+    probe_set = open_probe_set(config.probe)
+    for line in _summary(probe_set):
+        say(line)
+    return probe_set
+
+
+def _summary(probe_set: ProbeSet) -> list[str]:
+    """What a user should know of the set before hours are spent on it."""
+    lines = [f"{len(probe_set):,} probe images, set {probe_set.identity}"]
+    if probe_set.skipped:
+        lines.append(f"{len(probe_set.skipped)} images cannot be used:")
+        lines += [f"  {image.id}: {image.reason}" for image in probe_set.skipped[:10]]
+        lines += [f"  and {len(probe_set.skipped) - 10} more"] if len(probe_set.skipped) > 10 else []
+    if probe_set.duplicates:
+        lines.append(f"{probe_set.duplicates} images are byte for byte copies of others; each counts")
+    return lines
+
+
+def _embedder(config: RunConfig, say: Say) -> Embedder:
+    from pipeline.label.embedder import load_embedder
+    from pipeline.models import ModelRequest
+
+    say(f"Loading {config.embedder}, which compares images with texts")
+    embedder = load_embedder(ModelRequest(model=config.embedder))
+    embedder.texts(["a"])  # refuses a model without a text tower
+    return embedder
+
+
+def _tried(embedder: Embedder | None, config: RunConfig, prompts: Collection[str]) -> None:
+    """Embed texts whose words the model may not know: that is better said now than by a worker."""
+    from pipeline.label.concepts import knows_few_words
+
+    if embedder is not None and knows_few_words(config.embedder):
+        embedder.texts(list(prompts))
+
+
+def _concepts(config: RunConfig, embedder: Embedder | None) -> ConceptSet:
+    from pipeline.label.concepts import read_concepts, suited_set
+
+    concepts = read_concepts(config.concepts or suited_set(config.embedder))
+    _tried(embedder, config, concepts.prompts)
+    return concepts
+
+
+def _head_texts(config: RunConfig, inputs: Inputs, embedder: Embedder | None) -> HeadTexts:
+    from pipeline.decompose.features import read_features
+    from pipeline.label.concepts import knows_few_words, read_concepts, suited_set
+
+    suited = suited_set(config.embedder)
+    pool = read_concepts(config.texts or config.concepts or suited)
+    classes = () if knows_few_words(config.embedder) else inputs.images.classes
+    features = read_features(config.features or suited)
+    texts = HeadTexts(pool, features, classes, inputs.settings.heads_class_template)
+    for prompts in texts.prompts().values():
+        _tried(embedder, config, prompts)
+    return texts

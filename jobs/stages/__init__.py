@@ -1,0 +1,60 @@
+"""The stages of the pipeline, in one explicit tuple; a new stage is a file here and a line in it.
+
+    visualize ──────────────┐
+    probe ──────────────────┼─> judge
+                            ├─> evidence, examples, effect
+    embed, texts ───────────┴─> label
+    pairs
+    pool, embed, decompose ─> align ─> spans ─> project ─> heads
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from jobs.stages.effect import EFFECT
+from jobs.stages.heads import ALIGN, DECOMPOSE, HEADS, POOL, PROJECT, SPANS
+from jobs.stages.label import EMBED, LABEL, TEXTS
+from jobs.stages.match import PAIRS
+from jobs.stages.probe import EVIDENCE, EXAMPLES, JUDGE, PROBE
+from jobs.stages.stage import Cost, Sizes, Stage
+from jobs.stages.visualize import VISUALIZE
+
+__all__ = ["STAGES", "Cost", "Sizes", "Stage", "closure", "groups", "stage_named", "stages_of"]
+
+STAGES: tuple[Stage, ...] = (
+    VISUALIZE,
+    *(PROBE, EVIDENCE, EXAMPLES, JUDGE),
+    *(EMBED, TEXTS, LABEL),
+    EFFECT,
+    PAIRS,
+    *(POOL, DECOMPOSE, ALIGN, SPANS, PROJECT, HEADS),
+)
+
+
+def stage_named(name: str) -> Stage:
+    """The stage called `name`; KeyError where there is none."""
+    return {stage.name: stage for stage in STAGES}[name]
+
+
+def groups() -> tuple[str, ...]:
+    """What `--stages` accepts, in the order in which results appear."""
+    return tuple(dict.fromkeys(stage.group for stage in STAGES if stage.group))
+
+
+def stages_of(wanted: Iterable[str]) -> tuple[Stage, ...]:
+    """The stages of these groups and all that they read, in the order of STAGES."""
+    wanted = set(wanted)
+    return closure(stage.name for stage in STAGES if stage.group in wanted)
+
+
+def closure(names: Iterable[str]) -> tuple[Stage, ...]:
+    """The stages `names` and all that they read, in the order of STAGES."""
+    chosen: set[str] = set()
+    todo = list(names)
+    while todo:
+        name = todo.pop()
+        if name not in chosen:
+            chosen.add(name)
+            todo += stage_named(name).reads
+    return tuple(stage for stage in STAGES if stage.name in chosen)

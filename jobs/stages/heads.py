@@ -1,0 +1,292 @@
+"""Heads: what each attention head adds to the final representation, in numbers, words and images.
+
+    pool (texts embedded) ───────┐
+    decompose (slices, merges) ──┼─> align ─> spans ─> project (slices, merges) ─> heads
+    embed (slices, merges) ──────┘
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from jobs.stages.probe import SECOND
+from jobs.stages.stage import Cost, Sizes, Stage
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor
+
+    from atlas_schema.units import WorkUnit
+    from jobs.inputs import Inputs
+    from jobs.work import Work
+    from pipeline.decompose.align import Alignment, Question
+    from pipeline.decompose.contributions import Contributing
+    from pipeline.models import LoadedModel
+
+FORWARDS = 6.0  # plain forwards that contributions cost, about (docs/decomposition.md)
+
+
+def pool(work: Work, unit: WorkUnit) -> dict[str, np.ndarray]:
+    """All texts that heads are compared with, embedded: the pool, each feature's, the names of the classes."""
+    embedder = work.embedder()
+    prompts = work.inputs.head_texts.prompts()
+    return {name: embedder.texts(texts).float().cpu().numpy() for name, texts in prompts.items()}
+
+
+def decompose(work: Work, unit: WorkUnit) -> dict[str, np.ndarray]:
+    """Moments of the contributions of all components over a slice of the probe images."""
+    from pipeline.decompose.contributions import Contributing
+    from pipeline.decompose.moments import ContributionMoments
+
+    contributing = Contributing(work.model(unit.slug))
+    device = "cpu" if work.device == "mps" else work.device
+    batches = (batch for _, batch in _contributions(work, contributing, range(unit.start, unit.stop)))
+    return ContributionMoments.over(contributing, batches, device).arrays()
+
+
+def _contributions(
+    work: Work, contributing: Contributing, indices: Sequence[int]
+) -> Iterator[tuple[Sequence[int], Any]]:
+    from pipeline.images.probe_set import batches
+
+    model = contributing.model
+    for numbers, pixels in batches(work.inputs.images, indices, model.description, work.batch):
+        yield numbers, contributing(model.normalise(pixels.to(model.device)))
+        work.step()
+
+
+def align(work: Work, unit: WorkUnit) -> dict[str, np.ndarray]:
+    """The maps of a model's components to the embedder's space; the embedder itself needs none."""
+    import numpy as np
+    import torch
+
+    from pipeline.decompose.align import Alignment, fit_alignment
+    from pipeline.decompose.contributions import Contributing, levels_of
+
+    inputs = work.inputs
+    contributing, panel = Contributing(work.model(unit.slug)), inputs.panel
+    views = work.arrays("embed")["views"][:, 0].astype(np.float32)
+    row = {index: i for i, index in enumerate(panel)}
+
+    def again() -> Iterator[tuple[Tensor, Tensor]]:
+        for indices, contributions in _contributions(work, contributing, panel):
+            yield torch.tensor([row[index] for index in indices]), contributions.vectors.float()
+
+    through = work.arrays("decompose", unit.slug, ["through"])["through"]
+    if unit.fingerprint == inputs.embedder.fingerprint:
+        width = contributing.model.description.representation_dim
+        return Alignment.own(len(through), width).arrays()
+    fit = torch.tensor([inputs.images.split(index) == "fit" for index in panel])
+    return fit_alignment(
+        again,
+        torch.from_numpy(views).to(work.device),
+        fit,
+        levels_of(through),
+        settings=inputs.settings.align,
+        questions=_questions(work, panel),
+        on_step=work.step,
+    ).arrays()
+
+
+def _questions(work: Work, panel: Sequence[int]) -> list[Question]:
+    """What the aligned representation is asked on images that it was not fitted on."""
+    from pipeline.decompose.align import Question
+    from pipeline.decompose.reading import text_reading
+    from pipeline.decompose.second_pass import asked
+
+    inputs = work.inputs
+    images = [inputs.images.images[index] for index in panel]
+    reading = text_reading(asked(inputs.head_texts.features, _embedded(work), images), images)
+    if reading is None:
+        return []
+    return [Question(texts, answers) for texts, answers in zip(reading.texts, reading.labels.unbind(1), strict=True)]
+
+
+def _embedded(work: Work) -> dict[str, Tensor]:
+    """All texts that heads are compared with, by what they are for."""
+    import torch
+
+    return {name: torch.from_numpy(array.copy()) for name, array in work.arrays("pool").items()}
+
+
+def _alignment(work: Work, slug: str) -> Alignment:
+    from pipeline.decompose.align import Alignment
+
+    return Alignment.of(work.arrays("align", slug))
+
+
+def spans(work: Work, unit: WorkUnit) -> dict[str, np.ndarray]:
+    """Texts and axes of every head, and the directions along which the next pass orders images."""
+    from pipeline.decompose.moments import ContributionMoments
+    from pipeline.decompose.spans import spans_of
+
+    moments = ContributionMoments.of(work.arrays("decompose", unit.slug))
+    return spans_of(moments, _alignment(work, unit.slug), _embedded(work)["pool"], work.step).arrays()
+
+
+def project(work: Work, unit: WorkUnit) -> dict[str, np.ndarray]:
+    """The second pass over a slice of the images: what the contributions are along each head's directions."""
+    import torch
+
+    from pipeline.decompose.contributions import Contributing, levels_of
+    from pipeline.decompose.second_pass import Passing
+
+    inputs, model = work.inputs, work.model(unit.slug)
+    before = work.arrays("decompose", unit.slug, ["mean", "through"])
+    directions = work.arrays("spans", unit.slug, ["directions"])["directions"]
+    passing = Passing.of(
+        model,
+        torch.from_numpy(before["mean"].copy()),
+        _alignment(work, unit.slug),
+        levels_of(before["through"]),
+        torch.from_numpy(directions.copy()),
+        inputs.head_texts.features,
+        _embedded(work),
+        inputs.images.images,
+        inputs.membership,
+    )
+    for indices, contributions in _contributions(work, Contributing(model), range(unit.start, unit.stop)):
+        passing.update(contributions, indices)
+    return passing.sums.arrays()
+
+
+def heads(work: Work, unit: WorkUnit) -> dict[str, list[dict[str, Any]]]:
+    """The rows of a model's five tables of heads."""
+    from pipeline.decompose.moments import ContributionMoments
+    from pipeline.decompose.rows import HeadEvidence, head_rows
+    from pipeline.decompose.second_pass import SecondPass
+    from pipeline.decompose.spans import Spans
+
+    inputs, slug = work.inputs, unit.slug
+    evidence = HeadEvidence(
+        model=work.model(slug),
+        probe_set=inputs.images,
+        membership=inputs.membership,
+        pool=inputs.head_texts.pool,
+        features=inputs.head_texts.features,
+        embedded=_embedded(work),
+        embedder=inputs.embedder.slug,
+        moments=ContributionMoments.of(work.arrays("decompose", slug)),
+        spans=Spans.of(work.arrays("spans", slug)),
+        second_pass=SecondPass.of(work.arrays("project", slug)),
+        alignment=_alignment(work, slug),
+        panel=inputs.panel,
+        batch=work.batch,
+        settings=inputs.settings.heads,
+    )
+    return head_rows(evidence, work.step)
+
+
+def not_a_sum(model: LoadedModel) -> str:
+    """Why the representation of a model is no sum of components, tried on one picture; "" where it is."""
+    from atlas_schema.errors import UnknownFamily
+    from pipeline.decompose.check import random_pictures
+    from pipeline.decompose.contributions import Contributing
+
+    try:
+        Contributing(model)(model.normalise(random_pictures(model, 1)))
+    except UnknownFamily as error:
+        return str(error)
+    return ""
+
+
+def too_few_images(inputs: Inputs) -> str:
+    """What is wrong where an alignment cannot be fitted on some images of the panel and checked on others."""
+    fit = sum(inputs.images.split(index) == "fit" for index in inputs.panel)
+    test = len(inputs.panel) - fit
+    if fit < 2 or test < 1:
+        return (
+            f"{inputs.images.spec}: {fit} images to fit an alignment on and {test} to check it; expected at least 2 "
+            "and 1. Give more images."
+        )
+    return ""
+
+
+def moments_bytes(sizes: Sizes) -> float:
+    """Bytes of the mean and Gram matrix of every head's contribution, whatever the number of images."""
+    width = sizes.description.representation_dim
+    return 4.0 * (sizes.description.heads + 2 * len(sizes.description.ffn_sites)) * width * (width + 4)
+
+
+def contributions_cost(sizes: Sizes) -> Cost:
+    """Contributions cost some forwards of each image; the sums of a slice are as large as those of all images."""
+    return Cost(each=FORWARDS * sizes.forward, kept=moments_bytes(sizes))
+
+
+def align_cost(sizes: Sizes) -> Cost:
+    """Contributions of the panel, once for each of some passes of the fit."""
+    width = sizes.description.representation_dim
+    components = sizes.description.heads + len(sizes.description.ffn_sites)
+    return Cost(each=sizes.panel * (2 * FORWARDS * sizes.forward + 60 * components * width * 512), kept=0.5e6)
+
+
+def heads_cost(sizes: Sizes) -> Cost:
+    """Maps of the example images of every head, and the neurons that heads read."""
+    count = sizes.description.heads
+    return Cost(each=count * 20 * 2 * sizes.forward + 0.5 * SECOND, bytes=count * 9e3)
+
+
+POOL = Stage(
+    name="pool",
+    does="Embeds the texts and features that heads are described with",
+    group="decompose",
+    cut="model",
+    owner="embedder",
+    facts=("texts of heads",),
+    compute=pool,
+    cost=lambda sizes: Cost(each=sizes.pool * sizes.forward, kept=4 * sizes.pool * 512),
+)
+DECOMPOSE = Stage(
+    name="decompose",
+    does="Splits the final representation of every probe image into what each head and FFN adds to it",
+    group="decompose",
+    cut="images",
+    facts=("images",),
+    merge="pipeline.decompose.moments:ContributionMoments",
+    compute=decompose,
+    cost=contributions_cost,
+    unfit=not_a_sum,
+)
+ALIGN = Stage(
+    name="align",
+    does="Fits maps from a model's representation to the space in which images and texts are compared",
+    group="decompose",
+    cut="model",
+    reads=("decompose", "embed", "pool"),
+    facts=("images", "panel", "classes", "attributes", "features", "align settings"),
+    compute=align,
+    cost=align_cost,
+    objects=too_few_images,
+)
+SPANS = Stage(
+    name="spans",
+    does="Finds the texts that explain most of what each head adds (TextSpan), and its principal axes",
+    group="decompose",
+    cut="model",
+    reads=("decompose", "align", "pool"),
+    facts=("span settings",),
+    compute=spans,
+    cost=lambda sizes: Cost(each=sizes.description.heads * 2e8, kept=0.1e6),
+)
+PROJECT = Stage(
+    name="project",
+    does="Measures every head's contribution along its directions and features, and what is lost without it",
+    group="decompose",
+    cut="images",
+    reads=("decompose", "align", "spans", "pool"),
+    facts=("images", "classes", "attributes", "features", "project settings"),
+    merge="pipeline.decompose.second_pass:SecondPass",
+    compute=project,
+    cost=lambda sizes: Cost(each=FORWARDS * sizes.forward, kept=0.1e6),
+)
+HEADS = Stage(
+    name="heads",
+    does="Writes the tables of heads: numbers, texts, features, example images, and the neurons that heads read",
+    group="decompose",
+    cut="model",
+    reads=("decompose", "align", "spans", "project", "pool"),
+    facts=("images", "panel", "classes", "features", "head settings"),
+    compute=heads,
+    cost=heads_cost,
+)

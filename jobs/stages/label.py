@@ -1,0 +1,121 @@
+"""Labels: the text that describes best what fires a neuron."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from atlas_schema.errors import NothingThere
+from jobs.stages.probe import SECOND
+from jobs.stages.stage import Cost, Sizes, Stage
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from atlas_schema.units import WorkUnit
+    from jobs.inputs import Inputs
+    from jobs.work import Work
+
+VIEWS = 10  # of each image: the whole, and nine windows
+
+
+def embed(work: Work, unit: WorkUnit) -> dict[str, np.ndarray]:
+    """Views of a slice of the panel's images, embedded."""
+    from pipeline.label.views import Views
+
+    indices = work.inputs.panel[unit.start : unit.stop]
+    return Views(work.embedder().embed_views(_opened(work, indices))).arrays()
+
+
+def _opened(work: Work, indices: list[int]) -> Iterator[Any]:
+    for index in indices:
+        work.step()
+        yield work.inputs.images.open(index)
+
+
+def texts(work: Work, unit: WorkUnit) -> dict[str, np.ndarray]:
+    """The texts that labels are chosen from, embedded."""
+    return {"texts": work.embedder().texts(work.inputs.concepts.prompts).float().cpu().numpy()}
+
+
+def label(work: Work, unit: WorkUnit) -> list[dict[str, Any]]:
+    """Labels and readability of a layer: all its neurons are labelled together, the rows of the unit's are kept."""
+    import numpy as np
+    import torch
+
+    from pipeline.label.rows import label_rows
+    from pipeline.probe.model import site_arrays, site_of
+
+    inputs, layer = work.inputs, work.layer(unit)
+    sums = site_of(work.arrays("probe", unit.slug, site_arrays(layer)), layer)
+    views, words = work.arrays("embed")["views"], work.arrays("texts")["texts"]
+    if sums.panel.images.tolist() != inputs.panel:
+        raise NothingThere(f"{unit}: the probe pass holds another panel than the embedder saw; run both anew")
+    rows = label_rows(
+        sums.panel.peak.float(),
+        sums.panel.window,
+        torch.from_numpy(views.astype(np.float32)).to(work.device),
+        torch.from_numpy(words.copy()).to(work.device),
+        fit=torch.tensor([inputs.images.split(index) == "fit" for index in inputs.panel]),
+        texts=inputs.concepts.texts,
+        settings=inputs.settings.label,
+        layer_address=f"{unit.slug}/mlp/{layer}",
+        on_step=work.step,
+    )
+    names = {"concept_set": inputs.concepts.title, "embedder": inputs.embedder.slug}
+    return [row | names for row in rows if unit.start <= row["unit"] < unit.stop]
+
+
+def too_few_halves(inputs: Inputs) -> str:
+    """What is wrong where labels cannot be chosen on one half of the panel and checked on the other."""
+    from atlas_schema.errors import BadConfig
+    from pipeline.label.labels import require_halves
+
+    try:
+        require_halves([inputs.images.split(index) == "fit" for index in inputs.panel])
+    except BadConfig as error:
+        return str(error)
+    return ""
+
+
+def label_cost(sizes: Sizes) -> Cost:
+    """Each neuron is compared with every text in two views, on real and shuffled images; its crops with each other."""
+    assert sizes.site is not None
+    compared = 2 * sizes.panel * sizes.texts * 2
+    return Cost(each=20 * compared + 4e-3 * SECOND, bytes=290)
+
+
+EMBED = Stage(
+    name="embed",
+    does="Embeds views of the panel's images with the model that compares images with texts",
+    group="",
+    cut="images",
+    over="panel",
+    owner="embedder",
+    facts=("images", "panel", "view settings"),
+    merge="pipeline.label.views:Views",
+    compute=embed,
+    cost=lambda sizes: Cost(each=VIEWS * sizes.forward, kept_each=VIEWS * 2 * sizes.description.representation_dim),
+)
+TEXTS = Stage(
+    name="texts",
+    does="Embeds the texts that labels are chosen from",
+    group="",
+    cut="model",
+    owner="embedder",
+    facts=("concepts",),
+    compute=texts,
+    cost=lambda sizes: Cost(each=sizes.texts * sizes.forward, kept=4 * sizes.texts * 512),
+)
+LABEL = Stage(
+    name="label",
+    does="Finds the text that describes best what fires each neuron, and tests whether it does",
+    group="label",
+    cut="neurons",
+    together=True,
+    reads=("probe", "embed", "texts"),
+    facts=("label settings",),
+    compute=label,
+    cost=label_cost,
+    objects=too_few_halves,
+)

@@ -1,0 +1,122 @@
+"""Evidence: one pass over real images, and what it says of each neuron."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from jobs.stages.stage import Cost, Sizes, Stage
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from atlas_schema.units import WorkUnit
+    from jobs.work import Work
+    from pipeline.probe.model import SiteProbe
+
+GALLERY = 128  # images of one forward to the layer, for the examples from the lower quantiles
+SECOND = 4.0e10  # FLOPs that stand for a second of one core where no arithmetic of a model is done
+
+
+def probe(work: Work, unit: WorkUnit) -> dict[str, np.ndarray]:
+    """Sums over a slice of the probe images, for all layers of a model."""
+    from pipeline.images.probe_set import batches
+    from pipeline.probe.model import ModelProbe
+    from pipeline.probe.model import probe as run
+
+    model, inputs = work.model(unit.slug), work.inputs
+    indices = range(unit.start, unit.stop)
+    sums = ModelProbe.empty(model.description, inputs.settings.probe, inputs.membership, indices, work.torch_device)
+    source = batches(inputs.images, indices, model.description, work.batch)
+    return run(model, source, sums, lambda images: work.step()).arrays()
+
+
+def evidence(work: Work, unit: WorkUnit) -> list[dict[str, Any]]:
+    """Statistics of each neuron's activation over the probe images."""
+    from pipeline.probe.evidence import evidence_rows
+
+    inputs = work.inputs
+    return evidence_rows(
+        _of_layer(work, unit), range(unit.start, unit.stop), inputs.images.identity, inputs.membership
+    )
+
+
+def examples(work: Work, unit: WorkUnit) -> list[dict[str, Any]]:
+    """The images that excite each neuron most, and some from the rest of its range."""
+    from pipeline.probe.evidence import quantile_rows, top_rows
+
+    model, sums, units = work.model(unit.slug), _of_layer(work, unit), range(unit.start, unit.stop)
+    site, images = model.description.ffn_sites[work.layer(unit)], work.inputs.images
+    rows = list(top_rows(sums, site, units, images))
+    work.step()
+    return rows + list(quantile_rows(model, sums, site, units, images, work.batch))
+
+
+def judge(work: Work, unit: WorkUnit) -> list[dict[str, Any]]:
+    """How far each picture gets beyond real images; what the pictures reach is read from their parts."""
+    from pipeline.probe.evidence import Picture, judge_rows
+
+    columns = ["unit", "activation", "activation_peak"]
+    rows = work.rows("visualize", unit, columns)
+    pictures = {row["unit"]: Picture(row["activation"], row["activation_peak"]) for row in rows}
+    return judge_rows(_of_layer(work, unit), pictures)
+
+
+def _of_layer(work: Work, unit: WorkUnit) -> SiteProbe:
+    """What the whole pass says of the unit's layer."""
+    from pipeline.probe.model import site_arrays, site_of
+
+    layer = work.layer(unit)
+    return site_of(work.arrays("probe", unit.slug, site_arrays(layer)), layer)
+
+
+def pass_cost(sizes: Sizes) -> Cost:
+    """A forward of each image; sums of each neuron, whatever the number of images."""
+    return Cost(each=1.3 * sizes.forward, kept=sizes.description.neurons * (2200 + 5 * sizes.panel))
+
+
+def examples_cost(sizes: Sizes) -> Cost:
+    """One forward of the gallery to the layer a unit; each example has its map of a byte a token."""
+    count = sizes.examples + 5
+    return Cost(each=2e-3 * SECOND, fixed=GALLERY * sizes.to_site, bytes=count * (0.8 * sizes.tokens + 150))
+
+
+PROBE = Stage(
+    name="probe",
+    does="Runs a model over the probe images once, and sums up what every neuron does",
+    group="",
+    cut="images",
+    facts=("images", "classes", "probe settings"),
+    merge="pipeline.probe.model:ModelProbe",
+    compute=probe,
+    cost=pass_cost,
+)
+EVIDENCE = Stage(
+    name="evidence",
+    does="Describes how each neuron's activation is distributed over the probe images",
+    group="probe",
+    cut="neurons",
+    reads=("probe",),
+    facts=("evidence settings",),
+    compute=evidence,
+    cost=lambda sizes: Cost(each=5e-4 * SECOND, bytes=340),
+)
+EXAMPLES = Stage(
+    name="examples",
+    does="Lists the probe images that excite each neuron most, and some that excite it less",
+    group="probe",
+    cut="neurons",
+    reads=("probe",),
+    facts=("example settings",),
+    compute=examples,
+    cost=examples_cost,
+)
+JUDGE = Stage(
+    name="judge",
+    does="Compares what each picture reaches with what real images reach",
+    group="probe",
+    cut="neurons",
+    reads=("probe",),
+    reads_if_there=("visualize",),
+    compute=judge,
+    cost=lambda sizes: Cost(each=2e-4 * SECOND, bytes=30),
+)

@@ -1,0 +1,101 @@
+"""What a stage is: one step of the pipeline as data. Hashes, graph, resume, status, plan and docs derive from it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from atlas_schema.units import WorkUnit
+    from jobs.inputs import Inputs
+    from jobs.work import Work
+    from pipeline.models import FfnSite, LoadedModel, ModelDescription
+    from pipeline.visualize.recipes import Recipe
+
+Row = Mapping[str, Any]
+#: What a stage's function gives: rows of its table, rows by table, or named arrays where it fills no table.
+Result = "Sequence[Row] | Mapping[str, Sequence[Row]] | Mapping[str, np.ndarray]"
+
+LEAST_FLOPS = 8.0e6
+"""A step on a tiny model is bound by calls, not by arithmetic: no forward of an image counts as less."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a unit costs, estimated: a part that grows with its neurons, images or pairs, and one that does not."""
+
+    each: float  # FLOPs of one neuron, image, model or pair
+    fixed: float = 0.0  # FLOPs of a unit beside, whatever its length
+    bytes: float = 0.0  # that each adds to the tables that people read
+    kept: float = 0.0  # bytes of a unit's part beside these rows, whatever its length: what later stages read
+    kept_each: float = 0.0  # the same, of one neuron or image
+
+    def flops(self, count: int) -> float:
+        """FLOPs of a unit of `count` neurons, images, models or pairs."""
+        return self.fixed + count * self.each
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """What costs depend on: a model, a layer of it where the stage is cut along neurons, and counts of the inputs."""
+
+    description: ModelDescription
+    recipe: Recipe
+    images: int = 0  # of the probe set
+    panel: int = 0
+    match_images: int = 0
+    texts: int = 0  # that labels are chosen from
+    pool: int = 0  # that heads are described with
+    examples: int = 0
+    site: FfnSite | None = None
+    partner: ModelDescription | None = None  # the other model of a pair
+
+    @property
+    def forward(self) -> float:
+        """FLOPs of one image through the model."""
+        return max(self.description.forward_flops, LEAST_FLOPS)
+
+    @property
+    def to_site(self) -> float:
+        """FLOPs of one image up to the layer."""
+        return max(self.site.flops if self.site else self.forward, LEAST_FLOPS)
+
+    @property
+    def tokens(self) -> int:
+        """Patch tokens of the layer's largest grid."""
+        grids = self.site.grids if self.site else ()
+        return max((height * width for height, width in grids), default=1)
+
+
+def no_objection(_: object) -> str:
+    """Every model, or every input, will do."""
+    return ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """One step of the pipeline.
+
+    A unit's key holds the model's weights and the hash of: `version`, the values of `facts`, how the model is fed, and
+    the settings of the stages in `reads`. Change `version` whenever the algorithm would give other numbers.
+    """
+
+    name: str
+    does: str  # one line, for people who never saw the code
+    group: str  # what `--stages` accepts: the stages of one group run together
+    cut: Literal["neurons", "images", "model", "pair"]  # along what it is divided into units
+    compute: Callable[[Work, WorkUnit], Any]  # gives a Result; run in a worker, imports there what it needs
+    cost: Callable[[Sizes], Cost]
+    together: bool = False  # all neurons of a layer in one unit, as what they share is most of the work
+    over: Literal["images", "panel"] = "images"  # which images, where it is cut along images
+    owner: Literal["model", "embedder"] = "model"  # whose weights it runs, and in whose folder its parts lie
+    reads: tuple[str, ...] = ()  # stages that must be complete before; they run too where they are not
+    reads_if_there: tuple[str, ...] = ()  # stages that it waits for where they run, and else takes as they stand
+    facts: tuple[str, ...] = ()  # names of `jobs.facts.FACTS`: what it reads beside the model and other stages
+    merge: str = ""  # where it is cut along images: module:Class with of(arrays), merge(other) and arrays()
+    version: int = 1
+    objects: Callable[[Inputs], str] = no_objection  # what is wrong with the inputs for this stage; "" where nothing
+    unfit: Callable[[LoadedModel], str] = no_objection  # why a model cannot do it; "" where it can

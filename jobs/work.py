@@ -1,0 +1,95 @@
+"""What a stage's function has at hand in a worker: the run's inputs, models, and what other stages committed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+
+from atlas_schema.errors import NothingThere, PartLost, ShardCorrupt
+from atlas_schema.partials import read_partial
+from atlas_schema.parts import committed_units, read_part
+from atlas_schema.store import Store
+from atlas_schema.units import Identity, Neurons, WorkUnit
+from jobs.inputs import Inputs
+
+if TYPE_CHECKING:
+    import torch
+
+    from pipeline.label.embedder import Embedder
+    from pipeline.models import LoadedModel, ModelRequest
+
+Shared = TypeVar("Shared")
+
+
+@dataclass
+class Work:
+    """The surroundings of one unit. `model` and `embedder` load what the worker does not hold yet."""
+
+    store: Store
+    inputs: Inputs
+    identities: Mapping[tuple[str, str], Identity]  # by stage and slug
+    whole: Callable[[str, str], WorkUnit]  # (stage, slug) -> the unit that stands for all of a stage of a model
+    device: str
+    precision: str | None  # asked for by the user; None: the device's own
+    model: Callable[[str], LoadedModel]  # by slug
+    request: Callable[[str], ModelRequest]  # by slug
+    embedder: Callable[[], Embedder]
+    step: Callable[[], None]  # the heartbeat: to be called at least every few seconds
+    held: dict[Any, Any]  # what `shared` made, of the model used last
+
+    @property
+    def batch(self) -> int:
+        """Images in one forward."""
+        return 32 if self.device == "cpu" else 256
+
+    @property
+    def torch_device(self) -> torch.device:
+        import torch
+
+        return torch.device(self.device)
+
+    @staticmethod
+    def layer(unit: WorkUnit) -> int:
+        """The layer of a unit that is cut along neurons."""
+        assert isinstance(unit.cut, Neurons)
+        return unit.cut.layer
+
+    def arrays(self, stage: str, slug: str = "", names: Iterable[str] | None = None) -> dict[str, np.ndarray]:
+        """The arrays that a whole stage committed, `names` or all; the embedder's own stages need no slug.
+
+        PartLost where they are damaged or gone: the stage is then done again before whoever asked.
+        """
+        self.step()
+        return self.arrays_of(self.whole(stage, slug), names)
+
+    def arrays_of(self, unit: WorkUnit, names: Iterable[str] | None = None) -> dict[str, np.ndarray]:
+        """The arrays of one committed unit."""
+        try:
+            return read_partial(self.store, unit, names)
+        except (ShardCorrupt, NothingThere) as error:
+            raise PartLost(str(error), unit) from error
+
+    def rows(self, stage: str, unit: WorkUnit, columns: list[str]) -> Iterator[dict[str, Any]]:
+        """Rows that another stage committed of the neurons of `unit`. PartLost as in `arrays`."""
+        layer = self.layer(unit)
+        for part in committed_units(self.store, stage, unit.slug, self.identities[stage, unit.slug]):
+            if part.layer == layer and part.start < unit.stop and unit.start < part.stop:
+                self.step()
+                try:
+                    rows = read_part(self.store, part).select(columns).to_pylist()
+                except (ShardCorrupt, FileNotFoundError) as error:
+                    raise PartLost(str(error), part) from error
+                yield from (row for row in rows if unit.start <= row["unit"] < unit.stop)
+
+    def shared(self, slug: str, make: Callable[[Work, str], Shared]) -> Shared:
+        """What all units of a model share, made once by a worker and kept while it stays at this model."""
+        key = (slug, make.__name__)
+        if key not in self.held:
+            made = make(self, slug)
+            self.held.clear()
+            self.held[key] = made
+        result: Shared = self.held[key]
+        return result
