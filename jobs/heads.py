@@ -12,10 +12,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from atlas_schema.parts import PartReceipt, WorkUnit
-from jobs.head_partials import alignment_at, embedded, levels_of, root
+from jobs.head_partials import alignment_at, embedded, root
 from jobs.head_rows import head_tables
 from jobs.tasks import Surroundings, batch_of, tiles
 
@@ -39,39 +37,22 @@ def pool(at: Surroundings, unit: WorkUnit) -> PartReceipt:
 
 def decompose(at: Surroundings, unit: WorkUnit) -> PartReceipt:
     """Moments of the contributions of all components over a slice of the probe images, or the merge of slices."""
+    from pipeline.accumulators import merged
     from pipeline.decompose.moments import ContributionMoments
 
     children = tiles(at.store, unit)
     if children:
-        arrays = at.read_arrays(children[0])
-        reach, whole = arrays.pop("through"), ContributionMoments.of(arrays)
-        for child in children[1:]:
-            whole.merge(ContributionMoments.of(at.read_arrays(child)))
-        return at.commit_arrays(unit, whole.arrays() | {"through": reach})
+        return at.commit_arrays(unit, merged(ContributionMoments, map(at.read_arrays, children)).arrays())
     contributing = _contributing(at, unit.slug)
-    found: ContributionMoments | None = None
-    for _, batch in _contributions(at, contributing, range(unit.start, unit.stop)):
-        if found is None:
-            components, width = batch.vectors.shape[1:]
-            heads = contributing.model.description.heads
-            device = "cpu" if at.device == "mps" else at.device
-            found = ContributionMoments(components, heads, width, device)
-        found.update(batch)
-    assert found is not None
-    return at.commit_arrays(unit, found.arrays() | {"through": _through(contributing)})
+    found = (batch for _, batch in _contributions(at, contributing, range(unit.start, unit.stop)))
+    device = "cpu" if at.device == "mps" else at.device
+    return at.commit_arrays(unit, ContributionMoments.over(contributing, found, device).arrays())
 
 
 def _contributing(at: Surroundings, slug: str) -> Contributing:
     from pipeline.decompose.contributions import Contributing
 
     return Contributing(at.model(slug))
-
-
-def _through(contributing: Contributing) -> np.ndarray:
-    """(components,) bool: which have no direct effect, so that their numbers are of the next level."""
-    from pipeline.decompose.components import Level
-
-    return np.array([level == Level.THROUGH for level in contributing.levels])
 
 
 def _contributions(
@@ -91,27 +72,29 @@ def align(at: Surroundings, unit: WorkUnit) -> PartReceipt:
     import torch
 
     from pipeline.decompose.align import Alignment, fit_alignment
+    from pipeline.decompose.contributions import levels_of
+    from pipeline.label.views import Views
 
     measuring = at.measuring
     choice = measuring.embedder_or_fail
     contributing, panel = _contributing(at, unit.slug), measuring.panel
-    views = at.read_arrays(root(at, "embed", choice.slug))["views"][:, 0].astype(np.float32)
+    views = Views.of(at.read_arrays(root(at, "embed", choice.slug)))
     place = {index: i for i, index in enumerate(panel)}
 
     def again() -> Iterator[tuple[Tensor, Tensor]]:
         for indices, found in _contributions(at, contributing, panel):
             yield torch.tensor([place[index] for index in indices]), found.vectors.float()
 
-    through = at.read_arrays(root(at, "decompose", unit.slug), ["through"])["through"]
+    levels = levels_of(at.read_arrays(root(at, "decompose", unit.slug), ["through"])["through"])
     if unit.fingerprint == choice.fingerprint:
         width = contributing.model.description.representation_dim
-        return at.commit_arrays(unit, Alignment.own(len(through), width).arrays())
+        return at.commit_arrays(unit, Alignment.own(len(levels), width).arrays())
     fit = torch.tensor([measuring.probe_set.split(index) == "fit" for index in panel])
     fitted = fit_alignment(
         again,
-        torch.from_numpy(views).to(at.device),
+        views.whole.to(at.device),
         fit,
-        levels_of(through),
+        levels,
         questions=_questions(at, panel),
         on_step=at.step,
     )
@@ -138,22 +121,19 @@ def spans(at: Surroundings, unit: WorkUnit) -> PartReceipt:
     from pipeline.decompose.moments import ContributionMoments
     from pipeline.decompose.spans import spans_of
 
-    arrays = at.read_arrays(root(at, "decompose", unit.slug))
-    arrays.pop("through")
-    found = spans_of(ContributionMoments.of(arrays), alignment_at(at, unit.slug), embedded(at)["pool"], at.step)
+    moments = ContributionMoments.of(at.read_arrays(root(at, "decompose", unit.slug)))
+    found = spans_of(moments, alignment_at(at, unit.slug), embedded(at)["pool"], at.step)
     return at.commit_arrays(unit, found.arrays())
 
 
 def project(at: Surroundings, unit: WorkUnit) -> PartReceipt:
     """The second pass over a slice of the images, or the merge of slices."""
+    from pipeline.accumulators import merged
     from pipeline.decompose.second_pass import SecondPass
 
     children = tiles(at.store, unit)
     if children:
-        whole = SecondPass.of(at.read_arrays(children[0]))
-        for child in children[1:]:
-            whole.merge(SecondPass.of(at.read_arrays(child)))
-        return at.commit_arrays(unit, whole.arrays())
+        return at.commit_arrays(unit, merged(SecondPass, map(at.read_arrays, children)).arrays())
     contributing = _contributing(at, unit.slug)
     passing = _passing(at, unit.slug)
     for indices, found in _contributions(at, contributing, range(unit.start, unit.stop)):
@@ -165,6 +145,7 @@ def _passing(at: Surroundings, slug: str) -> Passing:
     """What the second pass measures along, read from the stages before it."""
     import torch
 
+    from pipeline.decompose.contributions import levels_of
     from pipeline.decompose.second_pass import Passing
 
     before = at.read_arrays(root(at, "decompose", slug), ["mean", "through"])

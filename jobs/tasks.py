@@ -57,17 +57,14 @@ def probe(at: Surroundings, unit: WorkUnit) -> PartReceipt:
     """A slice of the probe pass: merged from partials that tile it, else measured."""
     import torch
 
+    from pipeline.accumulators import merged
     from pipeline.images.probe_set import batches
     from pipeline.probe.model import ModelProbe
     from pipeline.probe.model import probe as run_probe
 
     children = tiles(at.store, unit)
     if children:
-        whole = ModelProbe.of(at.read_arrays(children[0]))
-        for child in children[1:]:
-            whole.merge(ModelProbe.of(at.read_arrays(child)))
-            at.step()
-        return at.commit_arrays(unit, whole.arrays())
+        return at.commit_arrays(unit, merged(ModelProbe, map(at.read_arrays, children)).arrays())
     model, measuring = at.model(unit.slug), at.measuring
     indices = range(unit.start, unit.stop)
     whole = ModelProbe.empty(model.description, measuring.probe, measuring.membership, indices, torch.device(at.device))
@@ -142,13 +139,16 @@ def _root(at: Surroundings, unit: WorkUnit) -> WorkUnit:
 
 def embed(at: Surroundings, unit: WorkUnit) -> PartReceipt:
     """Views of a slice of the panel's images, embedded; or the merge of slices."""
+    from pipeline.accumulators import merged
+    from pipeline.label.views import Views
+
     children = tiles(at.store, unit)
     if children:
-        return at.commit_arrays(unit, {"views": np.concatenate([at.read_arrays(one)["views"] for one in children])})
+        return at.commit_arrays(unit, merged(Views, map(at.read_arrays, children)).arrays())
     panel, probe_set = at.measuring.panel, at.measuring.probe_set
     embedder = at.embedder()
     views = embedder.embed_views(_opened(at, panel[unit.start : unit.stop], probe_set))
-    return at.commit_arrays(unit, {"views": views.half().cpu().numpy()})
+    return at.commit_arrays(unit, Views(views).arrays())
 
 
 def _opened(at: Surroundings, indices: list[int], probe_set: Any) -> Iterator[Any]:
@@ -171,6 +171,7 @@ def label(at: Surroundings, unit: WorkUnit) -> PartReceipt:
     import torch
 
     from pipeline.label.rows import label_rows
+    from pipeline.label.views import Views
 
     measuring = at.measuring
     assert measuring.embedder is not None
@@ -179,7 +180,7 @@ def label(at: Surroundings, unit: WorkUnit) -> PartReceipt:
     probed = _site_probe(at, unit)
     choice, panel = measuring.embedder, measuring.panel
     own = (choice.fingerprint, measuring.settings("embed"), SEED)
-    views = at.read_arrays(WorkUnit("embed", choice.slug, 0, 0, len(panel), *own))["views"]
+    views = Views.of(at.read_arrays(WorkUnit("embed", choice.slug, 0, 0, len(panel), *own)))
     own = (choice.fingerprint, measuring.settings("texts"), SEED)
     words = at.read_arrays(WorkUnit("texts", choice.slug, 0, 0, len(measuring.concepts), *own))["texts"]
     if probed.panel.images.tolist() != panel:
@@ -187,7 +188,7 @@ def label(at: Surroundings, unit: WorkUnit) -> PartReceipt:
     rows: list[Row] = label_rows(
         probed.panel.peak.float(),
         probed.panel.window,
-        torch.from_numpy(views.astype(np.float32)).to(at.device),
+        views.vectors.to(at.device),
         torch.from_numpy(words.copy()).to(at.device),
         fit=torch.tensor([measuring.probe_set.split(index) == "fit" for index in panel]),
         texts=measuring.concepts.texts,
