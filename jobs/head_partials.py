@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from atlas_schema.errors import NothingThere
 from atlas_schema.partials import read_or_remove
 from atlas_schema.parts import WorkUnit, alike
@@ -17,7 +15,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from pipeline.decompose.align import Alignment
-    from pipeline.decompose.components import Level
 
 
 def root(at: Surroundings, stage: str, slug: str) -> WorkUnit:
@@ -44,13 +41,6 @@ def alignment_at(at: Surroundings, slug: str) -> Alignment:
     from pipeline.decompose.align import Alignment
 
     return Alignment.of(at.read_arrays(root(at, "align", slug)))
-
-
-def levels_of(through: np.ndarray) -> tuple[Level, ...]:
-    """Of each component, from what the first pass kept."""
-    from pipeline.decompose.components import Level
-
-    return tuple(Level.THROUGH if one else Level.DIRECT for one in through.tolist())
 
 
 def committed(store: Store, stage: str, slug: str) -> WorkUnit | None:

@@ -78,6 +78,8 @@ class _Paired:
 
 def write_matches(store: Store, probe_set: str, slugs: Sequence[str], provenance: Mapping[str, str]) -> None:
     """Write neuron_matches of these models from every committed pair that they are in."""
+    from pipeline.match.rows import match_rows
+
     atlas = Atlas(store)
     models = {row["slug"]: row for row in atlas.models()}
     widths = {slug: _widths(atlas, slug) for slug in models}
@@ -89,27 +91,26 @@ def write_matches(store: Store, probe_set: str, slugs: Sequence[str], provenance
             sides[second].append((first, _side(arrays, "second")))
     for slug in slugs:
         found = sorted(sides[slug], key=lambda side: side[0])
-        start = 0
-        planned = _planned(atlas, slug)
-        for layer, width in enumerate(widths[slug]):
-            place = (slug, layer, start)
-            rows = [row for other, side in found for row in _rows(place, planned[layer], other, widths, side)]
-            for row in rows:
-                row["probe_set"] = probe_set
-            facts = {**provenance, "fingerprint": models[slug]["fingerprint"]}
-            if planned[layer]:
+        facts = {**provenance, "fingerprint": models[slug]["fingerprint"]}
+        for layer, planned in sorted(_planned(atlas, slug).items()):
+            rows = [
+                row
+                for other, side in found
+                for row in match_rows(slug, widths[slug], other, widths[other], side, probe_set, [layer])
+                if row["unit"] in planned
+            ]
+            if planned:
                 write_rows(store, NEURON_MATCHES, slug, rows, provenance=facts, layer=layer, layers=len(widths[slug]))
-            start += width
 
 
 def _widths(atlas: Atlas, slug: str) -> list[int]:
     return [site["width"] for site in atlas.sites(slug) if site["kind"] == "ffn"]
 
 
-def _planned(atlas: Atlas, slug: str) -> dict[int, list[int]]:
+def _planned(atlas: Atlas, slug: str) -> dict[int, set[int]]:
     """By layer, the units that the atlas sets out to describe."""
     sites = [site for site in atlas.sites(slug) if site["kind"] == "ffn"]
-    return {site["layer"]: [unit for span in planned_ranges(site) for unit in range(*span)] for site in sites}
+    return {site["layer"]: {unit for span in planned_ranges(site) for unit in range(*span)} for site in sites}
 
 
 def _committed(store: Store, probe_set: str, models: Mapping[str, Any]) -> Iterator[tuple[WorkUnit, str, str]]:
@@ -138,39 +139,3 @@ def _side(arrays: Mapping[str, np.ndarray], name: str) -> Counterparts:
 
     fields = {field: arrays[f"{name}/{field}"] for field in FIELDS}
     return Counterparts(**fields, null_threshold=float(arrays[f"{name}/null_threshold"]))
-
-
-def _rows(
-    place: tuple[str, int, int],
-    units: Sequence[int],
-    other: str,
-    widths: Mapping[str, Sequence[int]],
-    side: Counterparts,
-) -> Iterator[dict[str, Any]]:
-    """Rows of some units of a layer; place: slug, layer, and the index of the layer's first neuron."""
-    slug, layer, start = place
-    edges = np.concatenate([[0], np.cumsum(widths[other])])
-    layers = np.searchsorted(edges, side.partner, side="right") - 1
-    significant = side.significant
-    for unit in units:
-        index = start + unit
-        for rank, partner in enumerate(side.partner[index].tolist()):
-            if partner < 0:
-                continue
-            partner_layer = int(layers[index, rank])
-            partner_unit = partner - int(edges[partner_layer])
-            yield {
-                "address": f"{slug}/mlp/{layer}/{unit}",
-                "slug": slug,
-                "layer": layer,
-                "unit": unit,
-                "partner_slug": other,
-                "rank": rank,
-                "partner": f"{other}/mlp/{partner_layer}/{partner_unit}",
-                "partner_layer": partner_layer,
-                "partner_unit": partner_unit,
-                "correlation": float(np.clip(side.correlation[index, rank], -1, 1)),
-                "mutual": bool(rank == 0 and side.mutual[index]),
-                "null_correlation": float(np.clip(side.null_best[index], -1, 1)),
-                "significant": bool(significant[index, rank]),
-            }
