@@ -216,8 +216,7 @@ def _with_texts(made: Measuring, config: RunConfig, say: Callable[[str], None]) 
     say(f"Loading {config.embedder}, which compares images with texts")
     embedder = load_embedder(request)
     concepts = read_concepts(config.concepts_or_default)
-    # Refuses a model without a text tower; the zoo's knows few words, which is better said now than by a worker.
-    embedder.texts(concepts.prompts if config.embedder == "zoo/clip" else concepts.prompts[:1])
+    embedder.check_texts(concepts.prompts)
     fit = [made.probe_set.split(index) == "fit" for index in made.panel]
     if "label" in config.stages:
         require_halves(fit)
@@ -236,12 +235,12 @@ def _with_texts(made: Measuring, config: RunConfig, say: Callable[[str], None]) 
 def _head_texts(made: Measuring, config: RunConfig, embedder: Embedder) -> HeadTexts:
     """Read and try all texts that heads are compared with: the zoo's CLIP knows few words."""
     from pipeline.decompose.features import read_features
-    from pipeline.label.concepts import read_concepts
+    from pipeline.label.concepts import knows_few_words, read_concepts
 
     pool = read_concepts(config.texts) if config.texts else made.concepts
     assert pool is not None
-    own = config.embedder == "zoo/clip"
-    texts = HeadTexts(pool, read_features(config.features_or_default), made.probe_set.classes if not own else ())
+    classes = () if knows_few_words(config.embedder) else made.probe_set.classes
+    texts = HeadTexts(pool, read_features(config.features_or_default), classes)
     for prompts in texts.prompts().values():
-        embedder.texts(prompts if own else prompts[:1])
+        embedder.check_texts(prompts)
     return texts
