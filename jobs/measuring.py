@@ -64,7 +64,9 @@ class HeadTexts:
         """All texts as they are embedded, by what they are for."""
         named = {"pool": self.pool.prompts}
         named |= {f"feature/{name}": prompts for name, prompts in self.features.prompts.items()}
-        return named | ({"class": tuple(f"a photo of a {name}" for name in self.classes)} if self.classes else {})
+        from pipeline.label.concepts import class_prompts
+
+        return named | ({"class": class_prompts(self.classes)} if self.classes else {})
 
 
 @dataclass(frozen=True)

@@ -23,11 +23,11 @@ class Pair:
 
 def pairs_of(rows: Sequence[Mapping[str, Any]], probe_set: str, images: int) -> list[Pair]:
     """Every pair of the models, each model with itself too. rows: of the models table."""
-    from pipeline.match.counterparts import GRID, PARTNERS
+    from pipeline.match.counterparts import MatchSettings
 
     made = []
     for first, second in combinations_with_replacement(sorted(rows, key=lambda row: str(row["slug"])), 2):
-        facts = (second["slug"], second["fingerprint"], probe_set, images, GRID, PARTNERS)
+        facts = (second["slug"], second["fingerprint"], probe_set, images, MatchSettings.grid, MatchSettings.partners)
         settings = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
         made.append(Pair(first["slug"], second["slug"], settings))
     return made

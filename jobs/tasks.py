@@ -222,14 +222,11 @@ class Causes:
     answered: list[Any]  # pipeline.effects.ablation.AnsweredImages
 
 
-FROZEN_IMAGES = 32  # whose norms' statistics the direct effects are averaged over
-
-
 def causes_of(model: LoadedModel, measuring: Measuring, request: Any, device: str, step: Callable[[], None]) -> Causes:
     """Readout, direct effects and answered images of a model."""
     from pipeline.effects.answers import answers_for
     from pipeline.effects.readout import direct_effects, readout_of
-    from pipeline.effects.rows import answered_images
+    from pipeline.effects.rows import EffectSettings, answered_images
     from pipeline.images.probe_set import batches
     from pipeline.label.embedder import load_embedder
     from pipeline.models.representation import is_clip
@@ -242,7 +239,8 @@ def causes_of(model: LoadedModel, measuring: Measuring, request: Any, device: st
     else:
         readout = readout_of(model)
     step()
-    images = (x for _, x in batches(measuring.probe_set, measuring.panel[:FROZEN_IMAGES], model.description, 16))
+    frozen = measuring.panel[: EffectSettings.frozen_images]
+    images = (x for _, x in batches(measuring.probe_set, frozen, model.description, 16))
     direct = direct_effects(model, readout, images)
     step()
     answer = answers_for(readout, embed_texts)

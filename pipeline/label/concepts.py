@@ -77,6 +77,18 @@ def read_concepts(location: str) -> ConceptSet:
     )
 
 
+@dataclass(frozen=True)
+class ClassPromptSettings:
+    """How the names of a probe set's classes are put into texts."""
+
+    template: str = "a photo of a {}"  # holds one {}
+
+
+def class_prompts(names: Sequence[str], settings: ClassPromptSettings = ClassPromptSettings()) -> tuple[str, ...]:
+    """The names of classes as they are embedded, in their order."""
+    return tuple(settings.template.replace("{}", name) for name in names)
+
+
 def knows_few_words(embedder_id: str) -> bool:
     """Whether a CLIP's text tower reads only the words that the zoo's captions use."""
     return zoo_name(embedder_id) in READS_TEXT

@@ -20,7 +20,6 @@ from pipeline.match.counterparts import (
     layer_blocks,
     match_layers,
     match_models,
-    match_within,
     neuron_at,
     neuron_index,
     pair_moments,
@@ -127,13 +126,13 @@ def test_near_duplicates_leave_the_neuron_itself_out(batches):
     with torch.no_grad():  # unit 3 becomes a copy of unit 90
         expand = model.module.get_submodule(site.expand)
         expand.weight[3], expand.bias[3] = expand.weight[90], expand.bias[90]
-    found = match_within(model, batches)
+    found = match_models(model, model, batches).first
     one, other = (neuron_index(model.description, 2, unit) for unit in (3, 90))
     assert (found.partner[one, 0], found.partner[other, 0]) == (other, one)
     assert found.mutual[[one, other]].all()
     assert found.correlation[one, 0] == pytest.approx(1, abs=1e-5)
     assert (found.partner != np.arange(len(found.partner))[:, None]).all()
-    in_blocks = match_within(model, batches, memory=1)
+    in_blocks = match_models(model, model, batches, memory=1).first
     assert np.array_equal(found.partner[:, 0], in_blocks.partner[:, 0])
 
 
