@@ -39,7 +39,7 @@ from pipeline.decompose.align import (
     zero_shot,
 )
 from pipeline.decompose.components import Component, Level
-from pipeline.decompose.contributions import Contributing, direct_places
+from pipeline.decompose.contributions import Contributing, direct_components
 from pipeline.decompose.features import FeatureSums, Lens, read_features
 from pipeline.decompose.second_pass import reading_of
 from pipeline.images.probe_set import ProbeSet, batches, open_probe_set
@@ -74,7 +74,7 @@ class Stored:
 
     @property
     def direct(self) -> Tensor:
-        return direct_places(self.levels)
+        return direct_components(self.levels)
 
     @property
     def representation(self) -> Tensor:

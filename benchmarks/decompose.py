@@ -118,7 +118,9 @@ def compared(model: LoadedModel, asked: argparse.Namespace) -> dict[str, Any]:
             else:
                 found = contributing(x)
                 components, width = found.vectors.shape[1:]
-                into = into or ContributionMoments(components, model.description.heads, width, x.device)
+                into = into or ContributionMoments(
+                    torch.zeros(components, dtype=torch.bool), model.description.heads, width, x.device
+                )
                 into.update(found)
             synchronize(model.device)
             if number:  # the first batch pays for the certificate and for warming up
@@ -169,7 +171,7 @@ def peak(asked: argparse.Namespace) -> dict[str, Any]:
             kept.append(vectors.clone())
             continue
         components, width = vectors.shape[1:]
-        into = into or ContributionMoments(components, model.description.heads, width)
+        into = into or ContributionMoments(torch.zeros(components, dtype=torch.bool), model.description.heads, width)
         into.update(found)
     if kept:
         torch.cat(kept).var(0)  # what is read of them in the end
@@ -207,7 +209,7 @@ def both_ways(model: LoadedModel, images: int, texts: int = 3500, count: int = 2
     heads, into = model.description.heads, None
     kept: list[Tensor] = []
     for vectors, found in contributions(model, images, 64):
-        into = into or ContributionMoments(vectors.shape[1], heads, vectors.shape[2])
+        into = into or ContributionMoments(torch.zeros(vectors.shape[1], dtype=torch.bool), heads, vectors.shape[2])
         into.update(found)
         kept.append(vectors[:, :heads].double())
     assert into is not None

@@ -25,9 +25,9 @@ from torch import Tensor
 
 from benchmarks.machine import description
 from pipeline.match.counterparts import (
-    GRID,
     Counterparts,
     MatchResult,
+    MatchSettings,
     best_partners,
     common_maps,
     derangement,
@@ -56,7 +56,12 @@ def main() -> None:
     torch.set_num_threads(asked.threads)
     requests = [ModelRequest(f"zoo/{name}") for name in ZOO] + [ModelRequest("zoo/vit", random_weights=True)]
     models = {model.description.slug: model for model in map(load, requests)}
-    report: dict[str, object] = {"benchmark": "matches", "machine": description(), "images": asked.images, "grid": GRID}
+    report: dict[str, object] = {
+        "benchmark": "matches",
+        "machine": description(),
+        "images": asked.images,
+        "grid": MatchSettings.grid,
+    }
     report["cost"] = cost(asked.rows)
     maps = {slug: maps_of(model, asked.images) for slug, model in models.items()}
     partner = derangement([str(i) for i in range(asked.images)])
@@ -80,7 +85,7 @@ def main() -> None:
 
 
 @torch.inference_mode()
-def maps_of(model: LoadedModel, images: int, grid: tuple[int, int] = GRID) -> Tensor:
+def maps_of(model: LoadedModel, images: int, grid: tuple[int, int] = MatchSettings.grid) -> Tensor:
     """(images, cells, neurons): all maps of a small model, kept for all of its pairs."""
     batches = (range(start, min(start + BATCH, images)) for start in range(0, images, BATCH))
     parts = [

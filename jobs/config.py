@@ -125,11 +125,15 @@ class RunConfig(_Frozen):
     @property
     def concepts_or_default(self) -> str:
         """The texts for labels: the zoo's CLIP knows only the zoo's words."""
-        return self.concepts or ("zoo" if self.embedder == "zoo/clip" else "general")
+        from pipeline.label.concepts import suited_set
+
+        return self.concepts or suited_set(self.embedder)
 
     @property
     def features_or_default(self) -> str:
-        return self.features or ("zoo" if self.embedder == "zoo/clip" else "general")
+        from pipeline.label.concepts import suited_set
+
+        return self.features or suited_set(self.embedder)
 
     def to_json(self) -> str:
         """The resolved config as it is stored with the run, keys sorted."""

@@ -14,8 +14,9 @@ if TYPE_CHECKING:
 def feature_set(features: str | None, embedder: str) -> FeatureSet:
     """The features asked for, else those whose words the embedder knows."""
     from pipeline.decompose.features import read_features
+    from pipeline.label.concepts import suited_set
 
-    return read_features(features or ("zoo" if embedder == "zoo/clip" else "general"))
+    return read_features(features or suited_set(embedder))
 
 
 def compared(request: ModelRequest, probe: str, embedder: str | None, atlas: str | None, device: str) -> Compared:

@@ -18,7 +18,7 @@ from torch.nn import functional
 
 from atlas_schema.errors import BadConfig, NotFinite
 from pipeline.decompose.components import Level
-from pipeline.decompose.contributions import direct_places
+from pipeline.decompose.contributions import direct_components
 
 Batch = tuple[Tensor, Tensor]  # places (n,) int64 in the panel, vectors (n, components, d)
 Batches = Callable[[], Iterable[Batch]]  # the whole panel, anew at each call
@@ -133,7 +133,7 @@ def fit_alignment(
     settings = settings or AlignSettings()
     targets = targets.float()
     fit = fit.to(targets.device)
-    direct = direct_places(tuple(levels), targets.device)
+    direct = direct_components(levels, targets.device)
     _check(targets, fit, direct)
     stock = _Stock(batches, targets, direct, settings.buffer_bytes, on_step)
     representation = stock.representation

@@ -6,8 +6,10 @@ A head that reaches the final representation along the residual path has its dir
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -71,6 +73,16 @@ class Contributing:
         return tuple(Level.THROUGH if one in silent else Level.DIRECT for one in told)
 
 
-def direct_places(levels: tuple[Level, ...], device: torch.device | str = "cpu") -> Tensor:
+def direct_components(levels: Sequence[Level], device: torch.device | str = "cpu") -> Tensor:
     """(components,) bool: those whose contributions add up to the representation."""
     return torch.tensor([level == Level.DIRECT for level in levels], device=device)
+
+
+def levels_of(through: Tensor | np.ndarray) -> tuple[Level, ...]:
+    """Of each component, from `ContributionMoments.through`."""
+    return tuple(Level.THROUGH if indirect else Level.DIRECT for indirect in through.tolist())
+
+
+def indirect_components(levels: Sequence[Level]) -> Tensor:
+    """(components,) bool: those without a direct effect, whose contributions are through the values of attention."""
+    return torch.tensor([level == Level.THROUGH for level in levels])

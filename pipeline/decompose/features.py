@@ -34,7 +34,7 @@ from torch import Tensor
 from atlas_schema.errors import BadConfig, nearest
 from pipeline.decompose.align import Alignment
 from pipeline.decompose.components import Level
-from pipeline.decompose.contributions import direct_places
+from pipeline.decompose.contributions import direct_components
 from pipeline.label.concepts import fetched
 
 SHIPPED = Path(__file__).parent / "feature_sets"
@@ -201,7 +201,7 @@ class Lens:
             text_counts=tuple(len(one) for one in embedded.values()),
             basis=alignment.pull(torch.cat(bases)),
             basis_counts=tuple(len(one) for one in bases),
-            direct=direct_places(tuple(levels), texts.device),
+            direct=direct_components(levels, texts.device),
         )
 
 

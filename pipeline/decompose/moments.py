@@ -7,18 +7,21 @@ grow with the number of images.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline.decompose.contributions import Contributions
+from atlas_schema.errors import BadConfig
+from pipeline.decompose.components import Level
+from pipeline.decompose.contributions import Contributing, Contributions, indirect_components, levels_of
 
 
 class ContributionMoments:
     """Of all components; of heads, which come first among the components, the whole second moment.
 
+    through: (components,) bool, which have no direct effect, so that their contributions are those through attention.
     images: how many. mean: (components, d), of the contributions. scatter: (heads, d, d), sum over images of the outer
     product of a head's deviation from its mean with itself. trace: (components,), the trace of the same for all
     components. shared: (components,), sum over images of the inner product of a component's deviation with the
@@ -26,15 +29,15 @@ class ContributionMoments:
     sums of the length of the contribution, and of that over the representation's. All float64.
     """
 
-    FIELDS = (
-        *("images", "mean", "scatter", "trace", "shared", "whole_mean", "whole_scatter"),
-        *("norm", "ratio"),
-    )
+    SYMMETRIC = ("scatter", "whole_scatter")
+    FIELDS = ("through", "images", "mean", *SYMMETRIC, "trace", "shared", "whole_mean", "norm", "ratio")
 
-    def __init__(self, components: int, heads: int, width: int, device: torch.device | str = "cpu") -> None:
+    def __init__(self, through: Tensor, heads: int, width: int, device: torch.device | str = "cpu") -> None:
         def zeros(*shape: int) -> Tensor:
             return torch.zeros(shape, dtype=torch.float64, device=device)
 
+        components = len(through)
+        self.through = through.cpu()
         self.images = zeros()
         self.mean, self.scatter = zeros(components, width), zeros(heads, width, width)
         self.trace, self.shared = zeros(components), zeros(components)
@@ -45,25 +48,51 @@ class ContributionMoments:
     def heads(self) -> int:
         return len(self.scatter)
 
+    @property
+    def levels(self) -> tuple[Level, ...]:
+        """Of each component, at which level it contributes."""
+        return levels_of(self.through)
+
+    @classmethod
+    def over(
+        cls, contributing: Contributing, batches: Iterable[Contributions], device: torch.device | str = "cpu"
+    ) -> ContributionMoments:
+        """The moments of what `contributing` gave of some images, summed on a device with float64.
+
+        BadConfig without images.
+        """
+        moments: ContributionMoments | None = None
+        for batch in batches:
+            if moments is None:
+                heads, width = contributing.model.description.heads, batch.vectors.shape[2]
+                moments = cls(indirect_components(contributing.levels), heads, width, device)
+            moments.update(batch)
+        if moments is None:
+            raise BadConfig("no images: the moments of contributions are over at least one.")
+        return moments
+
     def update(self, batch: Contributions) -> None:
         """Take in some images, in the arithmetic of float64."""
         own = self.mean.device  # first to the device, then to float64: Metal has none
-        vectors, whole = (one.to(own).to(torch.float64) for one in (batch.vectors, batch.representation))
-        one = ContributionMoments(len(self.mean), self.heads, self.mean.shape[1], self.mean.device)
-        one.images += len(whole)
-        one.mean, one.whole_mean = vectors.mean(0), whole.mean(0)
-        apart, whole_apart = vectors - one.mean, whole - one.whole_mean
+        vectors, whole = (given.to(own).to(torch.float64) for given in (batch.vectors, batch.representation))
+        new = ContributionMoments(self.through, self.heads, self.mean.shape[1], self.mean.device)
+        new.images += len(whole)
+        new.mean, new.whole_mean = vectors.mean(0), whole.mean(0)
+        apart, whole_apart = vectors - new.mean, whole - new.whole_mean
         heads = apart[:, : self.heads].transpose(0, 1)  # (heads, images, d)
-        one.scatter = heads.mT @ heads
-        one.trace = apart.square().sum((0, 2))
-        one.shared = torch.einsum("nkd,nd->k", apart, whole_apart)
-        one.whole_scatter = whole_apart.mT @ whole_apart
+        new.scatter = heads.mT @ heads
+        new.trace = apart.square().sum((0, 2))
+        new.shared = torch.einsum("nkd,nd->k", apart, whole_apart)
+        new.whole_scatter = whole_apart.mT @ whole_apart
         lengths, whole_lengths = vectors.norm(dim=2), whole.norm(dim=1)
-        one.norm = lengths.sum(0)
-        one.ratio = (lengths / whole_lengths[:, None].clamp_min(torch.finfo(torch.float64).tiny)).sum(0)
-        self.merge(one)
+        new.norm = lengths.sum(0)
+        new.ratio = (lengths / whole_lengths[:, None].clamp_min(torch.finfo(torch.float64).tiny)).sum(0)
+        self.merge(new)
 
     def merge(self, other: ContributionMoments) -> None:
+        """Take in other images of the same model. BadConfig for moments of other components."""
+        if not torch.equal(self.through, other.through) or self.mean.shape != other.mean.shape:
+            raise BadConfig("moments of other components, or of those at another level, do not add up.")
         total = self.images + other.images
         if float(total) == 0:
             return
@@ -122,7 +151,7 @@ class ContributionMoments:
     def arrays(self) -> dict[str, np.ndarray]:
         """By name; symmetric matrices by their upper triangle."""
         named = {name: getattr(self, name).cpu() for name in self.FIELDS}
-        for name in ("scatter", "whole_scatter"):
+        for name in self.SYMMETRIC:
             upper = torch.triu_indices(*named[name].shape[-2:])
             named[name] = named[name][..., upper[0], upper[1]]
         return {name: array.numpy() for name, array in named.items()}
@@ -130,11 +159,11 @@ class ContributionMoments:
     @classmethod
     def of(cls, arrays: Mapping[str, np.ndarray]) -> ContributionMoments:
         named = {name: torch.from_numpy(np.array(arrays[name])) for name in cls.FIELDS}
-        components, width = named["mean"].shape
-        made = cls(components, len(named["scatter"]), width)
+        width = named["mean"].shape[1]
+        moments = cls(named["through"], len(named["scatter"]), width)
         for name, array in named.items():
-            setattr(made, name, _square(array, width) if name.endswith("scatter") else array)
-        return made
+            setattr(moments, name, _square(array, width) if name in cls.SYMMETRIC else array)
+        return moments
 
 
 def _square(upper: Tensor, width: int) -> Tensor:

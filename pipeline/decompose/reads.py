@@ -25,9 +25,6 @@ from pipeline.decompose.replay import Calls, Replay, Written, replay, written_va
 from pipeline.hooks.activations import sequence
 from pipeline.models import AttentionSite, LoadedModel
 
-READERS = 3
-"""Heads that are named for a neuron, the one that reads it most first."""
-
 
 @dataclass(frozen=True)
 class Passed:
@@ -96,7 +93,7 @@ class ReadSums:
         changes = own > 1e-20 * self.images * self.own_mean.square()[:, None]
         return torch.where(changes & (own > 0), self.scatter / own.clamp_min(torch.finfo(own.dtype).tiny), 0.0).sqrt()
 
-    def readers(self, model: LoadedModel, levels: Sequence[Level], count: int = READERS) -> Iterator[Reader]:
+    def readers(self, model: LoadedModel, levels: Sequence[Level], count: int = 3) -> Iterator[Reader]:
         """For each neuron the heads that read it most, at most `count`; a head that reads nothing of it is none.
 
         levels: of each head, as given to `reads`.

@@ -27,8 +27,12 @@ from pipeline.models import LoadedModel
 from pipeline.models.representation import is_clip
 from pipeline.probe.model import Membership
 
-TOP = 4
-"""Images kept of each direction of a head."""
+
+@dataclass(frozen=True)
+class ProjectSettings:
+    """What the second pass keeps of images."""
+
+    top: int = 4  # images of each direction of a head
 
 
 @dataclass
@@ -101,12 +105,13 @@ class Passing:
         texts: Mapping[str, Tensor],
         images: Sequence[ProbeImage],
         membership: Membership,
+        settings: ProjectSettings = ProjectSettings(),
     ) -> Passing:
         """texts: embedded, as `feature/NAME` (texts, e) and, where the images have classes, `class`."""
         lens = Lens.of(of_features(features, texts), alignment, levels)
         reading = reading_of(model, features, texts, images)
         sums = SecondPass(
-            TopProjections(TOP, *directions.shape[:2]),
+            TopProjections(settings.top, *directions.shape[:2]),
             ClassMeans(len(membership.classes), len(directions)),
             MeanAblation(len(mean), len(reading.groups) if reading else 0),
             FeatureSums.empty(lens),

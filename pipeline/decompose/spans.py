@@ -11,22 +11,33 @@ from torch import Tensor
 
 from pipeline.decompose.align import Alignment
 from pipeline.decompose.moments import ContributionMoments
-from pipeline.decompose.textspan import TEXTS, text_span
+from pipeline.decompose.textspan import text_span
 
-AXES = 16
-"""Principal axes whose share of the variance is kept."""
 
-LOOKED_ALONG = ("axis 0 high", "axis 0 low", "text 0", "text 1", "text 2")
-"""The directions of a head along which probe images are ordered, by the names that rows have."""
+@dataclass(frozen=True)
+class SpanSettings:
+    """How texts are chosen for a head, and along what images are ordered after that."""
+
+    texts: int = 20  # of a head: the published number
+    rank: int = 80  # axes of the contributions that texts are projected on, at most: the published default
+    least: float = 1e-10  # of a head's second moment, and of its variance: below this share lies rounding
+    axes: int = 16  # principal axes whose share of the variance is kept
+    looked_along: int = 3  # texts along which images are ordered, besides both ends of the first axis
+
+
+def direction_names(count: int) -> tuple[str, ...]:
+    """What rows call the directions of a head, of which there are `count`: both ends of its first axis, then texts."""
+    return ("axis 0 high", "axis 0 low", *(f"text {rank}" for rank in range(count - 2)))
 
 
 @dataclass(frozen=True)
 class Spans:
     """Of all heads of a model.
 
-    text: int64 (heads, TEXTS), -1 where nothing is left to explain; deviation, explained: float64, alike. spectrum:
-    (heads, AXES). dimensions: (heads,). keeps: (heads,), variance after the map to the CLIP's space over that before.
-    directions: (heads, len(LOOKED_ALONG), d), in the space of contributions; zero where there is none.
+    text: int64 (heads, texts), -1 where nothing is left to explain; deviation, explained: float64, alike. spectrum:
+    (heads, axes). dimensions: (heads,). keeps: (heads,), variance after the map to the CLIP's space over that before.
+    directions: (heads, directions, d), in the space of contributions and the order of `direction_names`; zero where
+    there is none.
     """
 
     text: Tensor
@@ -46,13 +57,20 @@ class Spans:
 
 
 def spans_of(
-    moments: ContributionMoments, alignment: Alignment, texts: Tensor, on_step: Callable[[], None] = lambda: None
+    moments: ContributionMoments,
+    alignment: Alignment,
+    texts: Tensor,
+    on_step: Callable[[], None] = lambda: None,
+    settings: SpanSettings = SpanSettings(),
 ) -> Spans:
-    """texts: (texts, e), each of length 1. One TextSpan a head, from its mean and covariance in the CLIP's space."""
+    """Texts, axes and directions of every head: one TextSpan a head, from its mean and covariance in the CLIP's space.
+
+    texts: (texts, e), each of length 1. on_step: called after each head.
+    """
     texts = texts.double()
     heads, covariance = moments.heads, moments.covariance
-    chosen = torch.full((heads, TEXTS), -1)
-    deviation, explained = torch.zeros(heads, TEXTS).double(), torch.zeros(heads, TEXTS).double()
+    chosen = torch.full((heads, settings.texts), -1)
+    deviation, explained = torch.zeros(2, heads, settings.texts, dtype=torch.float64)
     keeps = torch.zeros(heads).double()
     for head in range(heads):
         mean, own = moments.mean[head], covariance[head]
@@ -61,16 +79,13 @@ def spans_of(
             mean, own = mean @ onto, onto.mT @ own @ onto
         before = float(covariance[head].diagonal().sum())
         keeps[head] = float(own.diagonal().sum()) / before if before > 0 else 0.0
-        span = text_span(mean, own, texts)
+        span = text_span(mean, own, texts, count=settings.texts, rank=settings.rank, least=settings.least)
         count = len(span.text)
-        chosen[head, :count], deviation[head, :count], explained[head, :count] = (
-            span.text,
-            span.deviation,
-            span.explained,
-        )
+        chosen[head, :count] = span.text
+        deviation[head, :count], explained[head, :count] = span.deviation, span.explained
         on_step()
-    axes, spectrum = moments.axes(AXES)
-    along = _along_texts(alignment, texts, chosen[:, :3])
+    axes, spectrum = moments.axes(settings.axes)
+    along = _along_texts(alignment, texts, chosen[:, : settings.looked_along])
     directions = torch.cat([axes[:, :1], -axes[:, :1], along], dim=1)
     return Spans(chosen, deviation, explained, spectrum, moments.dimensions(), keeps, directions)
 

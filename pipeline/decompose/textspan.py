@@ -14,15 +14,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-RANK = 80
-"""Right singular vectors of the contributions that texts are projected on, at most: the published default."""
-
-TEXTS = 20
-"""Texts a head: the published setting."""
-
-LEAST = 1e-10
-"""Share of a head's second moment below which an axis, and of its variance below which a text, is rounding."""
-
 
 @dataclass(frozen=True)
 class Span:
@@ -36,15 +27,19 @@ class Span:
     explained: Tensor
 
 
-def text_span(mean: Tensor, covariance: Tensor, texts: Tensor, *, count: int = TEXTS, rank: int = RANK) -> Span:
-    """The texts of one head.
+def text_span(
+    mean: Tensor, covariance: Tensor, texts: Tensor, *, count: int = 20, rank: int = 80, least: float = 1e-10
+) -> Span:
+    """The texts of one head: at most `count`, on at most `rank` axes; the defaults are the published numbers.
+
+    least: share of the second moment below which an axis, and of the variance below which a text, is rounding.
 
     mean: (e,) and covariance: (e, e) over images, in the space of texts; texts: (texts, e), each of length 1; float64.
     Texts are first projected on the leading axes of the *uncentred* second moment, at most `rank` and no more than it
     has: the published code keeps 80 whatever the head's rank, and so directions of rounding. They are not scaled anew.
     All that follows happens within these axes, in r x r numbers.
     """
-    own = _axes(mean, covariance, rank)  # (e, r)
+    own = _axes(mean, covariance, rank, least)  # (e, r)
     left, inner = texts @ own, own.mT @ covariance @ own  # (texts, r), (r, r)
     total = covariance.diagonal().sum()
     chosen, deviations, explained = [], [], []
@@ -52,7 +47,7 @@ def text_span(mean: Tensor, covariance: Tensor, texts: Tensor, *, count: int = T
         variance = torch.einsum("tr,tr->t", left @ inner, left).clamp_min(0)
         best = int(variance.argmax()) if left.shape[1] else 0
         square = left[best].square().sum()
-        if not float(variance[best]) > LEAST * float(total * square):
+        if not float(variance[best]) > least * float(total * square):
             break
         direction = left[best] / square.sqrt()
         along = inner @ direction
@@ -72,9 +67,9 @@ def text_span(mean: Tensor, covariance: Tensor, texts: Tensor, *, count: int = T
     )
 
 
-def _axes(mean: Tensor, covariance: Tensor, rank: int) -> Tensor:
+def _axes(mean: Tensor, covariance: Tensor, rank: int, least: float) -> Tensor:
     """(e, r): the leading eigenvectors of the second moment."""
     values, vectors = torch.linalg.eigh(covariance + torch.outer(mean, mean))
-    kept = values > LEAST * values[-1].clamp_min(0)
+    kept = values > least * values[-1].clamp_min(0)
     kept[: max(len(values) - rank, 0)] = False
     return vectors[:, kept]

@@ -26,6 +26,7 @@ from atlas_schema.errors import BadConfig
 from pipeline.hooks.frozen import centred, gain, is_norm, reciprocal_deviation
 from pipeline.models import FfnSite, LoadedModel
 from pipeline.models.representation import classifiers, is_clip
+from pipeline.zoo import output_names
 
 LISTED = 5
 """Outputs that `written` names of those raised, and of those lowered."""
@@ -132,10 +133,8 @@ def class_names(model: LoadedModel) -> tuple[str, ...]:
     that they were trained on it; of a user's own weights nothing is assumed.
     """
     source, _, name = model.description.id.partition("/")
-    if source == "zoo" and name != "clip":
-        from pipeline.zoo.world import ATTRIBUTES
-
-        return tuple(f"{attribute}: {value}" for attribute, values in ATTRIBUTES.items() for value in values)
+    if source == "zoo":
+        return output_names(name)
     if source == "timm" and "_in" in name.partition(".")[2]:
         from timm.data import ImageNetInfo, infer_imagenet_subset
 

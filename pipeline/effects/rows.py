@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -17,18 +19,28 @@ from pipeline.models import LoadedModel
 from pipeline.models.sites import FfnSite
 from pipeline.probe.model import SiteProbe
 
-WRITTEN = 5  # classes told that a neuron raises most, and as many that it lowers most
-MEASURED_UNITS = 16  # of a layer whose effect is measured by running the rest of the network
-MEASURED_IMAGES = 64
+Row = dict[str, Any]
 
 
-def written_rows(effect: SiteEffect, names: Sequence[str], units: Sequence[int]) -> list[dict[str, Any]]:
+@dataclass(frozen=True)
+class EffectSettings:
+    """What is said of a neuron's effect, and on how many images and neurons it is measured."""
+
+    written: int = 5  # outputs named that a neuron raises most, and as many that it lowers most
+    frozen_images: int = 32  # of the panel, whose norms' statistics the direct effects are averaged over
+    measured_units: int = 16  # of a layer, whose ablation is measured by running the rest of the network
+    measured_images: int = 64  # with an answer, that ablations are measured on
+
+
+def written_rows(
+    effect: SiteEffect, names: Sequence[str], units: Sequence[int], settings: EffectSettings = EffectSettings()
+) -> list[Row]:
     """Per unit the outputs it raises most and lowers most, per unit of activation."""
     if effect.effect is None:
         return [{"unit": unit, "writes_to": None, "effect_note": effect.reason} for unit in units]
     strength = effect.effect[:, list(units)].double().cpu().numpy()  # (names, units)
     order = np.argsort(-strength, axis=0, kind="stable")
-    ends = np.concatenate([order[:WRITTEN], order[WRITTEN:][-WRITTEN:]])
+    ends = np.concatenate([order[: settings.written], order[settings.written :][-settings.written :]])
     return [
         {
             "unit": unit,
@@ -46,16 +58,17 @@ def ablated_rows(
     probe: SiteProbe,
     readout: Readout,
     answered: Sequence[AnsweredImages],
-) -> dict[int, dict[str, Any]]:
+    settings: EffectSettings = EffectSettings(),
+) -> dict[int, Row]:
     """By unit: exact for all where only the readout follows, measured for the units that matter most elsewhere."""
     if readout.reason or not answered:
         return {}
     moments = probe.moments.finalize()
     chosen = list(units)
     if not only_readout_follows(model, site):
-        std = torch.from_numpy(moments["token_std"])
+        ranked = matter_most(model, site, torch.from_numpy(moments["token_std"]), site.width)
         wanted = set(units)
-        chosen = [unit for unit in matter_most(model, site, std, site.width) if unit in wanted][:MEASURED_UNITS]
+        chosen = list(islice((unit for unit in ranked if unit in wanted), settings.measured_units))
     means = torch.from_numpy(moments["token_mean"]).float()
     found: AblationEffects = ablation_effects(model, site, chosen, answered, means, readout)
     error = found.standard_error
@@ -71,22 +84,23 @@ def ablated_rows(
 
 
 def answered_images(
-    model: LoadedModel, probe_set: ProbeSet, indices: Sequence[int], answer: Answer, step: Callable[[], None]
+    model: LoadedModel,
+    probe_set: ProbeSet,
+    indices: Sequence[int],
+    answer: Answer,
+    on_step: Callable[[], None] = lambda: None,
+    settings: EffectSettings = EffectSettings(),
 ) -> list[AnsweredImages]:
-    """The first MEASURED_IMAGES of the images that have an answer, in batches whose answers have one shape."""
-    answers = {}
-    for index in indices:
-        found = answer(probe_set.images[index])
-        if found is not None:
-            answers[index] = found
-        if len(answers) == MEASURED_IMAGES:
-            break
-    made = []
+    """The first of some images that have an answer, in batches whose answers have one shape.
+
+    indices: in the probe set; on_step: called after each batch.
+    """
+    known = ((index, answer(probe_set.images[index])) for index in indices)
+    answers = dict(islice(((index, own) for index, own in known if own is not None), settings.measured_images))
+    answered = []
     for numbers, pixels in batches(probe_set, list(answers), model.description, 16):
-        step()
-        shapes = {answers[index].shape for index in numbers}
-        for shape in sorted(shapes):
+        on_step()
+        for shape in sorted({answers[index].shape for index in numbers}):
             rows = [row for row, index in enumerate(numbers) if answers[index].shape == shape]
-            told = torch.stack([answers[numbers[row]] for row in rows])
-            made.append(AnsweredImages(pixels[rows], told))
-    return made
+            answered.append(AnsweredImages(pixels[rows], torch.stack([answers[numbers[row]] for row in rows])))
+    return answered

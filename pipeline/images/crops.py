@@ -8,18 +8,29 @@ Windows count row by row from the top left, 0 to 8. Each spans half the side; th
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-ROWS = COLUMNS = 3
-"""Windows down and across."""
 
-WINDOWS: tuple[tuple[float, float, float, float], ...] = tuple(
-    (row / 4, column / 4, row / 4 + 0.5, column / 4 + 0.5) for row in range(ROWS) for column in range(COLUMNS)
-)
-"""(top, left, bottom, right) of each window, as shares of the height and width of the model's input."""
+@dataclass(frozen=True)
+class ViewSettings:
+    """What a view of an image is. There is one way: the fields are facts of this code, for the keys of results."""
+
+    rows: int = field(default=3, init=False)  # windows down
+    columns: int = field(default=3, init=False)  # and across
+    span: float = field(default=0.5, init=False)  # side of a window, as a share of the image's
+
+    def windows(self) -> tuple[tuple[float, float, float, float], ...]:
+        """(top, left, bottom, right) of each window, as shares of the height and width of the model's input."""
+        down, across = (1 - self.span) / (self.rows - 1), (1 - self.span) / (self.columns - 1)
+        corners = [(row * down, column * across) for row in range(self.rows) for column in range(self.columns)]
+        return tuple((top, left, top + self.span, left + self.span) for top, left in corners)
+
+
+ROWS, COLUMNS, WINDOWS = ViewSettings().rows, ViewSettings().columns, ViewSettings().windows()
 
 VIEWS = 1 + len(WINDOWS)
 """Views of an image that are embedded: view 0 is the whole picture, view 1 + w is window w."""

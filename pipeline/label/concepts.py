@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from atlas_schema.errors import BadConfig, nearest
+from pipeline.zoo import READS_TEXT, zoo_name
 
 SHIPPED = Path(__file__).parent / "concept_sets"
 HEADER = ("name", "source", "licence", "template")
@@ -74,6 +75,28 @@ def read_concepts(location: str) -> ConceptSet:
     return parse_concepts(
         fetched(location, "concept set", shipped_concepts()), location, Path(location.rstrip("/")).stem
     )
+
+
+@dataclass(frozen=True)
+class ClassPromptSettings:
+    """How the names of a probe set's classes are put into texts."""
+
+    template: str = "a photo of a {}"  # holds one {}
+
+
+def class_prompts(names: Sequence[str], settings: ClassPromptSettings = ClassPromptSettings()) -> tuple[str, ...]:
+    """The names of classes as they are embedded, in their order."""
+    return tuple(settings.template.replace("{}", name) for name in names)
+
+
+def knows_few_words(embedder_id: str) -> bool:
+    """Whether a CLIP's text tower reads only the words that the zoo's captions use."""
+    return zoo_name(embedder_id) in READS_TEXT
+
+
+def suited_set(embedder_id: str) -> str:
+    """The name of the shipped texts (concepts, features) whose words an embedder knows."""
+    return "zoo" if knows_few_words(embedder_id) else "general"
 
 
 def parse_concepts(content: bytes, origin: str, name: str = "") -> ConceptSet:

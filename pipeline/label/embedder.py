@@ -16,7 +16,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from atlas_schema.errors import BadConfig, NoNetwork, NotFinite
+from pipeline import zoo
 from pipeline.images.crops import VIEWS, WINDOWS
+from pipeline.label.concepts import knows_few_words
 from pipeline.models import LoadedModel, ModelDescription, ModelRequest, load
 from pipeline.models.preprocess import RESAMPLING, centre_of, pixels_of
 from pipeline.models.representation import representation
@@ -73,6 +75,13 @@ class Embedder:
         ]
         return _unit(torch.cat(parts), self.slug, "texts")
 
+    def check_texts(self, texts: Sequence[str]) -> None:
+        """BadConfig where the model reads no text or not these words: said before hours are spent.
+
+        Only a text tower that knows few words is given all of them.
+        """
+        self.texts(texts if knows_few_words(self.vision.description.id) else texts[:1])
+
     def embed_views(self, images: Iterable[Image.Image | Tensor], *, batch: int = 16) -> Tensor:
         """float32 (images, VIEWS, d): the whole and the nine windows of each image, each vector of length 1.
 
@@ -109,12 +118,12 @@ def load_embedder(request: ModelRequest, device: str | torch.device = "cpu") -> 
     if source == "open_clip":
         language = _open_clip_language(request, vision)
         return Embedder(vision, _ready(language, vision), _open_clip_tokenizer(request, name.partition("/")[0]))
-    if vision.description.id == "zoo/clip":
-        from pipeline import zoo
+    own = zoo.zoo_name(vision.description.id)
+    if own in zoo.READS_TEXT:
         from pipeline.zoo.captions import WordTokenizer
 
-        clip = zoo.build("clip")
-        clip.load_state_dict(zoo.load_state("clip"))
+        clip = zoo.build(own)
+        clip.load_state_dict(zoo.load_state(own))
         return Embedder(vision, _ready(clip, vision), WordTokenizer())
     return Embedder(vision)
 

@@ -22,7 +22,7 @@ it is a property of its layer. Calibrated, p(t) cancels out, and a neuron's labe
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
@@ -30,20 +30,16 @@ import torch
 from torch import Tensor
 
 from atlas_schema.errors import BadConfig, NotFinite
+from pipeline.label.readability import ReadabilitySettings
 from pipeline.label.significance import auroc, auroc_lower, benjamini_hochberg, pooled_p, standardised
 from pipeline.label.similarity import ELEMENTS, Measured, SoftWpmi, chunks, similarity
 from pipeline.seeds import generator
 
-CANDIDATES = 5
-CROP_MARGIN = 0.05
-"""AUROC: about the standard error with the fifty firing images of a probe set of two thousand."""
-
-LEAST_FIRING = 5
-"""Test images that must fire a neuron, and that must not, before an AUROC is given."""
-
 
 @dataclass(frozen=True)
 class LabelSettings:
+    """How labels are chosen and checked, and how readable neurons are judged to be."""
+
     similarity: str = "soft_wpmi"  # soft_wpmi | rank_reorder | cosine
     calibrated: bool = True  # texts compete by z, not by score as published
     view: str = "both"  # crop: the neuron's window of each image; image: the whole; both: whichever stands out more
@@ -52,7 +48,13 @@ class LabelSettings:
     firing_share: float = 0.05  # of the fit images above the level that counts as firing
     permutations: int = 200
     level: float = 0.05  # of q
+    candidates: int = 5  # texts kept of a neuron, the best first
+    #: AUROC by which a crop has to be better than the whole image: about the standard error with the fifty firing
+    #: images of a probe set of two thousand
+    crop_margin: float = 0.05
+    least_firing: int = 5  # test images that must fire a neuron, and that must not, before an AUROC is given
     seed: int = 0
+    readability: ReadabilitySettings = field(default_factory=ReadabilitySettings)
 
     def __post_init__(self) -> None:
         if self.view not in ("crop", "image", "both"):
@@ -70,7 +72,7 @@ class LayerLabels:
     auroc_fit: float64 (neurons,), the same on the images the text was chosen on: too high, but fit for choosing a view
     text: int64 (neurons,), index of the best text, labelled or not; -1 where the neuron says nothing
     labelled: bool (neurons,)
-    candidates, candidate_scores, candidate_z, candidate_auroc: (neurons, CANDIDATES), best first
+    candidates, candidate_scores, candidate_z, candidate_auroc: (neurons, candidates), best first
     """
 
     texts: tuple[str, ...]
@@ -146,7 +148,7 @@ def label_layer(
             label_layer(peaks, windows, similarities, fit, texts, replace(settings, view=view))
             for view in ("crop", "image")
         )
-        return better_view(crop, image, settings.level)
+        return better_view(crop, image, settings)
     device = similarities.device
     peaks, windows, fit = peaks.to(device).float(), windows.to(device), fit.to(device)
     top = _check(peaks, windows, similarities, fit, texts, settings)
@@ -155,8 +157,9 @@ def label_layer(
     alive = chosen_on.peaks.amax(0) > chosen_on.peaks.amin(0)
     best = _best_texts(chosen_on, alive, top, settings)
     level = _firing_level(chosen_on.peaks, settings.firing_share)
-    on_fit, _ = _told_apart(chosen_on, level, best.indices[:, :1])
-    areas, lower = _told_apart(Measured(peaks[~fit], views[~fit], similarities[~fit]), level, best.indices)
+    on_fit, _ = _told_apart(chosen_on, level, best.indices[:, :1], settings.least_firing)
+    checked_on = Measured(peaks[~fit], views[~fit], similarities[~fit])
+    areas, lower = _told_apart(checked_on, level, best.indices, settings.least_firing)
     return _concluded(alive, best, on_fit[:, 0], areas, lower, texts, settings)
 
 
@@ -165,14 +168,14 @@ def strongest_count(fit_images: int, settings: LabelSettings) -> int:
     return min(settings.top, max(1, round(settings.top_share * fit_images)))
 
 
-def better_view(crop: LayerLabels, image: LayerLabels, level: float = 0.05) -> LayerLabels:
+def better_view(crop: LayerLabels, image: LayerLabels, settings: LabelSettings = LabelSettings()) -> LayerLabels:
     """Of each neuron the view whose best text tells firing images apart better, on the images it was chosen on.
 
-    A crop has to be better by CROP_MARGIN: less is noise, and the whole image is what people see.
+    A crop has to be better by `settings.crop_margin`: less is noise, and the whole image is what people see.
 
     Choosing between two views is one more choice to pay for: p is doubled, q computed again.
     """
-    take = ~(image.auroc_fit < crop.auroc_fit - CROP_MARGIN)
+    take = ~(image.auroc_fit < crop.auroc_fit - settings.crop_margin)
     p = (2 * torch.where(take, image.p, crop.p)).clamp(max=1)
     spoke = ~p.isnan()
     q = torch.full_like(p, torch.nan)
@@ -191,18 +194,19 @@ def better_view(crop: LayerLabels, image: LayerLabels, level: float = 0.05) -> L
         p=p,
         q=q,
         auroc_lower=lower,
-        labelled=(q <= level) & (lower > 0.5),
+        labelled=(q <= settings.level) & (lower > 0.5),
         **{name: either(name) for name in (*columns, *lists)},
     )
 
 
-def require_halves(fit: Sequence[bool]) -> int:
+def require_halves(fit: Sequence[bool], settings: LabelSettings = LabelSettings()) -> int:
     """The number of fit images; BadConfig where either half of the probe images is too small for labels."""
     chosen_on, checked_on = sum(fit), len(fit) - sum(fit)
-    if min(chosen_on, checked_on) < 4 * LEAST_FIRING:
+    least = 4 * settings.least_firing
+    if min(chosen_on, checked_on) < least:
         raise BadConfig(
             f"labels: {chosen_on} images to choose labels on and {checked_on} to check them; expected at least "
-            f"{4 * LEAST_FIRING} each. Probe more images."
+            f"{least} each. Probe more images."
         )
     return chosen_on
 
@@ -223,7 +227,7 @@ def _check(
         )
     if settings.view == "crop" and (views != 10 or int(windows.max()) > 8):
         raise BadConfig(f"labels: {views} views an image and windows up to {int(windows.max())}; expected 10 and 8.")
-    chosen_on = require_halves(fit.tolist())
+    chosen_on = require_halves(fit.tolist(), settings)
     for name, values in (("peaks", peaks), ("similarities", similarities)):
         if not torch.isfinite(values).all():
             raise NotFinite(f"labels: NaN or infinity among the {name}.")
@@ -258,7 +262,7 @@ def _best_texts(measured: Measured, alive: Tensor, top: int, settings: LabelSett
         null = torch.stack([scorer.scores(neurons, order) for order in shuffles])  # (permutations, neurons, texts)
         z, chance = standardised(scores, null)
         value, chance = (z, chance) if settings.calibrated else (scores, null)
-        order = value.sort(dim=1, descending=True, stable=True).indices[:, :CANDIDATES]
+        order = value.sort(dim=1, descending=True, stable=True).indices[:, : settings.candidates]
         parts.append(_Best(order, scores.gather(1, order), z.gather(1, order), value.amax(1), chance.amax(2)))
     along = {"null": 1}
     return _Best(
@@ -275,11 +279,11 @@ def _shuffles(images: int, settings: LabelSettings) -> Tensor:
     return torch.from_numpy(np.stack([draw.permutation(images) for _ in range(settings.permutations)]))
 
 
-def _told_apart(measured: Measured, level: Tensor, texts: Tensor) -> tuple[Tensor, Tensor]:
+def _told_apart(measured: Measured, level: Tensor, texts: Tensor, least_firing: int) -> tuple[Tensor, Tensor]:
     """AUROC of texts' similarities against firing, and its lower bound: float64 (neurons, texts of each) both.
 
     level: (neurons,), the peak above which an image fires the neuron; texts: int64 (neurons, texts of each).
-    NaN where fewer than LEAST_FIRING images fire the neuron, or do not.
+    NaN where fewer than `least_firing` images fire the neuron, or do not.
     """
     fires = measured.peaks > level
     image = torch.arange(len(fires), device=fires.device)
@@ -290,7 +294,7 @@ def _told_apart(measured: Measured, level: Tensor, texts: Tensor) -> tuple[Tenso
         firing = fires[:, part].T[:, None, :]
         ones = firing.sum(-1).double()
         zeros = len(fires) - ones
-        area = auroc(seen, firing).where((ones >= LEAST_FIRING) & (zeros >= LEAST_FIRING), torch.nan)
+        area = auroc(seen, firing).where((ones >= least_firing) & (zeros >= least_firing), torch.nan)
         areas.append(area)
         lowers.append(auroc_lower(area, ones, zeros))
     return torch.cat(areas), torch.cat(lowers)

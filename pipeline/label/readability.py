@@ -21,17 +21,17 @@ from atlas_schema.errors import BadConfig
 from pipeline.label.similarity import ELEMENTS, chunks
 from pipeline.seeds import generator
 
-CROPS = 20
-"""Most exciting crops that a neuron is judged by."""
 
-ROTATIONS = 60
-"""Clouds of the same shape that a neuron's split is compared with."""
+@dataclass(frozen=True)
+class ReadabilitySettings:
+    """How many crops a neuron is judged by, and what they are compared with."""
 
-RANDOM_SETS = 200
-"""Sets of random crops that a neuron's crops are compared with."""
-
-STARTS = 4
-"""Directions of greatest spread that a split is started from."""
+    crops: int = 20  # most exciting ones of a neuron
+    rotations: int = 60  # clouds of the same shape that a neuron's split is compared with
+    random_sets: int = 200  # of random crops that a neuron's crops are compared with
+    starts: int = 4  # directions of greatest spread that a split is started from
+    split_steps: int = 10  # of two-means from each start
+    seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,13 @@ class RandomCrops:
     shares: Tensor
 
 
-def readability(crops: Tensor, random: RandomCrops, *, alive: Tensor | None = None, seed: int = 0) -> Readability:
+def readability(
+    crops: Tensor,
+    random: RandomCrops,
+    *,
+    alive: Tensor | None = None,
+    settings: ReadabilitySettings = ReadabilitySettings(),
+) -> Readability:
     """The three measures for the neurons of a layer.
 
     crops: float (neurons, k, d), of length 1 each: embeddings of the k most exciting crops (`exciting_crops`)
@@ -79,7 +85,7 @@ def readability(crops: Tensor, random: RandomCrops, *, alive: Tensor | None = No
     alive = torch.ones(neurons, dtype=torch.bool, device=crops.device) if alive is None else alive.to(crops.device)
     mean = crops.float().mean(1)
     likeness = (mean.square().sum(1) * k - 1) / (k - 1)  # mean over pairs of different crops
-    poly, p = polysemanticity(crops, random, seed=seed)
+    poly, p = polysemanticity(crops, random, settings)
     redundancy, twin = nearest_twin(mean, alive)
     nothing = torch.nan
     return Readability(
@@ -91,7 +97,9 @@ def readability(crops: Tensor, random: RandomCrops, *, alive: Tensor | None = No
     )
 
 
-def exciting_crops(peaks: Tensor, windows: Tensor, views: Tensor, k: int = CROPS) -> tuple[Tensor, Tensor]:
+def exciting_crops(
+    peaks: Tensor, windows: Tensor, views: Tensor, k: int = ReadabilitySettings.crops
+) -> tuple[Tensor, Tensor]:
     """(crops, alive): embeddings (neurons, k, d) of each neuron's k most exciting crops; bool (neurons,).
 
     peaks, windows: (images, neurons); views: (images, VIEWS, d). A neuron whose peaks are all equal has none.
@@ -103,7 +111,11 @@ def exciting_crops(peaks: Tensor, windows: Tensor, views: Tensor, k: int = CROPS
     return views[image.T, view.T].float(), peaks.amax(0) > peaks.amin(0)
 
 
-def random_crops(views: Tensor, k: int = CROPS, *, seed: int = 0) -> RandomCrops:
+def random_crops(
+    views: Tensor,
+    k: int = ReadabilitySettings.crops,
+    settings: ReadabilitySettings = ReadabilitySettings(),
+) -> RandomCrops:
     """The measure of chance for k exciting crops: windows drawn at random, each from another image of its set.
 
     views: (images, VIEWS, d), each of length 1. BadConfig under 4 crops or with fewer images than crops.
@@ -114,16 +126,19 @@ def random_crops(views: Tensor, k: int = CROPS, *, seed: int = 0) -> RandomCrops
             f"readability from {k} crops a neuron of {images} images: expected at least 4 crops, or nothing can be "
             "said, and as many images."
         )
-    draw = generator("random crops", seed, images, k)
-    image = torch.from_numpy(np.stack([draw.permutation(images)[:k] for _ in range(RANDOM_SETS)]))
-    window = torch.from_numpy(draw.integers(1, views.shape[1], (RANDOM_SETS, k)))
+    draw = generator("random crops", settings.seed, images, k)
+    image = torch.from_numpy(np.stack([draw.permutation(images)[:k] for _ in range(settings.random_sets)]))
+    window = torch.from_numpy(draw.integers(1, views.shape[1], (settings.random_sets, k)))
     sets = views[image.to(views.device), window.to(views.device)].float()
     likeness = (sets.mean(1).square().sum(1) * k - 1) / (k - 1)
-    shares = torch.cat([_split(*_shape(sets[part]))[0] for part in chunks(RANDOM_SETS, _chunk(k))])
+    parts = chunks(settings.random_sets, _chunk(k, settings))
+    shares = torch.cat([_split(*_shape(sets[part], settings.starts), settings.split_steps)[0] for part in parts])
     return RandomCrops(k, float(likeness.mean()), shares)
 
 
-def polysemanticity(crops: Tensor, random: RandomCrops, *, seed: int = 0) -> tuple[Tensor, Tensor]:
+def polysemanticity(
+    crops: Tensor, random: RandomCrops, settings: ReadabilitySettings = ReadabilitySettings()
+) -> tuple[Tensor, Tensor]:
     """(score, p) of two meanings: float32 (neurons,) both.
 
     The crops are split in two so that the centres explain the greatest share of their spread. That share is compared
@@ -134,15 +149,15 @@ def polysemanticity(crops: Tensor, random: RandomCrops, *, seed: int = 0) -> tup
     fewer than two, on one side does not count: one odd crop is no second meaning.
     """
     neurons, k, _ = crops.shape
-    rotations = _rotations(k, seed).to(crops.device)
+    rotations = _rotations(k, settings).to(crops.device)
     elsewhere = random.shares.to(crops.device)
     scores, ps = [], []
-    for part in chunks(neurons, max(1, _chunk(k) // len(rotations))):
+    for part in chunks(neurons, max(1, _chunk(k, settings) // len(rotations))):
         some = crops[part].float()
-        gram, starts = _shape(some)
-        share, side = _split(gram, starts)
+        gram, starts = _shape(some, settings.starts)
+        share, side = _split(gram, starts, settings.split_steps)
         mixed = rotations @ gram[:, None] @ rotations.mT  # (neurons, rotations, k, k)
-        cloud, _ = _split(mixed, torch.einsum("rij,nsj->nrsi", rotations, starts))
+        cloud, _ = _split(mixed, torch.einsum("rij,nsj->nrsi", rotations, starts), settings.split_steps)
         usual = cloud.mean(1).clamp(min=float(elsewhere.mean()))
         beyond = ((share - usual) / (1 - usual).clamp(min=1e-6)).clamp(0, 1)
         halves = (h / h.sum(1, keepdim=True).clamp(min=1) for h in (side, 1 - side))
@@ -179,16 +194,16 @@ def _room(random: RandomCrops) -> float:
     return max(1 - random.likeness, 1e-6)
 
 
-def _chunk(k: int) -> int:
+def _chunk(k: int, settings: ReadabilitySettings) -> int:
     """Sets of k crops that are split at once."""
-    return max(1, ELEMENTS // (STARTS * k * k))
+    return max(1, ELEMENTS // (settings.starts * k * k))
 
 
-def _shape(crops: Tensor) -> tuple[Tensor, Tensor]:
+def _shape(crops: Tensor, starts: int) -> tuple[Tensor, Tensor]:
     """Gram matrices of the deviations from the mean (sets, k, k), and their leading eigenvectors (sets, starts, k)."""
     away = crops - crops.mean(1, keepdim=True)
     gram = away @ away.mT
-    return gram, torch.linalg.eigh(gram).eigenvectors.flip(2)[:, :, :STARTS].mT
+    return gram, torch.linalg.eigh(gram).eigenvectors.flip(2)[:, :, :starts].mT
 
 
 def _split(gram: Tensor, starts: Tensor, steps: int = 10) -> tuple[Tensor, Tensor]:
@@ -217,13 +232,13 @@ def _split(gram: Tensor, starts: Tensor, steps: int = 10) -> tuple[Tensor, Tenso
     return share.gather(-1, best).squeeze(-1), chosen
 
 
-def _rotations(k: int, seed: int) -> Tensor:
-    """float32 (ROTATIONS, k, k): random orthogonal maps of k points that keep their mean."""
-    draw = generator("readability rotations", seed, k)
+def _rotations(k: int, settings: ReadabilitySettings) -> Tensor:
+    """float32 (rotations, k, k): random orthogonal maps of k points that keep their mean."""
+    draw = generator("readability rotations", settings.seed, k)
     centre = torch.full((k, k), 1 / k, dtype=torch.float64)
     # an orthonormal basis of the deviations: Helmert's, all but its first vector
     start = torch.cat([torch.ones(k, 1, dtype=torch.float64), torch.eye(k, dtype=torch.float64)[:, 1:]], dim=1)
     basis = torch.linalg.qr(start).Q[:, 1:]
-    q, r = torch.linalg.qr(torch.from_numpy(draw.standard_normal((ROTATIONS, k - 1, k - 1))))
+    q, r = torch.linalg.qr(torch.from_numpy(draw.standard_normal((settings.rotations, k - 1, k - 1))))
     q = q * r.diagonal(dim1=1, dim2=2).sign()[:, None, :]  # evenly distributed over all rotations (Haar)
     return (basis @ q @ basis.T + centre).float()

@@ -11,9 +11,8 @@ import torch
 from torch import Tensor
 
 from pipeline.label.labels import LabelSettings, better_view, label_layer
-from pipeline.label.readability import Readability, exciting_crops, random_crops, readability
+from pipeline.label.readability import Readability, ReadabilitySettings, exciting_crops, random_crops, readability
 
-EXCITING = 20  # crops of a neuron that its readability is judged by
 MEASURES = ("clarity", "polysemanticity", "polysemanticity_p", "redundancy")
 
 
@@ -39,15 +38,15 @@ def label_rows(
     on_step()
     by_image = label_layer(peaks, windows, similarities, fit, texts, replace(settings, view="image"))
     on_step()
-    read = _readable(peaks, windows, views)
+    read = _readable(peaks, windows, views, settings.readability)
     on_step()
-    labels = better_view(by_crop, by_image, settings.level).rows()
+    labels = better_view(by_crop, by_image, settings).rows()
     return [{"unit": unit, **row, **_row(read, unit, layer_address)} for unit, row in enumerate(labels)]
 
 
-def _readable(peaks: Tensor, windows: Tensor, views: Tensor) -> Readability:
-    crops, alive = exciting_crops(peaks.to(views.device), windows.to(views.device), views, EXCITING)
-    return readability(crops, random_crops(views, crops.shape[1]), alive=alive)
+def _readable(peaks: Tensor, windows: Tensor, views: Tensor, settings: ReadabilitySettings) -> Readability:
+    crops, alive = exciting_crops(peaks.to(views.device), windows.to(views.device), views, settings.crops)
+    return readability(crops, random_crops(views, crops.shape[1], settings), alive=alive, settings=settings)
 
 
 def _row(read: Readability, unit: int, layer_address: str) -> dict[str, Any]:

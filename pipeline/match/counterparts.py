@@ -29,11 +29,18 @@ from pipeline.hooks.activations import stream_ffn_activations
 from pipeline.match.cross_moments import CrossMoments
 from pipeline.models import LoadedModel, ModelDescription
 
-GRID = (7, 7)
-PARTNERS = 5
-NULL_QUANTILE = 0.99
 CHUNK = 1 << 26
-"""Correlations held at a time while the best are sought."""
+"""Correlations held at a time while the best are sought: memory alone, no result, depends on it."""
+
+
+@dataclass(frozen=True)
+class MatchSettings:
+    """How neurons of two models are compared, and how many counterparts of each are kept."""
+
+    grid: tuple[int, int] = (7, 7)  # cells that the maps of all neurons are brought to, (rows, columns)
+    partners: int = 5  # kept of each neuron
+    null_quantile: float = 0.99  # of the neurons' best correlations with shuffled images: above it one is significant
+    shuffle_seed: int = 0  # of the order in which images are exchanged
 
 
 @dataclass(frozen=True)
@@ -60,7 +67,7 @@ class Counterparts:
     correlation: float32 (n, k)
     mutual: bool (n,), whether the first partner's best partner is this neuron
     null_best: float32 (n,), the best correlation with any neuron of the other model when images are shuffled
-    null_threshold: what NULL_QUANTILE of the neurons stay below when images are shuffled
+    null_threshold: what `MatchSettings.null_quantile` of the neurons stay below when images are shuffled
     """
 
     partner: NDArray[np.int32]
@@ -71,7 +78,7 @@ class Counterparts:
 
     @property
     def significant(self) -> NDArray[np.bool_]:
-        """(n, k): there is a partner, and it is more alike than 99 % of neurons find any among shuffled images."""
+        """(n, k): there is a partner, and it is more alike than nearly all neurons find any among shuffled images."""
         return (self.partner >= 0) & (self.correlation > self.null_threshold)
 
 
@@ -103,7 +110,7 @@ def neuron_at(description: ModelDescription, index: int) -> tuple[int, int]:
 
 
 def common_maps(
-    model: LoadedModel, x: Tensor, grid: tuple[int, int] = GRID, layers: Sequence[int] | None = None
+    model: LoadedModel, x: Tensor, grid: tuple[int, int] = MatchSettings.grid, layers: Sequence[int] | None = None
 ) -> Tensor:
     """(images * cells, neurons): the activation maps of all neurons on one grid, cells row by row, image by image.
 
@@ -180,9 +187,8 @@ def match_models(
     first: LoadedModel,
     second: LoadedModel,
     images: Iterable[PairedImages],
-    grid: tuple[int, int] = GRID,
+    settings: MatchSettings = MatchSettings(),
     *,
-    partners: int = PARTNERS,
     memory: int = 16 << 30,
 ) -> MatchResult:
     """Both directions between two models on one device. `images` is gone through once a block of layers.
@@ -195,19 +201,7 @@ def match_models(
         raise BadConfig(
             f"the images are needed {len(blocks)} times: give a sequence, or more memory than {memory} bytes."
         )
-    return join([match_layers(first, second, images, layers, grid, partners=partners) for layers in blocks])
-
-
-def match_within(
-    model: LoadedModel,
-    images: Iterable[PairedImages],
-    grid: tuple[int, int] = GRID,
-    *,
-    partners: int = PARTNERS,
-    memory: int = 16 << 30,
-) -> Counterparts:
-    """Near-duplicates: the best partners of each neuron in its own model, itself excluded. `second` is not read."""
-    return match_models(model, model, images, grid, partners=partners, memory=memory).first
+    return join([match_layers(first, second, images, layers, settings) for layers in blocks], settings)
 
 
 def layer_blocks(first: ModelDescription, second: ModelDescription, memory: int) -> list[list[int]]:
@@ -229,17 +223,15 @@ def match_layers(
     second: LoadedModel,
     images: Iterable[PairedImages],
     layers: Sequence[int],
-    grid: tuple[int, int] = GRID,
-    *,
-    partners: int = PARTNERS,
+    settings: MatchSettings = MatchSettings(),
 ) -> MatchPart:
     """The neurons of some consecutive layers of the first model against all of the second.
 
     Where both are one object, a neuron is no partner of its own, and `second` of the images is not read.
     """
-    true, null = pair_moments(first, second, images, layers, grid)
+    true, null = pair_moments(first, second, images, layers, settings)
     start = neuron_index(first.description, layers[0], 0)
-    return best_partners(true, null, start, same=first is second, partners=partners)
+    return best_partners(true, null, start, same=first is second, partners=settings.partners)
 
 
 def pair_moments(
@@ -247,10 +239,10 @@ def pair_moments(
     second: LoadedModel,
     images: Iterable[PairedImages],
     layers: Sequence[int] | None = None,
-    grid: tuple[int, int] = GRID,
+    settings: MatchSettings = MatchSettings(),
 ) -> tuple[CrossMoments, CrossMoments]:
     """Cross-moments of true pairs of images and of shuffled ones; those of slices of images merge to the whole's."""
-    sites = first.description.ffn_sites
+    sites, grid = first.description.ffn_sites, settings.grid
     chosen = list(range(len(sites))) if layers is None else list(layers)
     rows = sum(sites[layer].width for layer in chosen)
     true = CrossMoments(rows, second.description.neurons, second.device)
@@ -279,7 +271,12 @@ def _columns(maps: Tensor, model: LoadedModel, layers: Sequence[int]) -> Tensor:
 
 
 def best_partners(
-    true: CrossMoments, null: CrossMoments, start: int = 0, *, same: bool = False, partners: int = PARTNERS
+    true: CrossMoments,
+    null: CrossMoments,
+    start: int = 0,
+    *,
+    same: bool = False,
+    partners: int = MatchSettings.partners,
 ) -> MatchPart:
     """The best of every row and every column of the correlations, a few rows at a time.
 
@@ -330,7 +327,7 @@ def _best(correlations: Tensor, count: int, dim: int) -> tuple[Tensor, Tensor]:
     return functional.pad(value, after, value=-torch.inf), functional.pad(index, after, value=-1)
 
 
-def join(parts: Sequence[MatchPart]) -> MatchResult:
+def join(parts: Sequence[MatchPart], settings: MatchSettings = MatchSettings()) -> MatchResult:
     """The result of all blocks of the first model, in any order; they must be of the same images."""
     parts = sorted(parts, key=lambda part: part.start)
     if not parts or len({part.samples for part in parts}) > 1 or any(_gaps(parts)):
@@ -343,9 +340,13 @@ def join(parts: Sequence[MatchPart]) -> MatchResult:
     forward, backward = rows[:, 0], columns[:, 0]
     return MatchResult(
         first=_counterparts(
-            rows, torch.cat([p.row_correlation for p in parts]), backward, torch.cat([p.row_null for p in parts])
+            rows,
+            torch.cat([part.row_correlation for part in parts]),
+            backward,
+            torch.cat([part.row_null for part in parts]),
+            settings.null_quantile,
         ),
-        second=_counterparts(columns, value, forward, column_null),
+        second=_counterparts(columns, value, forward, column_null, settings.null_quantile),
         samples=parts[0].samples,
     )
 
@@ -357,11 +358,13 @@ def _gaps(parts: Sequence[MatchPart]) -> Iterator[bool]:
         reached = part.start + len(part.row_null)
 
 
-def _counterparts(partner: Tensor, correlation: Tensor, back: Tensor, null_best: Tensor) -> Counterparts:
+def _counterparts(
+    partner: Tensor, correlation: Tensor, back: Tensor, null_best: Tensor, null_quantile: float
+) -> Counterparts:
     best = partner[:, 0]
     mutual = (best >= 0) & (back[best.clamp(min=0)] == torch.arange(len(best)))
     varies = torch.isfinite(null_best)
-    threshold = float(torch.quantile(null_best[varies].double(), NULL_QUANTILE)) if bool(varies.any()) else 1.0
+    threshold = float(torch.quantile(null_best[varies].double(), null_quantile)) if bool(varies.any()) else 1.0
     return Counterparts(
         partner=partner.numpy().astype(np.int32),
         correlation=torch.where(partner < 0, 0.0, correlation).numpy(),

@@ -8,7 +8,8 @@ from torch import Tensor
 from atlas_schema.errors import BadConfig, NotFinite
 
 CONSTANT = 1e-6
-"""A neuron whose standard deviation is at most this share of its mean is constant: float32 holds no more."""
+"""A neuron whose standard deviation is at most this share of its mean is constant: float32 holds no more. What
+rounding leaves, not a choice: it is among no settings."""
 
 
 class CrossMoments:

@@ -15,16 +15,30 @@ from pipeline.models import LoadedModel
 from pipeline.models.sites import FfnSite
 from pipeline.probe.model import Membership, SiteProbe
 from pipeline.probe.panel import panel_of
+from pipeline.probe.sketch import Distribution
 from pipeline.probe.top import NOBODY, quantized
 
-QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 0.999)
-HISTOGRAM_BINS = 24
-CLASSES_TOLD = 5
-#: Shares of the panel near which examples from the rest of a neuron's range are taken, the strongest first.
-LOWER_QUANTILES = (0.95, 0.75, 0.5, 0.25, 0.05)
-GALLERY = 128  # images of the panel that these examples are taken from: their maps cost one forward for all neurons
-
 Row = dict[str, object]
+
+
+@dataclass(frozen=True)
+class EvidenceSettings:
+    """What is said of a neuron's activations over the probe images."""
+
+    quantiles: tuple[float, ...] = (0.01, 0.05, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 0.999)
+    histogram_bins: int = 24
+    exciting_classes: int = 5  # named, those of the highest mean peak
+    firing_level: float = 0.5  # of a neuron's highest peak: an image with a higher peak counts as firing it
+
+
+@dataclass(frozen=True)
+class ExampleSettings:
+    """Which images are shown of a neuron besides the strongest."""
+
+    #: shares of the panel near which examples from the rest of a neuron's range are taken, the strongest first
+    lower_quantiles: tuple[float, ...] = (0.95, 0.75, 0.5, 0.25, 0.05)
+    #: images of the panel that these are taken from: their maps cost one forward for all neurons
+    gallery: int = 128
 
 
 @dataclass(frozen=True)
@@ -40,8 +54,9 @@ def evidence_rows(
     units: Sequence[int],
     probe_set: str,
     membership: Membership,
+    settings: EvidenceSettings = EvidenceSettings(),
 ) -> list[Row]:
-    """Rows of the stage `evidence`, one a unit."""
+    """Columns of `neurons` that tell how each unit fires over the probe images, one row a unit."""
     moments, peaks, means = probe.moments.finalize(), probe.peaks.finalize(), probe.means.finalize()
     classes = probe.classes.finalize().numpy() if membership.classes else None
     return [
@@ -50,16 +65,26 @@ def evidence_rows(
             "probe_set": probe_set,
             "probe_images": int(peaks.total[unit]),
             **{name: _number(values[unit]) for name, values in moments.items()},
-            "fires_on": 1 - peaks.share_below(unit, peaks.high[unit] / 2) if peaks.high[unit] > 0 else None,
+            "fires_on": _fires_on(peaks, unit, settings.firing_level),
             "peak_max": float(peaks.high[unit]),
             "mean_max": float(means.high[unit]),
-            "peak_quantiles": peaks.quantiles(unit, QUANTILES),
-            "mean_quantiles": means.quantiles(unit, QUANTILES),
-            "histogram": dict(zip(("low", "high", "counts"), peaks.histogram(unit, HISTOGRAM_BINS), strict=True)),
-            "exciting_classes": None if classes is None else _classes(probe, classes[:, unit], membership.classes),
+            "peak_quantiles": peaks.quantiles(unit, settings.quantiles),
+            "mean_quantiles": means.quantiles(unit, settings.quantiles),
+            "histogram": dict(
+                zip(("low", "high", "counts"), peaks.histogram(unit, settings.histogram_bins), strict=True)
+            ),
+            "exciting_classes": None
+            if classes is None
+            else _classes(probe, classes[:, unit], membership.classes, settings.exciting_classes),
         }
         for unit in units
     ]
+
+
+def _fires_on(peaks: Distribution, unit: int, level: float) -> float | None:
+    """Share of images whose peak is above `level` times the highest; None where no image fires the unit."""
+    high = peaks.high[unit]
+    return 1 - peaks.share_below(unit, level * high) if high > 0 else None
 
 
 def _number(value: float) -> float | None:
@@ -67,7 +92,7 @@ def _number(value: float) -> float | None:
 
 
 def judge_rows(probe: SiteProbe, pictures: Mapping[int, Picture]) -> list[Row]:
-    """Rows of the stage `judge`: how far each visualization gets beyond real images. pictures: by unit."""
+    """Columns of `neurons` that tell how far each unit's picture gets beyond real images. pictures: by unit."""
     peaks, means = probe.peaks.finalize(), probe.means.finalize()
     rows: list[Row] = []
     for unit, picture in sorted(pictures.items()):
@@ -83,9 +108,9 @@ def judge_rows(probe: SiteProbe, pictures: Mapping[int, Picture]) -> list[Row]:
     return rows
 
 
-def _classes(probe: SiteProbe, means: np.ndarray, names: Sequence[str]) -> list[Row]:
+def _classes(probe: SiteProbe, means: np.ndarray, names: Sequence[str], count: int) -> list[Row]:
     """The classes with the highest mean peak."""
-    order = np.argsort(-np.nan_to_num(means, nan=-np.inf), kind="stable")[:CLASSES_TOLD]
+    order = np.argsort(-np.nan_to_num(means, nan=-np.inf), kind="stable")[:count]
     images = probe.classes.images.cpu().numpy()
     return [{"name": names[i], "mean": float(means[i]), "images": int(images[i])} for i in order if images[i]]
 
@@ -111,16 +136,22 @@ def top_rows(probe: SiteProbe, site: FfnSite, units: Sequence[int], probe_set: P
 
 
 def quantile_rows(
-    model: LoadedModel, probe: SiteProbe, site: FfnSite, units: Sequence[int], probe_set: ProbeSet, batch: int = 32
+    model: LoadedModel,
+    probe: SiteProbe,
+    site: FfnSite,
+    units: Sequence[int],
+    probe_set: ProbeSet,
+    batch: int = 32,
+    settings: ExampleSettings = ExampleSettings(),
 ) -> Iterator[Row]:
     """Rows of neuron_examples from the rest of each unit's range: one forward of the gallery up to the site."""
     images = probe.panel.images.cpu().numpy()
     hashes = [probe_set.images[image].sha256 for image in images]
-    gallery = np.array(panel_of(hashes, GALLERY))  # rows of the panel
+    gallery = np.array(panel_of(hashes, settings.gallery))  # rows of the panel
     peaks = probe.panel.peak[:, list(units)].float().cpu().numpy()  # (panel, units)
     means = probe.panel.mean[:, list(units)].float().cpu().numpy()
     below = np.sort(peaks, 0)
-    chosen = [_near_quantiles(below[:, i], peaks[gallery, i]) for i in range(len(units))]
+    chosen = [_near_quantiles(below[:, i], peaks[gallery, i], settings.lower_quantiles) for i in range(len(units))]
     maps = _maps(model, site, probe_set, images[gallery].tolist(), units, chosen, batch)
     for i, unit in enumerate(units):
         for rank, place in enumerate(chosen[i]):
@@ -131,11 +162,11 @@ def quantile_rows(
             yield _example(probe_set, site, unit, ("quantile", rank, int(images[row]), share), told, scale, cells)
 
 
-def _near_quantiles(below: np.ndarray, held: np.ndarray) -> list[int]:
-    """Places in `held` (the gallery) of the values nearest to the quantiles of `below`, no image twice."""
+def _near_quantiles(below: np.ndarray, held: np.ndarray, quantiles: Sequence[float]) -> list[int]:
+    """Indices in `held` (the gallery) of the values nearest to some quantiles of `below`, no image twice."""
     shares = np.searchsorted(below, held) / len(below)
     chosen: list[int] = []
-    for quantile in LOWER_QUANTILES:
+    for quantile in quantiles:
         order = np.argsort(np.abs(shares - quantile), kind="stable")
         free = [int(place) for place in order if int(place) not in chosen]
         if free:

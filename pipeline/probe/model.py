@@ -11,13 +11,14 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from pipeline.hooks.activations import stream_ffn_activations
+from pipeline.images.crops import ViewSettings
 from pipeline.images.probe_set import ProbeSet
 from pipeline.models import LoadedModel, ModelDescription
 from pipeline.models.sites import FfnSite
@@ -25,7 +26,7 @@ from pipeline.probe.classes import ClassSums
 from pipeline.probe.measure import Measured, measure
 from pipeline.probe.moments import Moments
 from pipeline.probe.panel import Panel, panel_of
-from pipeline.probe.sketch import Sketch
+from pipeline.probe.sketch import Sketch, SketchSettings
 from pipeline.probe.top import TopImages
 
 OnBatch = Callable[[int], None]
@@ -39,6 +40,8 @@ class ProbeSettings:
     top: int = 9
     panel: int = 2048
     least_class: int = 5  # images: the mean of fewer says nothing of a class
+    sketch: SketchSettings = field(default_factory=SketchSettings)
+    views: ViewSettings = field(default_factory=ViewSettings)  # where the peak's token lies is kept as a window
 
     def hash(self, probe_set: str) -> str:
         """16 hex digits that stand for these settings on that probe set."""

@@ -8,14 +8,27 @@ whatever order. (The idea is DDSketch's, Masson et al., 1908.10693, with the bin
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from torch import Tensor
 
-MANTISSA_BITS = 3
-_LOWEST = (127 - 10) << MANTISSA_BITS  # 2 ** -10: what is smaller falls into the bin of zero
-_HIGHEST = (127 + 8) << MANTISSA_BITS  # 2 ** 8: what is larger falls into the last bin
+
+@dataclass(frozen=True)
+class SketchSettings:
+    """What the bins are. There is one way: the fields are facts of this code, for the keys of results."""
+
+    mantissa_bits: int = field(default=3, init=False)
+    lowest_exponent: int = field(default=-10, init=False)  # of 2: what is smaller falls into the bin of zero
+    highest_exponent: int = field(default=8, init=False)  # of 2: what is larger falls into the last bin
+
+
+MANTISSA_BITS = SketchSettings().mantissa_bits
+_LOWEST, _HIGHEST = (
+    (127 + exponent) << MANTISSA_BITS
+    for exponent in (SketchSettings().lowest_exponent, SketchSettings().highest_exponent)
+)
 HALF = _HIGHEST - _LOWEST
 BINS = 2 * HALF + 1
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from pipeline.decompose.align import Alignment, Batch, Held, fit_alignment
 from pipeline.decompose.components import Component, Level
-from pipeline.decompose.contributions import Contributing, direct_places
+from pipeline.decompose.contributions import Contributing, direct_components
 from pipeline.decompose.features import FeatureSet, Lens
 from pipeline.images.probe_set import ProbeSet, batches
 from pipeline.label.embedder import Embedder
@@ -47,7 +47,7 @@ class Compared:
     @property
     def direct(self) -> Tensor:
         """(components,) bool."""
-        return direct_places(self.levels)
+        return direct_components(self.levels)
 
     @property
     def clip(self) -> Embedder:

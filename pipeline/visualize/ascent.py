@@ -36,8 +36,17 @@ from pipeline.visualize.picture import decode, encode_webp, to_bytes
 from pipeline.visualize.recipes import Ascent, Phase, Recipe
 from pipeline.visualize.transforms import augment, draw, roll_each, total_variation
 
-CURVE_POINTS = 11
 FRESH = Ascent(parameterization="pixels", phases=(), learning_rate=0.0)  # what the judge draws transforms for
+
+
+@dataclass(frozen=True)
+class VisualizeSettings:
+    """What is decided beside the recipe: how a picture is stored, and what is told of the way to it."""
+
+    webp_quality: int = 75  # 12 to 20 kB for 224 px
+    curve_points: int = 11  # of an ascent that rows hold
+    choice_draws: int = 4  # fresh transforms by which one of several ascents of a recipe is chosen
+
 
 OnStep = Callable[[int, int], None]
 """Called after each step of a batch with (steps done, steps in all): a heartbeat."""
@@ -105,6 +114,7 @@ def visualize(
     batch: int | None = None,
     precision: str | None = None,
     on_step: OnStep | None = None,
+    settings: VisualizeSettings = VisualizeSettings(),
 ) -> list[Visualization]:
     """Visualize `units` of one FFN site; one result per unit, in their order.
 
@@ -121,7 +131,7 @@ def visualize(
             f"{model.description.slug} layer {site.layer} has no unit {wrong[0]}: its units are 0 to {site.width - 1}."
         )
     precision = precision or choose_precision(model)
-    climber = _Climber(model, in_precision(model, precision), site, recipe, seed, precision, on_step)
+    climber = _Climber(model, in_precision(model, precision), site, recipe, seed, precision, on_step, settings)
     size, done, left = batch or default_batch(model, site, recipe), [], list(units)
     while left:
         try:
@@ -168,6 +178,7 @@ class _Climber:
     seed: int
     precision: str
     on_step: OnStep | None
+    settings: VisualizeSettings = VisualizeSettings()
 
     def batch(self, units: Sequence[int]) -> list[Visualization]:
         """All ascents of the recipe for `units`, the best picture of each, judged."""
@@ -176,7 +187,8 @@ class _Climber:
         results = [self.climb(units, ascent, f"ascent {i}") for i, ascent in enumerate(ascents)]
         chosen = [results[0]] * len(units)
         if len(results) > 1:
-            scores = torch.stack([self.fresh(units, r.pictures, "choice", 4)[0].mean(1) for r in results])
+            draws = self.settings.choice_draws
+            scores = torch.stack([self.fresh(units, r.pictures, "choice", draws)[0].mean(1) for r in results])
             chosen = [results[i] for i in scores.argmax(0).tolist()]
         picks = [_Pick(result, place, None) for place, result in enumerate(chosen)]
         spent = [sum(ascent.image_steps for ascent in ascents)] * len(units)
@@ -212,7 +224,7 @@ class _Climber:
         own = torch.tensor(units, device=latent.device)
         optimizer = torch.optim.Adam([latent], lr=ascent.learning_rate, betas=ascent.betas, eps=1e-8, fused=True)
         result = _Result(ascent, latent, space.picture(latent).detach().clone())
-        kept = set(np.linspace(0, ascent.steps - 1, CURVE_POINTS).round().astype(int).tolist())
+        kept = set(np.linspace(0, ascent.steps - 1, self.settings.curve_points).round().astype(int).tolist())
         for step, numbers in enumerate(draws):
             progress = step / max(ascent.steps - 1, 1)
             optimizer.param_groups[0]["lr"] = ascent.learning_rate * (1 + math.cos(math.pi * progress)) / 2
@@ -311,7 +323,7 @@ class _Climber:
         start_mean, start_peak = self.respond(units, torch.stack([p.start_picture for p in picks]))
         fresh_mean, fresh_peak = self.fresh(units, pictures, "robust", self.recipe.robust_draws)
         images = [to_bytes(p.float().cpu().numpy()) for p in pictures]
-        webps = [encode_webp(image) for image in images]
+        webps = [encode_webp(image, self.settings.webp_quality) for image in images]
         read_back = torch.stack([torch.from_numpy(decode(w).copy()).permute(2, 0, 1) / 255 for w in webps])
         stored, _ = self.respond(units, read_back.to(pictures))
         seconds = (time.perf_counter() - began) / len(units)

@@ -14,7 +14,9 @@ from torch import Tensor
 _COLOURS = torch.tensor([[0.26, 0.09, 0.02], [0.27, 0.00, -0.05], [0.27, -0.09, 0.03]], dtype=torch.float64)
 COLOURS = _COLOURS / _COLOURS.norm(dim=0).max()
 
-LIMIT = 0.02  # how close to black or white a picture may be and still have a finite latent
+# how close to black or white a picture may be and still have a finite latent; like COLOURS a part of what `fourier`
+# means in a recipe, whose version changes with it
+LIMIT = 0.02
 
 
 @dataclass(frozen=True)

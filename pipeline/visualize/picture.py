@@ -7,8 +7,6 @@ import io
 import numpy as np
 from PIL import Image
 
-QUALITY = 75  # 12 to 20 kB for 224 px
-
 
 def to_bytes(picture: np.ndarray) -> np.ndarray:
     """Float (height, width, 3) or (3, height, width) in [0, 1] to uint8 (height, width, 3), rounded."""
@@ -17,7 +15,7 @@ def to_bytes(picture: np.ndarray) -> np.ndarray:
     return np.round(np.clip(picture, 0, 1) * 255).astype(np.uint8)
 
 
-def encode_webp(picture: np.ndarray, quality: int = QUALITY) -> bytes:
+def encode_webp(picture: np.ndarray, quality: int) -> bytes:
     """uint8 (height, width, 3) as a lossy WebP file."""
     buffer = io.BytesIO()
     Image.fromarray(picture, "RGB").save(buffer, "WEBP", quality=quality, method=4)

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 ZOO = ("vit", "deit", "swin", "coat", "convit", "pit", "twins", "clip")
 """Names of the models, one a family; the family has the same name."""
 
+READS_TEXT = ("clip",)
+"""Those of them that have a text tower: it knows the words of the zoo's captions and no others."""
+
 MEAN, STD = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
 """Per channel, of pixels in [0, 1]: the models take (x - MEAN) / STD, that is [-1, 1]."""
 
@@ -42,6 +45,21 @@ def zoo_config(name: str) -> dict[str, Any]:
         "licence": "apache-2.0",
         "description": _DESCRIPTIONS[name],
     }
+
+
+def zoo_name(model_id: str) -> str | None:
+    """The name in `zoo/{name}`; None where the id is of another source."""
+    source, _, name = model_id.partition("/")
+    return name if source == "zoo" else None
+
+
+def output_names(name: str) -> tuple[str, ...]:
+    """What a classifier of the zoo calls its outputs, `attribute: value`; () of a model that reads texts instead."""
+    if name not in ZOO or name in READS_TEXT:
+        return ()
+    from pipeline.zoo.world import ATTRIBUTES
+
+    return tuple(f"{attribute}: {value}" for attribute, values in ATTRIBUTES.items() for value in values)
 
 
 def build(name: str) -> nn.Module:

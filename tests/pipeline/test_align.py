@@ -23,11 +23,11 @@ from pipeline.decompose.align import (
     zero_shot,
 )
 from pipeline.decompose.components import Level
-from pipeline.decompose.contributions import direct_places
+from pipeline.decompose.contributions import direct_components
 
 IMAGES, COMPONENTS = 300, 4
 LEVELS = (Level.DIRECT, Level.THROUGH, Level.DIRECT, Level.DIRECT)
-DIRECT = direct_places(LEVELS)
+DIRECT = direct_components(LEVELS)
 SETTINGS = AlignSettings(steps=200, batch=50)
 
 

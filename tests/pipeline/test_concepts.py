@@ -3,7 +3,14 @@
 import pytest
 
 from atlas_schema.errors import BadConfig
-from pipeline.label.concepts import LONGEST, parse_concepts, read_concepts, shipped_concepts
+from pipeline.label.concepts import (
+    LONGEST,
+    knows_few_words,
+    parse_concepts,
+    read_concepts,
+    shipped_concepts,
+    suited_set,
+)
 from pipeline.zoo.captions import WordTokenizer, prompts
 from pipeline.zoo.world import ATTRIBUTES
 
@@ -84,3 +91,9 @@ def test_the_zoos_set_is_the_prompts_of_every_attribute_in_order():
     assert concepts.texts == tuple(text for attribute in ATTRIBUTES for text in prompts(attribute))
     assert concepts.prompts == concepts.texts
     assert WordTokenizer()(concepts.prompts).shape[0] == 40  # every word is one that zoo/clip knows
+
+
+def test_each_embedder_gets_the_texts_whose_words_it_knows():
+    assert (knows_few_words("zoo/clip"), suited_set("zoo/clip")) == (True, "zoo")
+    for other in ("open_clip/ViT-B-32/openai", "zoo/vit", "timm/clip"):
+        assert (knows_few_words(other), suited_set(other)) == (False, "general")

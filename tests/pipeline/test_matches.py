@@ -20,7 +20,6 @@ from pipeline.match.counterparts import (
     layer_blocks,
     match_layers,
     match_models,
-    match_within,
     neuron_at,
     neuron_index,
     pair_moments,
@@ -28,6 +27,7 @@ from pipeline.match.counterparts import (
 )
 from pipeline.match.cross_moments import CrossMoments
 from pipeline.match.rosetta import clusters
+from pipeline.match.rows import match_rows
 from pipeline.models import ModelRequest, from_module, load
 from pipeline.zoo.train import pixels
 from pipeline.zoo.world import HELD_OUT_SEED, scenes
@@ -126,13 +126,13 @@ def test_near_duplicates_leave_the_neuron_itself_out(batches):
     with torch.no_grad():  # unit 3 becomes a copy of unit 90
         expand = model.module.get_submodule(site.expand)
         expand.weight[3], expand.bias[3] = expand.weight[90], expand.bias[90]
-    found = match_within(model, batches)
+    found = match_models(model, model, batches).first
     one, other = (neuron_index(model.description, 2, unit) for unit in (3, 90))
     assert (found.partner[one, 0], found.partner[other, 0]) == (other, one)
     assert found.mutual[[one, other]].all()
     assert found.correlation[one, 0] == pytest.approx(1, abs=1e-5)
     assert (found.partner != np.arange(len(found.partner))[:, None]).all()
-    in_blocks = match_within(model, batches, memory=1)
+    in_blocks = match_models(model, model, batches, memory=1).first
     assert np.array_equal(found.partner[:, 0], in_blocks.partner[:, 0])
 
 
@@ -313,3 +313,22 @@ def test_mistakes_are_named(vit, batches):
     own = from_module(module, name="mine", input_size=(64, 64))
     with pytest.raises(BadConfig, match="no neuron 512"):
         neuron_at(own.description, own.description.neurons)
+
+
+def test_rows_of_matches_name_both_neurons_by_layer_and_unit():
+    counterparts = Counterparts(
+        partner=np.array([[3, 0], [-1, -1], [2, -1]], dtype=np.int32),
+        correlation=np.array([[0.9, 0.5], [0, 0], [0.6, 0]], dtype=np.float32),
+        mutual=np.array([True, False, False]),
+        null_best=np.array([0.1, 0.2, 0.3], dtype=np.float32),
+        null_threshold=0.55,
+    )
+    rows = list(match_rows("a", [1, 2], "b", [2, 2], counterparts, "set"))
+    found = [(row["address"], row["rank"], row["partner"], row["mutual"], row["significant"]) for row in rows]
+    assert found == [
+        ("a/mlp/0/0", 0, "b/mlp/1/1", True, True),
+        ("a/mlp/0/0", 1, "b/mlp/0/0", False, False),
+        ("a/mlp/1/1", 0, "b/mlp/1/0", False, True),
+    ]
+    assert {row["probe_set"] for row in rows} == {"set"}
+    assert list(match_rows("a", [1, 2], "b", [2, 2], counterparts, "set", layers=[1])) == rows[2:]

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from atlas_schema.errors import UnknownFamily
-from pipeline.decompose.contributions import Contributing, Contributions, direct_places
+from pipeline.decompose.contributions import Contributing, Contributions, direct_components, indirect_components
 from pipeline.decompose.moments import ContributionMoments
 from pipeline.models import ModelRequest, load
 from pipeline.zoo.train import pixels
@@ -17,6 +17,7 @@ from pipeline.zoo.world import HELD_OUT_SEED, scenes
 
 FAMILIES = ("vit", "deit", "swin", "coat", "convit", "pit", "twins", "clip")
 IMAGES, COMPONENTS, HEADS, WIDTH = 24, 5, 3, 6
+THROUGH = torch.tensor([False, True, False, False, False])
 
 
 def drawn(seed: int = 0, offset: float = 50.0) -> Contributions:
@@ -27,7 +28,7 @@ def drawn(seed: int = 0, offset: float = 50.0) -> Contributions:
 
 
 def of(found: Contributions, rows: list[int]) -> ContributionMoments:
-    made = ContributionMoments(COMPONENTS, HEADS, WIDTH)
+    made = ContributionMoments(THROUGH, HEADS, WIDTH)
     if rows:
         made.update(Contributions(found.vectors[rows], found.representation[rows]))
     return made
@@ -37,7 +38,7 @@ def of(found: Contributions, rows: list[int]) -> ContributionMoments:
 @settings(max_examples=60, deadline=None)
 def test_any_split_and_order_gives_the_moments_of_all(split: list[int], order: list[int]) -> None:
     found = drawn()
-    whole = ContributionMoments(COMPONENTS, HEADS, WIDTH)
+    whole = ContributionMoments(THROUGH, HEADS, WIDTH)
     for group in order:
         whole.merge(of(found, [row for row, own in enumerate(split) if own == group]))
     vectors, z = found.vectors.numpy(), found.representation.numpy()
@@ -81,7 +82,7 @@ def test_axes_are_those_of_a_singular_value_decomposition() -> None:
 
 def test_a_head_that_never_changes_has_no_axes() -> None:
     vectors = torch.ones(4, 1, 3, dtype=torch.float64).expand(4, COMPONENTS, 3)
-    made = ContributionMoments(COMPONENTS, HEADS, 3)
+    made = ContributionMoments(THROUGH, HEADS, 3)
     made.update(Contributions(vectors, vectors.sum(1)))
     axes, share = made.axes(5)
     assert axes.shape == (HEADS, 5, 3)
@@ -106,10 +107,11 @@ def test_direct_contributions_add_up_and_their_shares_of_variance_to_one(name: s
     for start in (0, 12):
         x = model.normalise(pixels(scenes(HELD_OUT_SEED, range(start, start + 12))))
         found = contributing(x)
-        direct = direct_places(contributing.levels)
+        direct = direct_components(contributing.levels)
         error = (found.vectors[:, direct].sum(1) - found.representation).norm() / found.representation.norm()
         assert error < 1e-5
-        made = made or ContributionMoments(found.vectors.shape[1], model.description.heads, found.vectors.shape[2])
+        indirect = indirect_components(contributing.levels)
+        made = made or ContributionMoments(indirect, model.description.heads, found.vectors.shape[2])
         made.update(found)
     assert made is not None
     assert float(made.variance_share()[direct].sum()) == pytest.approx(1, abs=1e-5)

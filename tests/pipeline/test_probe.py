@@ -17,7 +17,7 @@ from pipeline.hooks.activations import all_ffn_activations
 from pipeline.images.crops import windows_of_grid
 from pipeline.images.probe_set import ProbeSet, batches, open_probe_set
 from pipeline.models import LoadedModel, ModelRequest, load
-from pipeline.probe.evidence import QUANTILES, Picture, evidence_rows, judge_rows, quantile_rows, top_rows
+from pipeline.probe.evidence import EvidenceSettings, Picture, evidence_rows, judge_rows, quantile_rows, top_rows
 from pipeline.probe.measure import measure
 from pipeline.probe.model import Membership, ModelProbe, ProbeSettings, SiteProbe, probe, site_arrays, site_of
 from pipeline.probe.panel import panel_of
@@ -167,7 +167,7 @@ def test_every_figure_equals_a_naive_one(
 def _compare_distribution(row: dict, peaks: np.ndarray, means: np.ndarray) -> None:
     """Sketches are as fine as their bins: a share is right for some value within an eighth of the one asked for."""
     for name, values in (("peak_quantiles", peaks), ("mean_quantiles", means)):
-        for quantile, found in zip(QUANTILES, row[name], strict=True):
+        for quantile, found in zip(EvidenceSettings.quantiles, row[name], strict=True):
             slack = abs(found) / 8 + 2**-10
             low, high = (values < found - slack).mean(), (values <= found + slack).mean()
             assert low <= quantile + 1 / len(values)

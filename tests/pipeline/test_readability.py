@@ -9,6 +9,7 @@ from pipeline.images.crops import VIEWS
 from pipeline.label.embedder import load_embedder
 from pipeline.label.readability import (
     RandomCrops,
+    ReadabilitySettings,
     _rotations,
     _split,
     exciting_crops,
@@ -140,7 +141,7 @@ def test_two_means_explain_as_much_as_the_best_of_all_splits():
 
 
 def test_rotations_keep_lengths_and_the_mean():
-    q = _rotations(7, 0)
+    q = _rotations(7, ReadabilitySettings())
     assert torch.allclose(q @ q.mT, torch.eye(7).expand_as(q), atol=1e-5)
     assert torch.allclose(q.sum(2), torch.ones(len(q), 7), atol=1e-5)
     assert q.mean(0).diagonal().mean() == pytest.approx(1 / 7, abs=0.05)  # nothing is preferred

@@ -13,7 +13,7 @@ from pipeline.decompose.contributions import Contributing, Contributions
 from pipeline.decompose.features import read_features
 from pipeline.decompose.projections import TopProjections
 from pipeline.decompose.reading import classified, classifier_reading, text_reading
-from pipeline.decompose.second_pass import TOP, Passing, SecondPass
+from pipeline.decompose.second_pass import Passing, ProjectSettings, SecondPass
 from pipeline.effects.readout import readout_of
 from pipeline.images.probe_set import ProbeSet, batches, open_probe_set
 from pipeline.label.embedder import load_embedder
@@ -128,8 +128,8 @@ def test_slices_merge_to_the_pass_over_all_and_ablation_is_a_re_sum(name: str, p
         torch.testing.assert_close(means[place], along[own, :, 0].double().mean(0))
     assert len(membership.classes) > 3
     best = along.sort(dim=0, descending=True, stable=True)
-    torch.testing.assert_close(whole.sums.top.value, best.values[:TOP])
-    assert torch.equal(whole.sums.top.image, best.indices[:TOP])
+    torch.testing.assert_close(whole.sums.top.value, best.values[: ProjectSettings.top])
+    assert torch.equal(whole.sums.top.image, best.indices[: ProjectSettings.top])
 
 
 def test_of_equal_projections_the_lower_index_is_kept() -> None:

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from pipeline.decompose.contributions import Contributing, Contributions
+from pipeline.decompose.contributions import Contributing, Contributions, indirect_components
 from pipeline.decompose.moments import ContributionMoments
 from pipeline.decompose.textspan import text_span
 from pipeline.label.concepts import read_concepts
@@ -29,7 +29,7 @@ def contributions_of(name: str) -> tuple[ContributionMoments, Tensor]:
         x = model.normalise(pixels(scenes(HELD_OUT_SEED, range(start, start + 64))).double())
         found = contributing(x)
         heads = model.description.heads
-        made = made or ContributionMoments(found.vectors.shape[1], heads, found.vectors.shape[2])
+        made = made or ContributionMoments(indirect_components(contributing.levels), heads, found.vectors.shape[2])
         made.update(found)
         kept.append(found.vectors[:, :heads])
     assert made is not None
@@ -64,7 +64,7 @@ def test_the_same_texts_in_the_same_order(name: str, heads: int) -> None:
 
 def moments_of(vectors: np.ndarray) -> tuple[Tensor, Tensor]:
     found = torch.from_numpy(vectors)[:, None]
-    made = ContributionMoments(1, 1, vectors.shape[1])
+    made = ContributionMoments(torch.zeros(1, dtype=torch.bool), 1, vectors.shape[1])
     made.update(Contributions(found, found[:, 0]))
     return made.mean[0], made.covariance[0]
 

@@ -1,0 +1,50 @@
+"""What passes over images leave behind: sums that are written as named arrays, read back, and merged."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Protocol, Self, TypeVar
+
+import numpy as np
+
+from atlas_schema.errors import BadConfig
+
+
+class Accumulator(Protocol):
+    """The sums of a pass over some images; those of neighbouring slices merge, in their order, to the whole's.
+
+    ModelProbe, ContributionMoments, SecondPass and Views are such; `of(arrays())` gives the same sums again.
+    """
+
+    @classmethod
+    def of(cls, arrays: Mapping[str, np.ndarray], /) -> Self:
+        """The sums that `arrays` gave."""
+        ...
+
+    def merge(self, other: Self, /) -> None:
+        """Take in the sums of the slice that comes next, of the same model and settings."""
+        ...
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Everything, by name."""
+        ...
+
+
+A = TypeVar("A", bound=Accumulator)
+
+
+def merged(kind: type[A], parts: Iterable[Mapping[str, np.ndarray]]) -> A:
+    """The accumulator of all slices, from the arrays of each in order, one of which is held at a time.
+
+    BadConfig without any.
+    """
+    whole: A | None = None
+    for arrays in parts:
+        part = kind.of(arrays)
+        if whole is None:
+            whole = part
+        else:
+            whole.merge(part)
+    if whole is None:
+        raise BadConfig(f"{kind.__name__}: no slice to merge.")
+    return whole
