@@ -113,10 +113,9 @@ def shard_identity(slug: str, units: Sequence[WorkUnit]) -> dict[str, str]:
         raise NothingThere(f"{slug}: no work units to assemble a shard from")
     own: dict[str, str] = {}
     for unit in units:
-        facts = {f"{unit.stage}_settings": unit.settings}
-        if unit.slug == slug:
-            facts["fingerprint"] = unit.fingerprint
-        for name, value in facts.items():
+        if unit.slug != slug:  # a pair that another model makes with this one: its settings are of that model
+            continue
+        for name, value in {"fingerprint": unit.fingerprint, f"{unit.stage}_settings": unit.settings}.items():
             if own.setdefault(name, value) != value:
                 other = f"{name} is {value} here and {own[name]} elsewhere"
                 raise ForeignAtlas(f"{unit}: one shard cannot mix them; {other}")

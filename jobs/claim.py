@@ -22,12 +22,12 @@ from jobs.facts import differences
 from jobs.keys import StageKey
 from jobs.ranges import Range, union
 from jobs.records import local_folder
-from jobs.stages import STAGES
+from jobs.stages import place_of
 from jobs.version import code_version, software
 
 if TYPE_CHECKING:
     from jobs.inputs import Inputs
-    from pipeline.models import LoadedModel, ModelDescription
+    from pipeline.models import ModelDescription
 
 Row = dict[str, Any]
 PICTURES = "visualize"
@@ -41,10 +41,14 @@ SHARED = {
 
 
 def model_row(
-    model: LoadedModel, keys: Mapping[str, StageKey], inputs: Inputs, precision: str | None, there: Row | None
+    description: ModelDescription,
+    fingerprint: str,
+    keys: Mapping[str, StageKey],
+    inputs: Inputs,
+    precision: str | None,
+    there: Row | None,
 ) -> Row:
-    """The row of `models` for a loaded model; keys: of the model's own stages in this run; there: the row in the atlas."""
-    description = model.description
+    """The row of `models` of a model; keys: of its own stages in this run; there: the row that the atlas holds."""
     before = there or {}
     row: Row = {
         "slug": description.slug,
@@ -52,7 +56,7 @@ def model_row(
         "family": description.family,
         "source": description.source,
         "licence": description.licence or None,
-        "fingerprint": model.fingerprint,
+        "fingerprint": fingerprint,
         "parameters": description.parameters,
         "input_height": description.input_size[0],
         "input_width": description.input_size[1],
@@ -105,8 +109,7 @@ def _stages(keys: Mapping[str, StageKey], precision: str | None, before: Sequenc
                 "software": software(),
                 "started": datetime.datetime.now(datetime.UTC),
             }
-    order = [stage.name for stage in STAGES]
-    return sorted(claims.values(), key=lambda one: (order.index(one["stage"]) if one["stage"] in order else 99, one["stage"]))
+    return sorted(claims.values(), key=lambda one: place_of(one["stage"]))
 
 
 def claimed_identities(row: Mapping[str, Any] | None) -> dict[str, Identity]:
@@ -167,23 +170,25 @@ def _site(slug: str, kind: str, site: Any) -> Row:
     }
 
 
-def refuse_foreign(store: Store, model: LoadedModel, keys: Mapping[str, StageKey]) -> Row | None:
+def refuse_foreign(
+    store: Store, description: ModelDescription, fingerprint: str, keys: Mapping[str, StageKey]
+) -> Row | None:
     """The row of `models` that the atlas holds of a model, None where it holds none. Nothing is touched.
 
     Raises ForeignAtlas, naming what was found and what was expected, where the row is of other weights or another
     schema, or a stage of this run ran with other facts.
     """
-    there = claimed(store, model.description.slug)
+    there = claimed(store, description.slug)
     if there is None:
         return None
-    slug, size = model.description.slug, model.description.input_size
-    own = {"fingerprint": model.fingerprint, "input_height": size[0], "input_width": size[1]}
+    slug, size = description.slug, description.input_size
+    own = {"fingerprint": fingerprint, "input_height": size[0], "input_width": size[1]}
     for field, name in SHARED.items():
         if there[field] != own[field]:
             raise ForeignAtlas(
                 f"{store.url}: {slug} in this atlas has another {name}: found {_brief(there[field])}, expected "
-                f"{_brief(own[field])}. Nothing was changed. Write to another folder with --out, give the model another "
-                f"name with --as, or ask for {name} {_brief(there[field])}."
+                f"{_brief(own[field])}. Nothing was changed. Write to another folder with --out, give the model "
+                f"another name with --as, or ask for {name} {_brief(there[field])}."
             )
     for one in there["stages"]:
         key = keys.get(one["stage"])
@@ -270,9 +275,7 @@ def planned_with(
         own = stages.setdefault(layer, {})
         own[stage] = union(own.get(stage, ()), ranges)
         whole[layer] = union(whole.get(layer, ()), ranges)
-    order = [stage.name for stage in STAGES]
     ordered = {
-        layer: dict(sorted(own.items(), key=lambda item: (order.index(item[0]) if item[0] in order else 99, item[0])))
-        for layer, own in sorted(stages.items())
+        layer: dict(sorted(own.items(), key=lambda item: place_of(item[0]))) for layer, own in sorted(stages.items())
     }
     return dict(sorted(whole.items())), ordered

@@ -11,17 +11,16 @@ import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from atlas_schema.errors import BadConfig, nearest
+from jobs.stages import groups
 
 if TYPE_CHECKING:
     from pipeline.models import ModelRequest
 
-Stage = Literal["visualize", "probe", "label", "effect", "match", "decompose"]
-STAGES: tuple[Stage, ...] = get_args(Stage)
 _SELECTION_ITEM = re.compile(r"^(-?\d+|(-?\d+)?:(-?\d+)?)$")
 
 
@@ -32,11 +31,17 @@ class _Frozen(BaseModel):
 class ModelEntry(_Frozen):
     """One checkpoint: the fields of `pipeline.models.ModelRequest`."""
 
-    model: str
-    weights: str | None = None
-    name: str | None = None
-    random_weights: bool = False
-    input_size: int | None = Field(default=None, ge=8)
+    model: str = Field(
+        description="Model id: timm/deit_tiny_patch16_224, open_clip/ViT-B-32/openai, zoo/vit, zoo/*; repeatable."
+    )
+    weights: str | None = Field(
+        default=None, description="Your own weights (safetensors or pth; file or URL) for the one --model."
+    )
+    name: str | None = Field(default=None, description="Name of the one model in addresses; needed with --weights.")
+    random_weights: bool = Field(default=False, description="Untrained weights from a fixed seed.")
+    input_size: int | None = Field(
+        default=None, ge=8, description="Side of the input in pixels (default: the model's)."
+    )
 
     def request(self) -> ModelRequest:
         """As `pipeline` takes it; a weights file becomes absolute, as workers start elsewhere."""
@@ -56,29 +61,48 @@ class RunConfig(_Frozen):
     """
 
     models: tuple[ModelEntry, ...] = Field(min_length=1)
-    recipe: str = "fast"
-    seed: int = Field(default=0, ge=0, lt=2**63)
-    layers: str = "all"
-    units: str = "all"
-    stages: tuple[Stage, ...] = ("visualize",)
-    probe: str | None = None  # the probe images: zoo, zoo:N, a folder or URL, *.parquet, *.tar, hf:NAME[:SPLIT]
-    probe_images: Literal["auto", "embed", "reference", "none"] = "auto"  # what the atlas holds of them
-    examples: int = Field(default=9, ge=1, le=64)  # strongest probe images kept of each neuron
-    panel: int = Field(default=2048, ge=64)  # probe images for which every neuron's number is kept
-    match_images: int = Field(default=512, ge=16)  # probe images on which neurons of two models are compared
-    embedder: str = "zoo/clip"  # compares images with texts: zoo/clip or open_clip/NAME/TAG
-    concepts: str | None = None  # the texts: a shipped set or a file; absent: the set that suits the embedder
-    texts: str | None = None  # texts that heads are described with: a shipped set or a file; absent: as concepts
-    features: str | None = None  # features of heads: a shipped set or a TOML file; absent: what suits the embedder
-    out: str = "atlas"
-    address: str | None = None  # of a Ray cluster; absent: Ray is started on this machine
-    workers: int | None = Field(default=None, ge=1)  # absent: one per GPU, or one per core
-    threads: int | None = Field(default=None, ge=1)  # CPU threads of one worker
-    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
-    precision: Literal["float64", "float32", "bfloat16"] | None = None  # absent: measured on the device
-    unit_seconds: float = Field(default=60.0, gt=0)  # aimed length of one work unit
-    retries: int = Field(default=2, ge=0)  # after the first attempt of a unit
-    hang_seconds: float = Field(default=600.0, gt=0)  # a worker without a step for so long is replaced
+    recipe: str = Field(default="fast", description="fast or reference.")
+    seed: int = Field(default=0, ge=0, lt=2**63, description="Seed of all random numbers.")
+    layers: str = Field(default="all", description="FFN layers: all, or a list such as 0,5,-1 or 0:4.")
+    units: str = Field(default="all", description="Units of each layer: all, or a list such as 0:16.")
+    stages: tuple[str, ...] = Field(
+        default=("visualize",), description=f"{','.join(groups())} or some (default: visualize; with --probe: all)."
+    )
+    probe: str | None = Field(
+        default=None,
+        description="Real images to measure on: zoo, zoo:N, a folder or URL, *.parquet, *.tar, hf:NAME[:SPLIT].",
+    )
+    probe_images: Literal["auto", "embed", "reference", "none"] = Field(
+        default="auto",
+        description="What the atlas holds of them: embed (thumbnails), reference, none (default: by licence).",
+    )
+    examples: int = Field(default=9, ge=1, le=64, description="Strongest images kept of each neuron.")
+    panel: int = Field(default=2048, ge=64, description="Images for which all neurons' numbers are kept.")
+    match_images: int = Field(
+        default=512, ge=16, description="Probe images on which neurons of two models are compared."
+    )
+    embedder: str = Field(default="zoo/clip", description="Compares images with texts: zoo/clip, open_clip/NAME/TAG.")
+    concepts: str | None = Field(
+        default=None,
+        description="Texts for labels: general, zoo, or a file, one text a line (default: as the embedder).",
+    )
+    texts: str | None = Field(default=None, description="Texts that heads are described with (default: as --concepts).")
+    features: str | None = Field(
+        default=None, description="Features of heads: general, zoo, or a TOML file (default: as the embedder)."
+    )
+    out: str = Field(default="atlas", description="The atlas: a folder, or a URL such as s3://bucket/atlas.")
+    address: str | None = Field(default=None, description="A Ray cluster, HOST:PORT or auto (default: this machine).")
+    workers: int | None = Field(default=None, ge=1, description="Workers (default: one per GPU, or one per core).")
+    threads: int | None = Field(default=None, ge=1, description="CPU threads of a worker (default: cores / workers).")
+    device: Literal["auto", "cpu", "cuda", "mps"] = Field(default="auto", description="auto, cpu, cuda or mps.")
+    precision: Literal["float64", "float32", "bfloat16"] | None = Field(
+        default=None, description="float32, bfloat16 or float64 (default: measured)."
+    )
+    unit_seconds: float = Field(default=60.0, gt=0, description="Aimed length of a work unit in seconds.")
+    retries: int = Field(default=2, ge=0, description="Attempts after the first, for a unit that fails.")
+    hang_seconds: float = Field(
+        default=600.0, gt=0, description="A worker without a step for so many seconds is replaced."
+    )
 
     @field_validator("models", mode="before")
     @classmethod
@@ -111,8 +135,12 @@ class RunConfig(_Frozen):
 
     @model_validator(mode="after")
     def _one_name_one_model(self) -> RunConfig:
-        if not self.stages:
-            raise ValueError("stages: at least one of " + ", ".join(STAGES))
+        known = groups()
+        for name in self.stages or ("",):
+            if name not in known:
+                close = nearest(name, known, 1)
+                hint = f"; nearest: {close[0]}" if close else ""
+                raise ValueError(f"stages: {name!r}, expected one or more of {', '.join(known)}{hint}")
         if "label" in self.stages and "probe" not in self.stages:
             raise ValueError(
                 "stages: label reads what probe measures; give --stages probe,label (nothing is done twice)"
@@ -121,19 +149,6 @@ class RunConfig(_Frozen):
             if entry.weights and entry.random_weights:
                 raise ValueError(f"{entry.model}: weights and random_weights exclude each other; give one")
         return self
-
-    @property
-    def concepts_or_default(self) -> str:
-        """The texts for labels: the zoo's CLIP knows only the zoo's words."""
-        from pipeline.label.concepts import suited_set
-
-        return self.concepts or suited_set(self.embedder)
-
-    @property
-    def features_or_default(self) -> str:
-        from pipeline.label.concepts import suited_set
-
-        return self.features or suited_set(self.embedder)
 
     def to_json(self) -> str:
         """The resolved config as it is stored with the run, keys sorted."""
@@ -146,7 +161,7 @@ _PER_MODEL = ("weights", "name", "random_weights", "input_size")
 def _with_defaults(mapping: dict[str, Any]) -> dict[str, Any]:
     """Without `stages`: pictures alone, or with a probe set everything."""
     if "stages" not in mapping and mapping.get("probe"):
-        return {**mapping, "stages": list(STAGES)}
+        return {**mapping, "stages": list(groups())}
     return mapping
 
 

@@ -1,7 +1,8 @@
 """`run`: from a config to a complete atlas, or as far as it goes; what is committed is never done again.
 
-Order of things: describe, load, compare with what the folder holds, all before anything is written; then
-lock, claim, plan, compute on Ray, assemble each layer as it completes, and close the run's record.
+Order of things: describe, load, open what stages read, compare with what the folder holds, all before anything is
+written; then lock, claim, compute on Ray, assemble each shard as its stages complete, and close the run's record. No
+stage is known by name here: what there is to do follows from `jobs.stages`.
 """
 
 from __future__ import annotations
@@ -10,27 +11,27 @@ import contextlib
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from typing import Any
 
 from atlas_schema.card import write_card
 from atlas_schema.errors import AtlasError, AtlasLocked, StoreFailed, StoreFull, WorkFailed
-from atlas_schema.parts import PartReceipt, WorkUnit
-from atlas_schema.shards import shard_path, write_rows
-from atlas_schema.tables import MODELS, PROBE_IMAGES, SITES
-from jobs.claim import planned_with, refuse_foreign, site_rows
+from atlas_schema.parts import PartReceipt, part_path
+from atlas_schema.shards import write_rows
+from atlas_schema.tables import MODELS, SITES
+from atlas_schema.units import Neurons, WorkUnit
+from jobs.claim import model_row, planned_before, planned_with, refuse_foreign, site_rows
 from jobs.config import RunConfig
 from jobs.failpoints import failpoint
-from jobs.graph import Graph, Tree
-from jobs.head_rows import write_heads
-from jobs.layers import Identity, Layers, Site, neurons_in
+from jobs.graph import Graph, Job
+from jobs.held import earlier_jobs, jobs_of
 from jobs.lock import Holder, Lock, locked
 from jobs.loop import Fault, Listener, Loop, Outcome, Policy, Stop
 from jobs.machine import local_machine, machine_json
-from jobs.measuring import SEED
-from jobs.pairing import pair_units
-from jobs.pairs import write_matches
-from jobs.plan import Machine, Plan, Range, make_plan, probe_images
+from jobs.plan import Machine, Plan
 from jobs.prepare import Prepared, Say, prepare
-from jobs.progress import StageProgress, duration
+from jobs.probe_images import write_probe_images
+from jobs.progress import Progress, duration
+from jobs.ranges import Range, length, union
 from jobs.records import (
     Overheard,
     RunLog,
@@ -41,10 +42,10 @@ from jobs.records import (
     now,
     record_failure,
 )
+from jobs.shards import MOST_REPAIRS, Shards
 from jobs.signals import StopRequest
 from jobs.version import code_version
 
-DECOMPOSITION = 6.0  # plain forwards that contributions cost, about (docs/decomposition.md)
 GRACE_SECONDS = 20.0  # for units in flight after Ctrl-C or SIGTERM: shorter than a pod's 30
 
 
@@ -79,18 +80,21 @@ def run(config: RunConfig, *, command: str, say: Say) -> RunReport:
 
     with ExitStack() as stack:
         lock = stack.enter_context(locked(store, run_id, watching))
-        refuse_foreign(store, prepared.rows)  # again, now that nobody else writes
         close_dead_runs(store)
         store.sweep()  # hidden files of writers that were killed a day or more ago
         machine = _machine(stack, config)
-        plan = make_plan(config, prepared.described, prepared.recipe, machine)
+        plan = prepared.plan(machine)
         log = RunLog(store, run_id)
         stack.callback(log.close)
-        layers = Layers.of(store, plan, prepared.identities, prepared.stages)
-        claim(prepared, plan, layers)
+        graph = Graph(jobs_of(prepared, plan))
+        earlier = earlier_jobs(prepared)
+        planned = claim(prepared, graph, earlier)  # refuses once more, now that nobody else writes
+        depths = {one.description.slug: len(one.description.ffn_sites) for one in prepared.models}
+        shards = Shards(store, graph, earlier, depths, planned)
         row = RunRow(run_id, command, config.to_json(), machine_json(machine, config.address))
         row.write(store)
-        return Run(prepared, plan, layers, lock, log, row, say, ray_is_up=config.address is not None).carry_out()
+        ray_is_up = config.address is not None
+        return Run(prepared, plan, graph, shards, lock, log, row, say, ray_is_up=ray_is_up).carry_out()
 
 
 def _machine(stack: ExitStack, config: RunConfig) -> Machine:
@@ -103,83 +107,35 @@ def _machine(stack: ExitStack, config: RunConfig) -> Machine:
     return machine_of_cluster(config)
 
 
-def claim(prepared: Prepared, plan: Plan, layers: Layers) -> None:
-    """Write the rows that say whose atlas this is and what it sets out to describe."""
-    provenance = {"code_version": code_version()}
-    if prepared.measuring is not None:
-        write_probe_images(prepared)
-    for model, row in zip(plan.models, prepared.rows, strict=True):
-        committed: dict[int, list[Range]] = {}
-        for (_, slug, layer), ranges in layers.covered().items():
-            if slug == model.slug:
-                committed.setdefault(layer, []).extend(ranges)
-        wanted = model.ranges if prepared.stages else {}  # heads alone describe no neuron
-        planned = planned_with(prepared.store, model.slug, wanted, committed)
-        write_rows(prepared.store, MODELS, model.slug, [row], provenance=provenance)
-        write_rows(prepared.store, SITES, model.slug, site_rows(model.description, planned), provenance=provenance)
+def claim(prepared: Prepared, graph: Graph, earlier: Sequence[Job]) -> dict[str, dict[int, tuple[Range, ...]]]:
+    """Write the rows that say whose atlas this is and what it sets out to describe.
 
-
-def write_probe_images(prepared: Prepared) -> None:
-    """The table of the probe images, once: it is a function of the set and of what may be shown of it."""
-    from pipeline.images.probe_set import default_mode, rows
-
-    assert prepared.measuring is not None
-    probe_set = prepared.measuring.probe_set
-    if prepared.store.exists(shard_path(PROBE_IMAGES, probe_set.identity)):
-        return
-    mode = prepared.config.probe_images
-    told = rows(probe_set, default_mode(probe_set) if mode == "auto" else mode)
-    write_rows(prepared.store, PROBE_IMAGES, probe_set.identity, told, provenance={"code_version": code_version()})
-
-
-def trees_of(prepared: Prepared, plan: Plan) -> list[Tree]:
-    """The passes over the probe set that this run needs."""
-    measuring, store = prepared.measuring, prepared.store
-    if measuring is None:
-        return []
-    seconds, machine = prepared.config.unit_seconds, plan.machine
-    probed = not {"probe", "label", "effect"}.isdisjoint(prepared.config.stages)
-    trees = []
-    for model, row in zip(plan.models, prepared.rows, strict=True) if probed else ():
-        own = Identity(row["fingerprint"], measuring.settings("probe"), 0)
-        images = probe_images(model.description, seconds, machine)
-        trees.append(Tree(store, "probe", model.slug, own, len(measuring.probe_set), images))
-    choice = measuring.embedder
-    if choice is not None and measuring.concepts is not None:
-        own = Identity(choice.fingerprint, measuring.settings("embed"), 0)
-        trees.append(Tree(store, "embed", choice.slug, own, measuring.panel_size, 256))
-        if "label" in prepared.config.stages:
-            own = Identity(choice.fingerprint, measuring.settings("texts"), 0)
-            count = len(measuring.concepts)
-            trees.append(Tree(store, "texts", choice.slug, own, count, count))
-    return [*trees, *head_trees(prepared, plan)]
-
-
-def head_trees(prepared: Prepared, plan: Plan) -> list[Tree]:
-    """The stages behind the tables of heads, each with what it reads (`jobs.heads`)."""
-    measuring, store = prepared.measuring, prepared.store
-    if measuring is None or not prepared.decomposed:
-        return []
-    embedder = measuring.embedder_or_fail
-    images, seconds = len(measuring.probe_set), prepared.config.unit_seconds
-    own = Identity(embedder.fingerprint, measuring.settings("pool"), SEED)
-    trees = [Tree(store, "pool", embedder.slug, own, 1, 1)]
-    for model, row in zip(plan.models, prepared.rows, strict=True):
-        slug = model.slug
-        if slug not in prepared.decomposed:
-            continue
-        slices = probe_images(model.description, seconds / DECOMPOSITION, plan.machine)
-        reads = {
-            "decompose": (images, slices, []),
-            "align": (1, 1, [("decompose", slug), ("embed", embedder.slug), ("pool", embedder.slug)]),
-            "spans": (1, 1, [("align", slug)]),
-            "project": (images, slices, [("spans", slug)]),
-            "heads": (1, 1, [("project", slug)]),
-        }
-        for stage, (count, slice_images, before) in reads.items():
-            own = Identity(row["fingerprint"], measuring.settings(stage), SEED)
-            trees.append(Tree(store, stage, slug, own, count, slice_images, before))
-    return trees
+    Gives by slug and layer the neurons that any stage, of this run or an earlier one, describes.
+    """
+    store, provenance = prepared.store, {"code_version": code_version()}
+    write_probe_images(store, prepared.inputs.probe_set, prepared.config.probe_images)
+    planned: dict[str, dict[int, tuple[Range, ...]]] = {}
+    for model in prepared.models:
+        slug, description, keys = model.description.slug, model.description, model.keys
+        there = refuse_foreign(store, description, model.fingerprint, keys)
+        precision, inputs = prepared.config.precision, prepared.inputs
+        row = model_row(description, model.fingerprint, keys, inputs, precision, there)
+        own = [job for job in (*graph.jobs.values(), *earlier) if job.slug == slug and job.stage.cut == "neurons"]
+        wanted = [
+            (job.stage.name, layer, union(job.wanted(layer), job.covered(layer)))
+            for job in own
+            for layer in dict.fromkeys((*job.layers, *job.held_layers))
+            if layer is not None
+        ]
+        whole, by_stage = planned_with(planned_before(store, slug), wanted)
+        for job in graph.jobs.values():
+            if job.stage.cut == "pair" and job.slug == slug:  # counterparts of whatever is described
+                for layer, ranges in whole.items():
+                    by_stage.setdefault(layer, {})[job.stage.name] = ranges
+        planned[slug] = whole
+        write_rows(store, MODELS, slug, [row], provenance=provenance)
+        write_rows(store, SITES, slug, site_rows(description, whole, by_stage), provenance=provenance)
+    return planned
 
 
 class Run(Listener):
@@ -189,7 +145,8 @@ class Run(Listener):
         self,
         prepared: Prepared,
         plan: Plan,
-        layers: Layers,
+        graph: Graph,
+        shards: Shards,
         lock: Lock,
         log: RunLog,
         row: RunRow,
@@ -197,13 +154,12 @@ class Run(Listener):
         *,
         ray_is_up: bool,
     ):
-        self.prepared, self.plan, self.lock, self.log, self.row = prepared, plan, lock, log, row
+        self.prepared, self.plan, self.graph, self.shards = prepared, plan, graph, shards
+        self.lock, self.log, self.row = lock, log, row
         self.say, self.store, self.stop = say, prepared.store, StopRequest()
         self.ray_is_up = ray_is_up
-        self.layers = layers
         self.receipts = 0
-        self.progress: StageProgress
-        self.graph: Graph
+        self.progress: Progress
 
     def carry_out(self) -> RunReport:
         """Compute, assemble, report. However it ends, the run's row says so, unless the process is killed."""
@@ -218,56 +174,32 @@ class Run(Listener):
             raise
 
     def _carry_out(self) -> RunReport:
-        self._tell_damaged(self.layers.assemble_ready())
-        trees = trees_of(self.prepared, self.plan)
-        self.graph = Graph(self.plan, self.layers, self.prepared.identities, trees, self._pair_units())
-        units, flops = self.graph.ready(), self.graph.flops
-        self.row.units_reused = self.layers.reused()
-        total = neurons_in((one.start, one.stop) for one in self.plan.slices)
-        reused = total - neurons_in((unit.start, unit.stop) for unit in flops)
-        self.log("start", units=len(units), reused=self.row.units_reused, neurons=total, machine=self.row.machine)
-        self.say(f"{len(units)} work units to do, {self.row.units_reused} already committed")
-        with StageProgress("visualize", total, reused, flops) as self.progress:
+        self._say_damaged(self.shards.assemble_ready())
+        self.row.units_reused = sum(len(job.held) for job in self.graph.jobs.values())
+        self.progress = Progress(self.plan, self.graph)
+        units = self.graph.ready()
+        self.log("start", units=len(units), reused=self.row.units_reused, machine=self.row.machine)
+        missing = len(self.graph.missing())
+        self.say(f"{missing} work units to do, {self.row.units_reused} already committed")
+        with self.progress:
             return self._close(self._compute(units) if units else Outcome())
-
-    def _pair_units(self) -> list[WorkUnit]:
-        measuring = self.prepared.measuring
-        return pair_units(measuring.pairs, self.prepared.rows, len(measuring.match_panel)) if measuring else []
-
-    def _write_matches(self) -> None:
-        """The table of counterparts from all committed pairs, its models of this run."""
-        measuring = self.prepared.measuring
-        if measuring is not None and measuring.pairs:
-            slugs = [model.slug for model in self.plan.models]
-            write_matches(self.store, measuring.probe_set.identity, slugs, {"code_version": code_version()})
-
-    def _write_heads(self) -> None:
-        """The tables of heads, of the models whose last stage is committed."""
-        for unit in self._head_units():
-            if self.store.exists(unit.path):
-                write_heads(self.store, unit, {"code_version": code_version()})
-
-    def _head_units(self) -> list[WorkUnit]:
-        """The unit of each model that holds the rows of its heads."""
-        measuring, prepared = self.prepared.measuring, self.prepared
-        rows = [row for row in prepared.rows if row["slug"] in prepared.decomposed]
-        return [measuring.root("heads", row["slug"], row["fingerprint"]) for row in rows] if measuring else []
 
     def _compute(self, units: Sequence[WorkUnit]) -> Outcome:
         from jobs.ray_run import RayExecutor, ray_session
         from jobs.worker import WorkerSettings
 
-        config, machine = self.prepared.config, self.plan.machine
+        config, machine, prepared = self.prepared.config, self.plan.machine, self.prepared
         settings = WorkerSettings(
             store_url=self.store.url,
-            requests={model.slug: model.request for model in self.plan.models},
-            fingerprints={row["slug"]: row["fingerprint"] for row in self.prepared.rows},
-            recipe=self.prepared.recipe,
+            requests={description.slug: request for request, description in prepared.described},
+            fingerprints={one.description.slug: one.fingerprint for one in prepared.models},
+            stages=prepared.stages,
+            identities=self._identities(),
+            inputs=prepared.inputs,
             device=machine.device,
             threads=machine.threads,
             precision=config.precision,
             nonce=self.lock.me.nonce,
-            measuring=self.prepared.measuring,
         )
         policy = Policy(
             workers=machine.workers,
@@ -283,6 +215,11 @@ class Run(Listener):
             stack.enter_context(self.stop)  # after Ray is up: it sets handlers of its own
             executor = RayExecutor(settings, machine, beat_seconds=min(5.0, config.hang_seconds / 4))
             return Loop(units, executor, policy, self, self._stop).run()
+
+    def _identities(self) -> dict[tuple[str, str], Any]:
+        """Of every stage that this run computes or reads, by stage and slug."""
+        held = {(name, one.description.slug): own for one in self.prepared.models for name, own in one.earlier.items()}
+        return held | {(job.stage.name, job.slug): job.identity for job in self.graph.jobs.values()}
 
     def _stop(self) -> Stop:
         return Stop.DRAIN if self.lock.lost or self.stop.signal is not None else Stop.NO
@@ -312,13 +249,20 @@ class Run(Listener):
         self.row.units_done += 1
         self.graph.add(unit)
         self.progress.committed(unit)
-        again: list[WorkUnit] = []
-        if not unit.is_partial and self.layers.ready(self.layers.shard_of(unit)):
-            again = self.layers.assemble(self.layers.shard_of(unit))
-            self._tell_damaged(again)
-            for one in again:
-                self.progress.again(one)
-        return [*again, *self.graph.ready()]
+        for target in self.shards.of_unit(unit):
+            if self.shards.ready(target):
+                self._say_damaged(self.shards.assemble(target))
+        return self.graph.ready()
+
+    def part_lost(self, reader: WorkUnit, lost: WorkUnit, fault: Fault) -> Iterable[WorkUnit] | None:
+        """A unit found what it reads damaged or gone: that is made again first, unless it was too often."""
+        self.shards.repaired[lost] += 1
+        if self.shards.repaired[lost] > MOST_REPAIRS:
+            return None
+        self.store.delete(part_path(lost))
+        self._say_damaged([lost])
+        self.graph.lost(lost, reader)
+        return self.graph.ready()
 
     def retrying(self, unit: WorkUnit, attempt: int, fault: Fault) -> None:
         self.log("retrying", unit=str(unit), attempt=attempt, error=str(fault), trace=fault.trace)
@@ -339,9 +283,9 @@ class Run(Listener):
     def tick(self, todo: int, flying: int, workers: int) -> None:
         self.progress.tick(workers, flying)
 
-    def _tell_damaged(self, units: Iterable[WorkUnit]) -> None:
+    def _say_damaged(self, units: Iterable[WorkUnit]) -> None:
         for unit in units:
-            self.log("damaged part removed", unit=str(unit), path=unit.path)
+            self.log("damaged part removed", unit=str(unit), path=part_path(unit))
             self.say(f"The part of {unit} was damaged and was removed; that unit is done again.")
 
     # The end.
@@ -356,17 +300,33 @@ class Run(Listener):
             units_failed=len(outcome.failed),
             workers_lost=outcome.workers_lost,
         )
-        for shard in self.layers.shards():  # a layer with gaps is still worth reading; `validate` names the gaps
-            if not self.layers.ready(shard):
-                self.layers.assemble(shard)
-        forget_failures(self.store, self.layers.covers)
-        gaps = self.layers.missing()
-        undone = [unit for unit in [*self._pair_units(), *self._head_units()] if not self.store.exists(unit.path)]
-        report.missing = [missing_text(site, gap) for site, gap in gaps] + [str(unit) for unit in undone]
-        unseen = {(slug, layer, unit) for (_, slug, layer), gap in gaps for unit in range(*gap)}
-        neurons = sum(model.neurons for model in self.plan.models) if self.prepared.stages else 0
-        report.neurons = neurons - len(unseen)
+        missing = self.graph.missing()
+        report.missing = [missing_text(unit) for unit in missing]
+        report.neurons = self._held_neurons(missing)
         self._verdict(report, outcome)
+        try:
+            for target in self.shards.targets():  # with gaps it is still worth reading; `validate` names the gaps
+                if not self.shards.ready(target):
+                    self.shards.assemble(target)
+            forget_failures(self.store, self.graph.covers)
+            write_card(self.store)
+        except WorkFailed as error:  # the store fails, or some other model's shard is damaged
+            report.status, report.exit_code, report.error = "failed", 1, report.error or str(error)
+        self._write_row(report, outcome)  # last: a run is done when everything is written
+        return report
+
+    def _held_neurons(self, missing: Sequence[WorkUnit]) -> int:
+        """Neurons of this run's selection that all its stages describe."""
+        if not any(stage.cut == "neurons" for stage in self.prepared.stages):
+            return 0
+        gaps: dict[tuple[str, int], list[Range]] = {}
+        for unit in missing:
+            if isinstance(unit.cut, Neurons):
+                gaps.setdefault((unit.slug, unit.cut.layer), []).append((unit.start, unit.stop))
+        unseen = sum(length(union(ranges)) for ranges in gaps.values())
+        return sum(model.neurons for model in self.plan.models) - unseen
+
+    def _write_row(self, report: RunReport, outcome: Outcome) -> None:
         self.row.status, self.row.finished = report.status, now()
         self.row.units_failed = report.units_failed
         self.row.failures = [{"unit": str(unit), "error": str(fault)} for unit, fault in outcome.failed.items()]
@@ -376,18 +336,14 @@ class Run(Listener):
             status=report.status,
             done=report.units_done,
             failed=report.units_failed,
-            missing=len(gaps),
+            missing=len(report.missing),
             seconds=round(report.seconds, 1),
             error=report.error,
         )
         try:
             self.row.write(self.store)
-            self._write_matches()
-            self._write_heads()
-            write_card(self.store)
-        except WorkFailed as error:  # the store fails, or some other model's shard is damaged
+        except WorkFailed as error:
             report.status, report.exit_code, report.error = "failed", 1, report.error or str(error)
-        return report
 
     def _verdict(self, report: RunReport, outcome: Outcome) -> None:
         if outcome.fatal is not None:
@@ -401,10 +357,11 @@ class Run(Listener):
             report.status, report.exit_code = "failed", WorkFailed.exit_code
 
 
-def missing_text(site: Site, gap: Range) -> str:
-    stage, slug, layer = site
-    of_stage = "" if stage == "visualize" else f" ({stage})"
-    return f"{slug}/mlp/{layer} units {gap[0]} to {gap[1] - 1}{of_stage}"
+def missing_text(unit: WorkUnit) -> str:
+    """What is missing, as people say it: neurons by their address, with the stage behind it."""
+    text = str(unit)
+    stage, _, rest = text.partition(" ")
+    return rest if stage == "visualize" else f"{rest} ({stage})"
 
 
 def summary(report: RunReport) -> list[str]:

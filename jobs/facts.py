@@ -68,6 +68,7 @@ FACTS: Mapping[str, Fact] = {
             lambda i: digest({"features": i.head_texts.features.features, "values": i.head_texts.features.values}),
             ("images", "texts of heads"),
         ),
+        _section("picture settings", "visualize", "How a picture is stored and chosen, beside the recipe"),
         _section("probe settings", "probe", "How many examples, panel images and images of a class count"),
         _section("evidence settings", "evidence", "Which quantiles, how many bins and classes are kept of a neuron"),
         _section("example settings", "examples", "Which lower quantiles are shown, and from how many images"),
@@ -93,7 +94,7 @@ def facts_of(
     """
     return {
         "version": stage.version,
-        "model": fed(owner) | ({"weights": weights} if weights else {}),
+        "model": {**fed(owner), **({"weights": weights} if weights else {})},
         "facts": {name: FACTS[name].value(inputs) for name in stage.facts},
         "reads": dict(reads),
     }

@@ -8,7 +8,7 @@ with `lost`: its unit, or what it was merged from, is handed out again, and what
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
 from atlas_schema.units import Cut, Identity, Images, Neurons, WorkUnit
 from jobs.ranges import Range, intersect, subtract, union
@@ -27,7 +27,7 @@ class Job:
     """
 
     def __init__(
-        self, stage: Stage, slug: str, identity: Identity, cuts: Iterable[Cut], committed: Iterable[WorkUnit] = ()
+        self, stage: Stage, slug: str, identity: Identity, cuts: Iterable[Cut], committed: Collection[WorkUnit] = ()
     ) -> None:
         self.stage, self.slug, self.identity = stage, slug, identity
         self._cuts: dict[Layer, list[Cut]] = {}
@@ -36,12 +36,18 @@ class Job:
         self._committed: dict[Layer, set[WorkUnit]] = {}
         for unit in committed:
             self.add(unit)
+        self.held = tuple(committed)  # before this run
         self.asked: set[WorkUnit] = set()
 
     @property
     def layers(self) -> list[Layer]:
         """The layers of which something is wanted; [None] of a job that is not cut along neurons."""
         return list(self._cuts)
+
+    @property
+    def held_layers(self) -> list[Layer]:
+        """The layers of which something is committed."""
+        return list(self._committed)
 
     def cuts(self, layer: Layer = None) -> Sequence[Cut]:
         """What is wanted of a layer, as planned."""
@@ -71,7 +77,7 @@ class Job:
     def done(self, layer: Layer = None) -> bool:
         """Whether all that is wanted of a layer, or of a job without layers, is committed."""
         if self.stage.cut == "neurons":
-            return not any(self._gaps(layer))
+            return not any(self.gaps(layer))
         if self.stage.cut == "images":
             return self.unit(self._all) in self.committed()
         return all(self.unit(cut) in self.committed() for cut in self._cuts.get(None, ()))
@@ -80,7 +86,7 @@ class Job:
     def _all(self) -> Images:
         return Images(0, max(cut.stop for cut in self._cuts[None]))
 
-    def _gaps(self, layer: Layer) -> Iterator[WorkUnit]:
+    def gaps(self, layer: Layer) -> Iterator[WorkUnit]:
         """The cuts that no part holds, less what parts of other cuts hold of them."""
         covered = self.covered(layer) if self.stage.cut in ("neurons", "images") else ()
         for cut in self._cuts.get(layer, ()):
@@ -95,11 +101,11 @@ class Job:
         """What would complete a layer, whether it can begin or not."""
         if self.done(layer):
             return []
-        return list(self._gaps(layer)) or [self.unit(self._all)]
+        return list(self.gaps(layer)) or [self.unit(self._all)]
 
     def next(self, layer: Layer = None) -> list[WorkUnit]:
         """Units that were not handed out yet, and that need nothing more of this job."""
-        units = list(self._gaps(layer))
+        units = list(self.gaps(layer))
         if not units and self.stage.cut == "images" and not self.done():
             units = self._merges()
         fresh = [unit for unit in units if unit not in self.asked]

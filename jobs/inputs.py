@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pipeline.probe.model import Membership
     from pipeline.visualize.recipes import Recipe
 
+
 @dataclass(frozen=True)
 class EmbedderChoice:
     """The model that compares images with texts: how it is asked for, what it is, which weights it has."""
@@ -40,14 +41,13 @@ class HeadTexts:
     pool: ConceptSet
     features: FeatureSet
     classes: tuple[str, ...]
-    class_template: str
+    class_prompts: tuple[str, ...]
 
     def prompts(self) -> dict[str, tuple[str, ...]]:
         """All texts as they are embedded, by what they are for."""
         named = {"pool": self.pool.prompts}
         named |= {f"feature/{name}": prompts for name, prompts in self.features.prompts.items()}
-        classes = tuple(self.class_template.replace("{}", name) for name in self.classes)
-        return named | ({"class": classes} if classes else {})
+        return named | ({"class": self.class_prompts} if self.class_prompts else {})
 
 
 @dataclass(frozen=True)

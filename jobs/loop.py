@@ -17,7 +17,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Protocol, TypeVar
 
-from atlas_schema.parts import PartReceipt, WorkUnit
+from atlas_schema.parts import PartReceipt
+from atlas_schema.units import WorkUnit
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ class Fault:
     message: str
     trace: str = ""
     fatal: bool = False  # no other unit can succeed either (a full disk, a store that refuses)
+    lost: WorkUnit | None = None  # the unit whose committed part was needed, and is damaged or gone
 
     def __str__(self) -> str:
         return f"{self.kind}: {self.message}" if self.message else self.kind
@@ -128,6 +130,12 @@ class Listener:
         """May return units that have to be done again (a part that was found damaged)."""
         return ()
 
+    def part_lost(self, reader: WorkUnit, lost: WorkUnit, fault: Fault) -> Iterable[WorkUnit] | None:
+        """A unit could not read what another committed: the units to do now, its producer among them. The reader is
+        handed out again when that is there. None: it counts as the reader's own fault.
+        """
+        return None
+
     def stopping(self, flying: int) -> None: ...
     def retrying(self, unit: WorkUnit, attempt: int, fault: Fault) -> None: ...
     def gave_up(self, unit: WorkUnit, fault: Fault) -> None: ...
@@ -226,13 +234,13 @@ class Loop:
         busy = [flight.unit for flight in self.flying.values()]
         slugs = [held.slug] if held else []
         slug = _least_crowded([unit.slug for unit in self.todo], [unit.slug for unit in busy], slugs)
-        layers = [held.layer] if held and held.slug == slug else []
+        layers = [_layer(held)] if held and held.slug == slug else []
         layer = _least_crowded(
-            [unit.layer for unit in self.todo if unit.slug == slug],
-            [unit.layer for unit in busy if unit.slug == slug],
+            [_layer(unit) for unit in self.todo if unit.slug == slug],
+            [_layer(unit) for unit in busy if unit.slug == slug],
             layers,
         )
-        return next(i for i, unit in enumerate(self.todo) if (unit.slug, unit.layer) == (slug, layer))
+        return next(i for i, unit in enumerate(self.todo) if (unit.slug, _layer(unit)) == (slug, layer))
 
     def _settle(self, event: Event) -> None:
         match event:
@@ -247,7 +255,11 @@ class Loop:
                 self.todo.extend(self.listener.committed(worker, unit, receipt, seconds))
             case UnitFailed(worker, unit, fault):
                 self._land(worker)
-                self._unit_fault(unit, fault)
+                again = self.listener.part_lost(unit, fault.lost, fault) if fault.lost else None
+                if again is None:
+                    self._unit_fault(unit, fault)
+                else:
+                    self.todo.extend(again)
             case WorkerLost(worker, reason, in_constructor):
                 self._worker_lost(worker, reason, in_constructor)
 
@@ -317,6 +329,11 @@ class Loop:
             elif now - flight.beat_at > flight.patience:
                 self.executor.dismiss(worker)
                 self._worker_lost(worker, f"no step for {flight.patience:.0f} s", in_constructor=False)
+
+
+def _layer(unit: WorkUnit) -> int:
+    """The layer that a worker has its starts for; -1 of units that are not cut along neurons."""
+    return -1 if unit.layer is None else unit.layer
 
 
 def _least_crowded(waiting: list[_Key], busy: list[_Key], preferred: list[_Key]) -> _Key:

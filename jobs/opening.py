@@ -10,9 +10,11 @@ from atlas_schema.errors import BadConfig
 from jobs.config import RunConfig
 from jobs.facts import FACTS
 from jobs.inputs import EmbedderChoice, HeadTexts, Inputs
+from jobs.plan import Counts
 from jobs.stages import Stage
 
 if TYPE_CHECKING:
+    from jobs.settings import Settings
     from pipeline.images.probe_set import ProbeSet
     from pipeline.label.concepts import ConceptSet
     from pipeline.label.embedder import Embedder
@@ -21,18 +23,19 @@ Say = Callable[[str], None]
 
 
 def open_inputs(config: RunConfig, stages: Collection[Stage], say: Say) -> Inputs:
-    """Open what the stages read, as the config names it. Raises BadConfig, NothingThere, what loading a model raises."""
-    from jobs.settings import settings_of
+    """Open what the stages read, as the config names it. Raises BadConfig, NothingThere, and what loading raises."""
+    from pipeline.models import ModelRequest
     from pipeline.visualize.recipes import recipe_named
 
-    inputs = Inputs(recipe_named(config.recipe), config.seed, settings_of(config), match_count=config.match_images)
+    inputs = Inputs(recipe_named(config.recipe), config.seed, _settings(config), match_count=config.match_images)
     needs = {need for stage in stages for name in stage.facts for need in FACTS[name].needs}
     embeds = any(stage.owner == "embedder" for stage in stages)
     if needs & {"images"}:
         inputs = replace(inputs, probe_set=_probe_set(config, say))
     embedder = _embedder(config, say) if embeds else None
     if embedder is not None:
-        choice = EmbedderChoice(embedder.request, embedder.vision.description, embedder.vision.fingerprint)
+        request, vision = ModelRequest(model=config.embedder), embedder.vision
+        choice = EmbedderChoice(request, vision.description, vision.fingerprint)
         inputs = replace(inputs, embedder_choice=choice)
     if "concepts" in needs:
         inputs = replace(inputs, concept_set=_concepts(config, embedder))
@@ -43,6 +46,14 @@ def open_inputs(config: RunConfig, stages: Collection[Stage], say: Say) -> Input
         if objection:
             raise BadConfig(objection)
     return inputs
+
+
+def _settings(config: RunConfig) -> Settings:
+    """The settings of a run: the defaults, and what its config says otherwise."""
+    from jobs.settings import Settings
+    from pipeline.probe.model import ProbeSettings
+
+    return Settings(probe=ProbeSettings(top=config.examples, panel=config.panel))
 
 
 def _probe_set(config: RunConfig, say: Say) -> ProbeSet:
@@ -73,40 +84,55 @@ def _summary(probe_set: ProbeSet) -> list[str]:
 
 
 def _embedder(config: RunConfig, say: Say) -> Embedder:
+    """The model that compares images with texts; BadConfig where it reads none."""
     from pipeline.label.embedder import load_embedder
     from pipeline.models import ModelRequest
 
     say(f"Loading {config.embedder}, which compares images with texts")
     embedder = load_embedder(ModelRequest(model=config.embedder))
-    embedder.texts(["a"])  # refuses a model without a text tower
+    embedder.check_texts(["a"])
     return embedder
 
 
-def _tried(embedder: Embedder | None, config: RunConfig, prompts: Collection[str]) -> None:
-    """Embed texts whose words the model may not know: that is better said now than by a worker."""
-    from pipeline.label.concepts import knows_few_words
-
-    if embedder is not None and knows_few_words(config.embedder):
-        embedder.texts(list(prompts))
-
-
 def _concepts(config: RunConfig, embedder: Embedder | None) -> ConceptSet:
+    """The texts that labels are chosen from; BadConfig where the embedder does not know their words."""
     from pipeline.label.concepts import read_concepts, suited_set
 
     concepts = read_concepts(config.concepts or suited_set(config.embedder))
-    _tried(embedder, config, concepts.prompts)
+    if embedder is not None:
+        embedder.check_texts(concepts.prompts)
     return concepts
 
 
 def _head_texts(config: RunConfig, inputs: Inputs, embedder: Embedder | None) -> HeadTexts:
+    """All texts that heads are compared with; BadConfig where the embedder does not know their words."""
     from pipeline.decompose.features import read_features
-    from pipeline.label.concepts import knows_few_words, read_concepts, suited_set
+    from pipeline.label.concepts import class_prompts, knows_few_words, read_concepts, suited_set
 
     suited = suited_set(config.embedder)
     pool = read_concepts(config.texts or config.concepts or suited)
     classes = () if knows_few_words(config.embedder) else inputs.images.classes
-    features = read_features(config.features or suited)
-    texts = HeadTexts(pool, features, classes, inputs.settings.heads_class_template)
-    for prompts in texts.prompts().values():
-        _tried(embedder, config, prompts)
+    prompts = class_prompts(classes, inputs.settings.class_prompts)
+    texts = HeadTexts(pool, read_features(config.features or suited), classes, prompts)
+    if embedder is not None:
+        for own in texts.prompts().values():
+            embedder.check_texts(own)
     return texts
+
+
+def counted(config: RunConfig, stages: Collection[Stage]) -> Counts:
+    """How much there is of what the stages read, without weights: probe images are opened where they are named."""
+    from pipeline.images.probe_set import open_probe_set
+    from pipeline.label.concepts import read_concepts, suited_set
+
+    needs = {need for stage in stages for name in stage.facts for need in FACTS[name].needs}
+    images = len(open_probe_set(config.probe)) if config.probe and "images" in needs else 0
+    concepts = config.concepts or suited_set(config.embedder)
+    return Counts(
+        images=images,
+        panel=min(config.panel, images),
+        match_images=min(config.match_images, images),
+        texts=len(read_concepts(concepts)) if "concepts" in needs else 0,
+        pool=len(read_concepts(config.texts or concepts)) if "texts of heads" in needs else 0,
+        examples=config.examples,
+    )

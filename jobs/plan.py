@@ -9,7 +9,7 @@ a resumed run forms the same batches as an uninterrupted one.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations_with_replacement
 from typing import TYPE_CHECKING, Any
@@ -199,9 +199,7 @@ def make_plan(
     return Plan(models, tuple(jobs), machine)
 
 
-def _jobs(
-    stage: Stage, owners: Sequence[tuple[Sizes, Ranges]], config: RunConfig, machine: Machine
-) -> Iterator[Job]:
+def _jobs(stage: Stage, owners: Sequence[tuple[Sizes, Ranges]], config: RunConfig, machine: Machine) -> Iterator[Job]:
     """The jobs of one stage: on each of its owners, each a model's sizes and the neurons that are wanted of it."""
     if stage.cut == "pair":
         yield from _pairs(stage, [sizes for sizes, _ in owners])

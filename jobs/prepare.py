@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from atlas_schema.errors import BadConfig, ForeignAtlas, NothingThere
 from atlas_schema.read import Atlas
 from atlas_schema.store import Store
 from atlas_schema.units import Identity
-from jobs.claim import claimed, claimed_identities, model_row, refuse_foreign, refuse_other_folder
+from jobs.claim import claimed, claimed_identities, refuse_foreign, refuse_other_folder
 from jobs.config import RunConfig
 from jobs.inputs import Inputs
 from jobs.keys import StageKey, keys_of
@@ -32,9 +32,9 @@ class PreparedModel:
 
     description: ModelDescription
     fingerprint: str
-    keys: Mapping[str, StageKey]  # of its own stages in this run and of the embedder's that these read
+    keys: Mapping[str, StageKey]  # of its stages in this run
+    read: Mapping[str, StageKey]  # of the embedder's stages that these read
     earlier: Mapping[str, Identity]  # by stage: what the atlas holds of it and this run leaves alone
-    row: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -66,13 +66,11 @@ class Prepared:
     def identity(self, stage: str, slug: str) -> Identity:
         """What the units of a stage of this run are known by; slug: of its owner."""
         for model in self.models:
-            key = model.keys.get(stage)
-            if key is not None and (slug == model.description.slug or self._is_embedders(stage)):
-                return key.identity
+            if stage in model.read:
+                return model.read[stage].identity
+            if stage in model.keys and slug == model.description.slug:
+                return model.keys[stage].identity
         raise KeyError((stage, slug))
-
-    def _is_embedders(self, stage: str) -> bool:
-        return any(one.name == stage and one.owner == "embedder" for one in self.stages)
 
 
 def prepare(config: RunConfig, say: Say) -> Prepared:
@@ -96,23 +94,20 @@ def prepare(config: RunConfig, say: Say) -> Prepared:
         model = load(request)  # and let it go again
         unfit = _unfit(stages, model, say)
         left_out |= {(name, description.slug) for name in unfit}
-        models.append(_prepared(store, [one for one in stages if one.name not in unfit], inputs, model, config))
+        models.append(_prepared(store, [one for one in stages if one.name not in unfit], inputs, model))
     return Prepared(config, store, stages, inputs, described, tuple(models), frozenset(left_out))
 
 
-def _prepared(
-    store: Store, stages: Iterable[Stage], inputs: Inputs, model: LoadedModel, config: RunConfig
-) -> PreparedModel:
+def _prepared(store: Store, stages: Iterable[Stage], inputs: Inputs, model: LoadedModel) -> PreparedModel:
     own = [stage for stage in stages if stage.owner == "model"]
     description = model.description
     there = claimed_identities(claimed(store, description.slug))
     keys = keys_of(own, inputs, description, model.fingerprint, there)
     mine = {stage.name: keys[stage.name] for stage in own}
-    row = refuse_foreign(store, model, mine)
+    refuse_foreign(store, description, model.fingerprint, mine)
+    read = {name: key for name, key in keys.items() if name not in mine}
     earlier = {name: identity for name, identity in there.items() if name not in mine}
-    return PreparedModel(
-        description, model.fingerprint, keys, earlier, model_row(model, mine, inputs, config.precision, row)
-    )
+    return PreparedModel(description, model.fingerprint, mine, read, earlier)
 
 
 def _unfit(stages: Iterable[Stage], model: LoadedModel, say: Say) -> set[str]:

@@ -4,80 +4,107 @@ from __future__ import annotations
 
 import sys
 import time
-from collections import Counter
+from dataclasses import dataclass
 from typing import IO
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn
+from rich.progress import BarColumn, TextColumn
+from rich.progress import Progress as Bars
 
-from atlas_schema.parts import WorkUnit
+from atlas_schema.units import Images, WorkUnit
+from jobs.graph import Graph
+from jobs.plan import Plan
 
 PLAIN_SECONDS = 20.0  # between plain lines
+COUNTED = {"neurons": "neurons", "images": "images", "model": "models", "pair": "pairs"}
 
 
-class StageProgress:
-    """Counts of one stage, in neurons; the time left follows estimated FLOPs, as deep neurons cost more."""
+@dataclass
+class StageCount:
+    """How far one stage is, over all models."""
 
-    def __init__(
-        self, stage: str, total: int, reused: int, flops: dict[WorkUnit, float], stream: IO[str] | None = None
-    ):
-        self.stage, self.total, self.done, self.reused, self.failed = stage, total, reused, reused, 0
-        self.flops, self.flops_all, self.flops_done = flops, sum(flops.values()), 0.0
-        self.console = Console(file=stream or sys.stderr, highlight=False)
-        self.began = self.told = time.monotonic()
-        self.live: Progress | None = None
-        self.workers = self.at_work = 0
-        self.working_since: float | None = None
-        self.others: Counter[str] = Counter()  # units done of further stages
+    name: str
+    counted: str  # what the numbers count: neurons, images, models or pairs
+    total: int
+    reused: int  # committed before this run
+    done: int = 0  # by this run
+    failed: int = 0
 
     @property
-    def name(self) -> str:
-        """What the line is about: the stage, or everything else where it has nothing to do."""
-        return self.stage if self.total else "measure"
+    def complete(self) -> bool:
+        return self.reused + self.done >= self.total
 
-    def __enter__(self) -> StageProgress:
+    def __str__(self) -> str:
+        text = f"{self.name} {min(self.reused + self.done, self.total):,} of {self.total:,} {self.counted}"
+        return f"{text}, {self.failed:,} failed" if self.failed else text
+
+
+class Progress:
+    """Counts of all stages of a run; the time left follows estimated FLOPs, as deep neurons cost more."""
+
+    def __init__(self, plan: Plan, graph: Graph, stream: IO[str] | None = None):
+        self.stages: dict[str, StageCount] = {}
+        self.flops: dict[tuple[str, str], float] = {}  # of one neuron, image, model or pair, by stage and slug
+        self.flops_left = 0.0
+        for job in plan.jobs:
+            held = graph.jobs[job.stage.name, job.slug]
+            missing = sum(unit.size for layer in held.layers for unit in held.gaps(layer))
+            wanted = sum(cut.stop - cut.start for layer in held.layers for cut in held.cuts(layer))
+            count = self.stages.setdefault(job.stage.name, StageCount(job.stage.name, COUNTED[job.stage.cut], 0, 0))
+            count.total += wanted
+            count.reused += wanted - missing
+            self.flops[job.stage.name, job.slug] = job.total / max(job.size, 1)
+            self.flops_left += self.flops[job.stage.name, job.slug] * missing
+        self.flops_all = self.flops_left
+        self.console = Console(file=stream or sys.stderr, highlight=False)
+        self.began = self.told = time.monotonic()
+        self.live: Bars | None = None
+        self.workers = self.at_work = 0
+        self.working_since: float | None = None
+
+    def __enter__(self) -> Progress:
         if self.console.is_terminal:
-            self.live = Progress(
-                TextColumn("{task.description}"),
-                BarColumn(),
-                TextColumn("{task.fields[text]}"),
-                console=self.console,
-                refresh_per_second=4,
-            )
-            self.bar = self.live.add_task(self.name, total=self.total, completed=self.done, text="starting")
+            columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[text]}"))
+            self.live = Bars(*columns, console=self.console, refresh_per_second=4)
+            self.bars = {
+                name: self.live.add_task(f"{name:10}", total=count.total, completed=count.reused, text="")
+                for name, count in self.stages.items()
+            }
             self.live.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         if self.live:
+            self._draw()
             self.live.stop()
         else:
-            self.say(f"{self.name}: {self.line()}")
+            self.say(self.line())
 
     def say(self, text: str) -> None:
-        """A line above the live one, or a plain line."""
+        """A line above the live ones, or a plain line."""
         self.console.print(text, markup=False, soft_wrap=True)
 
     def committed(self, unit: WorkUnit) -> None:
-        if unit.stage != self.stage:
-            self.others[unit.stage] += 1
-            return
-        self.done += unit.stop - unit.start
-        self.flops_done += self.flops.get(unit, 0.0)
+        """A unit was done; a merge of slices counts no image again."""
+        count = self.stages.get(unit.stage)
+        if count and not (isinstance(unit.cut, Images) and count.complete):
+            count.done += unit.size
+            self._spend(unit)
 
     def gave_up(self, unit: WorkUnit) -> None:
-        if unit.stage != self.stage:
-            return
-        self.failed += unit.stop - unit.start
-        self.flops_done += self.flops.get(unit, 0.0)
+        """A unit will not be done by this run."""
+        if unit.stage in self.stages:
+            self.stages[unit.stage].failed += unit.size
+            self._spend(unit)
+
+    def _spend(self, unit: WorkUnit) -> None:
+        self.flops_left -= self.flops.get((unit.stage, unit.slug), 0.0) * unit.size
 
     def again(self, unit: WorkUnit) -> None:
         """A committed unit was found damaged."""
-        if unit.stage != self.stage:
-            self.others[unit.stage] -= 1
-            return
-        self.done -= unit.stop - unit.start
-        self.flops_done -= self.flops.get(unit, 0.0)
+        if unit.stage in self.stages:
+            self.stages[unit.stage].done -= unit.size
+            self.flops_left += self.flops.get((unit.stage, unit.slug), 0.0) * unit.size
 
     def tick(self, workers: int, at_work: int) -> None:
         """Show how it stands; `workers` have started, `at_work` of them are at a unit."""
@@ -85,28 +112,45 @@ class StageProgress:
         if workers and self.working_since is None:
             self.working_since = time.monotonic()
         if self.live:
-            self.live.update(self.bar, completed=self.done, text=self.line())
+            self._draw()
         elif time.monotonic() - self.told >= PLAIN_SECONDS:
             self.told = time.monotonic()
-            self.say(f"{self.name}: {self.line()}")
+            self.say(self.line())
 
-    def line(self) -> str:
-        """For example `96 of 1,024 neurons, 2 units at work, 1.6/s, 9 min left, 0 failed`."""
+    def _draw(self) -> None:
+        assert self.live is not None
+        for name, count in self.stages.items():
+            text = f"{count.reused + count.done:,} of {count.total:,} {count.counted}"
+            text += f", {count.failed:,} failed" if count.failed else ""
+            self.live.update(self.bars[name], completed=count.reused + count.done, text=text)
+        first = next(iter(self.bars.values()), None)
+        if first is not None:
+            self.live.update(first, text=f"{self.live.tasks[0].fields['text']}   {self._pace()}")
+
+    def _pace(self) -> str:
+        """For example `2 units at work, 9 min left, 0 failed`."""
         elapsed = time.monotonic() - (self.began if self.working_since is None else self.working_since)
-        new = self.done - self.reused
-        parts = [f"{self.done:,} of {self.total:,} neurons"] if self.total else []
-        if not self.workers and self.done + self.failed < self.total:
+        parts = []
+        if not self.workers and any(not count.complete for count in self.stages.values()):
             parts.append("waiting for workers")
         if self.at_work:
             parts.append(f"{self.at_work} unit{'s' * (self.at_work > 1)} at work")
-        if new and elapsed:
-            parts.append(f"{new / elapsed:.3g}/s")
-        if 0 < self.flops_done < self.flops_all:
-            parts.append(duration(elapsed * (self.flops_all / self.flops_done - 1)) + " left")
-        parts.append(f"{self.failed:,} failed")
-        if self.others:
-            parts.append("units of " + ", ".join(f"{stage} {count}" for stage, count in self.others.items()))
+        spent = self.flops_all - self.flops_left
+        if 0 < spent < self.flops_all and elapsed:
+            parts.append(duration(elapsed * self.flops_left / spent) + " left")
+        parts.append(f"{sum(count.failed for count in self.stages.values()):,} failed")
         return ", ".join(parts)
+
+    def line(self) -> str:
+        """For example `visualize 96 of 1,024 neurons; probe 200 of 200 images; 2 units at work, 9 min left, 0 failed`.
+
+        Stages that are complete are named together at the end.
+        """
+        going = [str(count) for count in self.stages.values() if not count.complete]
+        ended = [count.name for count in self.stages.values() if count.complete]
+        if not going:
+            going, ended = [str(count) for count in self.stages.values()], []
+        return "; ".join([*going, self._pace()]) + (f"; complete: {', '.join(ended)}" if ended else "")
 
 
 def duration(seconds: float) -> str:

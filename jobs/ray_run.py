@@ -26,7 +26,7 @@ import ray
 from ray.exceptions import RayActorError, RayError, RayTaskError
 
 from atlas_schema.errors import BadConfig, WorkFailed
-from atlas_schema.parts import WorkUnit
+from atlas_schema.units import WorkUnit
 from jobs.config import RunConfig
 from jobs.loop import Committed, Event, Fault, Ready, UnitFailed, WorkerLost
 from jobs.plan import Machine

@@ -8,16 +8,17 @@ import json
 import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
 from atlas_schema.errors import ShardCorrupt
-from atlas_schema.parts import WorkUnit
+from atlas_schema.parts import is_committed
 from atlas_schema.read import Atlas
 from atlas_schema.shards import write_rows
 from atlas_schema.store import Store
 from atlas_schema.tables import RUNS
+from atlas_schema.units import WorkUnit, unit_of
 from jobs.loop import Fault
 from jobs.version import code_version
 
@@ -60,7 +61,7 @@ def close_dead_runs(store: Store) -> None:
     """Rows that say `running` while this process holds the lock belong to runs that were killed."""
     try:
         rows = Atlas(store).runs()
-    except ShardCorrupt:  # of some old run: `validate` names it, and it is nobody's way
+    except ShardCorrupt:  # of some old run: `validate` names it
         return
     for row in rows:
         if row["status"] == "running":
@@ -74,33 +75,41 @@ def close_dead_runs(store: Store) -> None:
 
 
 def failed_path(unit: WorkUnit) -> str:
-    return f"{FAILED}/{unit.stage}/{unit.slug}/{unit.layer:05d}-{unit.start:06d}-{unit.stop:06d}-{unit.key}.json"
+    """Where the record of a unit lies that was given up."""
+    return f"{FAILED}/{unit.stage}/{unit.slug}/{unit.cut.name}-{unit.key}.json"
 
 
 def record_failure(store: Store, unit: WorkUnit, fault: Fault, run_id: str) -> None:
+    """Write that a unit was given up, and why."""
     record = {
-        "unit": str(unit),
+        "name": str(unit),
         "error": str(fault),
         "trace": fault.trace,
         "run_id": run_id,
         "time": now().isoformat(timespec="seconds"),
-        **asdict(unit),
+        "unit": unit.metadata(),
     }
     store.replace(failed_path(unit), json.dumps(record, indent=1).encode())
 
 
 def failures(store: Store) -> Iterator[Mapping[str, Any]]:
-    """Records of units given up and not done since, as earlier runs left them."""
+    """Records of units given up and not done since, as earlier runs left them; one that cannot be read says so."""
     for path in store.list(FAILED):
-        yield json.loads(store.read(path))
+        try:
+            yield json.loads(store.read(path))
+        except ValueError:
+            yield {"name": path, "error": "this record cannot be read", "run_id": "", "unit": {}}
 
 
-def forget_failures(store: Store, covers: Callable[[str, str, int, int, int], bool]) -> None:
-    """Remove the records of units whose neurons were done after all, in this cut or another."""
+def forget_failures(store: Store, covers: Callable[[WorkUnit], bool]) -> None:
+    """Remove the records of units that were done after all, in this cut or another, and those that nobody can read."""
     for path in store.list(FAILED):
-        one = json.loads(store.read(path))
-        unit = WorkUnit(**{field.name: one[field.name] for field in fields(WorkUnit)})
-        if covers(unit.stage, unit.slug, unit.layer, unit.start, unit.stop) or store.exists(unit.path):
+        try:
+            unit = unit_of(json.loads(store.read(path))["unit"])
+        except (ValueError, KeyError, TypeError):
+            store.delete(path)
+            continue
+        if covers(unit) or is_committed(store, unit):
             store.delete(path)
 
 

@@ -21,7 +21,7 @@ MOST_REPAIRS = 3  # of one part, before its damage is taken for the store's
 
 @dataclass(frozen=True)
 class Target:
-    """Shards of one table that are written together: of a model, and where stages fill it layer by layer, of a layer."""
+    """Shards of one table that are written together: of a model; where stages fill it layer by layer, of a layer."""
 
     table: str
     slug: str

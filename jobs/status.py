@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from atlas_schema.errors import NothingThere
-from atlas_schema.parts import WorkUnit, alike
+from atlas_schema.parts import committed_units
 from atlas_schema.read import Atlas
+from atlas_schema.shards import parse_shard_path
 from atlas_schema.store import Store
-from jobs.claim import planned_ranges
-from jobs.layers import neurons_in
+from atlas_schema.tables import tables_of
+from atlas_schema.units import Images, Neurons, WorkUnit
+from jobs.claim import claimed_identities, planned_ranges
 from jobs.lock import read_holder, surely_dead
-from jobs.plan import subtract, union
-from jobs.prepare import seed_of
+from jobs.ranges import Range, length, subtract, union
 from jobs.records import failures
+from jobs.stages import STAGES
 
 
 def status_of(store: Store) -> dict[str, Any]:
-    """Per model what is planned, committed and assembled; units given up; who holds the lock.
+    """Per model what each stage set out to do and has committed, and what is assembled; who holds the lock.
 
     Raises NothingThere where there is no atlas.
     """
@@ -29,7 +32,7 @@ def status_of(store: Store) -> dict[str, Any]:
     return {
         "atlas": store.url,
         "models": [_model_status(store, atlas, row) for row in rows],
-        "failed": [{"unit": one["unit"], "error": one["error"], "run_id": one["run_id"]} for one in failures(store)],
+        "failed": [{"unit": one["name"], "error": one["error"], "run_id": one["run_id"]} for one in failures(store)],
         "running": None
         if holder is None or surely_dead(holder)
         else {"run_id": holder.run_id, "host": holder.host.split()[0], "pid": holder.pid},
@@ -39,51 +42,78 @@ def status_of(store: Store) -> dict[str, Any]:
 
 def _model_status(store: Store, atlas: Atlas, row: dict[str, Any]) -> dict[str, Any]:
     slug = row["slug"]
-    planned = {site["layer"]: planned_ranges(site) for site in atlas.sites(slug) if site["kind"] == "ffn"}
-    any_unit = WorkUnit("visualize", slug, 0, 0, 1, row["fingerprint"], row["recipe_hash"], row["seed"])
-    committed: dict[int, list[tuple[int, int]]] = {}
-    for unit in alike(store, any_unit):
-        committed.setdefault(unit.layer, []).append((unit.start, unit.stop))
-    left = {
-        layer: [gap for one in ranges for gap in subtract(one, committed.get(layer, ()))]
-        for layer, ranges in planned.items()
-    }
+    sites = [site for site in atlas.sites(slug) if site["kind"] == "ffn"]
+    planned = {site["layer"]: planned_ranges(site) for site in sites}
+    stages = [_stage_status(store, row, name, sites) for name in claimed_identities(row)]
+    pictures = next((one for one in stages if one["stage"] == "visualize"), None)
     return {
         "slug": slug,
         "recipe": row["recipe"],
         "neurons": row["neurons"],
-        "planned": sum(neurons_in(ranges) for ranges in planned.values()),
-        "committed": sum(neurons_in(union(ranges)) for ranges in committed.values()),
+        "planned": sum(length(ranges) for ranges in planned.values()),
+        "committed": pictures["committed"] if pictures else 0,
         "layers": sum(bool(ranges) for ranges in planned.values()),
         "layers_assembled": len(atlas.layers(slug)),
-        "stages": {one["stage"]: _committed(store, row, one) for one in row["stages"]},
-        "missing": [
-            f"{slug}/mlp/{layer} units {start} to {stop - 1}" for layer, gaps in left.items() for start, stop in gaps
-        ],
+        "stages": stages,
+        "missing": [gap for one in stages for gap in one["missing"]],
     }
 
 
-def _committed(store: Store, row: dict[str, Any], stage: dict[str, str]) -> int:
-    """Neurons that parts of a stage describe."""
-    seed = seed_of(stage["stage"], row)
-    any_unit = WorkUnit(stage["stage"], row["slug"], 0, 0, 1, row["fingerprint"], stage["settings"], seed)
-    by_layer: dict[int, list[tuple[int, int]]] = {}
-    for unit in alike(store, any_unit):
-        by_layer.setdefault(unit.layer, []).append((unit.start, unit.stop))
-    return sum(neurons_in(union(ranges)) for ranges in by_layer.values())
+def _stage_status(store: Store, row: dict[str, Any], name: str, sites: list[dict[str, Any]]) -> dict[str, Any]:
+    """What a stage set out to do, what parts hold of it, and which of its shards are there."""
+    slug = row["slug"]
+    units = committed_units(store, name, slug, claimed_identities(row)[name])
+    tables = [table.name for table in tables_of(name)]
+    shards = sum(parse_shard_path(path) is not None for table in tables for path in store.list(f"{table}/{slug}"))
+    stage = next((stage for stage in STAGES if stage.name == name), None)
+    found = {"stage": name, "along": stage.cut if stage else "", "committed": _held(units), "planned": None}
+    gaps: list[str] = []
+    if stage is not None and stage.cut == "neurons":
+        planned = {site["layer"]: _planned(site, name) for site in sites}
+        found["planned"] = sum(length(ranges) for ranges in planned.values())
+        gaps = [
+            f"{slug}/mlp/{layer} units {start} to {stop - 1}" + ("" if name == "visualize" else f" ({name})")
+            for layer, ranges in planned.items()
+            for start, stop in _gaps(ranges, units, layer)
+        ]
+    elif not units:
+        gaps = [f"{slug} ({name})"]
+    return {**found, "shards": shards, "missing": gaps}
+
+
+def _held(units: list[WorkUnit]) -> int:
+    """Neurons, images, models or pairs that parts hold, each counted once."""
+    layers: dict[int | None, list[Range]] = {}
+    others = 0
+    for unit in units:
+        if isinstance(unit.cut, Neurons | Images):
+            layers.setdefault(unit.layer, []).append((unit.start, unit.stop))
+        else:
+            others += 1
+    return others + sum(length(union(ranges)) for ranges in layers.values())
+
+
+def _planned(site: Mapping[str, Any], stage: str) -> tuple[Range, ...]:
+    return union((one["start"], one["stop"]) for one in site["planned_stages"] or () if one["stage"] == stage)
+
+
+def _gaps(ranges: tuple[Range, ...], units: list[WorkUnit], layer: int) -> list[Range]:
+    held = [(unit.start, unit.stop) for unit in units if unit.layer == layer]
+    return [gap for one in ranges for gap in subtract(one, held)]
 
 
 def status_text(state: dict[str, Any]) -> str:
-    lines = [f"{'model':40} {'recipe':10} {'planned':>9} {'committed':>9} {'layers':>8}"]
+    """The same for people: a line a model, then a line for its stages."""
+    lines = [f"{'model':40} {'recipe':10} {'planned':>9} {'pictures':>9} {'layers':>8}"]
     lines += [
-        f"{one['slug']:40} {one['recipe']:10} {one['planned']:9,} {one['committed']:9,} "
+        f"{one['slug']:40} {one['recipe'] or '-':10} {one['planned']:9,} {one['committed']:9,} "
         f"{one['layers_assembled']:>3} of {one['layers']}"
         for one in state["models"]
     ]
     lines += [
-        f"{one['slug']:40} further stages: " + ", ".join(f"{stage} {count:,}" for stage, count in further.items())
+        f"{one['slug']:40} stages: " + ", ".join(f"{stage['stage']} {stage['committed']:,}" for stage in one["stages"])
         for one in state["models"]
-        if (further := {stage: count for stage, count in one["stages"].items() if stage != "visualize"})
+        if one["stages"]
     ]
     missing = [gap for one in state["models"] for gap in one["missing"]]
     if missing:

@@ -203,7 +203,7 @@ def _each(work: Work, slices: Iterable[WorkUnit]) -> Iterator[dict[str, np.ndarr
 
 
 def tiles(store: Store, unit: WorkUnit) -> list[WorkUnit]:
-    """Committed units within `unit`, side by side without a gap, the longest first choice; [] if they do not fill it."""
+    """Committed units within `unit`, side by side without a gap, the longest first; [] if they do not fill it."""
     alike = committed_units(store, unit.stage, unit.slug, unit.identity)
     inside = [one for one in alike if unit.start <= one.start and one.stop <= unit.stop and one != unit]
     chosen: list[WorkUnit] = []

@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from atlas_schema.store import Store
+    from pipeline.decompose.align import Alignment
     from pipeline.decompose.features import FeatureSet
     from pipeline.models import ModelRequest
     from pipeline.uses.comparison import Compared
@@ -24,7 +26,6 @@ def compared(request: ModelRequest, probe: str, embedder: str | None, atlas: str
     reads no text; NothingThere where the atlas has no alignment of the model.
     """
     from atlas_schema.store import Store
-    from jobs.head_partials import alignment_of
     from pipeline.images.probe_set import open_probe_set
     from pipeline.label.embedder import load_embedder
     from pipeline.models import ModelRequest, load
@@ -37,6 +38,25 @@ def compared(request: ModelRequest, probe: str, embedder: str | None, atlas: str
     model = load(request, device)
     given = alignment_of(Store(atlas), model.description.slug) if atlas else None
     return Compared(model, probe_set, clip, given)
+
+
+def alignment_of(store: Store, slug: str) -> Alignment:
+    """The maps that a run fitted from a model to a CLIP, from an atlas. NothingThere where none did."""
+    from atlas_schema.errors import NothingThere
+    from atlas_schema.partials import read_partial
+    from atlas_schema.read import Atlas
+    from atlas_schema.units import Whole
+    from jobs.claim import claimed_identities
+    from pipeline.decompose.align import Alignment
+
+    rows = {row["slug"]: row for row in Atlas(store).models()}
+    identity = claimed_identities(rows.get(slug)).get("align")
+    if identity is None:
+        raise NothingThere(
+            f"{store.url}: no alignment of {slug} with a CLIP is there. Run `neuron-atlas run --model ... --probe SET "
+            "--stages decompose` into this atlas first."
+        )
+    return Alignment.of(read_partial(store, identity.unit("align", slug, Whole())))
 
 
 def opened(path: Path, option: str) -> Any:

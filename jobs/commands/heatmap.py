@@ -97,7 +97,7 @@ class _Asked:
     def _aligned(self, direction: Tensor, what: str, atlas: str | None) -> _Found:
         from atlas_schema.errors import BadConfig
         from atlas_schema.store import Store
-        from jobs.head_partials import alignment_of
+        from jobs.commands.comparing import alignment_of
         from pipeline.uses.text_heat import text_heat
 
         slug = self.model.description.slug

@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import shlex
 import sys
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, make_dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 from cyclopts import Parameter
+from pydantic.fields import FieldInfo
 
-from jobs.config import RunConfig, load_config
+from jobs.config import ModelEntry, RunConfig, load_config
 
 if TYPE_CHECKING:
     from jobs.plan import Machine
@@ -21,68 +23,48 @@ def _flag(text: str, name: str | None = None) -> Parameter:
     return Parameter(name=name, help=text, negative="")
 
 
-@Parameter(name="*")
-@dataclass(frozen=True, kw_only=True)
-class RunFlags:
-    """Every option of `RunConfig` as a flag; None: not given, the file's or the default value holds."""
+_OTHER_NAMES = {"name": "--as"}
+_WORDS = {int, float, bool}  # what a flag may be but a text
 
-    model: Annotated[
-        list[str] | None,
-        _flag(
-            "Model id: timm/deit_tiny_patch16_224, open_clip/ViT-B-32/openai, zoo/vit, zoo/*; repeatable.",
-            "--model",
-        ),
-    ] = None
-    weights: Annotated[str | None, _flag("Your own weights (safetensors or pth; file or URL) for the one --model.")] = (
-        None
-    )
-    name: Annotated[str | None, _flag("Name of the one model in addresses; needed with --weights.", "--as")] = None
-    random_weights: Annotated[bool | None, _flag("Untrained weights from a fixed seed.")] = None
-    input_size: Annotated[int | None, _flag("Side of the input in pixels (default: the model's).")] = None
-    recipe: Annotated[str | None, _flag("fast or reference (default: fast).")] = None
-    seed: Annotated[int | None, _flag("Seed of all random numbers (default: 0).")] = None
-    layers: Annotated[str | None, _flag("FFN layers: all, or a list such as 0,5,-1 or 0:4 (default: all).")] = None
-    units: Annotated[str | None, _flag("Units of each layer: all, or a list such as 0:16 (default: all).")] = None
-    stages: Annotated[
-        str | None,
-        _flag("visualize,probe,label,effect,match,decompose or some (default: visualize; with --probe: all)."),
-    ] = None
-    probe: Annotated[
-        str | None,
-        _flag("Real images to measure on: zoo, zoo:N, a folder or URL, *.parquet, *.tar, hf:NAME[:SPLIT]."),
-    ] = None
-    probe_images: Annotated[
-        str | None, _flag("What the atlas holds of them: embed (thumbnails), reference, none (default: by licence).")
-    ] = None
-    examples: Annotated[int | None, _flag("Strongest images kept of each neuron (default: 9).")] = None
-    panel: Annotated[int | None, _flag("Images for which all neurons' numbers are kept (default: 2048).")] = None
-    match_images: Annotated[
-        int | None, _flag("Probe images on which neurons of two models are compared (default: 512).")
-    ] = None
-    embedder: Annotated[str | None, _flag("Compares images with texts: zoo/clip, open_clip/NAME/TAG.")] = None
-    concepts: Annotated[str | None, _flag("Texts for labels: general, zoo, or a file with one text a line.")] = None
-    texts: Annotated[str | None, _flag("Texts that heads are described with (default: as --concepts).")] = None
-    features: Annotated[str | None, _flag("Features of heads: general, zoo, or a TOML file.")] = None
-    out: Annotated[str | None, _flag("The atlas: a folder, or a URL such as s3://bucket/atlas (default: atlas).")] = (
-        None
-    )
-    address: Annotated[str | None, _flag("A Ray cluster, HOST:PORT or auto (default: this machine).")] = None
-    workers: Annotated[int | None, _flag("Workers (default: one per GPU, or one per core).")] = None
-    threads: Annotated[int | None, _flag("CPU threads of a worker (default: cores / workers).")] = None
-    device: Annotated[str | None, _flag("auto, cpu, cuda or mps (default: auto).")] = None
-    precision: Annotated[str | None, _flag("float32, bfloat16 or float64 (default: measured).")] = None
-    unit_seconds: Annotated[float | None, _flag("Aimed length of a work unit (default: 60).")] = None
-    retries: Annotated[int | None, _flag("Attempts after the first, for a unit that fails (default: 2).")] = None
-    hang_seconds: Annotated[float | None, _flag("A worker without a step for so long is replaced (default: 600).")] = (
-        None
-    )
-    config: Annotated[Path | None, _flag("TOML file with the same options; flags win over it.")] = None
 
-    def resolve(self) -> RunConfig:
-        flags = asdict(self)
-        path, models = flags.pop("config"), flags.pop("model")
-        return load_config(path, flags | {"models": models})
+def _flags_of(fields: Mapping[str, FieldInfo]) -> Iterator[tuple[str, Any, Any]]:
+    """Each option as a field of a dataclass: its name, its type with its help, and None: not given."""
+    for name, info in fields.items():
+        kinds = [kind for kind in (info.annotation, *get_args(info.annotation)) if kind in _WORDS]
+        text = info.description or ""
+        if info.default is not None and not isinstance(info.default, bool) and "(default:" not in text:
+            text = f"{text.removesuffix('.')} (default: {info.default})."
+        yield name, Annotated[(kinds or [str])[0] | None, _flag(text, _OTHER_NAMES.get(name))], None
 
+
+def _run_flags() -> Any:
+    """A dataclass with every option of `RunConfig` and of its models as a flag."""
+    of_model = dict(ModelEntry.model_fields)
+    model = ("model", Annotated[list[str] | None, _flag(of_model.pop("model").description or "", "--model")], None)
+    of_run = {name: info for name, info in RunConfig.model_fields.items() if name != "models"}
+    file = ("config", Annotated[Path | None, _flag("TOML file with the same options; flags win over it.")], None)
+    fields = [model, *_flags_of(of_model), *_flags_of(of_run), file]
+    made = make_dataclass("RunFlags", fields, frozen=True, kw_only=True, namespace={"resolve": _resolve})
+    made.__module__ = __name__
+    return Parameter(name="*")(made)
+
+
+def _resolve(flags: Any) -> RunConfig:
+    """The config of a command line; what was not given, the file's or the default value holds."""
+    given = asdict(flags)
+    path, models = given.pop("config"), given.pop("model")
+    return load_config(path, given | {"models": models})
+
+
+if TYPE_CHECKING:
+
+    class RunFlags:
+        """What `_run_flags` makes."""
+
+        def resolve(self) -> RunConfig: ...
+
+else:
+    RunFlags = _run_flags()
 
 NO_FLAGS = RunFlags()
 
@@ -90,13 +72,20 @@ NO_FLAGS = RunFlags()
 def plan(flags: RunFlags = NO_FLAGS, *, as_json: Annotated[bool, _flag("Print JSON.", "--json")] = False) -> int:
     """Say what a run would do and cost, without weights or network."""
     config = flags.resolve()
+    from jobs.opening import counted
     from jobs.plan import make_plan, plan_as_dict
     from jobs.prepare import describe_all
+    from jobs.stages import stages_of
+    from pipeline.models import ModelRequest, describe
     from pipeline.visualize.recipes import recipe_named
 
-    recipe = recipe_named(config.recipe)
+    recipe, stages = recipe_named(config.recipe), stages_of(config.stages)
+    described = describe_all(config)
+    embeds = any(stage.owner == "embedder" for stage in stages)
+    embedder = describe(ModelRequest(config.embedder)) if embeds else None
+    counts = counted(config, stages)
     machine = _machine_for_plan(config)
-    made = plan_as_dict(make_plan(config, describe_all(config), recipe, machine), recipe.name)
+    made = plan_as_dict(make_plan(config, described, stages, recipe, counts, machine, embedder), recipe.name)
     print(json.dumps(made, indent=1) if as_json else _plan_text(made))
     return 0
 
@@ -118,10 +107,16 @@ def _plan_text(made: dict[str, Any]) -> str:
         f"{one['planned_neurons']:8,} {one['heads']:6,}"
         for one in made["models"]
     ]
+    lines += ["", f"{'stage':10} {'units':>7} {'of':>14} {'FLOP':>9} {'hours':>8} {'MB':>7}"]
+    lines += [
+        f"{one['stage']:10} {one['work_units']:7,} {one['count']:7,} {one['along']:6} {one['estimated_flops']:9.2g} "
+        f"{one['worker_hours']:8.2g} {(one['estimated_bytes'] + one['estimated_bytes_kept']) / 1e6:7,.1f}"
+        for one in made["stages"]
+    ]
     hours = made["estimated_hours"]
     lines.append(
-        f"{made['work_units']:,} work units, recipe {made['recipe']}, {made['estimated_flops']:.3g} FLOP, "
-        f"about {made['estimated_bytes'] / 1e6:,.0f} MB"
+        f"{made['work_units']:,} work units, recipe {made['recipe']}, {made['estimated_flops']:.3g} FLOP, about "
+        f"{made['estimated_bytes'] / 1e6:,.0f} MB of tables, {made['estimated_bytes_kept'] / 1e6:,.0f} MB kept"
     )
     lines.append(f"about {hours['clock_hours']:.2g} h on {hours['workers']} {hours['device']} worker(s)")
     return "\n".join(lines)

@@ -1,11 +1,11 @@
 """The stages of the pipeline, in one explicit tuple; a new stage is a file here and a line in it.
 
-    visualize ──────────────┐
-    probe ──────────────────┼─> judge
-                            ├─> evidence, examples, effect
-    embed, texts ───────────┴─> label
-    pairs
-    pool, embed, decompose ─> align ─> spans ─> project ─> heads
+visualize ──────────────┐
+probe ──────────────────┼─> judge
+                        ├─> evidence, examples, effect
+embed, texts ───────────┴─> label
+pairs
+pool, embed, decompose ─> align ─> spans ─> project ─> heads
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from jobs.stages.probe import EVIDENCE, EXAMPLES, JUDGE, PROBE
 from jobs.stages.stage import Cost, Sizes, Stage
 from jobs.stages.visualize import VISUALIZE
 
-__all__ = ["STAGES", "Cost", "Sizes", "Stage", "closure", "groups", "stage_named", "stages_of"]
+__all__ = ["STAGES", "Cost", "Sizes", "Stage", "closure", "groups", "place_of", "stage_named", "stages_of"]
 
 STAGES: tuple[Stage, ...] = (
     VISUALIZE,
@@ -46,6 +46,12 @@ def stages_of(wanted: Iterable[str]) -> tuple[Stage, ...]:
     """The stages of these groups and all that they read, in the order of STAGES."""
     wanted = set(wanted)
     return closure(stage.name for stage in STAGES if stage.group in wanted)
+
+
+def place_of(name: str) -> tuple[int, str]:
+    """What sorts stages by their place in the pipeline; those that this code does not know come last, by name."""
+    names = [stage.name for stage in STAGES]
+    return (names.index(name) if name in names else len(names), name)
 
 
 def closure(names: Iterable[str]) -> tuple[Stage, ...]:

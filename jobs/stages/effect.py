@@ -22,8 +22,9 @@ def effect(work: Work, unit: WorkUnit) -> list[dict[str, Any]]:
     sums = site_of(work.arrays("probe", unit.slug, site_arrays(layer)), layer)
     site = model.description.ffn_sites[layer]
     shared = work.shared(unit.slug, read_model)
-    rows = written_rows(shared.direct[layer], shared.readout.names, units)
-    ablated = ablated_rows(model, site, units, sums, shared.readout, shared.answered)
+    settings = work.inputs.settings.effect
+    rows = written_rows(shared.direct[layer], shared.readout.names, units, settings)
+    ablated = ablated_rows(model, site, units, sums, shared.readout, shared.answered, settings)
     nothing = dict.fromkeys(("ablation_effect", "ablation_se", "ablation_images", "ablation_kind"))
     return [row | ablated.get(row["unit"], nothing) for row in rows]
 
@@ -35,9 +36,6 @@ class ReadModel:
     readout: Any  # pipeline.effects.readout.Readout
     direct: list[Any]  # pipeline.effects.readout.SiteEffect, by layer
     answered: list[Any]  # pipeline.effects.ablation.AnsweredImages
-
-
-FROZEN_IMAGES = 32  # whose norms' statistics the direct effects are averaged over
 
 
 def read_model(work: Work, slug: str) -> ReadModel:
@@ -57,11 +55,14 @@ def read_model(work: Work, slug: str) -> ReadModel:
     else:
         readout = readout_of(model)
     work.step()
-    images = (x for _, x in batches(inputs.images, inputs.panel[:FROZEN_IMAGES], model.description, 16))
+    settings = inputs.settings.effect
+    frozen = inputs.panel[: settings.frozen_images]
+    images = (x for _, x in batches(inputs.images, frozen, model.description, 16))
     direct = direct_effects(model, readout, images)
     work.step()
     answer = answers_for(readout, embed_texts)
-    return ReadModel(readout, direct, answered_images(model, inputs.images, inputs.panel, answer, work.step))
+    answered = answered_images(model, inputs.images, inputs.panel, answer, work.step, settings)
+    return ReadModel(readout, direct, answered)
 
 
 def cost(sizes: Sizes) -> Cost:

@@ -1,8 +1,8 @@
 """Heads: what each attention head adds to the final representation, in numbers, words and images.
 
-    pool (texts embedded) ───────┐
-    decompose (slices, merges) ──┼─> align ─> spans ─> project (slices, merges) ─> heads
-    embed (slices, merges) ──────┘
+pool (texts embedded) ───────┐
+decompose (slices, merges) ──┼─> align ─> spans ─> project (slices, merges) ─> heads
+embed (slices, merges) ──────┘
 """
 
 from __future__ import annotations
@@ -58,31 +58,31 @@ def _contributions(
 
 def align(work: Work, unit: WorkUnit) -> dict[str, np.ndarray]:
     """The maps of a model's components to the embedder's space; the embedder itself needs none."""
-    import numpy as np
     import torch
 
     from pipeline.decompose.align import Alignment, fit_alignment
     from pipeline.decompose.contributions import Contributing, levels_of
+    from pipeline.label.views import Views
 
     inputs = work.inputs
     contributing, panel = Contributing(work.model(unit.slug)), inputs.panel
-    views = work.arrays("embed")["views"][:, 0].astype(np.float32)
+    views = Views.of(work.arrays("embed"))
     row = {index: i for i, index in enumerate(panel)}
 
     def again() -> Iterator[tuple[Tensor, Tensor]]:
         for indices, contributions in _contributions(work, contributing, panel):
             yield torch.tensor([row[index] for index in indices]), contributions.vectors.float()
 
-    through = work.arrays("decompose", unit.slug, ["through"])["through"]
+    levels = levels_of(work.arrays("decompose", unit.slug, ["through"])["through"])
     if unit.fingerprint == inputs.embedder.fingerprint:
         width = contributing.model.description.representation_dim
-        return Alignment.own(len(through), width).arrays()
+        return Alignment.own(len(levels), width).arrays()
     fit = torch.tensor([inputs.images.split(index) == "fit" for index in panel])
     return fit_alignment(
         again,
-        torch.from_numpy(views).to(work.device),
+        views.whole.to(work.device),
         fit,
-        levels_of(through),
+        levels,
         settings=inputs.settings.align,
         questions=_questions(work, panel),
         on_step=work.step,
@@ -122,7 +122,8 @@ def spans(work: Work, unit: WorkUnit) -> dict[str, np.ndarray]:
     from pipeline.decompose.spans import spans_of
 
     moments = ContributionMoments.of(work.arrays("decompose", unit.slug))
-    return spans_of(moments, _alignment(work, unit.slug), _embedded(work)["pool"], work.step).arrays()
+    pool_texts, settings = _embedded(work)["pool"], work.inputs.settings.spans
+    return spans_of(moments, _alignment(work, unit.slug), pool_texts, work.step, settings).arrays()
 
 
 def project(work: Work, unit: WorkUnit) -> dict[str, np.ndarray]:
@@ -145,6 +146,7 @@ def project(work: Work, unit: WorkUnit) -> dict[str, np.ndarray]:
         _embedded(work),
         inputs.images.images,
         inputs.membership,
+        inputs.settings.project,
     )
     for indices, contributions in _contributions(work, Contributing(model), range(unit.start, unit.stop)):
         passing.update(contributions, indices)

@@ -40,21 +40,21 @@ def texts(work: Work, unit: WorkUnit) -> dict[str, np.ndarray]:
 
 def label(work: Work, unit: WorkUnit) -> list[dict[str, Any]]:
     """Labels and readability of a layer: all its neurons are labelled together, the rows of the unit's are kept."""
-    import numpy as np
     import torch
 
     from pipeline.label.rows import label_rows
+    from pipeline.label.views import Views
     from pipeline.probe.model import site_arrays, site_of
 
     inputs, layer = work.inputs, work.layer(unit)
     sums = site_of(work.arrays("probe", unit.slug, site_arrays(layer)), layer)
-    views, words = work.arrays("embed")["views"], work.arrays("texts")["texts"]
+    views, words = Views.of(work.arrays("embed")), work.arrays("texts")["texts"]
     if sums.panel.images.tolist() != inputs.panel:
         raise NothingThere(f"{unit}: the probe pass holds another panel than the embedder saw; run both anew")
     rows = label_rows(
         sums.panel.peak.float(),
         sums.panel.window,
-        torch.from_numpy(views.astype(np.float32)).to(work.device),
+        views.vectors.to(work.device),
         torch.from_numpy(words.copy()).to(work.device),
         fit=torch.tensor([inputs.images.split(index) == "fit" for index in inputs.panel]),
         texts=inputs.concepts.texts,
@@ -72,7 +72,7 @@ def too_few_halves(inputs: Inputs) -> str:
     from pipeline.label.labels import require_halves
 
     try:
-        require_halves([inputs.images.split(index) == "fit" for index in inputs.panel])
+        require_halves([inputs.images.split(index) == "fit" for index in inputs.panel], inputs.settings.label)
     except BadConfig as error:
         return str(error)
     return ""

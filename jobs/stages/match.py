@@ -26,7 +26,7 @@ def compare(work: Work, unit: WorkUnit) -> list[dict[str, Any]]:
     assert isinstance(unit.cut, Pair)
     first, second = work.model(unit.slug), work.model(unit.cut.partner)
     memory = GPU_MEMORY if work.device.startswith("cuda") else CPU_MEMORY
-    result = match_models(first, second, _Paired(work, first, second), memory=memory)
+    result = match_models(first, second, _Paired(work, first, second), work.inputs.settings.match, memory=memory)
     images, sides = work.inputs.images.identity, [(first, second, result.first)]
     if unit.slug != unit.cut.partner:
         sides.append((second, first, result.second))

@@ -35,9 +35,8 @@ def evidence(work: Work, unit: WorkUnit) -> list[dict[str, Any]]:
     from pipeline.probe.evidence import evidence_rows
 
     inputs = work.inputs
-    return evidence_rows(
-        _of_layer(work, unit), range(unit.start, unit.stop), inputs.images.identity, inputs.membership
-    )
+    units, settings = range(unit.start, unit.stop), inputs.settings.evidence
+    return evidence_rows(_of_layer(work, unit), units, inputs.images.identity, inputs.membership, settings)
 
 
 def examples(work: Work, unit: WorkUnit) -> list[dict[str, Any]]:
@@ -46,9 +45,10 @@ def examples(work: Work, unit: WorkUnit) -> list[dict[str, Any]]:
 
     model, sums, units = work.model(unit.slug), _of_layer(work, unit), range(unit.start, unit.stop)
     site, images = model.description.ffn_sites[work.layer(unit)], work.inputs.images
+    settings = work.inputs.settings.examples
     rows = list(top_rows(sums, site, units, images))
     work.step()
-    return rows + list(quantile_rows(model, sums, site, units, images, work.batch))
+    return rows + list(quantile_rows(model, sums, site, units, images, work.batch, settings))
 
 
 def judge(work: Work, unit: WorkUnit) -> list[dict[str, Any]]:

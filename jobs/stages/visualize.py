@@ -31,6 +31,7 @@ def visualize(work: Work, unit: WorkUnit) -> list[dict[str, Any]]:
         seed=inputs.seed,
         precision=work.precision,
         on_step=lambda *_, **__: work.step(),
+        settings=inputs.settings.visualize,
     )
     return [picture.row() for picture in pictures]
 
@@ -52,7 +53,7 @@ VISUALIZE = Stage(
     does="Optimizes an image to activate each neuron, and measures what it reaches",
     group="visualize",
     cut="neurons",
-    facts=("recipe", "seed"),
+    facts=("recipe", "seed", "picture settings"),
     compute=visualize,
     cost=cost,
 )

@@ -60,15 +60,17 @@ def ablated_rows(
     answered: Sequence[AnsweredImages],
     settings: EffectSettings = EffectSettings(),
 ) -> dict[int, Row]:
-    """By unit: exact for all where only the readout follows, measured for the units that matter most elsewhere."""
+    """By unit: exact for all where only the readout follows; elsewhere measured for the few of the layer that move most."""
     if readout.reason or not answered:
         return {}
     moments = probe.moments.finalize()
     chosen = list(units)
     if not only_readout_follows(model, site):
-        ranked = matter_most(model, site, torch.from_numpy(moments["token_std"]), site.width)
-        wanted = set(units)
-        chosen = list(islice((unit for unit in ranked if unit in wanted), settings.measured_units))
+        # those of the whole layer, however it is cut into units: a row depends on no selection
+        most = matter_most(model, site, torch.from_numpy(moments["token_std"]), settings.measured_units)
+        chosen = sorted(set(most) & set(units))
+        if not chosen:
+            return {}
     means = torch.from_numpy(moments["token_mean"]).float()
     found: AblationEffects = ablation_effects(model, site, chosen, answered, means, readout)
     error = found.standard_error

@@ -20,9 +20,9 @@ from atlas_schema.store import Store
 from atlas_schema.tables import HEAD_TABLES
 from atlas_schema.validate import validate
 from jobs.cli import call
+from jobs.commands.comparing import alignment_of
 from jobs.config import load_config
 from jobs.driver import run as carry_out
-from jobs.head_partials import alignment_of
 from tests.jobs.conftest import Runner, parts
 from tests.jobs.tiny import HEADS, OPTIONS, flags
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from PIL import Image
 
-import jobs.head_partials
+import jobs.commands.comparing
 from atlas_schema.errors import BadConfig, NothingThere
 from jobs.commands.heatmap import heatmap
 from pipeline.decompose import components_of
@@ -65,7 +65,7 @@ def test_a_text_for_a_model_that_reads_none_takes_the_atlas_alignment(pictures, 
     model = load(ModelRequest("zoo/vit"))
     count = len(components_of(model))
     maps = torch.randn(count, model.description.representation_dim, 64, generator=torch.Generator().manual_seed(0))
-    monkeypatch.setattr(jobs.head_partials, "alignment_of", lambda store, slug: Alignment(
+    monkeypatch.setattr(jobs.commands.comparing, "alignment_of", lambda store, slug: Alignment(
         count, maps, torch.zeros(64), 1.0, 1.0, 1.0, 0.0
     ))  # fmt: skip
     asked = {"model": "zoo/vit", "image": pictures[0], "text": "a pink object", "out": tmp_path / "heat.png"}
