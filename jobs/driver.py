@@ -256,11 +256,12 @@ class Run(Listener):
 
     def part_lost(self, reader: WorkUnit, lost: WorkUnit, fault: Fault) -> Iterable[WorkUnit] | None:
         """A unit found what it reads damaged or gone: that is made again first, unless it was too often."""
-        self.shards.repaired[lost] += 1
-        if self.shards.repaired[lost] > MOST_REPAIRS:
-            return None
-        self.store.delete(part_path(lost))
-        self._say_damaged([lost])
+        if self.graph.holds(lost):  # else it is being made again already, and one more reader waits for it
+            self.shards.repaired[lost] += 1
+            if self.shards.repaired[lost] > MOST_REPAIRS:
+                return None
+            self.store.delete(part_path(lost))
+            self._say_damaged([lost])
         self.graph.lost(lost, reader)
         return self.graph.ready()
 
@@ -305,9 +306,7 @@ class Run(Listener):
         report.neurons = self._held_neurons(missing)
         self._verdict(report, outcome)
         try:
-            for target in self.shards.targets():  # with gaps it is still worth reading; `validate` names the gaps
-                if not self.shards.ready(target):
-                    self.shards.assemble(target)
+            self.shards.assemble_rest()  # `validate` names the gaps
             forget_failures(self.store, self.graph.covers)
             write_card(self.store)
         except WorkFailed as error:  # the store fails, or some other model's shard is damaged

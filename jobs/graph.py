@@ -215,13 +215,22 @@ class Graph:
                     self._changed += [(reader, one) for one in reader.layers if not same or one == layer]
 
     def lost(self, unit: WorkUnit, reader: WorkUnit | None = None) -> None:
-        """A committed part is damaged or gone: it is made again; its `reader` is handed out once more after it."""
-        for one in (unit, reader):
-            job = self.jobs.get((one.stage, one.slug)) if one else None
-            if job is not None and one is not None:
+        """A committed part is damaged or gone: it is made again; its `reader` is handed out once more after it.
+
+        Where it is being made again already, one more reader waits for it.
+        """
+        lost = [unit] if self.holds(unit) else []
+        for one in [*lost, reader] if reader else lost:
+            job = self.jobs.get((one.stage, one.slug))
+            if job is not None:
                 job.remove(one)
                 job.asked.discard(one)
                 self._changed.append((job, one.layer))
+
+    def holds(self, unit: WorkUnit) -> bool:
+        """Whether this very unit is committed."""
+        job = self.jobs.get((unit.stage, unit.slug))
+        return job is not None and unit in job.committed(unit.layer)
 
     def covers(self, unit: WorkUnit) -> bool:
         """Whether committed parts hold all that `unit` would, in this cut or another."""

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 # of units and the estimated hours rest on it.
 SPEEDS = {"cpu": 4.0e10, "mps": 1.5e12, "cuda": 6.0e13}
 LEAST_UNIT_SECONDS = 5.0  # below this the cost of starting and committing a unit shows
+LEAST_SLICE_SECONDS = 1.0  # of a pass over images: what reads it waits for the last of its slices
 UNITS_PER_WORKER = 4  # at least, where the units stay long enough: an even finish
 LONGEST_UNIT_SECONDS = 300.0
 BATCH_MULTIPLE = 16  # neurons
@@ -206,7 +207,8 @@ def _jobs(stage: Stage, owners: Sequence[tuple[Sizes, Ranges]], config: RunConfi
         return
     drafts = [(sizes, list(_pieces(stage, sizes, ranges))) for sizes, ranges in owners]
     total = sum(cost.flops(size_of(piece)) for _, pieces in drafts for piece, cost in pieces)
-    target = unit_flops(total, config.unit_seconds, machine)
+    least = LEAST_SLICE_SECONDS if stage.cut == "images" else LEAST_UNIT_SECONDS
+    target = unit_flops(total, config.unit_seconds, machine, least)
     limit = LONGEST_UNIT_SECONDS * machine.speed
     for sizes, pieces in drafts:
         cut = [(one, cost) for piece, cost in pieces for one in _cut(stage, piece, cost, target, limit)]
@@ -251,10 +253,10 @@ def size_of(cut: PlannedCut) -> int:
     return cut.stop - cut.start if isinstance(cut, Neurons | Images) else 1
 
 
-def unit_flops(total: float, unit_seconds: float, machine: Machine) -> float:
+def unit_flops(total: float, unit_seconds: float, machine: Machine, least: float = LEAST_UNIT_SECONDS) -> float:
     """FLOPs that one unit should cost: `unit_seconds`, less where workers would otherwise stand idle."""
     aimed = min(unit_seconds * machine.speed, total / (UNITS_PER_WORKER * machine.workers))
-    return max(aimed, min(LEAST_UNIT_SECONDS, unit_seconds) * machine.speed)
+    return max(aimed, min(least, unit_seconds) * machine.speed)
 
 
 def _cut(stage: Stage, piece: PlannedCut, cost: Cost, target: float, limit: float) -> Iterator[PlannedCut]:

@@ -142,15 +142,19 @@ class Progress:
         return ", ".join(parts)
 
     def line(self) -> str:
-        """For example `visualize 96 of 1,024 neurons; probe 200 of 200 images; 2 units at work, 9 min left, 0 failed`.
+        """For example `visualize 96 of 1,024 neurons; 2 units at work, 9 min left, 0 failed; to come: label`.
 
-        Stages that are complete are named together at the end.
+        Stages that are complete, and those that have not begun, are named together at the end.
         """
-        going = [str(count) for count in self.stages.values() if not count.complete]
-        ended = [count.name for count in self.stages.values() if count.complete]
-        if not going:
-            going, ended = [str(count) for count in self.stages.values()], []
-        return "; ".join([*going, self._pace()]) + (f"; complete: {', '.join(ended)}" if ended else "")
+        stages = list(self.stages.values())
+        going = [count for count in stages if not count.complete and (count.reused or count.done or count.failed)]
+        ended = [count.name for count in stages if count.complete]
+        waiting = [count.name for count in stages if not count.complete and count not in going]
+        if len(ended) == len(stages):
+            going, ended = stages, []
+        told = "; ".join([*map(str, going), self._pace()])
+        told += f"; complete: {', '.join(ended)}" if ended else ""
+        return told + (f"; to come: {', '.join(waiting)}" if waiting else "")
 
 
 def duration(seconds: float) -> str:

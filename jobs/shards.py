@@ -41,6 +41,13 @@ class Shards:
     depths: Mapping[str, int]  # slug -> number of FFN layers
     planned: Mapping[str, Mapping[int, Sequence[Range]]]  # slug -> layer -> neurons that the atlas describes
     repaired: Counter[WorkUnit] = field(default_factory=Counter)
+    written: set[Target] = field(default_factory=set)  # as complete as they will be in this run
+
+    def assemble_rest(self) -> None:
+        """Assemble what was not complete, or not looked at since: with gaps it is still worth reading."""
+        for target in self.targets():
+            if target not in self.written:
+                self.assemble(target)
 
     def targets(self) -> list[Target]:
         """What this run fills."""
@@ -70,12 +77,16 @@ class Shards:
         ]
 
     def ready(self, target: Target) -> bool:
-        """Whether every stage that the run wants for these shards is complete."""
-        return all(
-            job.done(target.layer if job.stage.cut == "neurons" else None)
-            for job in self.graph.jobs.values()
-            if target in self._of_job(job)
-        )
+        """Whether all that the run wants for these shards is committed."""
+        return all(self._complete(job, target) for job in self.graph.jobs.values() if target in self._of_job(job))
+
+    @staticmethod
+    def _complete(job: Job, target: Target) -> bool:
+        """Whether a job has committed its rows of these shards: of a pair, those that the model is part of."""
+        if job.stage.cut != "pair":
+            return job.done(target.layer if job.stage.cut == "neurons" else None)
+        own = [cut for cut in job.cuts() if isinstance(cut, Pair) and target.slug in (job.slug, cut.partner)]
+        return all(job.unit(cut) in job.committed() for cut in own)
 
     def assemble_ready(self) -> list[WorkUnit]:
         """Assemble all that is ready; the units whose parts were found damaged."""
@@ -88,11 +99,14 @@ class Shards:
         and its unit returned; ShardCorrupt if that does not help.
         """
         damaged: list[WorkUnit] = []
+        self.written.discard(target)
         places = self._places(target)
         planned = self.planned.get(target.slug) if target.layer is None else None
         while places and (units := self._units(target)):
             try:
                 assemble(self.store, places, units, planned)
+                if self.ready(target):
+                    self.written.add(target)
                 break
             except ShardCorrupt as error:
                 damaged.append(self._remove(units, target, error))

@@ -60,7 +60,7 @@ def ablated_rows(
     answered: Sequence[AnsweredImages],
     settings: EffectSettings = EffectSettings(),
 ) -> dict[int, Row]:
-    """By unit: exact for all where only the readout follows; elsewhere measured for the few of the layer that move most."""
+    """By unit: exact for all where only the readout follows; elsewhere measured for the layer's few that move most."""
     if readout.reason or not answered:
         return {}
     moments = probe.moments.finalize()

@@ -17,14 +17,16 @@ from PIL import Image
 from atlas_schema.card import write_card
 from atlas_schema.columns import Column, Table
 from atlas_schema.head_tables import HEAD_READS
-from atlas_schema.parts import WorkUnit, commit_part
-from atlas_schema.shards import reduce_layer, write_rows
+from atlas_schema.parts import commit_part
+from atlas_schema.shards import ShardPlace, assemble, write_rows
 from atlas_schema.store import Store
-from atlas_schema.tables import HEAD_TABLES, LAYER_TABLES, NEURON_MATCHES, PROBE_IMAGES, stage_table
+from atlas_schema.tables import HEAD_TABLES, LAYER_TABLES, NEURON_MATCHES, PROBE_IMAGES, tables_of
+from atlas_schema.units import Neurons, Pair, Whole, WorkUnit
 
 SLUG = "zoo-vit"
 FINGERPRINT = hashlib.sha256(b"weights").hexdigest()
 RECIPE_HASH = "0123456789abcdef"
+SETTINGS = "a" * 16  # of the stage visualize
 PROBE_SET = "fedcba9876543210"
 ADDRESS = ("address", "slug", "layer", "unit")
 PROVENANCE = {"code_version": "0.1.0", "precision": "float32", "recipe": "fast"}
@@ -70,7 +72,7 @@ def neuron_row(unit: int, **changes: Any) -> dict[str, Any]:
 
 def stage_rows(stage: str, unit: int) -> list[dict[str, Any]]:
     """Rows as any other stage hands them in: a plain value of its type in every column."""
-    return made_rows(stage_table(stage), stage, unit)
+    return made_rows(tables_of(stage)[0], stage, unit)
 
 
 def made_rows(table: Table, stage: str, unit: int) -> list[dict[str, Any]]:
@@ -103,25 +105,48 @@ def _made(arrow: pa.DataType, number: float) -> Any:
 
 
 def units_of(
-    layer: int, width: int, size: int, slug: str = SLUG, stage: str = "visualize", **changes: Any
+    layer: int, width: int, size: int, slug: str = SLUG, stage: str = "visualize", **changes: str
 ) -> list[WorkUnit]:
     """The work units of a layer, `size` neurons each."""
-    facts = {"fingerprint": FINGERPRINT, "recipe_hash": RECIPE_HASH, "seed": 0, **changes}
-    return [WorkUnit(stage, slug, layer, start, min(start + size, width), **facts) for start in range(0, width, size)]
+    facts = {"fingerprint": FINGERPRINT, "settings": SETTINGS, **changes}
+    cuts = [Neurons(layer, start, min(start + size, width)) for start in range(0, width, size)]
+    return [WorkUnit(stage, slug, cut, **facts) for cut in cuts]
 
 
-def commit(store: Store, unit: WorkUnit, **changes: Any) -> Any:
-    """Commit `unit` with made rows."""
+def reduce_layer(store: Store, slug: str, layer: int, layers: int, units: Sequence[WorkUnit]) -> str:
+    """Assemble the shard of one layer of the table that these units fill; its path."""
+    table = tables_of(units[0].stage)[0] if units else LAYER_TABLES["neurons"]
+    return assemble(store, [ShardPlace(table, slug, layer, layers)], units)[0]
+
+
+def commit(store: Store, unit: WorkUnit, rows: list[dict[str, Any]] | None = None, **changes: Any) -> Any:
+    """Commit `unit` with made rows, or with those given."""
+    if rows is not None:
+        return commit_part(store, unit, rows, provenance=PROVENANCE)
     if unit.stage != "visualize":
         rows = [row for neuron in range(unit.start, unit.stop) for row in stage_rows(unit.stage, neuron)]
         return commit_part(store, unit, rows, provenance=PROVENANCE)
-    facts = {"recipe_hash": unit.recipe_hash, "seed": unit.seed}
-    rows = [neuron_row(neuron, **{**facts, **changes}) for neuron in range(unit.start, unit.stop)]
+    rows = [neuron_row(neuron, **changes) for neuron in range(unit.start, unit.stop)]
     return commit_part(store, unit, rows, provenance=PROVENANCE)
 
 
-def _settings(stage: str) -> dict[str, Any]:
-    return {} if stage == "visualize" else {"recipe_hash": hashlib.sha256(stage.encode()).hexdigest()[:16]}
+def settings_of(stage: str) -> str:
+    """The settings of a stage in the atlas that `make_atlas` makes."""
+    return SETTINGS if stage == "visualize" else hashlib.sha256(stage.encode()).hexdigest()[:16]
+
+
+def stage_claim(stage: str, **changes: Any) -> dict[str, Any]:
+    """What a model's row says of a stage that ran."""
+    claim = {
+        "stage": stage,
+        "settings": settings_of(stage),
+        "facts": "{}",
+        "precision": "float32",
+        "code_version": "0.1.0",
+        "software": [{"name": "timm", "version": "1.0.20"}],
+        "started": dt.datetime(2026, 11, 21, 10, tzinfo=dt.UTC),
+    }
+    return claim | changes
 
 
 def model_row(widths: tuple[int, ...], slug: str = SLUG, **changes: Any) -> dict[str, Any]:
@@ -147,16 +172,16 @@ def model_row(widths: tuple[int, ...], slug: str = SLUG, **changes: Any) -> dict
         "recipe_hash": RECIPE_HASH,
         "recipe_json": json.dumps({"name": "fast", "steps": 20}),
         "seed": 0,
-        "precision": "float32",
         "probe_set": PROBE_SET,
         "probe_name": "made",
-        "stages": [{"stage": "visualize", "settings": RECIPE_HASH}],
-        "software": [{"name": "timm", "version": "1.0.20"}],
+        "stages": [stage_claim("visualize")],
     }
     return {**row, **changes}
 
 
-def site_rows(widths: tuple[int, ...], slug: str = SLUG) -> list[dict[str, Any]]:
+def site_rows(
+    widths: tuple[int, ...], slug: str = SLUG, stages: Sequence[str] = ("visualize",)
+) -> list[dict[str, Any]]:
     shared = {"slug": slug, "grids": [{"height": 8, "width": 8}], "prefix_tokens": ["class"], "calls": 1}
     ffn = [
         {
@@ -171,6 +196,7 @@ def site_rows(widths: tuple[int, ...], slug: str = SLUG) -> list[dict[str, Any]]
             "attention_kind": None,
             "activation_function": "GELU",
             "planned": [{"start": 0, "stop": width}],
+            "planned_stages": [{"stage": stage, "start": 0, "stop": width} for stage in stages],
         }
         for layer, width in enumerate(widths)
     ]
@@ -186,6 +212,7 @@ def site_rows(widths: tuple[int, ...], slug: str = SLUG) -> list[dict[str, Any]]
         "attention_kind": "global",
         "activation_function": None,
         "planned": None,
+        "planned_stages": None,
     }
     return [*ffn, attention]
 
@@ -237,36 +264,46 @@ def make_atlas(
     slug: str = SLUG,
     stages: Sequence[str] = ("visualize", "evidence", "judge", "label", "effect", "examples"),
 ) -> Store:
-    """A whole, sound atlas with every neuron described by every stage."""
-    write_rows(store, "models", slug, [model_row(widths, slug)], provenance=PROVENANCE)
-    write_rows(store, "sites", slug, site_rows(widths, slug), provenance=PROVENANCE)
+    """A whole, sound atlas with every neuron described by every stage; with `examples`, counterparts and heads too."""
+    whole = (*stages, "pairs", "heads") if "examples" in stages else tuple(stages)
+    claims = [stage_claim(stage) for stage in whole]
+    write_rows(store, "models", slug, [model_row(widths, slug, stages=claims)], provenance=PROVENANCE)
+    planned = [stage for stage in whole if stage != "heads"]
+    write_rows(store, "sites", slug, site_rows(widths, slug, planned), provenance=PROVENANCE)
     for layer, width in enumerate(widths):
         for table in LAYER_TABLES.values():
-            units = [
-                unit
-                for stage in stages
-                if stage in table.stages
-                for unit in units_of(layer, width, size, slug, stage, **_settings(stage))
-            ]
+            own = [stage for stage in stages if stage in table.stages]
+            units = [u for stage in own for u in units_of(layer, width, size, slug, stage, settings=settings_of(stage))]
             for unit in units:
                 commit(store, unit)
             if units:
                 reduce_layer(store, slug, layer, len(widths), units)
-        if "examples" in stages:
-            facts = {"slug": slug, "layer": layer}
-            matches = [
-                {**row, **facts, "address": f"{slug}/mlp/{layer}/{unit}"}
-                for unit in range(width)
-                for row in made_rows(NEURON_MATCHES, "", unit)
-            ]
-            whole = {"layer": layer, "layers": len(widths)}
-            identity = {"fingerprint": FINGERPRINT}
-            write_rows(store, "neuron_matches", slug, matches, provenance={**PROVENANCE, **identity}, **whole)
     if "examples" in stages:
-        heads = next(row["heads"] for row in site_rows(widths, slug) if row["kind"] == "attention")
-        for table in HEAD_TABLES.values():
-            write_rows(store, table, slug, head_rows(table, heads, slug), provenance=PROVENANCE)
+        _make_matches(store, widths, slug)
+        _make_heads(store, widths, slug)
         write_rows(store, "probe_images", PROBE_SET, image_rows(), provenance=PROVENANCE)
     write_rows(store, "runs", "2026-11-21-a1b2", [run_row()], provenance=PROVENANCE)
     write_card(store)
     return store
+
+
+def _make_matches(store: Store, widths: tuple[int, ...], slug: str) -> None:
+    unit = WorkUnit("pairs", slug, Pair(slug, "b" * 16), FINGERPRINT, settings_of("pairs"))
+    rows = [
+        {**row, "slug": slug, "layer": layer, "address": f"{slug}/mlp/{layer}/{neuron}", "partner_slug": slug}
+        for layer, width in enumerate(widths)
+        for neuron in range(width)
+        for row in made_rows(NEURON_MATCHES, "pairs", neuron)
+    ]
+    commit_part(store, unit, rows, provenance=PROVENANCE)
+    places = [ShardPlace(NEURON_MATCHES, slug, layer, len(widths)) for layer in range(len(widths))]
+    assemble(store, places, [unit])
+
+
+def _make_heads(store: Store, widths: tuple[int, ...], slug: str) -> None:
+    heads = next(row["heads"] for row in site_rows(widths, slug) if row["kind"] == "attention")
+    unit = WorkUnit("heads", slug, Whole(), FINGERPRINT, settings_of("heads"))
+    rows = {table.name: head_rows(table, heads, slug) for table in HEAD_TABLES.values()}
+    commit_part(store, unit, rows, provenance=PROVENANCE)
+    for table in HEAD_TABLES.values():
+        assemble(store, [ShardPlace(table, slug)], [unit])

@@ -9,12 +9,13 @@ import pytest
 
 from atlas_schema.errors import NothingThere, ShardCorrupt
 from atlas_schema.partials import PIECE_BYTES, commit_partial, read_partial
-from atlas_schema.parts import WorkUnit, alike
+from atlas_schema.parts import committed_units, part_path
 from atlas_schema.store import Store
+from atlas_schema.units import Images, WorkUnit
 from atlas_schema.validate import validate
 from tests.atlas_schema.made_atlas import FINGERPRINT, PROVENANCE, SLUG, make_atlas
 
-UNIT = WorkUnit("probe", SLUG, 0, 0, 250, FINGERPRINT, "0" * 16, 0)
+UNIT = WorkUnit("probe", SLUG, Images(0, 250), FINGERPRINT, "0" * 16)
 ARRAYS = {
     "0/moments": np.arange(12, dtype=np.float64).reshape(3, 4),
     "0/peak": np.array([[1.5, np.inf], [np.nan, -2]], dtype=np.float16),
@@ -27,7 +28,7 @@ ARRAYS = {
 def test_arrays_come_back(folder: Store) -> None:
     receipt = commit_partial(folder, UNIT, ARRAYS, provenance=PROVENANCE)
     assert receipt.created
-    assert receipt.path == UNIT.path
+    assert receipt.path == part_path(UNIT)
     back = read_partial(folder, UNIT)
     assert sorted(back) == sorted(ARRAYS)
     for name, array in ARRAYS.items():
@@ -36,7 +37,7 @@ def test_arrays_come_back(folder: Store) -> None:
         np.testing.assert_array_equal(back[name], array)
     assert list(read_partial(folder, UNIT, ["scalar"])) == ["scalar"]
     assert not commit_partial(folder, UNIT, ARRAYS, provenance=PROVENANCE).created
-    assert alike(folder, UNIT) == [UNIT]
+    assert committed_units(folder, "probe", SLUG, UNIT.identity) == [UNIT]
 
 
 def test_what_is_not_there_is_named(folder: Store) -> None:
@@ -46,7 +47,7 @@ def test_what_is_not_there_is_named(folder: Store) -> None:
     with pytest.raises(NothingThere, match=r"no array '2/peak'.*0/moments"):
         read_partial(folder, UNIT, ["2/peak"])
     with pytest.raises(NothingThere, match="images 250 to 499"):
-        read_partial(folder, dataclasses.replace(UNIT, start=250, stop=500))
+        read_partial(folder, dataclasses.replace(UNIT, cut=Images(250, 500)))
 
 
 def test_a_damaged_byte_is_found_and_a_sound_copy_takes_its_place(folder: Store) -> None:

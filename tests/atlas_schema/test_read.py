@@ -11,9 +11,10 @@ from atlas_schema.address import NeuronAddress
 from atlas_schema.errors import BadAddress, BadConfig, NothingThere, ShardCorrupt
 from atlas_schema.pages import picture_in_page
 from atlas_schema.read import Atlas
-from atlas_schema.shards import reduce_layer, shard_path
+from atlas_schema.shards import shard_path
 from atlas_schema.store import Store
 from atlas_schema.tables import NEURON_EXAMPLES, NEURONS
+from atlas_schema.units import Neurons
 from tests.atlas_schema.conftest import FaultyS3
 from tests.atlas_schema.made_atlas import (
     PROBE_SET,
@@ -22,8 +23,10 @@ from tests.atlas_schema.made_atlas import (
     make_atlas,
     model_row,
     neuron_row,
+    reduce_layer,
     run_row,
     site_rows,
+    stage_claim,
     units_of,
     webp,
 )
@@ -31,9 +34,10 @@ from tests.atlas_schema.made_atlas import (
 
 def test_everything_that_was_written_is_read(store: Store) -> None:
     atlas = Atlas(make_atlas(store))
-    assert atlas.models() == [model_row((40, 24))]
+    stages = ("visualize", "evidence", "judge", "label", "effect", "examples", "pairs", "heads")
+    assert atlas.models() == [model_row((40, 24), stages=[stage_claim(stage) for stage in stages])]
     assert atlas.runs() == [run_row()]
-    wanted = sorted(site_rows((40, 24)), key=lambda row: (row["kind"], row["layer"]))
+    wanted = sorted(site_rows((40, 24), stages=stages[:-1]), key=lambda row: (row["kind"], row["layer"]))
     assert atlas.sites(SLUG) == wanted
     assert atlas.layers(SLUG) == [0, 1]
     for layer, width in ((0, 40), (1, 24)):
@@ -126,9 +130,10 @@ def test_pictures_come_by_page_and_where_that_fails_by_row_group(folder: Store) 
     for unit in sorted(edges & set(range(600))):
         assert picture_in_page(folder, path, unit) == webp(unit)
     assert picture_in_page(folder, path, 600) is None
-    for unit in (units[0], units[2]):
-        commit(folder, dataclasses.replace(unit, layer=1))
-    gaps = reduce_layer(folder, SLUG, 1, 2, [dataclasses.replace(unit, layer=1) for unit in (units[0], units[2])])
+    others = [dataclasses.replace(unit, cut=Neurons(1, unit.start, unit.stop)) for unit in (units[0], units[2])]
+    for unit in others:
+        commit(folder, unit)
+    gaps = reduce_layer(folder, SLUG, 1, 2, others)
     assert picture_in_page(folder, gaps, 0) is None  # the first row group: 0 to 199, then 400 to 455
     assert picture_in_page(folder, gaps, 599) == webp(599)
     assert [atlas.picture(f"{SLUG}/mlp/1/{unit}") for unit in (0, 199, 400, 599)] == [

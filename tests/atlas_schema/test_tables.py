@@ -9,7 +9,7 @@ import pytest
 
 from atlas_schema.columns import IMAGE, Column, Table
 from atlas_schema.parquet import leaves
-from atlas_schema.tables import NEURONS, PARTIAL_STAGES, PARTIALS, SCHEMA_VERSION, STAGE_TABLES, TABLES, stage_table
+from atlas_schema.tables import HEAD_TABLES, NEURONS, PARTIALS, SCHEMA_VERSION, TABLES, tables_of
 
 COLUMNS = [(table, column) for table in TABLES.values() for column in table.columns]
 
@@ -54,11 +54,10 @@ def test_features_are_those_that_datasets_makes_of_the_schema(table: Table) -> N
 
 def test_stages() -> None:
     assert set(NEURONS.stages) == {"visualize", "evidence", "judge", "label", "effect"}
-    assert STAGE_TABLES["examples"].name == "neuron_examples"
-    assert all(STAGE_TABLES[stage] is PARTIALS for stage in PARTIAL_STAGES)
-    assert stage_table("visualize") is NEURONS
-    with pytest.raises(KeyError, match="visualize"):
-        stage_table("visualise")
+    assert [table.name for table in tables_of("examples")] == ["neuron_examples"]
+    assert tables_of("heads") == tuple(HEAD_TABLES.values())
+    assert tables_of("visualize") == (NEURONS,)
+    assert tables_of("probe") == (PARTIALS,)
     with pytest.raises(KeyError, match="visualize"):
         NEURONS.part_schema("probe")
     part = NEURONS.part_schema("visualize")

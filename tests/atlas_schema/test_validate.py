@@ -12,18 +12,22 @@ import pytest
 
 from atlas_schema.errors import NothingThere
 from atlas_schema.parquet import decode, encode
-from atlas_schema.shards import reduce_layer, shard_path, write_rows
+from atlas_schema.parts import part_path
+from atlas_schema.shards import shard_path, write_rows
 from atlas_schema.store import Store
 from atlas_schema.tables import HEAD_TABLES, NEURONS, SITES, TABLES
+from atlas_schema.units import Neurons
 from atlas_schema.validate import validate
 from tests.atlas_schema.conftest import FaultyS3
 from tests.atlas_schema.made_atlas import (
     PROVENANCE,
+    SETTINGS,
     SLUG,
     commit,
     make_atlas,
     model_row,
     neuron_row,
+    reduce_layer,
     run_row,
     site_rows,
     units_of,
@@ -48,8 +52,10 @@ def test_two_models_and_layers_that_were_not_planned(folder: Store) -> None:
     sites[1]["planned"] = []
     sites[0]["planned"] = [{"start": 0, "stop": 4}, {"start": 8, "stop": 12}]
     write_rows(folder, "models", "zoo-pit", [model_row((16, 16), "zoo-pit")], provenance=PROVENANCE)
+    sites[0]["planned_stages"] = [{"stage": "visualize", "start": a, "stop": a + 4} for a in (0, 8)]
+    sites[1]["planned_stages"] = []
     write_rows(folder, "sites", "zoo-pit", sites, provenance=PROVENANCE)
-    units = [dataclasses.replace(units_of(0, 4, 4, "zoo-pit")[0], start=a, stop=a + 4) for a in (0, 8)]
+    units = [dataclasses.replace(units_of(0, 4, 4, "zoo-pit")[0], cut=Neurons(0, a, a + 4)) for a in (0, 8)]
     for unit in units:
         commit(folder, unit)
     reduce_layer(folder, "zoo-pit", 0, 2, units)
@@ -75,7 +81,7 @@ def test_a_published_atlas_has_no_parts(atlas: Store) -> None:
 @pytest.mark.parametrize("path", [SHARD, shard_path("models", SLUG), shard_path("sites", SLUG), "part"])
 @pytest.mark.parametrize("spoil", ["cut", "empty", "flip", "other"])
 def test_a_damaged_file_is_named(atlas: Store, path: str, spoil: str) -> None:
-    path = units_of(0, 40, 16)[1].path if path == "part" else path
+    path = part_path(units_of(0, 40, 16)[1]) if path == "part" else path
     sound = atlas.read(path)
     flip = bytearray(sound)
     flip[len(sound) // 3] ^= 4
@@ -88,11 +94,42 @@ def test_an_incomplete_layer_is_told(atlas: Store) -> None:
     atlas.delete(SHARD)
     assert kinds(atlas) == {(SHARD, "missing")}
     for unit in units[1:]:
-        atlas.delete(unit.path)
+        atlas.delete(part_path(unit))
     reduce_layer(atlas, SLUG, 0, 2, units[:1])
     found = validate(atlas)
-    assert [(violation.path, violation.kind) for violation in found] == [(SHARD, "missing")]
-    assert found[0].message == "24 of 40 planned units: 16, 17, 18, 19, 20 and 19 more"
+    assert {(violation.path, violation.kind) for violation in found} == {(SHARD, "missing")}
+    told = [violation.message for violation in found]
+    assert "24 of 40 planned units: 16, 17, 18, 19, 20 and 19 more" in told
+    assert "evidence: 16 of 40 planned units: 0, 1, 2, 3, 4 and 11 more" in told  # the shard lost their columns too
+
+
+@pytest.mark.parametrize(
+    "lost",
+    [
+        shard_path("neuron_examples", SLUG, 1, 2),
+        shard_path("neuron_matches", SLUG, 0, 2),
+        *(shard_path(table, SLUG) for table in HEAD_TABLES),
+    ],
+)
+def test_a_lost_table_of_any_stage_is_missing(atlas: Store, lost: str) -> None:
+    """Whatever a stage of the model fills must be there: rows of examples, counterparts and heads as of neurons."""
+    atlas.delete(lost)
+    assert kinds(atlas) == {(lost, "missing")}
+
+
+def test_columns_of_a_stage_that_are_empty_are_missing(atlas: Store) -> None:
+    """A stage set out to describe these neurons, and in some rows all its columns are null."""
+    columns = [column.name for column in NEURONS.columns if column.stage == "label"]
+
+    def forget(rows: pa.Table) -> pa.Table:
+        for name in columns:
+            values = [None if unit in (3, 5) else v for unit, v in enumerate(rows[name].to_pylist())]
+            place = rows.column_names.index(name)
+            rows = rows.set_column(place, rows.schema.field(name), pa.array(values, rows.schema.field(name).type))
+        return rows
+
+    rewrite(atlas, SHARD, forget)
+    assert [one.message for one in validate(atlas)] == ["label: 2 of 40 planned units: 3, 5"]
 
 
 # --- rows
@@ -131,8 +168,8 @@ def with_cell(table: pa.Table, name: str, row: int, value: Any) -> pa.Table:
         ("unit", 77, "unplanned", "77"),
         ("address", "zoo-vit/mlp/0/5", "key", "1 rows are not of zoo-vit/mlp/0: zoo-vit/mlp/0/5"),
         ("layer", 1, "key", "1 rows are not of zoo-vit/mlp/0"),
-        ("recipe_hash", "other", "metadata", "recipe_hash is 0123456789abcdef in the footer, other in rows"),
-        ("seed", 9, "metadata", "seed is 0 in the footer, 9 in rows"),
+        ("recipe_hash", "other", "metadata", "recipe_hash is 0123456789abcdef in the models table, other in rows"),
+        ("seed", 9, "metadata", "seed is 0 in the models table, 9 in rows"),
         ("image", {"bytes": b"RIFF no picture", "path": None}, "image", "zoo-vit/mlp/0/4: does not decode"),
         ("image", {"bytes": None, "path": None}, "image", "zoo-vit/mlp/0/4: does not decode"),
         ("image", None, "value", "image: 1 cells are null"),
@@ -163,8 +200,8 @@ def test_gaps_are_found(atlas: Store) -> None:
     [
         ({"fingerprint": "0" * 64}, f"fingerprint is {'0' * 64} in the footer"),
         (
-            {"recipe_hash": "other"},
-            "recipe_hash is other in the footer, 0123456789abcdef in the models table",
+            {"visualize_settings": "other"},
+            f"visualize_settings is other in the footer, {SETTINGS} in the models table",
         ),
         ({"table": "models"}, "its footer says table 'models', its folder 'neurons'"),
     ],
@@ -176,7 +213,7 @@ def test_a_footer_that_disagrees_is_named(atlas: Store, metadata: dict[str, str]
 
 
 def test_another_major_version_is_told(atlas: Store) -> None:
-    rewrite(atlas, SHARD, lambda rows: rows, schema_version="2.0.0")
+    rewrite(atlas, SHARD, lambda rows: rows, schema_version="3.0.0")
     assert (SHARD, "version") in kinds(atlas)
     assert (SHARD, "version") in kinds(atlas, deep=False)
 
@@ -224,7 +261,7 @@ def test_another_checkpoint_under_the_same_name_is_told(atlas: Store) -> None:
     write_rows(atlas, "models", SLUG, [row], provenance=PROVENANCE)
     found = kinds(atlas)
     assert (SHARD, "metadata") in found
-    assert (units_of(0, 40, 16)[0].path, "metadata") in found
+    assert (part_path(units_of(0, 40, 16)[0]), "metadata") in found
 
 
 def test_tables_without_their_model_are_told(atlas: Store) -> None:
@@ -276,8 +313,8 @@ def test_no_card_is_told(atlas: Store) -> None:
 
 def test_a_part_under_another_name_is_told(atlas: Store) -> None:
     one, two = units_of(0, 40, 16)[:2]
-    atlas.replace(two.path, atlas.read(one.path))
-    assert kinds(atlas) == {(two.path, "corrupt")}
+    atlas.replace(part_path(two), atlas.read(part_path(one)))
+    assert kinds(atlas) == {(part_path(two), "corrupt")}
 
 
 def test_without_depth_small_columns_only_are_read(s3: FaultyS3) -> None:

@@ -29,6 +29,11 @@ def equal(folder: Path, other: Path) -> None:
     assert neurons(folder).equals(neurons(other))
 
 
+def timeless(models: list[dict]) -> list[dict]:
+    """Rows of `models` without the time at which each stage began."""
+    return [{**row, "stages": [{**one, "started": None} for one in row["stages"]]} for row in models]
+
+
 def log_of(folder: Path, run_id: str) -> list[dict]:
     return [json.loads(line) for line in (folder / ".atlas/logs" / f"{run_id}.jsonl").read_text().splitlines()]
 
@@ -64,7 +69,7 @@ def test_a_unit_that_always_fails_is_named_and_the_next_run_does_it(run_into: Ru
     assert (report.status, report.exit_code, report.units_failed, report.units_done) == ("failed", 1, 1, UNITS - 1)
     assert report.missing == ["zoo-vit--random/mlp/0 units 0 to 15"]
     record = json.loads(next(folder.glob(".atlas/failed/**/*.json")).read_text())
-    assert record["unit"] == FIRST
+    assert record["name"] == FIRST
     assert "RuntimeError: failpoint" in record["error"]
     assert "Traceback" in record["trace"]
     attempts = [line["attempt"] for line in log_of(folder, report.run_id)
@@ -125,14 +130,16 @@ def test_damaged_or_missing_shards_are_built_again(run_into: Runner, clean: Path
     folder = Path(shutil.copytree(clean, tmp_path / "atlas"))
     before = parts(folder)
     shards = [path for path in sorted(folder.rglob("train-*.parquet")) if "runs" not in path.parts]
-    good = {path: path.read_bytes() for path in shards}
     models, first, second, sites = shards
+    good = {path: path.read_bytes() for path in shards if path != models}
+    said = Atlas(str(folder)).models()
     for path in (models, first, sites):
         path.write_bytes(path.read_bytes()[:-20])
     second.unlink()
     report = run_into(folder)
     assert (report.exit_code, report.units_done, report.units_reused) == (0, 0, UNITS)
-    assert {path: path.read_bytes() for path in shards} == good
+    assert {path: path.read_bytes() for path in good} == good
+    assert timeless(Atlas(str(folder)).models()) == timeless(said)
     assert parts(folder) == before
     sound(folder)
 
@@ -157,8 +164,8 @@ def test_a_narrower_selection_takes_nothing_away(run_into: Runner, clean: Path, 
 @pytest.mark.parametrize(
     ("change", "found", "expected"),
     [
-        ({"seed": 7}, "seed: found 0", "expected 7"),
-        ({"recipe": "reference"}, "recipe: found tiny", "expected reference"),
+        ({"seed": 7}, "seed (found 0", "expected 7"),
+        ({"recipe": "reference"}, "recipe (found tiny", "expected reference"),
     ],
 )
 def test_another_runs_atlas_is_refused_and_left_as_it_is(run_into: Runner, clean: Path, change, found, expected):
@@ -199,3 +206,45 @@ def test_a_file_where_the_atlas_should_be_is_refused(run_into: Runner, tmp_path:
 def test_memory_is_refused_as_workers_would_not_see_it(run_into: Runner):
     with pytest.raises(BadConfig, match="a memory store lives in one process"):
         run_into(Path("x"), out="memory://atlas")
+
+
+def test_a_failure_is_forgotten_when_another_cut_does_its_neurons(run_into: Runner, clean: Path, tmp_path: Path):
+    """The record names units 0 to 15; the next run has one worker and cuts the layer otherwise."""
+    folder = tmp_path / "atlas"
+    assert run_into(folder, f"start@{FIRST}=raise!", retries=0).exit_code == 1
+    assert len(list(folder.glob(".atlas/failed/**/*.json"))) == 1
+    assert run_into(folder, unit_seconds=10.0, workers=1).exit_code == 0
+    assert not list(folder.glob(".atlas/failed/**/*.json"))
+    equal(folder, clean)
+
+
+def test_an_unreadable_failure_record_stops_nobody(run_into: Runner, clean: Path, tmp_path: Path):
+    folder = Path(shutil.copytree(clean, tmp_path / "atlas"))
+    record = folder / ".atlas/failed/visualize/zoo-vit--random/layer-00000-000000-000016-0123456789abcdef.json"
+    record.parent.mkdir(parents=True)
+    record.write_text('{"name": "cut o')
+    from jobs.status import status_of
+
+    assert "cannot be read" in status_of(Store(str(folder)))["failed"][0]["error"]
+    assert run_into(folder).exit_code == 0
+    assert not record.exists()
+
+
+def test_a_first_rerun_changes_no_table(run_into: Runner, clean: Path, tmp_path: Path):
+    folder = Path(shutil.copytree(clean, tmp_path / "atlas"))
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("train-*.parquet")}
+    assert run_into(folder).exit_code == 0
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+
+
+def test_an_atlas_of_another_layout_is_refused_by_name(
+    run_into: Runner, clean: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    folder = Path(shutil.copytree(clean, tmp_path / "atlas"))
+    before = snapshot(folder)
+    monkeypatch.setattr("atlas_schema.parquet.SCHEMA_VERSION", "1.0.0")  # this code; the atlas is of a newer one
+    with pytest.raises(ForeignAtlas, match=r"schema.*2\.0\.0"):
+        run_into(folder)
+    with pytest.raises(ForeignAtlas, match=r"schema version 2\.0\.0; this code reads"):
+        Atlas(str(folder)).models()
+    assert snapshot(folder) == before

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from atlas_schema.parts import PartReceipt, WorkUnit
+from atlas_schema.parts import PartReceipt, part_path
+from atlas_schema.units import Neurons, WorkUnit
 from jobs.loop import (
     Committed,
     Event,
@@ -30,7 +31,7 @@ FAST = Policy(workers=2, backoff_seconds=1, hang_seconds=30, load_seconds=60)
 
 
 def unit(index: int, slug: str = "zoo-vit", layer: int = 0) -> WorkUnit:
-    return WorkUnit("visualize", slug, layer, 16 * index, 16 * index + 16, "f" * 64, "r" * 16, 0)
+    return WorkUnit("visualize", slug, Neurons(layer, 16 * index, 16 * index + 16), "f" * 64, "r" * 16)
 
 
 @dataclass
@@ -54,6 +55,7 @@ class FakeExecutor:
     attempts: list[tuple[WorkUnit, int, int]] = field(default_factory=list)
     busy: set[int] = field(default_factory=set)
     hire_times: list[float] = field(default_factory=list)
+    lost: WorkUnit | None = None  # what an attempt that ends "lost" could not read
 
     def clock(self) -> float:
         return self.now
@@ -77,9 +79,10 @@ class FakeExecutor:
         self.attempts.append((unit, attempt, worker))
         outcome, seconds = self.script.of(unit, attempt)
         event: Event | None = {
-            "ok": Committed(worker, unit, PartReceipt(unit, unit.path, 16, 1, True), seconds),
+            "ok": Committed(worker, unit, PartReceipt(unit, part_path(unit), 16, 1, True), seconds),
             "raise": UnitFailed(worker, unit, Fault("ValueError", "boom")),
             "full": UnitFailed(worker, unit, Fault("StoreFull", "no space left", fatal=True)),
+            "lost": UnitFailed(worker, unit, Fault("PartLost", "damaged", lost=self.lost)),
             "die": WorkerLost(worker, "killed"),
             "hang": None,
         }[outcome]
@@ -292,3 +295,36 @@ def test_whatever_happens_every_unit_is_settled_once(faults: list[str], workers:
     assert not outcome.left
     assert len(outcome.done) + len(outcome.failed) == count
     assert len(executor.attempts) <= count + len(faults)
+
+
+def test_a_unit_that_cannot_read_what_another_committed_is_not_to_blame():
+    """Its producer is done again, then it: no attempt of its own is spent, and nothing is given up."""
+    producer, reader = unit(0), unit(1)
+    healed: list[WorkUnit] = []
+
+    class Sent(Listener):
+        def part_lost(self, reading, lost, fault):
+            healed.append(lost)
+            return [lost]
+
+        def committed(self, worker, one, receipt, seconds):
+            return [reader] if one == producer and healed else ()
+
+    def of(one: WorkUnit, attempt: int) -> tuple[str, float]:
+        return ("lost", 1.0) if one == reader and not healed else ("ok", 1.0)
+
+    executor = FakeExecutor(Script(of))
+    executor.lost = producer
+    outcome = Loop([producer, reader], executor, Policy(workers=1, retries=0), Sent()).run()
+    assert not outcome.failed
+    assert [receipt.unit for receipt in outcome.done] == [producer, producer, reader]
+    assert healed == [producer]
+
+
+def test_a_part_that_is_lost_again_and_again_counts_as_a_fault_of_its_reader():
+    producer, reader = unit(0), unit(1)
+    executor = FakeExecutor(Script(lambda one, attempt: ("lost", 1.0) if one == reader else ("ok", 1.0)))
+    executor.lost = producer
+    outcome = Loop([producer, reader], executor, Policy(workers=1, retries=1), Listener()).run()
+    assert list(outcome.failed) == [reader]
+    assert executor.attempts.count((reader, 1, 1)) + executor.attempts.count((reader, 2, 1)) == 2

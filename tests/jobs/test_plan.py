@@ -1,8 +1,9 @@
-"""Planning: exact cover of the selected neurons, sizes by estimated FLOPs, what is committed taken off."""
+"""Planning: exact cover of what is wanted of every stage, sizes by estimated FLOPs, what it costs."""
 
 from __future__ import annotations
 
 import itertools
+import json
 from dataclasses import replace
 
 import pytest
@@ -10,26 +11,41 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from atlas_schema.errors import BadConfig, SlugClash
+from atlas_schema.units import Identity, Images, Neurons, Whole
 from jobs.config import config_from_mapping
-from jobs.plan import LEAST_BATCH, Machine, as_ranges, image_steps, make_plan, neuron_flops, remaining, subtract, union
+from jobs.graph import Job as GraphJob
+from jobs.plan import LEAST_BATCH, Counts, Machine, Partner, make_plan, plan_as_dict
+from jobs.ranges import as_ranges, intersect, length, subtract, union
+from jobs.stages import STAGES, Sizes, groups, stage_named, stages_of
+from jobs.stages.visualize import VISUALIZE, image_steps
 from pipeline.models import ModelRequest, describe
 from pipeline.visualize.recipes import RECIPES, Phase
 
 REFERENCE = RECIPES["reference"]
 VIT = ModelRequest("zoo/vit")
 PIT = ModelRequest("zoo/pit")
+CLIP = ModelRequest("zoo/clip")
+COUNTS = Counts(images=1000, panel=800, match_images=64, texts=40, pool=60, examples=9)
+OWN = Identity("f" * 64, "s" * 16)
 
 
 ONE_WORKER = Machine()
 
 
-def plan_of(*requests: ModelRequest, machine: Machine = ONE_WORKER, recipe=REFERENCE, **options):
+def plan_of(*requests: ModelRequest, machine: Machine = ONE_WORKER, recipe=REFERENCE, counts=COUNTS, **options):
     config = config_from_mapping({"models": [request.model for request in requests], **options})
-    return make_plan(config, [(request, describe(request)) for request in requests], recipe, machine)
+    described = [(request, describe(request)) for request in requests]
+    return make_plan(config, described, stages_of(config.stages), recipe, counts, machine, describe(CLIP))
 
 
-def neurons(slices) -> list[tuple[str, int, int]]:
-    return [(one.slug, one.layer, unit) for one in slices for unit in range(one.start, one.stop)]
+def pictures(plan) -> list[tuple[str, Neurons, float]]:
+    """(slug, cut, FLOPs) of every unit of the stage visualize."""
+    jobs = [job for job in plan.jobs if job.stage is VISUALIZE]
+    return [(job.slug, cut, flops) for job in jobs for cut, flops in zip(job.cuts, job.flops, strict=True)]
+
+
+def neurons(plan) -> list[tuple[str, int, int]]:
+    return [(slug, cut.layer, unit) for slug, cut, _ in pictures(plan) for unit in range(cut.start, cut.stop)]
 
 
 def test_every_neuron_is_in_exactly_one_unit():
@@ -40,7 +56,7 @@ def test_every_neuron_is_in_exactly_one_unit():
         for site in description.ffn_sites
         for unit in range(site.width)
     ]
-    assert sorted(neurons(plan.slices)) == sorted(expected)
+    assert sorted(neurons(plan)) == sorted(expected)
 
 
 @settings(max_examples=60, deadline=None)
@@ -52,9 +68,60 @@ def test_every_neuron_is_in_exactly_one_unit():
 )
 def test_units_cover_exactly_the_selection(units, layers, unit_seconds, workers):
     plan = plan_of(VIT, units=units, layers=layers, unit_seconds=unit_seconds, machine=Machine("cpu", workers))
-    assert sorted(neurons(plan.slices)) == sorted(
-        ("zoo-vit", layer, unit) for layer in set(layers) for unit in set(units)
-    )
+    assert sorted(neurons(plan)) == sorted(("zoo-vit", layer, unit) for layer in set(layers) for unit in set(units))
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(1, 100_000), st.floats(0.1, 600), st.integers(1, 500), st.sampled_from(["cpu", "cuda"]))
+def test_slices_of_a_pass_cover_all_images_once_and_follow_the_machine(images, unit_seconds, workers, device):
+    counts = replace(COUNTS, images=images, panel=min(images, 2048))
+    machine = Machine(device, workers)
+    plan = plan_of(VIT, machine=machine, counts=counts, stages="probe,label", probe="zoo", unit_seconds=unit_seconds)
+    for name, slug, count in (("probe", "zoo-vit", images), ("embed", "zoo-clip", counts.panel)):
+        cuts = plan.job(name, slug).cuts
+        assert [cut.start for cut in cuts] == [0, *(cut.stop for cut in cuts[:-1])]
+        assert cuts[-1].stop == count
+
+
+def test_a_large_pass_is_cut_for_all_workers():
+    """50,000 images of a ViT-B: as many slices as keep 64 GPUs busy, not seven whatever the cluster."""
+    base = ModelRequest("timm/vit_base_patch16_224")
+    counts = replace(COUNTS, images=50_000, panel=2048)
+    slices = {}
+    for workers in (1, 64):
+        plan = plan_of(base, machine=Machine("cuda", workers), counts=counts, stages="probe", probe="zoo")
+        slices[workers] = next(len(job.cuts) for job in plan.jobs if job.stage.name == "probe")
+    assert slices[1] == 7  # as long as is allowed: 8,192 images
+    assert slices[64] >= 32
+
+
+def test_every_stage_is_planned_with_its_costs():
+    plan = plan_of(VIT, PIT, stages=",".join(groups()), probe="zoo")
+    told = plan_as_dict(plan, "reference")
+    assert json.loads(json.dumps(told)) == told
+    assert [one["stage"] for one in told["stages"]] == [stage.name for stage in STAGES]
+    for one in told["stages"]:
+        assert one["work_units"] > 0
+        assert one["estimated_flops"] > 0
+        assert one["worker_hours"] > 0
+        assert one["estimated_bytes"] + one["estimated_bytes_kept"] > 0, one["stage"]
+    assert told["estimated_flops"] == pytest.approx(sum(one["estimated_flops"] for one in told["stages"]))
+    assert told["work_units"] == sum(one["work_units"] for one in told["stages"]) == plan.units
+    counts = {one["stage"]: one["count"] for one in told["stages"]}
+    assert counts["probe"] == counts["decompose"] == 2 * 1000
+    assert counts["embed"] == 800
+    assert counts["heads"] == 2
+    assert counts["pairs"] == 3
+    pairs = [(job.slug, cut) for job in plan.jobs if job.stage.name == "pairs" for cut in job.cuts]
+    assert pairs == [("zoo-pit", Partner("zoo-pit")), ("zoo-pit", Partner("zoo-vit")), ("zoo-vit", Partner("zoo-vit"))]
+
+
+def test_large_layers_are_cut_in_every_stage_but_where_all_neurons_belong_together():
+    base = ModelRequest("timm/vit_large_patch16_224")
+    plan = plan_of(base, machine=Machine("cpu", 8), stages="probe,label,effect", probe="zoo", layers="0")
+    cuts = {job.stage.name: len(job.cuts) for job in plan.jobs}
+    assert cuts["label"] == 1, "its tests are over all neurons of a layer"
+    assert cuts["effect"] > 1
 
 
 def test_boundaries_follow_from_the_settings_alone():
@@ -63,29 +130,33 @@ def test_boundaries_follow_from_the_settings_alone():
 
 def test_units_are_no_longer_than_asked_and_no_shorter_than_pays():
     machine = Machine("cpu", workers=2)
-    plan = plan_of(VIT, PIT, machine=machine, unit_seconds=60)
-    seconds = [one.flops / machine.speed for one in plan.slices]
+    units = pictures(plan_of(VIT, PIT, machine=machine, unit_seconds=60))
+    seconds = [flops / machine.speed for _, _, flops in units]
     assert max(seconds) <= 300
-    wide = [one for one, long in zip(plan.slices, seconds, strict=True) if long > 60]
-    assert all(one.stop - one.start <= LEAST_BATCH for one in wide)  # rather long than too narrow to be quick
+    wide = [cut for (_, cut, _), long in zip(units, seconds, strict=True) if long > 60]
+    assert all(cut.stop - cut.start <= LEAST_BATCH for cut in wide)  # rather long than too narrow to be quick
     assert sum(seconds) / len(seconds) > 4
-    assert len(plan.slices) >= 4 * machine.workers
+    assert len(units) >= 4 * machine.workers
 
 
 def test_many_workers_get_shorter_units():
     few, many = (plan_of(VIT, machine=Machine("cpu", workers)) for workers in (1, 32))
-    assert len(many.slices) > len(few.slices)
+    assert many.units > few.units
 
 
 def test_a_neuron_longer_than_a_unit_is_a_unit():
     huge = ModelRequest("timm/vit_base_patch16_224")
     plan = plan_of(huge, layers=[11], units="0:3")
-    assert [(one.start, one.stop) for one in plan.slices] == [(0, 1), (1, 2), (2, 3)]
+    assert [(cut.start, cut.stop) for _, cut, _ in pictures(plan)] == [(0, 1), (1, 2), (2, 3)]
+
+
+def _costs(recipe=REFERENCE) -> list[float]:
+    description = describe(ModelRequest("timm/vit_base_patch16_224"))
+    return [VISUALIZE.cost(Sizes(description, recipe, site=site)).each for site in description.ffn_sites]
 
 
 def test_deep_neurons_cost_more():
-    sites = describe(ModelRequest("timm/vit_base_patch16_224")).ffn_sites
-    costs = [neuron_flops(site, REFERENCE) for site in sites]
+    costs = _costs()
     assert costs == sorted(costs)
     assert costs[11] > 6 * costs[0]
 
@@ -93,7 +164,24 @@ def test_deep_neurons_cost_more():
 def test_cost_is_two_passes_of_the_truncated_forward_for_each_image_step():
     site = describe(ModelRequest("timm/vit_base_patch16_224")).ffn_sites[5]
     assert image_steps(REFERENCE, site) == 401 * 8 + REFERENCE.robust_draws
-    assert neuron_flops(site, REFERENCE) == 2 * site.flops * image_steps(REFERENCE, site)
+    assert _costs()[5] == 2 * site.flops * image_steps(REFERENCE, site)
+
+
+def test_an_embedders_stages_are_planned_once():
+    plan = plan_of(VIT, PIT, stages="label,probe", probe="zoo")
+    assert [job.slug for job in plan.jobs if job.stage.name == "texts"] == ["zoo-clip"]
+    assert plan.job("texts", "zoo-clip").cuts == (Whole(),)
+    assert sum(cut.stop - cut.start for cut in plan.job("embed", "zoo-clip").cuts if isinstance(cut, Images)) == 800
+
+
+def test_a_group_brings_what_its_stages_read():
+    assert [stage.name for stage in stages_of(["effect"])] == ["probe", "effect"]
+    assert [stage.name for stage in stages_of(["visualize"])] == ["visualize"]
+    decomposed = {stage.name for stage in stages_of(["decompose"])}
+    assert decomposed == {"embed", "pool", "decompose", "align", "spans", "project", "heads"}
+    assert stage_named("judge").reads_if_there == ("visualize",)
+    with pytest.raises(KeyError):
+        stage_named("visualise")
 
 
 def test_two_models_of_one_slug_are_refused():
@@ -140,23 +228,36 @@ def test_subtract_is_the_difference_of_the_sets(wanted, covered):
     assert sum(stop - start for start, stop in left) == len(members(left))
 
 
+@given(st.tuples(st.integers(0, 20), st.integers(21, 40)), RANGES)
+def test_intersect_is_what_both_hold(wanted, covered):
+    inside = intersect(wanted, covered)
+    assert members(inside) == members([wanted]) & members(covered)
+    assert length(inside) == len(members(inside))
+
+
+def job_of(plan, held=()) -> GraphJob:
+    planned = plan.job("visualize", "zoo-vit")
+    units = [OWN.unit("visualize", "zoo-vit", cut) for cut in held]
+    return GraphJob(VISUALIZE, "zoo-vit", OWN, planned.cuts, units)
+
+
 @given(RANGES)
-def test_remaining_is_the_plan_minus_what_is_committed(covered):
-    plan = plan_of(VIT, layers=[1], unit_seconds=5)
-    left = remaining(plan.slices, {("visualize", "zoo-vit", 1): covered})
-    assert {unit for _, _, unit in neurons(left)} == set(range(128)) - members(covered)
-    assert len(neurons(left)) == len(set(neurons(left)))
+def test_what_remains_is_the_plan_minus_what_is_committed(covered):
+    job = job_of(plan_of(VIT, layers=[1], unit_seconds=5), [Neurons(1, *span) for span in covered])
+    left = [neuron for unit in job.missing(1) for neuron in range(unit.start, unit.stop)]
+    assert set(left) == set(range(128)) - members(covered)
+    assert len(left) == len(set(left))
 
 
-def test_committed_slices_disappear_and_the_others_keep_their_boundaries():
-    slices = plan_of(VIT).slices
-    done = slices[3]
-    left = remaining(slices, {(done.stage, done.slug, done.layer): [(done.start, done.stop)]})
-    assert left == [one for one in slices if one != done]
-    assert remaining(slices, {(done.stage, "other", done.layer): [(0, 999)]}) == list(slices)
+def test_committed_units_disappear_and_the_others_keep_their_boundaries():
+    plan = plan_of(VIT)
+    cuts = plan.job("visualize", "zoo-vit").cuts
+    job = job_of(plan, [cuts[3]])
+    left = [unit.cut for layer in job.layers for unit in job.missing(layer)]
+    assert left == [cut for cut in cuts if cut != cuts[3]]
 
 
 def test_a_recipe_that_costs_less_makes_longer_units():
     ((depth, (ascent,)),) = REFERENCE.bands
     cheap = replace(REFERENCE, bands=((depth, (replace(ascent, phases=(Phase(steps=20, copies=1),)),)),))
-    assert len(plan_of(VIT, recipe=cheap).slices) < len(plan_of(VIT).slices)
+    assert plan_of(VIT, recipe=cheap).units < plan_of(VIT).units

@@ -1,4 +1,4 @@
-"""What a run shows: one live line on a terminal, plain lines elsewhere."""
+"""What a run shows: a live line a stage on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -6,13 +6,33 @@ import io
 
 import pytest
 
-from atlas_schema.parts import WorkUnit
+from atlas_schema.units import Identity, Images, Neurons, WorkUnit
 from jobs import progress
-from jobs.progress import StageProgress, duration
+from jobs.graph import Graph, Job
+from jobs.plan import Job as PlannedJob
+from jobs.plan import Machine, Plan
+from jobs.progress import Progress, duration
+from jobs.stages import STAGES
+
+STAGE = {stage.name: stage for stage in STAGES}
+OWN = Identity("f", "s")
+PICTURES = [Neurons(0, start, start + 16) for start in range(0, 64, 16)]
+SLICES = [Images(0, 60), Images(60, 100)]
 
 
 def unit(start: int) -> WorkUnit:
-    return WorkUnit("visualize", "zoo-vit", 0, start, start + 16, "f", "r", 0)
+    return OWN.unit("visualize", "zoo-vit", Neurons(0, start, start + 16))
+
+
+def shown(stream: io.StringIO, committed: tuple[WorkUnit, ...] = ()) -> Progress:
+    """A run of 64 pictures at 1 FLOP a neuron and a pass over 100 images at a hundredth."""
+    wanted = [("visualize", PICTURES, (16.0,) * 4), ("probe", SLICES, (0.6, 0.4)), ("evidence", PICTURES[:1], (0.0,))]
+    planned = [PlannedJob(STAGE[name], "zoo-vit", tuple(cuts), flops) for name, cuts, flops in wanted]
+    held = [
+        Job(STAGE[name], "zoo-vit", OWN, cuts, [one for one in committed if one.stage == name])
+        for name, cuts, _ in wanted
+    ]
+    return Progress(Plan((), tuple(planned), Machine()), Graph(held), stream)
 
 
 class Terminal(io.StringIO):
@@ -29,44 +49,50 @@ def clock(monkeypatch: pytest.MonkeyPatch):
     return Clock
 
 
-def test_counts_rate_time_left_and_failures(clock):
-    stage = StageProgress("visualize", 64, 16, {unit(0): 1.0, unit(16): 1.0, unit(32): 2.0}, io.StringIO())
-    stage.tick(workers=2, at_work=0)
-    assert stage.line() == "16 of 64 neurons, 0 failed"
+def test_counts_time_left_and_failures_of_every_stage(clock):
+    run = shown(io.StringIO(), (unit(48),))
+    run.tick(workers=2, at_work=0)
+    assert run.line() == "visualize 16 of 64 neurons; 0 failed; to come: probe, evidence"
     clock.now = 10.0
-    stage.committed(unit(0))
-    assert stage.line() == "32 of 64 neurons, 1.6/s, 30 s left, 0 failed", "a quarter of the FLOPs in 10 s"
-    stage.gave_up(unit(32))
-    assert stage.line() == "32 of 64 neurons, 1.6/s, 3 s left, 16 failed"
-    stage.again(unit(0))
-    assert stage.done == 16
+    run.committed(unit(0))
+    assert run.line() == "visualize 32 of 64 neurons; 21 s left, 0 failed; to come: probe, evidence", "33 of 49 FLOPs"
+    run.gave_up(unit(16))
+    assert "visualize 32 of 64 neurons, 16 failed; 5 s left, 16 failed" in run.line()
+    for cut in SLICES:
+        run.committed(OWN.unit("probe", "zoo-vit", cut))
+    assert run.line().endswith("complete: probe; to come: evidence")
+    run.committed(OWN.unit("probe", "zoo-vit", Images(0, 100)))
+    assert run.stages["probe"].done == 100, "a merge counts no image again"
+    run.again(unit(0))
+    assert run.stages["visualize"].done == 0
 
 
 def test_before_any_worker_answered_it_says_so(clock):
-    assert "waiting for workers" in StageProgress("visualize", 64, 0, {}, io.StringIO()).line()
+    assert "waiting for workers" in shown(io.StringIO()).line()
 
 
 def test_plain_lines_now_and_then_where_there_is_no_terminal(clock):
     stream = io.StringIO()
-    with StageProgress("visualize", 32, 0, {unit(0): 1.0, unit(16): 1.0}, stream) as stage:
+    with shown(stream, (unit(0),)) as run:
         for second in range(100):
             clock.now = float(second)
-            stage.tick(workers=1, at_work=1)
+            run.tick(workers=1, at_work=1)
     lines = stream.getvalue().splitlines()
     assert len(lines) == 4 + 1, "every 20 s, and at the end"
-    assert all(line.startswith("visualize: 0 of 32 neurons, 1 unit at work") for line in lines)
+    assert all(line.startswith("visualize 16 of 64 neurons; 1 unit at work") for line in lines)
     assert "\x1b" not in stream.getvalue()
 
 
-def test_one_live_line_on_a_terminal():
+def test_a_live_line_a_stage_on_a_terminal():
     stream = Terminal()
-    with StageProgress("visualize", 32, 0, {unit(0): 1.0}, stream) as stage:
-        stage.committed(unit(0))
-        stage.tick(workers=1, at_work=1)
-        stage.say("Worker 1 was lost")
+    with shown(stream) as run:
+        run.committed(unit(0))
+        run.tick(workers=1, at_work=1)
+        run.say("Worker 1 was lost")
     text = stream.getvalue()
     assert "\x1b[" in text
-    assert "16 of 32 neurons" in text
+    assert "16 of 64 neurons" in text
+    assert "0 of 100 images" in text
     assert "Worker 1 was lost" in text
 
 
