@@ -24,7 +24,7 @@ from atlas_schema.parquet import check_whole, damage, footer_metadata, versions_
 from atlas_schema.parts import PARTS, decode_part, is_part_path
 from atlas_schema.shards import parse_shard_path, shard_path
 from atlas_schema.store import Store
-from atlas_schema.tables import HEAD_TABLES, LAYER_TABLES, MODELS, NEURONS, PROBE_IMAGES, SITES, TABLES, tables_of
+from atlas_schema.tables import HEAD_TABLES, MODELS, NEURONS, PROBE_IMAGES, SITES, TABLES, tables_of
 
 #: What else may lie at the top: the card, licences, and whatever begins with a dot (a clone's .git, the Hub's
 #: .gitattributes, the run's .atlas).
@@ -44,14 +44,14 @@ def validate(store: Store, *, deep: bool = True) -> list[Violation]:
     found = list(_strays(paths, shards))
     rows: dict[str, dict[str, Rows]] = {name: {} for name in TABLES}
     for path, (table, slug, _, _) in shards.items():
-        if table not in LAYER_TABLES:
+        if TABLES[table].shard != "layer":
             read = _small_shard(store, path, TABLES[table], slug, deep, found)
             rows[table].setdefault(slug, []).extend(read)
     models = {slug: read[0] for slug, read in rows[MODELS.name].items() if read}
     for slug, model in models.items():
         found += _model_counts(model, rows[SITES.name].get(slug, []))
     for path, (table, slug, layer, layers) in shards.items():
-        if table in LAYER_TABLES:
+        if TABLES[table].shard == "layer":
             site = _ffn_site(rows[SITES.name].get(slug, []), layer)
             found += _layer_shard(store, path, TABLES[table], (slug, layer, layers), models.get(slug), site, deep)
     found += _missing_images(models, rows[PROBE_IMAGES.name])

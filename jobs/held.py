@@ -6,13 +6,13 @@ from atlas_schema.parts import committed_units
 from atlas_schema.read import Atlas
 from atlas_schema.store import Store
 from atlas_schema.units import Cut, Identity, Pair, WorkUnit
+from jobs import stages
 from jobs.claim import claimed_identities
 from jobs.graph import Job
 from jobs.keys import pair_cut
 from jobs.plan import Job as PlannedJob
 from jobs.plan import Partner, Plan
 from jobs.prepare import Prepared
-from jobs.stages import STAGES
 
 
 def jobs_of(prepared: Prepared, plan: Plan) -> list[Job]:
@@ -38,7 +38,7 @@ def earlier_jobs(prepared: Prepared) -> list[Job]:
 
     With them the pairs that other models of the atlas make with the run's: counterparts of both stay in the shards.
     """
-    known = {stage.name: stage for stage in STAGES}
+    known = {stage.name: stage for stage in stages.STAGES}
     partners = _partners(prepared)
     jobs = []
     for model in prepared.models:
@@ -58,7 +58,7 @@ def earlier_jobs(prepared: Prepared) -> list[Job]:
 
 def _partners(prepared: Prepared) -> dict[tuple[str, str], Identity]:
     """By stage that is cut along pairs, and slug: what each model of the run or of the atlas is known by now."""
-    names = [stage.name for stage in STAGES if stage.cut == "pair"]
+    names = [stage.name for stage in stages.STAGES if stage.cut == "pair"]
     found: dict[tuple[str, str], Identity] = {}
     for row in Atlas(prepared.store).models():
         found |= {(name, row["slug"]): own for name, own in claimed_identities(row).items() if name in names}

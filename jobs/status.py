@@ -12,11 +12,11 @@ from atlas_schema.shards import parse_shard_path
 from atlas_schema.store import Store
 from atlas_schema.tables import tables_of
 from atlas_schema.units import Images, Neurons, WorkUnit
+from jobs import stages
 from jobs.claim import claimed_identities, planned_ranges
 from jobs.lock import read_holder, surely_dead
 from jobs.ranges import Range, length, subtract, union
 from jobs.records import failures
-from jobs.stages import STAGES
 
 
 def status_of(store: Store) -> dict[str, Any]:
@@ -44,8 +44,8 @@ def _model_status(store: Store, atlas: Atlas, row: dict[str, Any]) -> dict[str, 
     slug = row["slug"]
     sites = [site for site in atlas.sites(slug) if site["kind"] == "ffn"]
     planned = {site["layer"]: planned_ranges(site) for site in sites}
-    stages = [_stage_status(store, row, name, sites) for name in claimed_identities(row)]
-    pictures = next((one for one in stages if one["stage"] == "visualize"), None)
+    told = [_stage_status(store, row, name, sites) for name in claimed_identities(row)]
+    pictures = next((one for one in told if one["stage"] == "visualize"), None)
     return {
         "slug": slug,
         "recipe": row["recipe"],
@@ -54,8 +54,8 @@ def _model_status(store: Store, atlas: Atlas, row: dict[str, Any]) -> dict[str, 
         "committed": pictures["committed"] if pictures else 0,
         "layers": sum(bool(ranges) for ranges in planned.values()),
         "layers_assembled": len(atlas.layers(slug)),
-        "stages": stages,
-        "missing": [gap for one in stages for gap in one["missing"]],
+        "stages": told,
+        "missing": [gap for one in told for gap in one["missing"]],
     }
 
 
@@ -65,7 +65,7 @@ def _stage_status(store: Store, row: dict[str, Any], name: str, sites: list[dict
     units = committed_units(store, name, slug, claimed_identities(row)[name])
     tables = [table.name for table in tables_of(name)]
     shards = sum(parse_shard_path(path) is not None for table in tables for path in store.list(f"{table}/{slug}"))
-    stage = next((stage for stage in STAGES if stage.name == name), None)
+    stage = next((one for one in stages.STAGES if one.name == name), None)
     found = {"stage": name, "along": stage.cut if stage else "", "committed": _held(units), "planned": None}
     gaps: list[str] = []
     if stage is not None and stage.cut == "neurons":
