@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from pipeline.decompose.align import Question
     from pipeline.decompose.contributions import Contributing
-    from pipeline.decompose.second_pass import Passing
+    from pipeline.decompose.second_pass import SecondPassRunner
 
 
 def pool(at: Surroundings, unit: WorkUnit) -> PartReceipt:
@@ -104,16 +104,16 @@ def align(at: Surroundings, unit: WorkUnit) -> PartReceipt:
 def _questions(at: Surroundings, panel: Sequence[int]) -> list[Question]:
     """What the aligned representation is asked on images that it was not fitted on."""
     from pipeline.decompose.align import Question
-    from pipeline.decompose.reading import text_reading
-    from pipeline.decompose.second_pass import asked
+    from pipeline.decompose.classifiers import zero_shot_classifier
+    from pipeline.decompose.second_pass import zero_shot_texts
 
     measuring = at.measuring
     texts = embedded(at)
     images = [measuring.probe_set.images[index] for index in panel]
-    reading = text_reading(asked(measuring.texts_of_heads.features, texts, images), images)
-    if reading is None:
+    classifier = zero_shot_classifier(zero_shot_texts(measuring.texts_of_heads.features, texts, images), images)
+    if classifier is None:
         return []
-    return [Question(one, answers) for one, answers in zip(reading.texts, reading.labels.unbind(1), strict=True)]
+    return [Question(one, answers) for one, answers in zip(classifier.texts, classifier.labels.unbind(1), strict=True)]
 
 
 def spans(at: Surroundings, unit: WorkUnit) -> PartReceipt:
@@ -141,16 +141,16 @@ def project(at: Surroundings, unit: WorkUnit) -> PartReceipt:
     return at.commit_arrays(unit, passing.sums.arrays())
 
 
-def _passing(at: Surroundings, slug: str) -> Passing:
+def _passing(at: Surroundings, slug: str) -> SecondPassRunner:
     """What the second pass measures along, read from the stages before it."""
     import torch
 
     from pipeline.decompose.contributions import levels_of
-    from pipeline.decompose.second_pass import Passing
+    from pipeline.decompose.second_pass import SecondPassRunner
 
     before = at.read_arrays(root(at, "decompose", slug), ["mean", "through"])
     directions = at.read_arrays(root(at, "spans", slug), ["directions"])["directions"]
-    return Passing.of(
+    return SecondPassRunner.of(
         at.model(slug),
         torch.from_numpy(before["mean"].copy()),
         alignment_at(at, slug),

@@ -102,8 +102,8 @@ class Alignment:
         maps = torch.tensor(arrays["maps"]) if "maps" in arrays else None
         figures = dict(zip(FIGURES, map(float, arrays["figures"]), strict=True))
         accuracy = figures.pop("accuracy")
-        told = None if math.isnan(accuracy) else accuracy
-        return cls(int(arrays["components"]), maps, torch.tensor(arrays["bias"]), **figures, accuracy=told)
+        known_accuracy = None if math.isnan(accuracy) else accuracy
+        return cls(int(arrays["components"]), maps, torch.tensor(arrays["bias"]), **figures, accuracy=known_accuracy)
 
 
 def fit_alignment(
@@ -142,10 +142,10 @@ def fit_alignment(
     isometry, bias = procrustes(z, y)
     maps = isometry.expand(len(levels), -1, -1).clone()
     maps[direct], bias = _descend(stock, fit, direct, maps[direct], bias, settings)
-    found = Alignment(len(levels), maps, bias, math.nan, math.nan, math.nan, math.nan)
+    fitted = Alignment(len(levels), maps, bias, math.nan, math.nan, math.nan, math.nan)
     aligned = torch.empty_like(targets)
-    for places, vectors in stock.all():
-        aligned[places] = found.whole(vectors, direct)
+    for images, vectors in stock.all():
+        aligned[images] = fitted.whole(vectors, direct)
     return Alignment(
         len(levels),
         maps.cpu(),
@@ -202,8 +202,8 @@ def zero_shot(aligned: Tensor, questions: Sequence[Question], rows: Tensor) -> f
         answers = question.answers.to(aligned.device)
         known = rows & (answers >= 0)
         if known.any():
-            told = (aligned[known] @ question.texts.to(aligned).T).argmax(1)
-            shares.append(float((told == answers[known]).double().mean()))
+            chosen = (aligned[known] @ question.texts.to(aligned).T).argmax(1)
+            shares.append(float((chosen == answers[known]).double().mean()))
     return sum(shares) / len(shares) if shares else None
 
 
@@ -222,13 +222,13 @@ class Held:
             return
         held: list[Batch] = []
         size = 0
-        for places, vectors in self._batches():
+        for images, vectors in self._batches():
             size += vectors.nbytes
             if size <= self._capacity:
-                held.append((places, vectors))
+                held.append((images, vectors))
             else:
                 held.clear()
-            yield places, vectors
+            yield images, vectors
         self._held = held if size <= self._capacity else None
 
 
@@ -243,25 +243,25 @@ class _Stock:
         self.all = Held(self._read, capacity)
         seen: list[Tensor] = []
         sums: list[Tensor] = []
-        for places, vectors in self.all():
-            _check_batch(places, vectors, len(direct))
-            seen.append(places)
+        for images, vectors in self.all():
+            _check_batch(images, vectors, len(direct))
+            seen.append(images)
             sums.append(vectors[:, direct].sum(1))
         order = _checked(seen, len(targets))
         self.representation = torch.cat(sums)[order.argsort()]
 
     def _read(self) -> Iterator[Batch]:
-        for places, vectors in self._batches():
+        for images, vectors in self._batches():
             self.on_step()
-            yield places.to(self.targets.device), vectors.to(self.targets)
+            yield images.to(self.targets.device), vectors.to(self.targets)
 
     def buffers(self, fit: Tensor, direct: Tensor) -> Iterator[Batch]:
         """(places, direct vectors) of the fit images, as many at a time as the buffer holds."""
         parts: list[Batch] = []
         size = 0
-        for places, vectors in self.all():
-            chosen = fit[places]
-            part = places[chosen], vectors[chosen][:, direct]
+        for images, vectors in self.all():
+            chosen = fit[images]
+            part = images[chosen], vectors[chosen][:, direct]
             if parts and size + part[1].nbytes > self.capacity:
                 yield _joined(parts)
                 parts, size = [], 0
@@ -279,9 +279,9 @@ def _descend(
         rate = settings.rate / math.sqrt(max(maps.shape[1:]))
         optimiser = torch.optim.Adam([maps, bias], lr=rate)
         schedule = torch.optim.lr_scheduler.LinearLR(optimiser, 1.0, 1 / settings.steps, settings.steps)
-        for step, (places, vectors) in enumerate(_shuffled(stock, fit, direct, settings)):
+        for step, (images, vectors) in enumerate(_shuffled(stock, fit, direct, settings)):
             aligned = vectors.flatten(1) @ maps.flatten(0, 1) + bias
-            distance = 1 - functional.cosine_similarity(aligned, stock.targets[places])
+            distance = 1 - functional.cosine_similarity(aligned, stock.targets[images])
             weight = settings.orthogonality * min(1.0, 3 * step / settings.steps)
             loss = distance.mean() + weight * orthogonality(maps).mean()
             optimiser.zero_grad()
@@ -297,18 +297,18 @@ def _shuffled(stock: _Stock, fit: Tensor, direct: Tensor, settings: AlignSetting
     generator = torch.Generator().manual_seed(settings.seed)
     left = settings.steps
     while left:
-        for places, vectors in stock.buffers(fit, direct):
+        for images, vectors in stock.buffers(fit, direct):
             for _ in range(settings.epochs):
-                order = torch.randperm(len(places), generator=generator).to(places.device)
+                order = torch.randperm(len(images), generator=generator).to(images.device)
                 for rows in order.split(settings.batch)[:left]:
-                    yield places[rows], vectors[rows]
+                    yield images[rows], vectors[rows]
                     left -= 1
             if not left:
                 break
 
 
 def _joined(parts: Sequence[Batch]) -> Batch:
-    return torch.cat([places for places, _ in parts]), torch.cat([vectors for _, vectors in parts])
+    return torch.cat([images for images, _ in parts]), torch.cat([vectors for _, vectors in parts])
 
 
 def _cosine(aligned: Tensor, targets: Tensor) -> float:
@@ -339,10 +339,10 @@ def _check(targets: Tensor, fit: Tensor, direct: Tensor) -> None:
         raise NotFinite("alignment: NaN or infinity among the CLIP's embeddings.")
 
 
-def _check_batch(places: Tensor, vectors: Tensor, components: int) -> None:
-    if vectors.ndim != 3 or vectors.shape[:2] != (len(places), components):
+def _check_batch(images: Tensor, vectors: Tensor, components: int) -> None:
+    if vectors.ndim != 3 or vectors.shape[:2] != (len(images), components):
         raise BadConfig(
-            f"alignment: contributions of shape {tuple(vectors.shape)}, expected ({len(places)}, {components}, d)."
+            f"alignment: contributions of shape {tuple(vectors.shape)}, expected ({len(images)}, {components}, d)."
         )
     if not torch.isfinite(vectors).all():
         raise NotFinite("alignment: NaN or infinity among the contributions.")

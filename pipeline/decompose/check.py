@@ -48,18 +48,19 @@ def check(model: LoadedModel, x01: Tensor) -> Check:
     )
 
 
-def sum_error(found: Decomposition) -> float:
+def sum_error(decomposition: Decomposition) -> float:
     """The largest relative error, over images, of the sum of the vectors."""
-    return float(relative(found.vectors().sum(1) - found.representation, found.representation).max())
+    whole = decomposition.representation
+    return float(relative(decomposition.vectors().sum(1) - whole, whole).max())
 
 
-def euler_error(found: Decomposition, seed: int = 0) -> float:
+def euler_error(decomposition: Decomposition, seed: int = 0) -> float:
     """Of the sum of contributions along a random direction, relative to both lengths; the largest over images."""
-    z = found.representation
+    z = decomposition.representation
     generator = torch.Generator().manual_seed(seed)
     direction = torch.randn(z.shape, generator=generator, dtype=torch.float64).to(z)
-    place = [found.components.index(one) for one in found.adds_up]
-    difference = found.scores(direction)[:, place].sum(1) - (direction * z).sum(1)
+    columns = [decomposition.components.index(component) for component in decomposition.adds_up]
+    difference = decomposition.scores(direction)[:, columns].sum(1) - (direction * z).sum(1)
     return float((difference.abs() / (direction.norm(dim=1) * z.norm(dim=1))).max())
 
 

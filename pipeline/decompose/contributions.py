@@ -53,10 +53,10 @@ class Contributing:
             self.levels, self._idle = self._levels(direct.reach()), direct.idle
         vectors = direct.vectors().detach()
         self._check_sum(vectors, direct.representation)
-        indirect = [place for place, level in enumerate(self.levels) if level == Level.THROUGH]
+        indirect = [index for index, level in enumerate(self.levels) if level == Level.THROUGH]
         if indirect:
             through = decompose(self.model, x, Level.THROUGH, certify=first)
-            vectors[:, indirect] = through.vectors([self.components[place] for place in indirect]).detach()
+            vectors[:, indirect] = through.vectors([self.components[index] for index in indirect]).detach()
         return Contributions(vectors, direct.representation)
 
     def _check_sum(self, vectors: Tensor, representation: Tensor) -> None:
@@ -69,8 +69,8 @@ class Contributing:
 
     def _levels(self, reach: dict[int, tuple[bool, ...]]) -> tuple[Level, ...]:
         silent = {("head", layer, head) for layer, heads in reach.items() for head, ok in enumerate(heads) if not ok}
-        told = ((one.kind, one.layer, one.head) for one in self.components)
-        return tuple(Level.THROUGH if one in silent else Level.DIRECT for one in told)
+        keys = ((component.kind, component.layer, component.head) for component in self.components)
+        return tuple(Level.THROUGH if component in silent else Level.DIRECT for component in keys)
 
 
 def direct_components(levels: Sequence[Level], device: torch.device | str = "cpu") -> Tensor:

@@ -66,8 +66,8 @@ class FeatureSet:
     @property
     def prompts(self) -> Answers:
         """The texts as they are embedded."""
-        told = self.template or "{}"
-        return {name: tuple(told.replace("{}", text) for text in texts) for name, texts in self.features.items()}
+        template = self.template or "{}"
+        return {name: tuple(template.replace("{}", text) for text in texts) for name, texts in self.features.items()}
 
     def prompt_of(self, feature: str, text: str) -> str:
         """What a user's text is embedded as: the prompt of the text or value that it names; else it alone, in the
@@ -86,8 +86,8 @@ class FeatureSet:
     @property
     def identity(self) -> str:
         """16 hex digits of SHA-256 over what decides a score: features and prompts, in order."""
-        told = "\n".join("\0".join((name, *texts)) for name, texts in self.prompts.items())
-        return hashlib.sha256(told.encode()).hexdigest()[:16]
+        prompts = "\n".join("\0".join((name, *texts)) for name, texts in self.prompts.items())
+        return hashlib.sha256(prompts.encode()).hexdigest()[:16]
 
     @property
     def title(self) -> str:
@@ -99,12 +99,12 @@ class FeatureSet:
 
         attributes: of each image by name; an image tells a feature by an attribute of its name.
         """
-        places = [
-            {value: place for place, value in enumerate(self.values.get(name, texts))}
+        index_of = [
+            {value: index for index, value in enumerate(self.values.get(name, texts))}
             for name, texts in self.features.items()
         ]
         rows = [
-            [known.get(image.get(name, ""), -1) for name, known in zip(self.features, places, strict=True)]
+            [known.get(image.get(name, ""), -1) for name, known in zip(self.features, index_of, strict=True)]
             for image in attributes
         ]
         return torch.tensor(rows, dtype=torch.int64).reshape(len(rows), len(self))
@@ -161,15 +161,15 @@ def basis(texts: Tensor) -> Tensor:
     Gram-Schmidt in the order of the texts, which is what a QR decomposition gives up to signs, and signs do not
     change a score. A text that those before it span (but for a millionth of its length) adds no direction.
     """
-    found: list[Tensor] = []
+    directions: list[Tensor] = []
     for text in texts.double():
         rest = text
         for _ in range(2):  # the second pass removes what rounding left
-            for one in found:
-                rest = rest - (rest @ one) * one
+            for direction in directions:
+                rest = rest - (rest @ direction) * direction
         if rest.norm() > 1e-6 * text.norm():
-            found.append(rest / rest.norm())
-    return torch.stack(found).float() if found else texts.new_zeros(0, texts.shape[1]).float()
+            directions.append(rest / rest.norm())
+    return torch.stack(directions).float() if directions else texts.new_zeros(0, texts.shape[1]).float()
 
 
 @dataclass(frozen=True)
@@ -198,9 +198,9 @@ class Lens:
             features=tuple(embedded),
             texts=alignment.pull(texts),
             text_offset=texts @ alignment.bias.to(texts),
-            text_counts=tuple(len(one) for one in embedded.values()),
+            text_counts=tuple(len(texts_of_feature) for texts_of_feature in embedded.values()),
             basis=alignment.pull(torch.cat(bases)),
-            basis_counts=tuple(len(one) for one in bases),
+            basis_counts=tuple(len(texts_of_feature) for texts_of_feature in bases),
             direct=direct_components(levels, texts.device),
         )
 
@@ -274,11 +274,11 @@ class FeatureSums:
         spread = (self.squares * self.whole_squares).sqrt()
         correlation = torch.where(steady, 0.0, self.products / torch.where(steady, 1.0, spread)).clamp(-1, 1)
         covariance = self.products.split(lens.basis_counts, dim=1)
-        variance = torch.stack([one.sum() for one in self.whole_squares.split(lens.basis_counts)])
-        share = torch.stack([one.sum(1) for one in covariance], dim=1) / variance
-        own = torch.stack([one.sum(1) for one in self.squares.split(lens.basis_counts, dim=1)], dim=1)
+        variance = torch.stack([part.sum() for part in self.whole_squares.split(lens.basis_counts)])
+        share = torch.stack([part.sum(1) for part in covariance], dim=1) / variance
+        own = torch.stack([part.sum(1) for part in self.squares.split(lens.basis_counts, dim=1)], dim=1)
         return {
-            "score": torch.stack([one.mean(1) for one in correlation.split(lens.basis_counts, dim=1)], dim=1),
+            "score": torch.stack([part.mean(1) for part in correlation.split(lens.basis_counts, dim=1)], dim=1),
             "variance_share": torch.where(lens.direct[:, None] & (variance > 0), share, torch.nan),
             "selectivity": own / own.sum(1, keepdim=True).clamp_min(torch.finfo(torch.float64).tiny),
             "flips": self.flips / self.ablated,
@@ -289,10 +289,10 @@ class FeatureSums:
 
     @classmethod
     def of(cls, arrays: Mapping[str, np.ndarray]) -> FeatureSums:
-        made = cls(0, 0, 0)
+        sums = cls(0, 0, 0)
         for name in cls.FIELDS:
-            setattr(made, name, torch.from_numpy(np.array(arrays[name])))
-        return made
+            setattr(sums, name, torch.from_numpy(np.array(arrays[name])))
+        return sums
 
     def _rounding(self, mean: Tensor) -> Tensor:
         """What squared deviations of float32 numbers of this mean may add up to by rounding alone."""
@@ -310,7 +310,7 @@ def _flips(vectors: Tensor, means: Tensor, lens: Lens) -> Tensor:
 
 def _choices(logits: Tensor, counts: Sequence[int]) -> Tensor:
     """(..., T) -> (..., features): the place of the greatest logit of each feature."""
-    return torch.stack([one.argmax(-1) for one in logits.split(tuple(counts), dim=-1)], dim=-1)
+    return torch.stack([own.argmax(-1) for own in logits.split(tuple(counts), dim=-1)], dim=-1)
 
 
 def _toml(content: bytes, origin: str) -> dict[str, Any]:

@@ -41,9 +41,9 @@ class TopProjections:
 
     @classmethod
     def of(cls, arrays: Mapping[str, np.ndarray]) -> TopProjections:
-        made = cls(0, 0, 0)
-        made.value, made.image = (torch.from_numpy(np.array(arrays[name])) for name in ("value", "image"))
-        return made
+        sums = cls(0, 0, 0)
+        sums.value, sums.image = (torch.from_numpy(np.array(arrays[name])) for name in ("value", "image"))
+        return sums
 
 
 class ClassMeans:
@@ -72,6 +72,6 @@ class ClassMeans:
 
     @classmethod
     def of(cls, arrays: Mapping[str, np.ndarray]) -> ClassMeans:
-        made = cls(0, 0)
-        made.sums, made.images = (torch.from_numpy(np.array(arrays[name])) for name in ("sums", "images"))
-        return made
+        sums = cls(0, 0)
+        sums.sums, sums.images = (torch.from_numpy(np.array(arrays[name])) for name in ("sums", "images"))
+        return sums

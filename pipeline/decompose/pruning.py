@@ -27,15 +27,17 @@ class Outputs(TorchFunctionMode):
         out = func(*args, **(kwargs or {}))
         if not isinstance(out, Tensor):
             return out
-        place, self.calls = self.calls, self.calls + 1
-        if place in self.cut:
+        call, self.calls = self.calls, self.calls + 1
+        if call in self.cut:
             return out.detach()
         if out.requires_grad and not self.cut:
-            self.kept.append((place, out, out._version))
+            self.kept.append((call, out, out._version))
         return out
 
     def without_gradient(self, result: Tensor, seed: Tensor) -> frozenset[int]:
-        """Places of the results on which <seed, result> does not depend. What was changed in place counts as used."""
+        """Numbers of the calls on whose results <seed, result> does not depend; what was changed in place counts as
+        used.
+        """
         whole = [(place, out) for place, out, version in self.kept if out._version == version]
         grads = _gradients(result, [out for _, out in whole], seed)
         pairs = zip(whole, grads, strict=True)

@@ -19,7 +19,7 @@ from pipeline.decompose.features import FeatureSet, Lens
 from pipeline.decompose.maps import example_maps
 from pipeline.decompose.moments import ContributionMoments
 from pipeline.decompose.reads import reads
-from pipeline.decompose.second_pass import SecondPass, of_features
+from pipeline.decompose.second_pass import SecondPass, feature_embeddings
 from pipeline.decompose.spans import Spans, direction_names
 from pipeline.images.probe_set import ProbeSet, batches
 from pipeline.label.concepts import ConceptSet
@@ -77,7 +77,7 @@ class HeadEvidence:
     @cached_property
     def feature_scores(self) -> dict[str, Tensor]:
         """(components, features) each, as `FeatureSums.finalize` gives them."""
-        lens = Lens.of(of_features(self.features, self.embedded), self.alignment, self.levels)
+        lens = Lens.of(feature_embeddings(self.features, self.embedded), self.alignment, self.levels)
         return self.second_pass.features.finalize(lens)
 
 
@@ -296,8 +296,8 @@ def _maps(evidence: HeadEvidence, examples: Sequence[_Example], on_step: OnStep)
         done = 0
         for _, pixels in batches(evidence.probe_set, images, evidence.model.description, evidence.batch):
             some = own[done : done + len(pixels)]
-            found = _maps_of_batch(evidence, [examples[index] for index in some], pixels, level, certify=done == 0)
-            maps |= dict(zip(some, found, strict=True))
+            computed = _maps_of_batch(evidence, [examples[index] for index in some], pixels, level, certify=done == 0)
+            maps |= dict(zip(some, computed, strict=True))
             done += len(some)
             on_step()
     return [maps[index] for index in range(len(examples))]

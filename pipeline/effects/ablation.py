@@ -3,7 +3,7 @@
 Mean ablation: on all tokens, patches and prefix alike and at all scales, the activation becomes its mean over the
 probe set; all else runs on. Where nothing but the readout follows, that is a formula
 (`pipeline.effects.last_norm`), exact for all images at little cost. Elsewhere the rest of the network runs again for
-each neuron: what lies before the site is recorded once and replayed.
+each neuron: what lies before the site is cached once and replayed.
 
 A correct output is the logit of the image's class, the mean over several correct ones (the zoo: one an attribute), or,
 for a CLIP, the cosine with the text of the image's caption.
@@ -117,8 +117,8 @@ def ablation_effects(
         kinds.add("measured" if falls is None else "exact")
         if falls is None:
             falls = falls_by_replay(model, site, index, x, answers, target, readout, copies or _copies(model))
-        found = falls.double().cpu().numpy()  # (units, images)
-        total, squares, count = total + found.sum(1), squares + (found**2).sum(1), count + len(x)
+        fall_of_images = falls.double().cpu().numpy()  # (units, images)
+        total, squares, count = total + fall_of_images.sum(1), squares + (fall_of_images**2).sum(1), count + len(x)
     if not count:
         raise BadConfig("no images to measure an ablation on: the probe set is empty.")
     if not np.isfinite(total).all():
@@ -139,11 +139,11 @@ def correct_output(model: LoadedModel, readout: Readout, x: Tensor, answers: Ten
     return (functional.normalize(out[0] if isinstance(out, tuple) else out, dim=1) * answers.to(x)).sum(1)
 
 
-# ----------------------------------------------------------------------------------------- recording and replaying
+# ------------------------------------------------------------------------------------------- caching and replaying
 
 
 @dataclass
-class _Record:
+class _Cache:
     """What one forward showed up to a site: outputs of attention and FFNs before it, and the site's own calls."""
 
     before: dict[str, list[Any]]
@@ -164,20 +164,20 @@ def falls_by_replay(
 ) -> Tensor:
     """(units, images): falls of the correct output, by running the network behind the site once a unit.
 
-    Attention and FFNs before the site are recorded once; of the site itself, an ablated unit changes the output by its
+    Attention and FFNs before the site are cached once; of the site itself, an ablated unit changes the output by its
     column times the change of its activation.
     """
-    record = _recorded(model, site, x, answers, readout)
+    cache = _cached(model, site, x, answers, readout)
     at_once = max(1, copies // len(x))
     falls = []
     for some, wanted in zip(units.split(at_once), target.split(at_once), strict=True):
-        with _replayed(model, site, record, some, wanted):
+        with _replayed(model, site, cache, some, wanted):
             ablated = correct_output(model, readout, _copied(x, len(some), 0), _copied(answers, len(some), 0))
-        falls.append(record.correct - ablated.unflatten(0, (len(some), len(x))))
+        falls.append(cache.correct - ablated.unflatten(0, (len(some), len(x))))
     return torch.cat(falls)
 
 
-def _recorded(model: LoadedModel, site: FfnSite, x: Tensor, answers: Tensor, readout: Readout) -> _Record:
+def _cached(model: LoadedModel, site: FfnSite, x: Tensor, answers: Tensor, readout: Readout) -> _Cache:
     paths = [attention.path for attention in model.description.attention_sites]
     paths += [other.path for other in model.description.ffn_sites if other != site]
     before: dict[str, list[Any]] = {path: [] for path in paths}
@@ -194,27 +194,27 @@ def _recorded(model: LoadedModel, site: FfnSite, x: Tensor, answers: Tensor, rea
         hooks.callback(post.register_forward_pre_hook(lambda module, args: hidden.append(args[0])).remove)
         hooks.callback(ffn.register_forward_hook(lambda module, args, out: outputs.append(out)).remove)
         correct = correct_output(model, readout, x, answers)
-    return _Record(before, hidden, outputs, correct)
+    return _Cache(before, hidden, outputs, correct)
 
 
 @contextmanager
-def _replayed(model: LoadedModel, site: FfnSite, record: _Record, units: Tensor, target: Tensor) -> Iterator[None]:
-    """A forward in here, on one copy of the images for each unit, takes what is recorded and ablates the units."""
+def _replayed(model: LoadedModel, site: FfnSite, cache: _Cache, units: Tensor, target: Tensor) -> Iterator[None]:
+    """A forward in here, on one copy of the images for each unit, takes what is cached and ablates the units."""
     batch_axis = 1 if site.layout == "LNC" else 0  # windows fold into the batch behind the images: copies stay in order
     with ExitStack() as stubs:
-        for path, outs in record.before.items():
+        for path, outs in cache.before.items():
             if outs:
-                recorded = iter([_repeat(out, len(units), batch_axis) for out in outs])
-                _stub(stubs, model.module.get_submodule(path), recorded, len(outs))
+                answers = iter([_repeat(out, len(units), batch_axis) for out in outs])
+                _stub(stubs, model.module.get_submodule(path), answers, len(outs))
         column = columns(model, site)[:, units].T  # (units, d)
-        calls = zip(record.hidden, record.outputs, strict=True)
+        calls = zip(cache.hidden, cache.outputs, strict=True)
         ablated = iter([_ablated(h, out, site, units, target, column) for h, out in calls])
-        _stub(stubs, model.module.get_submodule(site.path), ablated, len(record.outputs))
+        _stub(stubs, model.module.get_submodule(site.path), ablated, len(cache.outputs))
         yield
 
 
 def _stub(stubs: ExitStack, module: nn.Module, answers: Iterator[Any], count: int) -> None:
-    """The module's first `count` calls are answered from the record, those after run."""
+    """The module's first `count` calls are answered from the cache, those after run."""
     left = [count]
 
     def forward(*args: Any, **kwargs: Any) -> Any:
@@ -228,7 +228,7 @@ def _stub(stubs: ExitStack, module: nn.Module, answers: Iterator[Any], count: in
 
 def _repeat(out: Any, times: int, axis: int) -> Any:
     if isinstance(out, tuple):
-        return tuple(_repeat(one, times, axis) for one in out)
+        return tuple(_repeat(part, times, axis) for part in out)
     return _copied(out, times, axis) if isinstance(out, Tensor) else out
 
 

@@ -178,11 +178,11 @@ def _path(norm: _Norm, added: list[Tensor], out: Tensor, site: FfnSite, readout:
         return None
     reads = _reads(norm, out, readout)  # (images or 1, q, rows, d)
     read = reads.flatten(0, 1).ne(0).any(2).any(0).nonzero()[:, 0]
-    found = _mix(norm.x, added[calls[0]], read, site)
-    if found is None:
+    mixing = _mix(norm.x, added[calls[0]], read, site)
+    if mixing is None:
         return None
     rows = norm.x.detach().reshape(len(out), -1, norm.x.shape[-1])[:, read]
-    return _Path(norm.module, calls[0], rows, found[0], found[1], reads[:, :, read])
+    return _Path(norm.module, calls[0], rows, mixing[0], mixing[1], reads[:, :, read])
 
 
 def _reads(norm: _Norm, out: Tensor, readout: Readout) -> Tensor:
@@ -190,7 +190,7 @@ def _reads(norm: _Norm, out: Tensor, readout: Readout) -> Tensor:
     if readout.texts is None:
         grad = torch.autograd.grad(out.sum(), norm.y, retain_graph=True)[0]
         return grad.reshape(len(out), 1, -1, grad.shape[-1])
-    grads = [torch.autograd.grad(one, norm.y, retain_graph=True)[0][0] for one in out[0]]
+    grads = [torch.autograd.grad(output, norm.y, retain_graph=True)[0][0] for output in out[0]]
     return torch.stack([grad.reshape(-1, grad.shape[-1]) for grad in grads])[None]
 
 

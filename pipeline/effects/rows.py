@@ -44,7 +44,7 @@ def written_rows(
     return [
         {
             "unit": unit,
-            "writes_to": [{"name": names[place], "logit": float(strength[place, i])} for place in ends[:, i]],
+            "writes_to": [{"name": names[output], "logit": float(strength[output, i])} for output in ends[:, i]],
             "effect_note": None,
         }
         for i, unit in enumerate(units)
@@ -70,16 +70,16 @@ def ablated_rows(
         wanted = set(units)
         chosen = list(islice((unit for unit in ranked if unit in wanted), settings.measured_units))
     means = torch.from_numpy(moments["token_mean"]).float()
-    found: AblationEffects = ablation_effects(model, site, chosen, answered, means, readout)
-    error = found.standard_error
+    effects: AblationEffects = ablation_effects(model, site, chosen, answered, means, readout)
+    error = effects.standard_error
     return {
         unit: {
-            "ablation_effect": float(found.effect[i]),
+            "ablation_effect": float(effects.effect[i]),
             "ablation_se": None if error is None else float(error[i]),
-            "ablation_images": found.images,
-            "ablation_kind": found.kind,
+            "ablation_images": effects.images,
+            "ablation_kind": effects.kind,
         }
-        for i, unit in enumerate(found.units)
+        for i, unit in enumerate(effects.units)
     }
 
 

@@ -6,7 +6,7 @@ differentiable with respect to `x`, and under autocast they are computed as auto
 
 A site of a shared module fires several times per forward (CoaT: one FFN, three scales): results are lists
 over calls. Only patch tokens are returned, in row-major order of the site's grid for that call. One model
-must not be tapped from two threads at once.
+must not be hooked from two threads at once.
 """
 
 from collections.abc import Callable, Iterator
@@ -57,9 +57,9 @@ def ffn_pre_and_post(
 
 def all_ffn_activations(model: LoadedModel, x: Tensor) -> dict[int, list[Tensor]]:
     """All FFN sites from one whole forward: layer -> one (batch, tokens, width) tensor per call."""
-    found: dict[int, list[Tensor]] = {}
-    stream_ffn_activations(model, x, found.__setitem__)
-    return dict(sorted(found.items()))
+    activations: dict[int, list[Tensor]] = {}
+    stream_ffn_activations(model, x, activations.__setitem__)
+    return dict(sorted(activations.items()))
 
 
 def stream_ffn_activations(model: LoadedModel, x: Tensor, take: Callable[[int, list[Tensor]], None]) -> None:

@@ -1,4 +1,4 @@
-"""Parts of a network held still: the norms' statistics, and modules that answer from a record."""
+"""Parts of a network held still: the norms' statistics, and modules that answer what they are given."""
 
 from __future__ import annotations
 

@@ -76,7 +76,7 @@ def _sample(member: str) -> tuple[str, str]:
 def _told(data: bytes, suffix: str, where: str) -> dict[str, Any]:
     try:
         text = data.decode()
-        told = json.loads(text) if suffix == "json" else {suffix: text.strip()}
+        values = json.loads(text) if suffix == "json" else {suffix: text.strip()}
     except ValueError as error:
         raise BadConfig(f"{where} cannot be read: {error}. Expected UTF-8 text, or JSON in a .json member.") from error
-    return told if isinstance(told, dict) else {}
+    return values if isinstance(values, dict) else {}

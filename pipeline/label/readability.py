@@ -161,8 +161,8 @@ def polysemanticity(
         usual = cloud.mean(1).clamp(min=float(elsewhere.mean()))
         beyond = ((share - usual) / (1 - usual).clamp(min=1e-6)).clamp(0, 1)
         halves = (h / h.sum(1, keepdim=True).clamp(min=1) for h in (side, 1 - side))
-        one, two = (functional.normalize((h[:, :, None] * some).sum(1), dim=1) for h in halves)
-        apart = ((1 - (one * two).sum(1)) / _room(random)).clamp(0, 1)
+        first_centre, second_centre = (functional.normalize((h[:, :, None] * some).sum(1), dim=1) for h in halves)
+        apart = ((1 - (first_centre * second_centre).sum(1)) / _room(random)).clamp(0, 1)
         scores.append(torch.where(share > 0, beyond * apart, 0.0))
         # where nothing can be split, share and null are both 0 and p is 1
         as_far = [(1 + (null >= share[:, None]).sum(1)) / (1 + null.shape[-1]) for null in (cloud, elsewhere[None])]

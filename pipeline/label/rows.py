@@ -52,5 +52,5 @@ def _readable(peaks: Tensor, windows: Tensor, views: Tensor, settings: Readabili
 def _row(read: Readability, unit: int, layer_address: str) -> dict[str, Any]:
     twin = int(read.twin[unit])
     numbers = {name: float(getattr(read, name)[unit]) for name in MEASURES}
-    told = {name: value if math.isfinite(value) else None for name, value in numbers.items()}
-    return {**told, "twin": f"{layer_address}/{twin}" if twin >= 0 else None}
+    finite = {name: value if math.isfinite(value) else None for name, value in numbers.items()}
+    return {**finite, "twin": f"{layer_address}/{twin}" if twin >= 0 else None}

@@ -80,10 +80,10 @@ class CrossMoments:
         """float32 (rows, n_y), -inf where one of both is constant."""
         scale_x = torch.where(self.constant_x, 1.0, self.square_x).rsqrt()[rows].float()
         scale_y = torch.where(self.constant_y, 1.0, self.square_y).rsqrt().float()
-        found = (self.cross[rows] * scale_x[:, None]).mul_(scale_y).clamp_(-1, 1)
-        found[self.constant_x[rows]] = -torch.inf
-        found[:, self.constant_y] = -torch.inf
-        return found
+        correlations = (self.cross[rows] * scale_x[:, None]).mul_(scale_y).clamp_(-1, 1)
+        correlations[self.constant_x[rows]] = -torch.inf
+        correlations[:, self.constant_y] = -torch.inf
+        return correlations
 
 
 def _centred(x: Tensor) -> tuple[Tensor, Tensor]:

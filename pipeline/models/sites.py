@@ -183,15 +183,15 @@ def attention_like(model: nn.Module) -> list[str]:
 
 
 def _match(family: Family, modules: dict[str, nn.Module]) -> tuple[set[str], set[str]]:
-    found = {
+    candidates = {
         "FFN": {path for path, module in modules.items() if ffn_parts(module) is not None},
         "attention": {path for path, module in modules.items() if heads_of(module) is not None},
     }
     wanted = {"FFN": family.ffn, "attention": family.attention}
     matched: dict[str, set[str]] = {}
     for what, pattern in wanted.items():
-        matched[what] = {path for path in found[what] if re.fullmatch(pattern, path)}
-        strays = {p for p in found[what] - matched[what] if not re.fullmatch(family.outside, p)}
+        matched[what] = {path for path in candidates[what] if re.fullmatch(pattern, path)}
+        strays = {p for p in candidates[what] - matched[what] if not re.fullmatch(family.outside, p)}
         expected = {path for path in modules if re.fullmatch(pattern, path)} - matched[what]
         if strays or expected or not matched[what]:
             raise UnknownFamily(_misfit(family, what, pattern, matched[what], strays, expected))
@@ -221,7 +221,7 @@ def _run(model: nn.Module, family: Family, input_size: tuple[int, int], ffns: se
     prefix = family.prefix(model)
     weight = next(model.parameters())
 
-    def record(path: str, x: Tensor, channels: int, flops: int) -> None:
+    def note_call(path: str, x: Tensor, channels: int, flops: int) -> None:
         layout = layout_of(tuple(x.shape), channels)
         grid, before = grid_of(tuple(x.shape), layout, grids, prefix)
         trace.calls.setdefault(path, []).append(_Call(tuple(x.shape), grid, before, layout, flops))
@@ -233,10 +233,10 @@ def _run(model: nn.Module, family: Family, input_size: tuple[int, int], ffns: se
             grids.append((int(height), int(width)))
 
     def ffn_hook(path: str) -> Callable[..., None]:
-        return lambda module, args: record(path, args[0], _inputs_of(module), counter.so_far)
+        return lambda module, args: note_call(path, args[0], _inputs_of(module), counter.so_far)
 
     def attention_hook(path: str) -> Callable[..., None]:
-        return lambda module, args, out: record(path, args[0], _attended(module), counter.so_far)
+        return lambda module, args, out: note_call(path, args[0], _attended(module), counter.so_far)
 
     with ExitStack() as hooks, RunningFlops() as counter:
         for module in model.modules():
@@ -368,7 +368,7 @@ def _next_ffn_call(path: str, trace: _Trace) -> _Call:
     """Attention inside windows has lost the patch grid; the FFN behind it in the same block has it."""
     paths = list(trace.calls)
     later = (call for p in paths[paths.index(path) + 1 :] for call in trace.calls[p] if call.layout != "windows")
-    found = next(later, None)
-    if found is None:
+    following = next(later, None)
+    if following is None:
         raise SiteMissing(f"{path} works in windows and no FFN follows it: its patch grid cannot be read.")
-    return found
+    return following

@@ -78,8 +78,8 @@ class Compared:
 
     def of(self, probe: ProbeSet) -> Iterator[Batch]:
         """Contributions to the representations of other images."""
-        for places, pixels in batches(probe, range(len(probe)), self.model.description, BATCH):
-            yield torch.tensor(places), self.contributions(pixels)
+        for indices, pixels in batches(probe, range(len(probe)), self.model.description, BATCH):
+            yield torch.tensor(indices), self.contributions(pixels)
 
     def _read(self) -> Iterator[Batch]:
         return self.of(self.probe)

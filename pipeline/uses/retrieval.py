@@ -46,21 +46,21 @@ def likeness(held: Tensor, query: Tensor) -> Tensor:
 def first(values: Tensor, count: int, leave_out: int | None = None) -> list[int]:
     """Places of the greatest of (images,) values, equal ones in their order; `leave_out`: the query's own place."""
     order = values.argsort(descending=True, stable=True).tolist()
-    return [place for place in order if place != leave_out][:count]
+    return [image for image in order if image != leave_out][:count]
 
 
 def precision(values: Tensor, relevant: Tensor, count: int, leave_out: int | None = None) -> float:
     """Share of relevant images among the first `count`. relevant: (images,) bool."""
-    found = first(values, count, leave_out)
-    return float(relevant[found].double().mean()) if found else 0.0
+    best = first(values, count, leave_out)
+    return float(relevant[best].double().mean()) if best else 0.0
 
 
 def _collected(batches: Iterable[Batch], measure: Callable[[Tensor], Tensor]) -> Tensor:
     """What `measure` makes of the vectors of each image, by the image's place."""
-    places, parts = [], []
+    images, parts = [], []
     for where, vectors in batches:
-        places.append(where)
+        images.append(where)
         parts.append(measure(vectors))
     if not parts:
         raise BadConfig("retrieval: no images to search among.")
-    return torch.cat(parts)[torch.cat(places).argsort()]
+    return torch.cat(parts)[torch.cat(images).argsort()]

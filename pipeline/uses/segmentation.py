@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from pipeline.decompose.reading import classified
+from pipeline.decompose.classifiers import class_outputs
 from pipeline.models import LoadedModel
 
 
@@ -34,10 +34,10 @@ def class_directions(model: LoadedModel, representation: Tensor, targets: Tensor
     """
     with torch.inference_mode(False), torch.enable_grad():
         z = representation.detach().clone().requires_grad_()
-        outputs = classified(model, z)[:, torch.as_tensor(among, device=z.device)]
+        outputs = class_outputs(model, z)[:, torch.as_tensor(among, device=z.device)]
         own = outputs.gather(1, targets.to(z.device)[:, None])[:, 0]
-        (found,) = torch.autograd.grad((own - outputs.mean(1)).sum(), z)
-        return found
+        (directions,) = torch.autograd.grad((own - outputs.mean(1)).sum(), z)
+        return directions
 
 
 def segmented(heat: Tensor) -> Tensor:
@@ -69,19 +69,19 @@ class Agreement:
 def agreement(heat: Tensor, masks: Tensor, margin: int) -> Agreement:
     """heat: (images, height, width). masks: bool of this shape. margin: pixels, the size of a patch."""
     masks = masks.to(heat.device)
-    found = segmented(heat)
+    segments = segmented(heat)
     near = functional.max_pool2d(masks[:, None].to(heat), 2 * margin + 1, stride=1, padding=margin)[:, 0].bool()
     positive = heat.clamp_min(0)
     total = positive.sum((1, 2))
     some = total > 0
     mass, mass_near = (((positive * of).sum((1, 2)) / total)[some].mean() for of in (masks, near))
     precision = torch.stack(
-        [average_precision(one, of) for one, of in zip(heat.flatten(1), masks.flatten(1), strict=True)]
+        [average_precision(pixels, mask) for pixels, mask in zip(heat.flatten(1), masks.flatten(1), strict=True)]
     )
     return Agreement(
         images=len(heat),
-        pixel_accuracy=float((found == masks).double().mean()),
-        miou=(_iou(found, masks) + _iou(~found, ~masks)) / 2,
+        pixel_accuracy=float((segments == masks).double().mean()),
+        miou=(_iou(segments, masks) + _iou(~segments, ~masks)) / 2,
         average_precision=float(precision.mean()),
         mass=float(mass),
         mass_near=float(mass_near),
@@ -90,8 +90,8 @@ def agreement(heat: Tensor, masks: Tensor, margin: int) -> Agreement:
     )
 
 
-def _iou(found: Tensor, masks: Tensor) -> float:
-    return float((found & masks).sum() / (found | masks).sum().clamp_min(1))
+def _iou(segments: Tensor, masks: Tensor) -> float:
+    return float((segments & masks).sum() / (segments | masks).sum().clamp_min(1))
 
 
 def average_precision(score: Tensor, positive: Tensor) -> Tensor:

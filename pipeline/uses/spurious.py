@@ -81,8 +81,8 @@ def without(vectors: Tensor, direct: Tensor, chosen: Sequence[int], means: Tenso
 
     vectors: (images, components, d), contributions; means: (components, d).
     """
-    places = list(chosen)
-    return vectors[:, direct].sum(1) - (vectors[:, places] - means[places]).sum(1)
+    indices = list(chosen)
+    return vectors[:, direct].sum(1) - (vectors[:, indices] - means[indices]).sum(1)
 
 
 def group_accuracies(logits: Tensor, labels: Tensor, attribute: Tensor) -> Tensor:

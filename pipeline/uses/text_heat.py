@@ -51,11 +51,11 @@ def text_heat(model: LoadedModel, x: Tensor, text: Tensor, alignment: Alignment,
     chosen = scores.abs().topk(min(count, len(scores))).indices.tolist()
     size = (int(x.shape[-2]), int(x.shape[-1]))
     heat = torch.zeros(size, dtype=vectors.dtype, device=vectors.device)
-    for level in sorted({contributing.levels[place] for place in chosen}):
-        of = [place for place in chosen if contributing.levels[place] == level]
-        components = [contributing.components[place] for place in of]
-        layers, heads = torch.tensor([[one.layer, one.head] for one in components]).T
+    for level in sorted({contributing.levels[index] for index in chosen}):
+        of = [index for index in chosen if contributing.levels[index] == level]
+        components = [contributing.components[index] for index in of]
+        layers, heads = torch.tensor([[component.layer, component.head] for component in components]).T
         many = x.expand(len(of), -1, -1, -1)
         maps, _ = example_maps(model, many, layers, heads, pulled[of], level, certify=False)
-        heat += torch.stack([spread(one[None, None], size)[0, 0] for one in maps]).sum(0)
-    return TextHeat(heat, tuple((contributing.components[place], float(scores[place])) for place in chosen))
+        heat += torch.stack([spread(head_map[None, None], size)[0, 0] for head_map in maps]).sum(0)
+    return TextHeat(heat, tuple((contributing.components[index], float(scores[index])) for index in chosen))

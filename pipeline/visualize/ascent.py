@@ -163,7 +163,7 @@ class _Result:
 
     ascent: Ascent
     pictures: Tensor
-    start_pictures: Tensor
+    initial_pictures: Tensor
     curve: list[tuple[int, Tensor, Tensor]] = field(default_factory=list)  # step, objective, activation
 
 
@@ -206,12 +206,12 @@ class _Climber:
                 break
             again = [units[place] for place in flat]
             result = self.climb(again, ascent, f"rescue {number}")
-            found, found_peak = self.respond(again, result.pictures)
-            for row, place in enumerate(flat):
+            rescued, found_peak = self.respond(again, result.pictures)
+            for new_row, place in enumerate(flat):
                 spent[place] += ascent.image_steps
-                if found[row] > reached[place]:
-                    picks[place] = _Pick(result, row, f"{ascent.start} start, {ascent.objective} objective")
-                    reached[place], peak[place] = found[row], found_peak[row]
+                if rescued[new_row] > reached[place]:
+                    picks[place] = _Pick(result, new_row, f"{ascent.start} start, {ascent.objective} objective")
+                    reached[place], peak[place] = rescued[new_row], found_peak[new_row]
         return reached, peak
 
     def climb(self, units: Sequence[int], ascent: Ascent, purpose: str) -> _Result:
@@ -219,7 +219,7 @@ class _Climber:
         size = self.model.description.input_size
         space = parameterization(ascent.parameterization, size, ascent.spectrum_exponent)
         keys = [self._key(unit, purpose) for unit in units]
-        latent = self._start(units, keys, ascent, space).requires_grad_()
+        latent = self._initial_latents(units, keys, ascent, space).requires_grad_()
         draws = draw(keys, ascent, size, latent, patch_size(self.site, size))
         own = torch.tensor(units, device=latent.device)
         optimizer = torch.optim.Adam([latent], lr=ascent.learning_rate, betas=ascent.betas, eps=1e-8, fused=True)
@@ -272,7 +272,7 @@ class _Climber:
         address = NeuronAddress(self.model.description.slug, self.site.layer, unit)
         return (self.recipe.hash, str(address), purpose, self.seed)
 
-    def _start(
+    def _initial_latents(
         self, units: Sequence[int], keys: Sequence[tuple[object, ...]], ascent: Ascent, space: Pixels | Fourier
     ) -> Tensor:
         dtype = torch.float64 if self.precision == "float64" else torch.float32
@@ -280,7 +280,7 @@ class _Climber:
         if ascent.start != "bank":
             noise = torch.stack([own_noise(key, space, like) for key in keys])
             return _faded(noise, ascent.start_strength, space)
-        best = _best_starts(self.model, self.fast, self.site, ascent)
+        best = _best_initial_pictures(self.model, self.fast, self.site, ascent)
         pictures = bank(ascent.bank_size, *self.model.description.input_size)[best[list(units)]]
         latent = space.latent(pictures.to(like))
         return _faded(latent, ascent.start_strength, space)
@@ -320,7 +320,7 @@ class _Climber:
         """The results, with every number that a row has besides what the picture was `reached` with."""
         pictures = torch.stack([pick.picture for pick in picks])
         mean, peak = reached
-        start_mean, start_peak = self.respond(units, torch.stack([p.start_picture for p in picks]))
+        start_mean, start_peak = self.respond(units, torch.stack([p.initial_picture for p in picks]))
         fresh_mean, fresh_peak = self.fresh(units, pictures, "robust", self.recipe.robust_draws)
         images = [to_bytes(p.float().cpu().numpy()) for p in pictures]
         webps = [encode_webp(image, self.settings.webp_quality) for image in images]
@@ -368,8 +368,8 @@ class _Pick:
         return self.result.pictures[self.place]
 
     @property
-    def start_picture(self) -> Tensor:
-        return self.result.start_pictures[self.place]
+    def initial_picture(self) -> Tensor:
+        return self.result.initial_pictures[self.place]
 
     def curve(self) -> list[dict[str, float]]:
         """A few points of the ascent: step, objective, and activation on that step's augmented copies."""
@@ -439,12 +439,12 @@ def _mean(calls: list[Tensor]) -> Tensor:
     return torch.stack([call.mean(1) for call in calls]).mean(0)
 
 
-_starts: dict[tuple[object, ...], Tensor] = {}
+_initial_choices: dict[tuple[object, ...], Tensor] = {}
 
 
-def _best_starts(model: LoadedModel, fast: LoadedModel, site: FfnSite, ascent: Ascent) -> Tensor:
+def _best_initial_pictures(model: LoadedModel, fast: LoadedModel, site: FfnSite, ascent: Ascent) -> Tensor:
     """best_of_bank, kept: a worker asks it once per site, however many units of it it gets."""
     key = (model.fingerprint, model.description.slug, site.layer, ascent.bank_size, model.description.input_size)
-    if key not in _starts:
-        _starts[key] = best_of_bank(fast, site, ascent, batch=32)
-    return _starts[key]
+    if key not in _initial_choices:
+        _initial_choices[key] = best_of_bank(fast, site, ascent, batch=32)
+    return _initial_choices[key]

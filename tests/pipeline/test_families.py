@@ -1,4 +1,4 @@
-"""Families: where their sites are, which tokens come first, and that a tap reads exactly what a forward computes.
+"""Families: where their sites are, which tokens come first, and that a hook reads exactly what a forward computes.
 
 Small members of every class that a family covers, with random weights in float64; full-size architectures only on
 the meta device.
@@ -80,7 +80,7 @@ def test_attention_in_windows_has_the_grid_of_its_block():
     assert {(a.head_dim, a.heads) for a in found.attention_sites} == {(32, 3), (32, 6), (32, 12), (32, 24)}
 
 
-# --------------------------------------------------------------------------- what a tap reads, on small members
+# --------------------------------------------------------------------------- what a hook reads, on small members
 
 
 def _vit(**options) -> nn.Module:

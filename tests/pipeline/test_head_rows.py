@@ -17,7 +17,7 @@ from pipeline.decompose.contributions import Contributing
 from pipeline.decompose.features import read_features
 from pipeline.decompose.moments import ContributionMoments
 from pipeline.decompose.rows import HeadEvidence, HeadSettings, head_rows
-from pipeline.decompose.second_pass import Passing
+from pipeline.decompose.second_pass import SecondPassRunner
 from pipeline.decompose.spans import spans_of
 from pipeline.images.probe_set import batches, open_probe_set
 from pipeline.label.concepts import read_concepts
@@ -43,7 +43,7 @@ def evidence() -> HeadEvidence:
     spans = spans_of(moments, alignment, embedder.texts(pool.prompts))
     embedded = {f"feature/{name}": embedder.texts(prompts) for name, prompts in features.prompts.items()}
     given = (moments.mean, alignment, moments.levels, spans.directions, features, embedded, probe_set.images)
-    passing = Passing.of(model, *given, membership)
+    passing = SecondPassRunner.of(model, *given, membership)
     passing.update(found, range(IMAGES))
     return HeadEvidence(
         model=model,

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from pipeline.decompose import Level, decompose, representation
+from pipeline.decompose.classifiers import class_outputs
 from pipeline.decompose.maps import heatmap, source_maps
-from pipeline.decompose.reading import classified
 from pipeline.effects.readout import class_names
 from pipeline.label.embedder import load_embedder
 from pipeline.models import LoadedModel, ModelRequest, load
@@ -67,7 +67,7 @@ def test_directions_of_classes_are_derivatives_of_their_outputs(name):
         step = torch.randn(z.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 1e-6
 
         def contrast(at):
-            outputs = classified(model, at)[:, list(among)]
+            outputs = class_outputs(model, at)[:, list(among)]
             return outputs.gather(1, targets[:, None])[:, 0] - outputs.mean(1)
 
         rise = (contrast(z + step) - contrast(z - step)) / 2
