@@ -92,8 +92,7 @@ def prepare(config: RunConfig, say: Say) -> Prepared:
 def _decomposes(model: LoadedModel, say: Say) -> bool:
     """Whether the representation is a sum of components, tried on one picture; if not, the reason is told."""
     from atlas_schema.errors import UnknownFamily
-    from pipeline.decompose.check import random_pictures
-    from pipeline.decompose.contributions import Contributing
+    from pipeline.decompose import Contributing, random_pictures
 
     try:
         Contributing(model)(model.normalise(random_pictures(model, 1)))

@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pipeline.decompose.features import FeatureSet
+    from pipeline.decompose import FeatureSet
     from pipeline.models import ModelRequest
     from pipeline.uses.comparison import Compared
 
 
 def feature_set(features: str | None, embedder: str) -> FeatureSet:
     """The features asked for, else those whose words the embedder knows."""
-    from pipeline.decompose.features import read_features
+    from pipeline.decompose import read_features
     from pipeline.label.concepts import suited_set
 
     return read_features(features or suited_set(embedder))

@@ -16,6 +16,7 @@ from atlas_schema.errors import BadConfig, UnknownFamily
 from pipeline.decompose.attention import FrozenMap, QueriesAndKeys, frozen_maps, open_up, output_projection
 from pipeline.hooks.frozen import centred, is_norm, reciprocal_deviation, stub
 from pipeline.models import FfnSite, LoadedModel
+from pipeline.models.families import convolution_maps
 from pipeline.models.representation import representation
 
 # FFNs that multiply a map by an activation function's output: this output, not a ratio, is their gate
@@ -55,7 +56,7 @@ def cache_activations(model: LoadedModel, x: Tensor, *, attention: bool, gates: 
             _cache_output(stack, cache.ffns.setdefault(ffn.path, []), model.module.get_submodule(ffn.path))
             if gates:
                 _cache_gates(stack, cache, ffn, model.module.get_submodule(ffn.path))
-        for path in convolutions(model.module):
+        for path in convolution_maps(model.module):
             _cache_output(stack, cache.convolutions.setdefault(path, []), model.module.get_submodule(path))
         for path, module in model.module.named_modules():
             if is_norm(module):
@@ -97,16 +98,6 @@ def _cache_heads(stack: ExitStack, cache: ActivationCache, path: str, module: nn
 
 def _cache_output(stack: ExitStack, calls: list[Tensor], module: nn.Module) -> None:
     stack.callback(module.register_forward_hook(lambda m, args, out: calls.append(out)).remove)
-
-
-def convolutions(module: nn.Module) -> tuple[str, ...]:
-    """Paths of the last maps of convolution blocks that are not linear, in their order: what they add is a component.
-
-    In timm's MaxViT and CoAtNet: the stem, then each inverted bottleneck.
-    """
-    last = {"Stem": "conv2", "MbConvBlock": "conv3_1x1"}
-    own = [(path, part) for path, part in module.named_modules() if type(part).__module__ == "timm.models.maxxvit"]
-    return tuple(f"{path}.{last[type(part).__name__]}" for path, part in own if type(part).__name__ in last)
 
 
 def _cache_scales(stack: ExitStack, calls: list[Tensor], norm: nn.Module) -> None:

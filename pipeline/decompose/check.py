@@ -16,7 +16,7 @@ PERTURBATION = 0.1
 
 @dataclass(frozen=True)
 class Check:
-    """Figures of one model. Errors are the largest over images.
+    """How exact the decomposition of a model is. Errors are the largest over images.
 
     relative_error: length of (sum of all components less the representation) over the representation's, level direct
     euler_error_*: |sum of contributions along a random direction less the representation's| over both lengths
@@ -32,8 +32,11 @@ class Check:
     reach: dict[int, tuple[bool, ...]]
 
 
-def check(model: LoadedModel, x01: Tensor) -> Check:
-    """x01: (images, 3, height, width) in [0, 1]. Raises what `decompose` raises."""
+def check_decomposition(model: LoadedModel, x01: Tensor) -> Check:
+    """The figures of a model on some pictures, x01: (images, 3, height, width) in [0, 1].
+
+    Raises what `decompose` raises.
+    """
     x = model.normalise(x01)
     direct = decompose(model, x, Level.DIRECT)
     reach = direct.reach()

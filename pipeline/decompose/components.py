@@ -17,12 +17,13 @@ import torch
 from torch import Tensor, nn
 
 from atlas_schema.errors import BadConfig, UnknownFamily
-from pipeline.decompose.activation_cache import ActivationCache, cache_activations, convolutions
+from pipeline.decompose.activation_cache import ActivationCache, cache_activations
 from pipeline.decompose.attention import output_projection, per_head
 from pipeline.decompose.pruning import Outputs
 from pipeline.decompose.replay import Calls, Replay, replay
 from pipeline.effects.readout import obstacles
 from pipeline.models import AttentionSite, LoadedModel
+from pipeline.models.families import convolution_maps
 
 REPRODUCED = {torch.float32: 1e-4, torch.float64: 1e-10}
 """How far a replay of all sources may be from the representation, relative to its length, before it is refused."""
@@ -60,7 +61,7 @@ def components_of(model: LoadedModel) -> tuple[Component, ...]:
     """All components, heads first, in the order of sites."""
     heads = [Component("head", site.layer, h) for site in model.description.attention_sites for h in range(site.heads)]
     ffns = [Component("ffn", site.layer) for site in model.description.ffn_sites]
-    blocks = [Component("convolution", block) for block in range(len(convolutions(model.module)))]
+    blocks = [Component("convolution", block) for block in range(len(convolution_maps(model.module)))]
     return (*heads, *ffns, *blocks, Component("image"), Component("constant"))
 
 

@@ -132,23 +132,12 @@ def heads_of(module: nn.Module) -> tuple[int, int] | None:
     return (heads, _inputs_of(projection) // heads) if isinstance(projection, nn.Linear | nn.Conv2d) else None
 
 
-def attention_kind(module: nn.Module, path: str) -> str:
-    """How the queries of an attention module see keys: from its class, for MaxViT's two from its path."""
-    name = type(module).__name__
-    if "attn_grid" in path:
-        return "grid"
-    if "attn_block" in path:
-        return "window"
-    if name == "GlobalSubSampleAttn":
-        return "pooled" if getattr(module, "sr_ratio", 1) > 1 else "global"
-    kinds = {
-        "WindowAttention": "window",
-        "WindowMultiHeadAttention": "window",  # Swin v2 CR
-        "LocallyGroupedAttn": "window",
-        "FactorAttnConvRelPosEnc": "factorised",
-        "GPSA": "positional",
-    }
-    return kinds.get(name, "global")
+def attention_kind(family: Family, module: nn.Module, path: str) -> str:
+    """How the queries of an attention module see keys, as its family says."""
+    if family.pooling_ratio and getattr(module, family.pooling_ratio, 1) > 1:
+        return "pooled"
+    names = {type(module).__name__, *path.split(".")}
+    return next((kind for name, kind in family.attention_kinds if name in names), "global")
 
 
 def find_sites(
@@ -167,7 +156,7 @@ def find_sites(
     attentions = [path for path in trace.calls if path in attention_paths]
     return (
         tuple(_ffn_site(layer, path, modules[path], trace) for layer, path in enumerate(ffns)),
-        tuple(_attention_site(layer, path, modules[path], trace) for layer, path in enumerate(attentions)),
+        tuple(_attention_site(layer, path, modules[path], trace, family) for layer, path in enumerate(attentions)),
         trace.flops,
     )
 
@@ -347,7 +336,7 @@ def _ffn_site(layer: int, path: str, module: nn.Module, trace: _Trace) -> FfnSit
     )
 
 
-def _attention_site(layer: int, path: str, module: nn.Module, trace: _Trace) -> AttentionSite:
+def _attention_site(layer: int, path: str, module: nn.Module, trace: _Trace, family: Family) -> AttentionSite:
     calls = trace.calls[path]
     heads, head_dim = heads_of(module) or (0, 0)
     own = calls[0].layout != "windows"
@@ -357,7 +346,7 @@ def _attention_site(layer: int, path: str, module: nn.Module, trace: _Trace) -> 
         path=path,
         heads=heads,
         head_dim=head_dim,
-        kind=attention_kind(module, path),
+        kind=attention_kind(family, module, path),
         grids=tuple(call.grid for call in shown),
         prefix_tokens=shown[0].prefix,
         depth=calls[-1].flops / TRACE_BATCH / trace.flops,

@@ -7,9 +7,7 @@ from collections.abc import Iterable, Sequence
 from torch import Tensor
 
 from atlas_schema.errors import BadConfig, nearest
-from pipeline.decompose.align import Batch
-from pipeline.decompose.components import Component
-from pipeline.decompose.features import FeatureSums, Lens
+from pipeline.decompose import Batch, Component, FeatureSums, Lens
 
 CHOSEN = ("head", "ffn", "convolution")
 """Kinds of components that are chosen among; image and constant are what no part of the model decided."""

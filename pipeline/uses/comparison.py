@@ -8,10 +8,18 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from pipeline.decompose.align import Alignment, Batch, Held, fit_alignment
-from pipeline.decompose.components import Component, Level
-from pipeline.decompose.contributions import Contributing, direct_components
-from pipeline.decompose.features import FeatureSet, Lens
+from pipeline.decompose import (
+    Alignment,
+    Batch,
+    Component,
+    Contributing,
+    FeatureSet,
+    Held,
+    Lens,
+    Level,
+    direct_components,
+    fit_alignment,
+)
 from pipeline.images.probe_set import ProbeSet, batches
 from pipeline.label.embedder import Embedder
 from pipeline.models import LoadedModel

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from atlas_schema.errors import BadConfig
-from pipeline.decompose.align import Alignment, Batch
+from pipeline.decompose import Alignment, Batch
 
 GROUP = 3
 """Components that are looked at together: the published number."""

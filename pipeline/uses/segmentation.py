@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from pipeline.decompose.classifiers import class_outputs
+from pipeline.decompose import class_outputs
 from pipeline.models import LoadedModel
 
 

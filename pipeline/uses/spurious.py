@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from atlas_schema.errors import BadConfig
-from pipeline.decompose.components import Component
+from pipeline.decompose import Component
 from pipeline.uses.choosing import ranked
 
 SHARE = 0.15

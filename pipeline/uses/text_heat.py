@@ -8,10 +8,7 @@ import torch
 from torch import Tensor
 
 from atlas_schema.errors import BadConfig
-from pipeline.decompose.align import Alignment
-from pipeline.decompose.components import Component
-from pipeline.decompose.contributions import Contributing
-from pipeline.decompose.maps import example_maps, spread
+from pipeline.decompose import Alignment, Component, Contributing, example_maps, spread
 from pipeline.models import LoadedModel
 
 HEADS = 12
