@@ -61,10 +61,10 @@ class _Paired:
 
     def __iter__(self) -> Iterator[PairedImages]:
         from pipeline.images.probe_set import batches
-        from pipeline.match.counterparts import PairedImages, derangement
+        from pipeline.match.counterparts import MatchSettings, PairedImages, derangement
 
         probe_set, chosen = self.at.measuring.probe_set, self.at.measuring.match_panel
-        order = derangement([probe_set.images[index].id for index in chosen])
+        order = derangement([probe_set.images[index].id for index in chosen], MatchSettings.shuffle_seed)
         shuffled = [chosen[place] for place in order]
         same = self.first.description.input_size == self.second.description.input_size
         one = batches(probe_set, chosen, self.first.description, 32)

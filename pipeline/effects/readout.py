@@ -28,9 +28,6 @@ from pipeline.models import FfnSite, LoadedModel
 from pipeline.models.representation import classifiers, is_clip
 from pipeline.zoo import output_names
 
-LISTED = 5
-"""Outputs that `written` names of those raised, and of those lowered."""
-
 # Nodes of autograd's graph, without `Backward` and number, that are linear in what they differentiate
 _LINEAR = frozenset(
     (
@@ -266,23 +263,3 @@ def obstacles(output: Tensor, leaves: Sequence[Tensor]) -> list[str]:
         for leaf in range(len(leaves))
     ]
     return [f"the way to the readout is not linear: it passes {text}" if text else "" for text in texts]
-
-
-def written(
-    effect: Tensor, names: Sequence[str], units: Sequence[int] | None = None, *, listed: int = LISTED
-) -> list[list[tuple[str, float]]]:
-    """For each unit (default all) the outputs that it raises most, then those it lowers most: (name, output per unit
-    of activation), at most `listed` of each, from the highest to the lowest.
-
-    effect: (names, width), as in SiteEffect.
-    """
-    chosen = effect.T if units is None else effect.T[list(units)]
-    value, index = chosen.cpu().sort(dim=1, descending=True, stable=True)
-    return [
-        [(names[i], v) for place, (i, v) in enumerate(pairs) if _shown(place, v, len(pairs), listed)]
-        for pairs in (list(zip(row, of, strict=True)) for row, of in zip(index.tolist(), value.tolist(), strict=True))
-    ]
-
-
-def _shown(place: int, value: float, count: int, listed: int) -> bool:
-    return (value > 0 and place < listed) or (value < 0 and place >= count - listed)

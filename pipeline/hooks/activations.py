@@ -34,11 +34,6 @@ def ffn_activations(model: LoadedModel, site: FfnSite, x: Tensor, units: Tensor 
     return [after for _, after in _read(model, site, x, units, before=False)]
 
 
-def ffn_preactivations(model: LoadedModel, site: FfnSite, x: Tensor, units: Tensor | None = None) -> list[Tensor]:
-    """The same before the activation function. SiteMissing where no such value exists (gated FFNs)."""
-    return [before for before, _ in ffn_pre_and_post(model, site, x, units)]
-
-
 def ffn_pre_and_post(
     model: LoadedModel, site: FfnSite, x: Tensor, units: Tensor | None = None
 ) -> list[tuple[Tensor, Tensor]]:

@@ -40,10 +40,6 @@ class Embedder:
         return self.vision.description.slug
 
     @property
-    def reads_text(self) -> bool:
-        return self.language is not None
-
-    @property
     def input_size(self) -> tuple[int, int]:
         """(height, width) in pixels of a view."""
         return self.vision.description.input_size

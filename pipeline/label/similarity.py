@@ -179,13 +179,13 @@ class Cosine:
 SIMILARITIES = {"soft_wpmi": SoftWpmi, "rank_reorder": RankReorder, "cosine": Cosine}
 
 
-def similarity(name: str, measured: Measured, top: int) -> SoftWpmi | RankReorder | Cosine:
+def similarity(name: str, measured: Measured, top: int) -> Similarity:
     """The function of this name on a layer; BadConfig where there is none."""
     if name not in SIMILARITIES:
         close = ", ".join(nearest(name, SIMILARITIES)) or ", ".join(SIMILARITIES)
         raise BadConfig(f"{name!r}: unknown similarity function; nearest: {close}")
-    made: SoftWpmi | RankReorder | Cosine = SIMILARITIES[name](measured, top)
-    return made
+    scorer: Similarity = SIMILARITIES[name](measured, top)
+    return scorer
 
 
 def strongest(peaks: Tensor, top: int) -> Tensor:

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from atlas_schema.errors import SiteMissing, UnknownFamily
-from pipeline.hooks.activations import all_ffn_activations, ffn_activations, ffn_pre_and_post, ffn_preactivations
+from pipeline.hooks.activations import all_ffn_activations, ffn_activations, ffn_pre_and_post
 from pipeline.models import LoadedModel, ModelRequest, describe, from_module, load
 from pipeline.models.families import FAMILIES
 
@@ -292,7 +292,7 @@ def test_value_before_the_activation_function_gives_the_value_after_it(member):
     units = torch.tensor([1, 0, 2])
     if not site.pre:
         with pytest.raises(SiteMissing, match="gated product"):
-            ffn_preactivations(member, site, x)
+            ffn_pre_and_post(member, site, x)
         return
     act = member.module.get_submodule(site.act)
     with torch.no_grad():

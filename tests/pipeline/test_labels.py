@@ -152,9 +152,20 @@ def test_the_lower_bound_of_an_auroc_covers():
     assert 0.03 < (lower > truth).float().mean() < 0.08
 
 
-def test_benjamini_hochberg_equals_scipy():
-    p = torch.from_numpy(np.random.default_rng(0).random(200) ** 3)
-    assert np.allclose(benjamini_hochberg(p), stats.false_discovery_control(p.numpy()))
+def test_q_is_the_least_rate_at_which_a_finding_is_still_one():
+    """By the procedure itself: at rate a, all findings up to the last with p <= a x rank / count are discoveries."""
+    p = torch.rand(60, generator=torch.Generator().manual_seed(1), dtype=torch.float64) ** 3
+    p[10:14] = p[3]  # ties
+    rates = sorted({min(1.0, float(one) * 60 / rank) for rank in range(1, 61) for one in p})
+    ordered = p.sort().values
+    expected = []
+    for one in p:
+        for rate in rates:
+            passing = [rank for rank in range(1, 61) if float(ordered[rank - 1]) <= rate * rank / 60 * (1 + 1e-12)]
+            if passing and one <= ordered[passing[-1] - 1]:
+                expected.append(rate)
+                break
+    torch.testing.assert_close(benjamini_hochberg(p), torch.tensor(expected, dtype=torch.float64))
     assert len(benjamini_hochberg(torch.zeros(0))) == 0
 
 

@@ -1,6 +1,7 @@
 """Counterparts: permuted copies are found, correlations are numpy's, sums merge, and shuffled images give the null."""
 
-from itertools import pairwise
+from itertools import combinations, pairwise
+from math import comb
 
 import numpy as np
 import pytest
@@ -293,6 +294,39 @@ def test_overlapping_cliques_give_each_neuron_one_cluster():
     pairs = {("a", "b"): 0.9, ("a", "c"): 0.9, ("b", "c"): 0.9, ("a", "d"): 0.6, ("b", "d"): 0.6}  # no c - d
     matches = {pair: side_of([(0, 0, correlation)]) for pair, correlation in pairs.items()}
     assert [cluster.neurons for cluster in clusters(matches)] == [(("a", 0), ("b", 0), ("c", 0))]
+
+
+@given(
+    st.lists(st.tuples(*[st.integers(0, 4)] * 4, st.sampled_from([0.3, 0.5, 0.7, 0.9])), max_size=12),
+    st.integers(2, 4),
+)
+@settings(max_examples=60, deadline=None)
+def test_clusters_are_the_greedy_choice_among_all_sets_of_neurons(drawn, least):
+    """Against every subset of the neurons: the largest clique first, then the most alike, then by name."""
+    sides: dict[tuple[str, str], dict[int, tuple[int, float]]] = {}
+    for first, second, one, other, correlation in drawn:
+        taken = sides.setdefault(("abcde"[min(first, second)], "abcde"[max(first, second)]), {})
+        if first != second and one not in taken and other not in {mate for mate, _ in taken.values()}:
+            taken[one] = (other, correlation)
+    matches = {pair: side_of([(one, *mate) for one, mate in side.items()]) for pair, side in sides.items()}
+    edges = {
+        frozenset([(pair[0], one), (pair[1], other)]): np.float32(correlation)
+        for pair, side in sides.items()
+        for one, (other, correlation) in side.items()
+    }
+    left, expected = sorted({neuron for edge in edges for neuron in edge}), []
+    while True:
+        cliques = [
+            (-size, -sum(float(edges[frozenset(pair)]) for pair in combinations(group, 2)) / comb(size, 2), group)
+            for size in range(least, 6)
+            for group in combinations(left, size)
+            if all(frozenset(pair) in edges for pair in combinations(group, 2))
+        ]
+        if not cliques:
+            break
+        expected.append(min(cliques))
+        left = [neuron for neuron in left if neuron not in expected[-1][2]]
+    assert [cluster.neurons for cluster in clusters(matches, models=least)] == [group for *_, group in sorted(expected)]
 
 
 def test_mistakes_are_named(vit, batches):
