@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from atlas_schema.errors import BadConfig, NotFinite
-from pipeline.effects.last_norm import falls_behind_last_norm, only_readout_follows
+from pipeline.effects.last_norm import falls_behind_last_norm, has_formula
 from pipeline.effects.readout import Readout, columns
 from pipeline.hooks.frozen import stub
 from pipeline.models import FfnSite, LoadedModel
@@ -88,6 +88,16 @@ def matter_most(model: LoadedModel, site: FfnSite, std: Tensor, count: int) -> l
     return [int(unit) for unit in moved.argsort(descending=True, stable=True)[:count]]
 
 
+def is_exact(model: LoadedModel, site: FfnSite, images: AnsweredImages, readout: Readout) -> bool:
+    """Whether the effects of a site's neurons follow from a formula, for all at little cost; one image shows it."""
+    x = model.normalise(images.pixels[:1].to(model.device, _dtype(model)))
+    return has_formula(model, site, x, images.answers[:1].to(model.device), readout)
+
+
+def _dtype(model: LoadedModel) -> torch.dtype:
+    return next(p.dtype for p in model.module.parameters() if p.is_floating_point())
+
+
 @torch.no_grad()
 def ablation_effects(
     model: LoadedModel,
@@ -109,11 +119,9 @@ def ablation_effects(
     index = torch.tensor(list(units), dtype=torch.long, device=model.device)
     target = means.to(model.device)[index]  # (units,)
     total, squares, count, kinds = np.zeros(len(index)), np.zeros(len(index)), 0, set()
-    dtype = next(p.dtype for p in model.module.parameters() if p.is_floating_point())
     for batch in images:
-        x, answers = model.normalise(batch.pixels.to(model.device, dtype)), batch.answers.to(model.device)
-        exact = only_readout_follows(model, site)
-        falls = falls_behind_last_norm(model, site, index, x, answers, target, readout) if exact else None
+        x, answers = model.normalise(batch.pixels.to(model.device, _dtype(model))), batch.answers.to(model.device)
+        falls = falls_behind_last_norm(model, site, index, x, answers, target, readout)
         kinds.add("measured" if falls is None else "exact")
         if falls is None:
             falls = falls_by_replay(model, site, index, x, answers, target, readout, copies or _copies(model))

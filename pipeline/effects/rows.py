@@ -10,9 +10,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from pipeline.effects.ablation import AblationEffects, AnsweredImages, ablation_effects, matter_most
+from pipeline.effects.ablation import AblationEffects, AnsweredImages, ablation_effects, is_exact, matter_most
 from pipeline.effects.answers import Answer
-from pipeline.effects.last_norm import only_readout_follows
 from pipeline.effects.readout import Readout, SiteEffect
 from pipeline.images.probe_set import ProbeSet, batches
 from pipeline.models import LoadedModel
@@ -60,12 +59,14 @@ def ablated_rows(
     answered: Sequence[AnsweredImages],
     settings: EffectSettings = EffectSettings(),
 ) -> dict[int, Row]:
-    """By unit: exact for all where only the readout follows, measured for the units that matter most elsewhere."""
+    """By unit: exact for all where the formula holds (`pipeline.effects.last_norm`); elsewhere measured, by running the
+    rest of the network, for the units that matter most.
+    """
     if readout.reason or not answered:
         return {}
     moments = probe.moments.finalize()
     chosen = list(units)
-    if not only_readout_follows(model, site):
+    if not is_exact(model, site, answered[0], readout):
         ranked = matter_most(model, site, torch.from_numpy(moments["token_std"]), site.width)
         wanted = set(units)
         chosen = list(islice((unit for unit in ranked if unit in wanted), settings.measured_units))

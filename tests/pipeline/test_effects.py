@@ -12,11 +12,12 @@ from pipeline.effects.ablation import (
     falls_by_replay,
     matter_most,
 )
-from pipeline.effects.last_norm import falls_behind_last_norm, only_readout_follows
+from pipeline.effects.last_norm import falls_behind_last_norm, has_formula
 from pipeline.effects.readout import SiteEffect, columns, readout_of
-from pipeline.effects.rows import EffectSettings, written_rows
+from pipeline.effects.rows import EffectSettings, ablated_rows, written_rows
 from pipeline.label.embedder import load_embedder
 from pipeline.models import LoadedModel, ModelRequest, load
+from pipeline.probe.model import Membership, ModelProbe, ProbeSettings, probe
 from pipeline.zoo import ZOO
 from pipeline.zoo.captions import caption
 from pipeline.zoo.train import WIDTHS, pixels
@@ -24,14 +25,11 @@ from pipeline.zoo.world import HELD_OUT_SEED, scenes
 from tests.pipeline.test_families import SMALL, small
 from tests.pipeline.test_readout import images_for, readout_for
 
-# members whose last FFN is not followed by one norm and linear maps alone
+# members whose last FFN is followed by more than norms and linear maps
 WITHOUT_FORMULA = {
     "vit, no class token, map pooling",  # attention pools
-    "vit, post-norm",  # a norm of the FFN's own output before the last
-    "swin v2",
     "open_clip around timm",
-    "maxvit",  # channels first
-    "coatnet",
+    "maxvit, hidden layer in the head",  # an activation function before the classifier
 }
 
 
@@ -68,14 +66,43 @@ def test_replay_and_formula_equal_a_hooked_forward(name):
         with torch.no_grad():
             replayed = falls_by_replay(model, site, units, x, answers, target, readout, copies=6)
         torch.testing.assert_close(replayed, truth, rtol=1e-8, atol=1e-11)
-        if only_readout_follows(model, site):
-            found = falls_behind_last_norm(model, site, units, x, answers, target, readout)
-            assert (found is None) == (name in WITHOUT_FORMULA)
-            if found is not None:
-                torch.testing.assert_close(found, truth, rtol=1e-8, atol=1e-11)
-    assert only_readout_follows(model, sites[-1])
-    assert not only_readout_follows(model, sites[0])
+        found = falls_behind_last_norm(model, site, units, x, answers, target, readout)
+        assert (found is not None) == (site == sites[-1] and name not in WITHOUT_FORMULA)
+        assert has_formula(model, site, x, answers, readout) == (found is not None)
+        if found is not None:
+            torch.testing.assert_close(found, truth, rtol=1e-8, atol=1e-11)
     assert not any("forward" in part.__dict__ for part in model.module.modules())
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_only_a_bounded_number_of_neurons_is_ablated_by_running_the_network(name, monkeypatch):
+    """In the last layer too: what follows decides, not that it is the last."""
+    model = small(name)
+    x01, readout = images_for(model, 3), readout_for(model)
+    site = model.description.ffn_sites[-1]
+    membership = Membership(torch.ones(3, dtype=torch.bool), torch.full((3,), -1), ())
+    sums = ModelProbe.empty(model.description, ProbeSettings(), membership, range(3), torch.device("cpu"))
+    probed = probe(model, [(range(3), x01)], sums).sites[site.layer]
+    replayed = []
+
+    def counted(model, site, units, *given):
+        replayed.append(len(units))
+        return falls_by_replay(model, site, units, *given)
+
+    monkeypatch.setattr("pipeline.effects.ablation.falls_by_replay", counted)
+    images = [AnsweredImages(x01, torch.tensor([[0, 3], [1, 1], [2, 0]]))]
+    rows = ablated_rows(model, site, range(site.width), probed, readout, images, EffectSettings(measured_units=5))
+    without = name in WITHOUT_FORMULA
+    assert replayed == ([5] if without else [])
+    assert len(rows) == (5 if without else site.width)
+    assert {row["ablation_kind"] for row in rows.values()} == {"measured" if without else "exact"}
+    means, std = (torch.from_numpy(probed.moments.finalize()[key]) for key in ("token_mean", "token_std"))
+    if without:
+        assert list(rows) == matter_most(model, site, std, 5)
+    some = list(rows)[::7]
+    truth = by_hook(model, site, some, model.normalise(x01), images[0].answers, means.float()[some], readout)
+    effects = torch.tensor([rows[unit]["ablation_effect"] for unit in some], dtype=truth.dtype)
+    torch.testing.assert_close(effects, truth.mean(1), rtol=1e-6, atol=1e-9)
 
 
 def answered(name: str, count: int):

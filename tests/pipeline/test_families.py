@@ -173,7 +173,7 @@ def _twins(windows) -> nn.Module:
     )  # fmt: skip
 
 
-def _maxxvit(kind: str) -> nn.Module:
+def _maxxvit(kind: str, **options) -> nn.Module:
     from timm.models.maxxvit import MaxxVit, MaxxVitCfg, MaxxVitConvCfg, MaxxVitTransformerCfg
 
     attention = MaxxVitTransformerCfg(dim_head=8, window_size=(4, 4), grid_size=(4, 4), rel_pos_type="bias")
@@ -181,7 +181,7 @@ def _maxxvit(kind: str) -> nn.Module:
     return MaxxVit(
         MaxxVitCfg(
             embed_dim=(8, 16), depths=(1, 1), block_type=blocks, stem_width=8, conv_cfg=MaxxVitConvCfg(),
-            transformer_cfg=attention,
+            transformer_cfg=attention, **options,
         ),
         img_size=64, num_classes=5,
     )  # fmt: skip
@@ -237,6 +237,7 @@ SMALL = {
     "twins, svt": (partial(_twins, (4, 4)), 64),
     "twins, pcpvt": (partial(_twins, None), 64),
     "maxvit": (partial(_maxxvit, "M"), 64),
+    "maxvit, hidden layer in the head": (partial(_maxxvit, "M", head_hidden_size=16), 64),  # as published
     "coatnet": (partial(_maxxvit, "T"), 64),
     "open_clip": (_open_clip, 32),
     "open_clip, custom block, norm inside the FFN": (partial(_open_clip, block_type="custom", scale_fc=True), 32),
