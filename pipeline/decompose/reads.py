@@ -9,10 +9,9 @@ section 3), here in every family and for a head by itself.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -110,16 +109,6 @@ class ReadSums:
                     if share > 0:
                         layer, own_head = heads[head]
                         yield Reader(ffn.layer, unit, rank, layer, own_head, share, levels[head])
-
-    def arrays(self) -> dict[str, np.ndarray]:
-        return {name: getattr(self, name).numpy() for name in self.FIELDS}
-
-    @classmethod
-    def of(cls, arrays: Mapping[str, np.ndarray]) -> ReadSums:
-        sums = cls(*arrays["mean"].shape)
-        for name in cls.FIELDS:
-            setattr(sums, name, torch.from_numpy(np.array(arrays[name])))
-        return sums
 
 
 def reads(model: LoadedModel, batches: Iterable[Tensor], axes: Tensor, levels: Sequence[Level]) -> ReadSums:

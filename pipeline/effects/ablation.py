@@ -47,7 +47,7 @@ class AnsweredImages:
 
 @dataclass(frozen=True)
 class AblationEffects:
-    """The effects of some neurons of a site; add those of other images with `merge`.
+    """The effects of some neurons of a site over some images.
 
     fall: float64 (neurons,), the sum over images of the fall of the correct output; squares: of its squares
     """
@@ -57,13 +57,6 @@ class AblationEffects:
     squares: NDArray[np.float64]
     images: int
     kind: str  # "exact" | "measured", as in the column ablation_kind
-
-    def merge(self, other: AblationEffects) -> AblationEffects:
-        if (self.units, self.kind) != (other.units, other.kind):
-            raise BadConfig("effects of other neurons, or measured in another way, do not add up.")
-        return AblationEffects(
-            self.units, self.fall + other.fall, self.squares + other.squares, self.images + other.images, self.kind
-        )
 
     @property
     def effect(self) -> NDArray[np.float64]:

@@ -241,7 +241,7 @@ def pair_moments(
     layers: Sequence[int] | None = None,
     settings: MatchSettings = MatchSettings(),
 ) -> tuple[CrossMoments, CrossMoments]:
-    """Cross-moments of true pairs of images and of shuffled ones; those of slices of images merge to the whole's."""
+    """Cross-moments of true pairs of images and of shuffled ones; in whatever batches the images come."""
     sites, grid = first.description.ffn_sites, settings.grid
     chosen = list(range(len(sites))) if layers is None else list(layers)
     rows = sum(sites[layer].width for layer in chosen)

@@ -22,6 +22,7 @@ from pipeline.zoo import ZOO
 from pipeline.zoo.captions import caption
 from pipeline.zoo.train import WIDTHS, pixels
 from pipeline.zoo.world import HELD_OUT_SEED, scenes
+from tests.pipeline.close import assert_close
 from tests.pipeline.test_families import SMALL, small
 from tests.pipeline.test_readout import images_for, readout_for
 
@@ -127,13 +128,13 @@ def test_last_block_of_every_family_is_exact(name):
     assert (found.kind, found.images) == ("exact", 8)
     some = torch.arange(0, site.width, 7)
     truth = by_hook(model, site, some, model.normalise(x01), answers, means[some], readout).double()
-    np.testing.assert_allclose(found.effect[some], truth.mean(1), atol=1e-5)
-    np.testing.assert_allclose(found.standard_error[some], truth.std(1) / 8**0.5, atol=1e-5)
+    assert_close(found.effect[some], truth.mean(1), 5e-4, at_most=1e-5)
+    assert_close(found.standard_error[some], truth.std(1) / 8**0.5, 5e-4, at_most=1e-5)
     assert np.abs(found.effect).max() > 1e-3
 
 
 @pytest.mark.parametrize("name", ["vit", "coat", "clip"])
-def test_other_blocks_are_measured_and_merge(name):
+def test_other_blocks_are_measured_whatever_the_batches(name):
     model, readout, x01, answers = answered(name, 6)
     site = model.description.ffn_sites[1]
     means = torch.full((site.width,), 0.1)
@@ -146,16 +147,16 @@ def test_other_blocks_are_measured_and_merge(name):
     whole = effects(slice(0, 6))
     assert whole.kind == "measured"
     truth = by_hook(model, site, units, model.normalise(x01), answers, means[units], readout).double()
-    np.testing.assert_allclose(whole.effect, truth.mean(1), atol=1e-5)
-    np.testing.assert_allclose(whole.standard_error, truth.std(1) / 6**0.5, atol=1e-5)
+    assert_close(whole.effect, truth.mean(1), 5e-4, at_most=1e-5)
+    assert_close(whole.standard_error, truth.std(1) / 6**0.5, 5e-4, at_most=1e-5)
     for other in (
         effects(slice(0, 6), copies=1),
         effects(slice(0, 2), slice(2, 6)),
-        effects(slice(4, 6)).merge(effects(slice(0, 4))),
+        effects(slice(4, 6), slice(0, 4)),
     ):
         assert other.images == 6
-        np.testing.assert_allclose(other.effect, whole.effect, atol=2e-6)
-        np.testing.assert_allclose(other.standard_error, whole.standard_error, atol=2e-6)
+        assert_close(other.effect, whole.effect, 5e-4, at_most=2e-6)
+        assert_close(other.standard_error, whole.standard_error, 5e-4, at_most=2e-6)
     assert effects(slice(0, 1)).standard_error is None
 
 
@@ -186,9 +187,6 @@ def test_mistakes_are_named():
     clip = load(ModelRequest("zoo/clip"))
     with pytest.raises(BadConfig, match=r"zoo-clip.*texts"):
         ablation_effects(clip, clip.description.ffn_sites[0], [0], images, means, readout_of(clip))
-    one = ablation_effects(model, site, [0], images, means, readout)
-    with pytest.raises(BadConfig, match="other neurons"):
-        one.merge(ablation_effects(model, site, [1], images, means, readout))
     with pytest.raises(NotFinite, match="damaged"):
         ablation_effects(model, site, [0], images, means * torch.nan, readout)
 

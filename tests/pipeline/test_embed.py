@@ -15,6 +15,7 @@ from pipeline.label.embedder import image_views, load_embedder
 from pipeline.models import ModelRequest, load
 from pipeline.zoo import ZOO
 from pipeline.zoo.world import HELD_OUT_SEED, scenes
+from tests.pipeline.close import assert_close
 
 
 @pytest.fixture(scope="module")
@@ -123,7 +124,7 @@ def test_a_classifiers_logits_follow_from_its_representation():
     model = load(ModelRequest("zoo/twins"))
     x = torch.rand(2, 3, 64, 64)
     with torch.no_grad():
-        assert torch.allclose(model.module.head(representation(model, x)), model.module(x), atol=1e-5)
+        assert_close(model.module.head(representation(model, x)), model.module(x), 1e-6)
 
 
 def test_half_precision_is_close(clip):

@@ -16,6 +16,7 @@ from pipeline.zoo import ZOO
 from pipeline.zoo.captions import prompts
 from pipeline.zoo.train import pixels
 from pipeline.zoo.world import ATTRIBUTES, HELD_OUT_SEED, scenes
+from tests.pipeline.close import assert_close
 from tests.pipeline.test_decompose import noise, small
 
 OBJECT = ("shape", "colour", "texture")
@@ -138,4 +139,4 @@ def test_the_direct_heat_is_the_heads_share_of_the_output():
     heads = found.scores(direction)[:, : model.description.heads].sum(1)
     maps = source_maps(model, x, direction).sites
     rest = sum(site.elsewhere.sum(1) for site in maps)
-    torch.testing.assert_close(heatmap(model, x, direction).sum((1, 2)) + rest, heads, rtol=1e-4, atol=1e-4)
+    assert_close(heatmap(model, x, direction).sum((1, 2)) + rest, heads, 2e-5)

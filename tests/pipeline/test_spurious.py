@@ -15,6 +15,7 @@ from jobs.commands.spurious import spurious
 from pipeline.decompose.components import Component
 from pipeline.uses.spurious import fit_probe, group_accuracies, spurious_components, without
 from pipeline.zoo.world import scenes
+from tests.pipeline.close import assert_close
 
 COMPONENTS = (
     *(Component("head", 0, head) for head in range(8)),
@@ -69,7 +70,7 @@ def test_left_out_is_replaced_by_its_mean() -> None:
     direct = torch.tensor([True, True, False, True])
     replaced = vectors.clone()
     replaced[:, [0, 3]] = means[[0, 3]]
-    assert torch.allclose(without(vectors, direct, [3, 0], means), replaced[:, direct].sum(1), atol=1e-6)
+    assert_close(without(vectors, direct, [3, 0], means), replaced[:, direct].sum(1), 1e-6)
     assert torch.equal(without(vectors, direct, [], means), vectors[:, direct].sum(1))
 
 
