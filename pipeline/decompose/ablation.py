@@ -13,8 +13,9 @@ from pipeline.decompose.classifiers import Classifier
 
 
 class MeanAblation:
-    """What becomes of the representation and of answers when one component is replaced by its mean over images and
-    everything behind it is held (Gandelsman et al., section 3.2: contributions are summed anew, no network runs).
+    """Sums over images of what changes when one component is replaced by its mean over images and all else is held.
+
+    After Gandelsman et al., section 3.2: contributions are summed anew, no network runs.
 
     change: (components,), sum of cosine distances; images: number of them. fall, fall_squared: (components,), sums over
     answered images of the fall of the share of right answers; right: sum of these shares, nothing ablated; judged:
@@ -23,10 +24,9 @@ class MeanAblation:
     margins, nothing ablated, and number of images. All float64.
     """
 
-    FIELDS = (
-        *("change", "images", "fall", "fall_squared", "right", "judged"),
-        *("group_fall", "margin_fall", "margin", "margin_squared", "answered"),
-    )
+    OF_IMAGES = ("change", "images", "fall", "fall_squared", "right", "judged")
+    OF_GROUPS = ("group_fall", "margin_fall", "margin", "margin_squared", "answered")
+    FIELDS = OF_IMAGES + OF_GROUPS
 
     def __init__(self, components: int, groups: int) -> None:
         def zeros(*shape: int) -> Tensor:
@@ -84,7 +84,9 @@ class MeanAblation:
     # --------------------------------------------------------------------------------------------------- results
 
     def effect(self) -> tuple[Tensor, Tensor]:
-        """(components,) each: fall of accuracy and its standard error; NaN where no image was answered."""
+        """The fall of accuracy by component, and its standard error, (components,) each; NaN where no image was
+        answered.
+        """
         mean = self.fall / self.judged
         variance = (self.fall_squared / self.judged - mean.square()).clamp_min(0)
         return mean, (variance / (self.judged - 1).clamp_min(1)).sqrt()
@@ -94,11 +96,13 @@ class MeanAblation:
         return float(self.right / self.judged)
 
     def group_effect(self) -> Tensor:
-        """(components, groups): fall of the accuracy in each group; NaN where no answer is known."""
+        """The fall of accuracy by component and question, (components, groups); NaN where no answer is known."""
         return self.group_fall / self.answered
 
     def margin_effect(self) -> Tensor:
-        """(components, groups): fall of the margin of the right answer, in standard deviations of it over images."""
+        """The fall of the right answer's margin by component and question, (components, groups), in standard deviations
+        of it over images.
+        """
         mean = self.margin / self.answered
         deviation = (self.margin_squared / self.answered - mean.square()).clamp_min(0).sqrt()
         return self.margin_fall / self.answered / deviation

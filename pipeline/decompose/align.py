@@ -20,7 +20,7 @@ from atlas_schema.errors import BadConfig, NotFinite
 from pipeline.decompose.components import Level
 from pipeline.decompose.contributions import direct_components
 
-Batch = tuple[Tensor, Tensor]  # places (n,) int64 in the panel, vectors (n, components, d)
+Batch = tuple[Tensor, Tensor]  # images (n,) int64, numbers in the panel; vectors (n, components, d)
 Batches = Callable[[], Iterable[Batch]]  # the whole panel, anew at each call
 
 FIGURES = ("cosine", "cosine_fit", "cosine_shared", "cosine_chance", "accuracy")
@@ -28,8 +28,9 @@ FIGURES = ("cosine", "cosine_fit", "cosine_shared", "cosine_chance", "accuracy")
 
 @dataclass(frozen=True)
 class Question:
-    """A zero-shot question about images. texts: (values, e), each of length 1; answers: (images,) int64, the place
-    of the right text, -1 where it is unknown.
+    """A zero-shot question about images.
+
+    texts: (values, e), each of length 1; answers: (images,) int64, the index of the right text, -1 where unknown.
     """
 
     texts: Tensor
@@ -69,22 +70,27 @@ class Alignment:
 
     @classmethod
     def own(cls, components: int, width: int, accuracy: float | None = None) -> Alignment:
-        """That of a CLIP to its own space: nothing is mapped."""
+        """The alignment of a CLIP to its own space, which maps nothing."""
         return cls(components, None, torch.zeros(width), 1.0, 1.0, 1.0, math.nan, accuracy)
 
     def apply(self, vectors: Tensor) -> Tensor:
-        """(images, components, d) -> (images, components, e), without the bias."""
+        """Contributions mapped to the CLIP's space, (images, components, d) -> (images, components, e); no bias is
+        added.
+        """
         return vectors if self.maps is None else torch.einsum("nkd,kde->nke", vectors, self.maps.to(vectors))
 
     def whole(self, vectors: Tensor, direct: Tensor) -> Tensor:
-        """(images, e): the aligned representation. vectors: (images, components, d); direct: (components,) bool."""
+        """The aligned representation, (images, e): the mapped contributions with a direct effect, summed, and the bias.
+
+        vectors: (images, components, d); direct: (components,) bool.
+        """
         held = vectors[:, direct]
         if self.maps is None:
             return held.sum(1) + self.bias.to(vectors)
         return held.flatten(1) @ self.maps.to(vectors)[direct].flatten(0, 1) + self.bias.to(vectors)
 
     def pull(self, directions: Tensor) -> Tensor:
-        """(T, e) -> (components, T, d): the directions in each component's own space, so that the product with a
+        """Directions of the CLIP's space in each component's own, (T, e) -> (components, T, d): their product with a
         contribution is that of the direction with the aligned contribution.
         """
         if self.maps is None:
@@ -116,7 +122,7 @@ def fit_alignment(
     questions: Sequence[Question] = (),
     on_step: Callable[[], None] = lambda: None,
 ) -> Alignment:
-    """Fit the maps on some images of a panel and measure them on the others.
+    """The alignment of a model with a CLIP, fitted on some images of a panel and measured on the others.
 
     The loss is that of CompAlign, 1 - cos(sum of aligned direct components, target) + orthogonality x mean over
     components of |W^T W - I|^2 / m, where m is the smaller of d and e and W^T W stands for the smaller of the two
@@ -159,7 +165,8 @@ def fit_alignment(
 
 
 def least_squares(z: Tensor, y: Tensor, ridge: float) -> tuple[Tensor, Tensor]:
-    """(d, e) and (e,), float32: the map W and the offset b with the least mean of |W^T z + b - y|^2 + ridge |W|^2.
+    """The linear map with the least squared error: float32 W (d, e) and b (e,) with the least mean of |W^T z + b - y|^2
+    + ridge |W|^2.
 
     z: (images, d), y: (images, e), float64; ridge in units of the mean variance of z's coordinates.
     """
@@ -173,8 +180,8 @@ def least_squares(z: Tensor, y: Tensor, ridge: float) -> tuple[Tensor, Tensor]:
 
 
 def procrustes(z: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """(d, e) and (e,), float32: the isometry (or projection) W with the greatest sum of <W^T z, y>, both centred
-    (Schönemann 1966), and the offset that takes the mean of z to that of y, scaled as z is.
+    """The orthogonal Procrustes map: float32 (d, e) and (e,), the isometry (or projection) W with the greatest sum of
+    <W^T z, y>, both centred (Schönemann 1966), and the offset that takes the mean of z to that of y, scaled as z is.
     """
     zero, mean = z.mean(0), y.mean(0)
     centred, wanted = z - zero, y - mean
@@ -186,7 +193,9 @@ def procrustes(z: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def orthogonality(maps: Tensor) -> Tensor:
-    """(components,): |W^T W - I|^2 / m, with the smaller of W^T W and W W^T, m its side. maps: (components, d, e)."""
+    """How far each map is from an isometry, (components,): |W^T W - I|^2 / m, with the smaller of W^T W and W W^T, m
+    its side. maps: (components, d, e).
+    """
     short = maps if maps.shape[1] >= maps.shape[2] else maps.mT  # (components, longer, m)
     excess = short.mT @ short - torch.eye(short.shape[2], device=maps.device)
     return excess.square().sum((1, 2)) / short.shape[2]
@@ -256,7 +265,7 @@ class _Stock:
             yield images.to(self.targets.device), vectors.to(self.targets)
 
     def buffers(self, fit: Tensor, direct: Tensor) -> Iterator[Batch]:
-        """(places, direct vectors) of the fit images, as many at a time as the buffer holds."""
+        """(images, direct vectors) of the images of the fit, as many at a time as the buffer holds."""
         parts: list[Batch] = []
         size = 0
         for images, vectors in self.all():
@@ -349,7 +358,7 @@ def _check_batch(images: Tensor, vectors: Tensor, components: int) -> None:
 
 
 def _checked(seen: Sequence[Tensor], images: int) -> Tensor:
-    """The places of all images as they came, each once."""
+    """The numbers of all images as they came, each once."""
     places = torch.cat(list(seen)) if seen else torch.empty(0, dtype=torch.int64)
     if len(places) != images or not torch.equal(places.sort().values, torch.arange(images, device=places.device)):
         raise BadConfig(

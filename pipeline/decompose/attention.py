@@ -38,8 +38,10 @@ _FROZEN = {
 
 @dataclass(frozen=True)
 class FrozenMap:
-    """A linear or 1 x 1 convolution map whose first `of` parts in `parts` make queries and keys, in all outputs or in
-    those of each of `groups` heads. The other parts are values.
+    """A linear map of an attention module whose outputs are, in part, queries and keys that are held.
+
+    The first `of` parts in `parts` make them, in all outputs or in those of each of `groups` heads; the others are
+    values.
     """
 
     path: str
@@ -53,7 +55,7 @@ class FrozenMap:
         return self.of < self.parts
 
     def split(self, out: Tensor) -> tuple[Tensor, Tensor]:
-        """Queries and keys, and values, each with channels (groups, own)."""
+        """An output in two: queries and keys, and values, each with channels (groups, own)."""
         shaped = out.unflatten(self.axis, (self.groups, -1))
         axis = self.axis if self.axis < 0 else self.axis + 1
         own = shaped.shape[axis] // self.parts * self.of
@@ -97,7 +99,7 @@ def frozen_maps(path: str, module: nn.Module) -> dict[int, FrozenMap]:
 
 
 class QueriesAndKeys(TorchFunctionMode):
-    """Within it, queries and keys are cached; or answered from the cache, and then take no gradient.
+    """A context in which queries and keys are cached; or answered from the cache, and then take no gradient.
 
     values: in a replay, by `FrozenMap.path` and call, with channels as `FrozenMap.split` gives them. cut: each is a
     leaf, so that no gradient passes it; else only one that depends on nothing live is.

@@ -52,13 +52,15 @@ def check_decomposition(model: LoadedModel, x01: Tensor) -> Check:
 
 
 def sum_error(decomposition: Decomposition) -> float:
-    """The largest relative error, over images, of the sum of the vectors."""
+    """How far the components' vectors are from adding up: the largest relative error over images."""
     whole = decomposition.representation
     return float(relative(decomposition.vectors().sum(1) - whole, whole).max())
 
 
 def euler_error(decomposition: Decomposition, seed: int = 0) -> float:
-    """Of the sum of contributions along a random direction, relative to both lengths; the largest over images."""
+    """How far contributions along a random direction are from adding up, relative to both lengths; the largest over
+    images.
+    """
     z = decomposition.representation
     generator = torch.Generator().manual_seed(seed)
     direction = torch.randn(z.shape, generator=generator, dtype=torch.float64).to(z)

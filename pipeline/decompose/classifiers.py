@@ -39,8 +39,8 @@ class Classifier:
     texts: tuple[Tensor, ...] = ()  # (answers, e) of each group, each of length 1, where texts answer
 
     def margins(self, representation: Tensor, images: Tensor) -> Tensor:
-        """(n, groups): by how much the score of the right answer about image `images[n]` is over the best other: the
-        answer is right where that is above 0. NaN where the right answer is unknown.
+        """By how much the right answer about image `images[n]` scores over the best other, (n, groups): the answer is
+        right where that is above 0. NaN where the right answer is unknown.
         """
         labels = self.labels.to(images.device)[images]
         columns = []

@@ -30,10 +30,10 @@ REPRODUCED = {torch.float32: 1e-4, torch.float64: 1e-10}
 
 
 class Level(StrEnum):
-    """What is held at its values for an image; norm statistics always are.
+    """Which parts of the network are held at their values for an image, so that the rest is linear.
 
-    DIRECT (0): attention and FFNs. THROUGH (1): attention weights and FFNs; values of attention are live. GATED (2):
-    attention weights and the gates of activation functions.
+    Norm statistics always are. DIRECT (0): attention and FFNs. THROUGH (1): attention weights and FFNs; values of
+    attention are live. GATED (2): attention weights and the gates of activation functions.
     """
 
     DIRECT = "direct"
@@ -43,8 +43,9 @@ class Level(StrEnum):
 
 @dataclass(frozen=True)
 class Component:
-    """One summand. `layer` is the index of the attention or FFN site or of the convolution block, `head` that of the
-    head, all from 0.
+    """One summand of a representation: a head, an FFN, a convolution block, the image or the constant.
+
+    layer: index of the attention or FFN site or of the convolution block; head: index of the head; both from 0.
     """
 
     kind: str  # "head" | "ffn" | "convolution" | "image" | "constant"
@@ -58,7 +59,7 @@ class Component:
 
 
 def components_of(model: LoadedModel) -> tuple[Component, ...]:
-    """All components, heads first, in the order of sites."""
+    """All components of a model: heads first, then FFNs, both in the order of sites, and what is left."""
     heads = [Component("head", site.layer, h) for site in model.description.attention_sites for h in range(site.heads)]
     ffns = [Component("ffn", site.layer) for site in model.description.ffn_sites]
     blocks = [Component("convolution", block) for block in range(len(convolution_maps(model.module)))]
@@ -93,7 +94,7 @@ def decompose(
 
 
 def check_linear(model: LoadedModel, x: Tensor, cache: ActivationCache) -> None:
-    """UnknownFamily where anything outside attention and FFNs is not linear, by the graph of a replay."""
+    """Raise UnknownFamily where anything outside attention and FFNs is not linear, by the graph of a replay."""
     image, blocks = x.detach().clone().requires_grad_(), _leaves(cache.convolutions)
     heads, ffns = _leaves(cache.heads), _leaves(cache.ffns)
     out = replay(model, cache, image, blocks, heads, ffns).representation
@@ -157,7 +158,7 @@ class Decomposition:
             )
 
     def check_affine(self) -> None:
-        """UnknownFamily where sources of the other sign do not move the representation the other way."""
+        """Raise UnknownFamily where sources of the other sign do not move the representation the other way."""
         with torch.no_grad():
             mirrored = self._replayed(-1.0)
         error = float(relative(mirrored + self._z.detach() - 2 * self.constant, self.representation).max())
@@ -169,7 +170,9 @@ class Decomposition:
 
     @cached_property
     def constant(self) -> Tensor:
-        """(images, d): what is left where image, heads and FFNs are zero: biases, shifts of norms, embeddings."""
+        """The constant component (images, d): what is left where image, heads and FFNs are zero: biases, shifts of
+        norms, embeddings.
+        """
         with torch.inference_mode(False), torch.no_grad():
             return self._replayed(0.0)
 
@@ -182,7 +185,7 @@ class Decomposition:
         return replay(self.model, cache, self._x.detach() * factor, blocks, heads, ffns).representation
 
     def scores(self, direction: Tensor) -> Tensor:
-        """(images, components): the contribution of each component to the representation along a direction.
+        """The contribution of each component along a direction: (images, components).
 
         direction: (d,), or (images, d), one an image. One vector-Jacobian product for all components.
         """
@@ -208,7 +211,7 @@ class Decomposition:
         return torch.stack([scores.get(one, nothing) for one in self.components], dim=1)
 
     def vectors(self, components: Sequence[Component] | None = None) -> Tensor:
-        """(images, components, d): the contribution of each of some components, default `adds_up`.
+        """The contributions of some components (default `adds_up`) as vectors: (images, components, d).
 
         A component that does not reach the representation has zeros. BadConfig for one that the level does not have.
         """
@@ -345,5 +348,5 @@ def _by_image(tensor: Tensor, axis: int, images: int) -> Tensor:
 
 
 def relative(difference: Tensor, whole: Tensor) -> Tensor:
-    """(images,): length of a difference over that of the whole."""
+    """The length of a difference over that of the whole, (images,)."""
     return difference.norm(dim=1) / whole.norm(dim=1)

@@ -70,8 +70,8 @@ class FeatureSet:
         return {name: tuple(template.replace("{}", text) for text in texts) for name, texts in self.features.items()}
 
     def prompt_of(self, feature: str, text: str) -> str:
-        """What a user's text is embedded as: the prompt of the text or value that it names; else it alone, in the
-        template. BadConfig for a feature that is not there.
+        """The prompt for a user's text: that of the text or value it names, else the text itself in the template.
+        BadConfig for a feature that is not there.
         """
         if feature not in self.features:
             close = ", ".join(nearest(feature, self.features) or self.features)
@@ -95,7 +95,7 @@ class FeatureSet:
         return f"{self.name}-{self.identity}"
 
     def answers(self, attributes: Sequence[Mapping[str, str]]) -> Tensor:
-        """int64 (images, features): the place of the text that is true of an image, -1 where nothing tells.
+        """Which text of each feature is true of each image: int64 (images, features), -1 where nothing tells.
 
         attributes: of each image by name; an image tells a feature by an attribute of its name.
         """
@@ -156,7 +156,7 @@ def parse_features(content: bytes, origin: str, name: str = "") -> FeatureSet:
 
 
 def basis(texts: Tensor) -> Tensor:
-    """(r, e), float32: an orthonormal basis of what the texts span, r its dimension. texts: (T, e).
+    """An orthonormal basis of what texts (T, e) span: float32 (r, e), r its dimension.
 
     Gram-Schmidt in the order of the texts, which is what a QR decomposition gives up to signs, and signs do not
     change a score. A text that those before it span (but for a millionth of its length) adds no direction.
@@ -191,7 +191,10 @@ class Lens:
 
     @classmethod
     def of(cls, embedded: Mapping[str, Tensor], alignment: Alignment, levels: Sequence[Level]) -> Lens:
-        """embedded: for each feature the embeddings (T, e) of its prompts, each of length 1."""
+        """The lens of some features, seen through an alignment.
+
+        embedded: for each feature the embeddings (T, e) of its prompts, each of length 1.
+        """
         bases = [basis(texts) for texts in embedded.values()]
         texts = torch.cat(list(embedded.values())).float()
         return cls(
@@ -206,8 +209,8 @@ class Lens:
 
 
 class FeatureSums:
-    """How each component's contribution and the whole go together along the features, and what the texts answer when a
-    contribution is replaced by its mean. Centred sums, float64, and counts.
+    """Sums over images of how components and the whole representation go together along features, and of how often a
+    text flips when a component is replaced by its mean. Centred, float64.
 
     mean, squares, products: (components, R), the mean of a contribution along each basis direction, the sum of squared
     deviations from it, the sum of products with the deviations of the whole; whole_mean, whole_squares: (R,). flips:
@@ -232,8 +235,10 @@ class FeatureSums:
         return cls(components, directions, len(lens.features), lens.basis.device)
 
     def update(self, vectors: Tensor, lens: Lens, means: Tensor | None = None) -> None:
-        """vectors: (images, components, d), contributions of at least one image. means: (components, d), of the
-        contributions over all images, from an earlier pass; without them no flips are counted.
+        """Take in the contributions of at least one image, vectors: (images, components, d).
+
+        means: (components, d), of the contributions over all images, from an earlier pass; without them no flips are
+        counted.
         """
         along = torch.einsum("nkd,krd->nkr", vectors, lens.basis.to(vectors)).double()
         whole = along[:, lens.direct].sum(1)
@@ -249,7 +254,7 @@ class FeatureSums:
         self.merge(batch)
 
     def merge(self, other: FeatureSums) -> None:
-        """Chan, Golub, LeVeque (1979): sums about the common mean from those about two means."""
+        """Take in the sums of other images: about the common mean, from those about two means (Chan et al. 1979)."""
         images = self.images + other.images
         if float(images) == 0:
             return
@@ -264,7 +269,9 @@ class FeatureSums:
         self.images = images
 
     def finalize(self, lens: Lens) -> dict[str, Tensor]:
-        """(components, features), float64, each. score: mean over a feature's basis of the correlation between
+        """How much each component matters for each feature: (components, features), float64, each.
+
+        score: mean over a feature's basis of the correlation between
         contribution and whole, 0 along a direction where one of them never changes. variance_share: the sum of
         covariances over the sum of variances of the whole; adds up to 1 over components; NaN for those without direct
         effect, and where the whole never changes. selectivity: of what a contribution varies along the bases of all

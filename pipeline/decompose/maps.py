@@ -39,23 +39,23 @@ class SiteMaps:
 
     @property
     def elsewhere(self) -> Tensor:
-        """(images, heads): all that no patch passes."""
+        """What no patch passes through each head: (images, heads)."""
         return self.tokens + self.constant
 
     @property
     def total(self) -> Tensor:
-        """(images, heads): the heads' contributions along the direction."""
+        """The heads' contributions along the direction: (images, heads)."""
         return self.elsewhere + torch.stack([patches.sum((2, 3)) for patches in self.patches]).sum(0)
 
     def joined(self) -> Tensor:
-        """(images, heads, height, width): all calls on the finest of their grids."""
+        """The maps of all calls on the finest of their grids: (images, heads, height, width)."""
         finest = max((tuple(patches.shape[2:]) for patches in self.patches), key=lambda grid: grid[0] * grid[1])
         return torch.stack([spread(patches, (finest[0], finest[1])) for patches in self.patches]).sum(0)
 
 
 @dataclass(frozen=True)
 class SourceMaps:
-    """Of all attention sites, in their order, at a level."""
+    """What source tokens pass through the heads of all attention sites, in their order, at a level."""
 
     level: Level
     sites: tuple[SiteMaps, ...]
@@ -114,7 +114,7 @@ def example_maps(
 def heatmap(
     model: LoadedModel, x: Tensor, direction: Tensor, level: Level = Level.DIRECT, *, certify: bool = True
 ) -> Tensor:
-    """(images, height, width), in pixels: what the place passes through all heads and layers along a direction.
+    """Heatmaps in pixels, (images, height, width): what each place passes through all heads along a direction.
 
     Summed over pixels it is what patches pass in all. At the level direct, where heads are summands, that is the heads'
     part of the representation; elsewhere heads in series count again. Arguments as in `source_maps`.
@@ -124,7 +124,7 @@ def heatmap(
 
 
 def summed(maps: SourceMaps, size: tuple[int, int]) -> Tensor:
-    """(images, *size): the maps of all sites and heads, each spread over pixels."""
+    """The maps of all sites and heads, spread over pixels and summed: (images, *size)."""
     by_grid: dict[tuple[int, int], Tensor] = {}
     for site in maps.sites:
         for patches in site.patches:
@@ -135,7 +135,7 @@ def summed(maps: SourceMaps, size: tuple[int, int]) -> Tensor:
 
 
 def spread(maps: Tensor, size: tuple[int, int]) -> Tensor:
-    """(images, channels, *size) of maps on another grid, bilinear, each with the sum that it had."""
+    """Maps resized bilinearly to (images, channels, *size), each with the sum that it had."""
     if tuple(maps.shape[2:]) == tuple(size):
         return maps
     wide = functional.interpolate(maps, size=size, mode="bilinear", align_corners=False)
@@ -155,7 +155,9 @@ class Pulled:
 
 
 def seed_of(representation: Tensor, direction: Tensor) -> Tensor:
-    """A direction for each image, (images, d). BadConfig where it is of another size."""
+    """The direction of each image, (images, d), from one for all or one an image. BadConfig where it is of another
+    size.
+    """
     if direction.shape not in (representation.shape, representation.shape[1:]):
         raise BadConfig(
             f"A direction of the shape {tuple(direction.shape)}: the representation of these images is "
@@ -183,13 +185,15 @@ def pull_back(traced: Replay, seed: Tensor) -> Pulled:
 
 
 def value_map(model: LoadedModel, site: AttentionSite) -> FrozenMap:
-    """What makes the values of a site: under its path they are kept in a `Replay`."""
+    """The linear map that makes the values of an attention site; a `Replay` keeps them under its path."""
     maps = frozen_maps(site.path, model.module.get_submodule(site.path))
     return next(candidate for candidate in maps.values() if candidate.makes_values)
 
 
 def channels_last(values: Tensor, axis: int) -> Tensor:
-    """The values of a call, whose channels `FrozenMap.split` left as (groups, own) at an axis, heads side by side."""
+    """The values of a call with channels on the last axis: `FrozenMap.split` left them as (groups, own) at
+    another.
+    """
     return values.flatten(-2) if axis < 0 else values.flatten(1, 2).movedim(1, -1)
 
 
@@ -224,7 +228,7 @@ def _contributions(model: LoadedModel, site: AttentionSite, traced: Replay, pull
 
 
 def check_reproduced(model: LoadedModel, cache: ActivationCache, traced: Replay) -> None:
-    """UnknownFamily where no head reaches the representation, or the replay gives another one."""
+    """Raise UnknownFamily where no head reaches the representation, or the replay gives another one."""
     if traced.representation.grad_fn is None:
         raise UnknownFamily(f"{model.description.slug}: no head reaches the representation.")
     error = float(relative(traced.representation.detach() - cache.representation, cache.representation).max())

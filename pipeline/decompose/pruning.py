@@ -16,7 +16,7 @@ from torch.overrides import TorchFunctionMode
 
 
 class Outputs(TorchFunctionMode):
-    """Within it, results of torch's functions are kept in the order of calls, or those of given places are cut."""
+    """A context in which the results of torch's functions are kept by call, or those of given calls are cut."""
 
     def __init__(self, cut: frozenset[int] = frozenset()) -> None:
         super().__init__()

@@ -27,8 +27,9 @@ from pipeline.models import AttentionSite, LoadedModel
 
 @dataclass(frozen=True)
 class Passed:
-    """Along a head's direction, for each image: own (images,), the head's contribution; neurons (images, neurons), what
-    each neuron of all FFNs passes through the head's values, FFNs in their order.
+    """What a head contributes along its direction, and how much of it each neuron passes through it.
+
+    own: (images,), the head's contribution; neurons: (images, neurons), of all FFNs in their order.
     """
 
     own: Tensor
@@ -37,7 +38,9 @@ class Passed:
 
 @dataclass(frozen=True)
 class Reader:
-    """A head that reads a neuron. share: standard deviation over images of what the neuron passes through the head's
+    """A head that reads a neuron, and how much.
+
+    share: standard deviation over images of what the neuron passes through the head's
     values, over that of the head's contribution; both along the head's direction.
     """
 
@@ -87,7 +90,9 @@ class ReadSums:
         self.images = total
 
     def shares(self) -> Tensor:
-        """(heads, neurons): ratio of standard deviations; 0 for a head whose contribution does not change."""
+        """How much each head reads each neuron, (heads, neurons): the ratio of standard deviations over images; 0 for a
+        head whose contribution does not change.
+        """
         own = self.own_scatter[:, None]
         changes = own > 1e-20 * self.images * self.own_mean.square()[:, None]
         return torch.where(changes & (own > 0), self.scatter / own.clamp_min(torch.finfo(own.dtype).tiny), 0.0).sqrt()

@@ -25,8 +25,10 @@ Calls = dict[str, list[Tensor]]
 
 @dataclass
 class Replay:
-    """What a replay read and gave. `heads`: the heads of each attention's calls, as given or as computed. `values`: of
-    live attention, as `QueriesAndKeys` keeps them.
+    """The representation that a replay gave, with the tensors it passed through.
+
+    heads: of each attention's calls, as given or as computed; values: of live attention, as `QueriesAndKeys` keeps
+    them.
     """
 
     representation: Tensor  # (images, d)
@@ -87,8 +89,10 @@ def replay(
 
 @dataclass
 class Written:
-    """What FFNs write into the values of attention: by `FrozenMap.path` and call, and by path and call of the FFN the
-    leaves that they hang on, the hidden vectors after activation (and gate, and norm).
+    """What FFNs write into the values of attention.
+
+    values: by `FrozenMap.path` and call; hidden: by path and call of the FFN, the leaves that values depend on, hidden
+    vectors after activation (and gate, and norm).
     """
 
     values: Calls

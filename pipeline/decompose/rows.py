@@ -71,12 +71,12 @@ class HeadEvidence:
 
     @property
     def levels(self) -> tuple[Level, ...]:
-        """Of each component, at which level it contributes."""
+        """At which level each component contributes."""
         return self.moments.levels
 
     @cached_property
     def feature_scores(self) -> dict[str, Tensor]:
-        """(components, features) each, as `FeatureSums.finalize` gives them."""
+        """How much components matter for features, (components, features) each, as `FeatureSums.finalize` has it."""
         lens = Lens.of(feature_embeddings(self.features, self.embedded), self.alignment, self.levels)
         return self.second_pass.features.finalize(lens)
 
@@ -288,7 +288,7 @@ def _strongest(evidence: HeadEvidence) -> Iterator[_Example]:
 
 
 def _maps(evidence: HeadEvidence, examples: Sequence[_Example], on_step: OnStep) -> list[tuple[np.ndarray, float]]:
-    """Of each example the head's map and what passes elsewhere, computed in batches of one level."""
+    """The head's map of each example and what passes elsewhere, computed in batches of one level."""
     maps: dict[int, tuple[np.ndarray, float]] = {}
     for level in dict.fromkeys(evidence.levels):
         own = [index for index, example in enumerate(examples) if evidence.levels[example.head] == level]

@@ -1,5 +1,7 @@
-"""The second pass over the probe images: along directions that the first pass found, what heads say of which images,
-how much components matter for features, and what becomes of answers when a component is replaced by its mean.
+"""The second pass over the probe images, along directions that the first one found.
+
+It keeps which images are strongest along each head's directions, how much components matter for features, and what
+becomes of answers when a component is replaced by its mean.
 
 All sums merge; memory does not grow with the number of images.
 """
@@ -37,7 +39,9 @@ class ProjectSettings:
 
 @dataclass
 class SecondPass:
-    """The sums of the pass, over whichever images were seen. groups: the questions that are answered, answered_by: by
+    """The sums of the second pass over some images.
+
+    groups: the questions that are answered, answered_by: by
     what, "classifier" or "texts"; () and "" where nothing answers.
     """
 
@@ -78,7 +82,7 @@ class SecondPass:
 
 @dataclass
 class SecondPassRunner:
-    """A pass at work: its sums, and what it measures along.
+    """The second pass at work on a model: its sums, and the directions and texts that it measures along.
 
     mean: (components, d), of contributions over the whole probe set. directions: (heads, directions, d); means of
     classes are taken along the first. labels: int64 (images of the probe set,), the class of each, -1 for none that
@@ -107,7 +111,9 @@ class SecondPassRunner:
         membership: Membership,
         settings: ProjectSettings = ProjectSettings(),
     ) -> SecondPassRunner:
-        """texts: embedded, as `feature/NAME` (texts, e) and, where the images have classes, `class`."""
+        """A pass that has seen no image yet. texts: embedded, as `feature/NAME` (texts, e) and, where the images have
+        classes, `class`.
+        """
         lens = Lens.of(feature_embeddings(features, texts), alignment, levels)
         classifier = classifier_of(model, features, texts, images)
         sums = SecondPass(
@@ -145,7 +151,7 @@ def feature_embeddings(features: FeatureSet, texts: Mapping[str, Tensor]) -> dic
 def classifier_of(
     model: LoadedModel, features: FeatureSet, texts: Mapping[str, Tensor], images: Sequence[ProbeImage]
 ) -> Classifier | None:
-    """How the model answers: by its classifier if that answers some of the images, else by texts."""
+    """The classifier by which the model answers: its own if that answers some of the images, else by texts."""
     own = None if is_clip(model) else own_classifier(model, readout_of(model), images)
     if own is not None:
         return own
@@ -155,7 +161,9 @@ def classifier_of(
 def zero_shot_texts(
     features: FeatureSet, texts: Mapping[str, Tensor], images: Sequence[ProbeImage]
 ) -> dict[str, tuple[Sequence[str], Tensor]]:
-    """What texts can answer: the value of each feature, and the class. texts: as in `SecondPassRunner.of`."""
+    """The texts that can answer, by question: the values of each feature, and the classes. texts: as in
+    `SecondPassRunner.of`.
+    """
     texts_of: dict[str, tuple[Sequence[str], Tensor]] = {
         name: (features.values.get(name, features.features[name]), embedded)
         for name, embedded in feature_embeddings(features, texts).items()

@@ -55,7 +55,7 @@ class TokenPositions:
 
 
 def token_positions_of(model: LoadedModel) -> dict[str, list[TokenPositions]]:
-    """By the path of each attention site, the places of its values, a call each. One forward of two images.
+    """Where the values of each attention site lie, by its path, a call each; from one forward of two images.
 
     UnknownFamily where a site has no map that makes values, or values are no tokens in another order.
     """
@@ -90,7 +90,7 @@ class _Numbered:
 
 
 class _SeenTokens(TorchFunctionMode):
-    """Within it, what the maps of values receive is kept."""
+    """A context in which the inputs of the maps that make values are kept."""
 
     def __init__(self, maps: dict[int, FrozenMap]) -> None:
         super().__init__()

@@ -14,8 +14,8 @@ INK, PAPER = (20, 20, 20), (255, 255, 255)
 
 
 def overlay(picture: NDArray[np.float32], heat: NDArray[np.float32], scale: float) -> NDArray[np.uint8]:
-    """uint8 (height, width, 3). picture: (height, width, 3) in [0, 1]; heat: (height, width), signed; scale: the
-    absolute value that is drawn strongest, all above it alike.
+    """A picture in grey under its heat in colour, uint8 (height, width, 3). picture: (height, width, 3) in [0, 1];
+    heat: (height, width), signed; scale: the absolute value that is drawn strongest, all above it alike.
     """
     grey = picture.mean(2, keepdims=True)
     ground = picture + FADED * (grey - picture)

@@ -60,12 +60,12 @@ class AblationEffects:
 
     @property
     def effect(self) -> NDArray[np.float64]:
-        """(neurons,): mean fall of the correct output, in its own unit (logit or cosine)."""
+        """The mean fall of the correct output, in its own unit (logit or cosine): (neurons,)."""
         return self.fall / self.images
 
     @property
     def standard_error(self) -> NDArray[np.float64] | None:
-        """(neurons,): of `effect`, over images; None for one image."""
+        """The standard error of `effect` over images, (neurons,); None for one image."""
         if self.images < 2:
             return None
         spread = np.maximum(self.squares - self.fall**2 / self.images, 0) / (self.images - 1)
@@ -132,7 +132,7 @@ def _copies(model: LoadedModel) -> int:
 
 
 def correct_output(model: LoadedModel, readout: Readout, x: Tensor, answers: Tensor) -> Tensor:
-    """(images,): the correct output of each image. x: normalised; answers: as in AnsweredImages."""
+    """The correct output of each image, (images,). x: normalised; answers: as in AnsweredImages."""
     if not answers.is_floating_point():
         outputs = readout.outputs(model, x)
         return outputs.gather(1, answers.view(len(x), -1)).mean(1)
@@ -163,7 +163,7 @@ def falls_by_replay(
     readout: Readout,
     copies: int,
 ) -> Tensor:
-    """(units, images): falls of the correct output, by running the network behind the site once a unit.
+    """The falls of the correct output, (units, images), by running the network behind the site once a unit.
 
     Attention and FFNs before the site are cached once; of the site itself, an ablated unit changes the output by its
     column times the change of its activation.

@@ -1,4 +1,4 @@
-"""Mean ablation of neurons with nothing but the readout behind them: a formula, exact for every image.
+"""Mean ablation of the neurons of a last FFN, with nothing but norms and linear maps behind it: a formula.
 
 What the last FFN writes passes a scale at most, then one norm, then only linear maps. With the input x of the norm, a
 neuron's column c and the change s of its activation at that token,
@@ -66,7 +66,7 @@ def _comes_last(model: LoadedModel, site: FfnSite) -> bool:
 def falls_behind_last_norm(
     model: LoadedModel, site: FfnSite, units: Tensor, x: Tensor, answers: Tensor, target: Tensor, readout: Readout
 ) -> Tensor | None:
-    """(units, images): the fall of each image's correct output when a unit's activation becomes `target` on all its
+    """The fall, (units, images), of each image's correct output when a unit's activation becomes `target` on all its
     tokens; None where the model does not have the form.
 
     units: (units,) long; x: normalised; answers: as in `pipeline.effects.ablation.AnsweredImages`; target: (units,).

@@ -31,21 +31,44 @@ from pipeline.zoo import output_names
 # Nodes of autograd's graph, without `Backward` and number, that are linear in what they differentiate
 _LINEAR = frozenset(
     (
-        *("AccumulateGrad", "Add", "Alias", "AsStrided", "AvgPool2D", "AdaptiveAvgPool2D", "Cat", "Clone"),
-        *(
-            "ConstantPadNd",
-            "CudnnBatchNorm",
-            "Expand",
-            "Gather",
-            "Index",
-            "IndexSelect",
-            "Mean",
-            "NativeBatchNorm",
-            "Neg",
-        ),
-        *("Permute", "Repeat", "ReshapeAlias", "Roll", "Select", "Slice", "Split", "SplitWithSizes", "Squeeze"),
-        *("Stack", "Sub", "Sum", "T", "ToCopy", "Transpose", "Unbind", "UnsafeView", "Unsqueeze"),
-        *("UpsampleBicubic2D", "UpsampleBilinear2D", "View"),
+        "AccumulateGrad",
+        "AdaptiveAvgPool2D",
+        "Add",
+        "Alias",
+        "AsStrided",
+        "AvgPool2D",
+        "Cat",
+        "Clone",
+        "ConstantPadNd",
+        "CudnnBatchNorm",
+        "Expand",
+        "Gather",
+        "Index",
+        "IndexSelect",
+        "Mean",
+        "NativeBatchNorm",
+        "Neg",
+        "Permute",
+        "Repeat",
+        "ReshapeAlias",
+        "Roll",
+        "Select",
+        "Slice",
+        "Split",
+        "SplitWithSizes",
+        "Squeeze",
+        "Stack",
+        "Sub",
+        "Sum",
+        "T",
+        "ToCopy",
+        "Transpose",
+        "Unbind",
+        "UnsafeView",
+        "Unsqueeze",
+        "UpsampleBicubic2D",
+        "UpsampleBilinear2D",
+        "View",
     )
 )
 # ... and those that are as long as they differentiate one operand only
@@ -64,7 +87,9 @@ class Readout:
     reason: str = ""
 
     def outputs(self, model: LoadedModel, x: Tensor, *, frozen: bool = False) -> Tensor:
-        """(images, names). x: normalised. frozen: the length of the embedding takes no gradient."""
+        """The outputs of some images, (images, names). x: normalised. frozen: the length of the embedding takes no
+        gradient.
+        """
         out = model.module(x)
         out = out[0] if isinstance(out, tuple) else out
         if self.texts is None:
@@ -75,8 +100,8 @@ class Readout:
 
 @dataclass(frozen=True)
 class SiteEffect:
-    """Direct effect of all neurons of a site: `effect` (names, width), output per unit of activation; or None and
-    why.
+    """The direct effect of all neurons of a site on all outputs: `effect` (names, width), output per unit of
+    activation; or None, and why.
     """
 
     layer: int
@@ -177,7 +202,7 @@ def _site_effect(model: LoadedModel, site: FfnSite, total: Tensor | None, reason
 
 
 def columns(model: LoadedModel, site: FfnSite) -> Tensor:
-    """(d, width): what each neuron of a site adds to the output of its FFN, per unit of activation."""
+    """What each neuron of a site adds to the output of its FFN per unit of activation, (d, width)."""
     weight: Tensor = model.module.get_submodule(site.post).weight  # type: ignore[assignment]
     return weight.flatten(1)
 

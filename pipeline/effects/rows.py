@@ -1,4 +1,4 @@
-"""Rows of the stage `effect`: what a neuron writes to, and what is lost when it is replaced by its mean."""
+"""Effect columns of `neurons`: what a neuron writes to, and what is lost when it is replaced by its mean."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class EffectSettings:
 def written_rows(
     effect: SiteEffect, names: Sequence[str], units: Sequence[int], settings: EffectSettings = EffectSettings()
 ) -> list[Row]:
-    """Per unit the outputs it raises most and lowers most, per unit of activation."""
+    """What each unit writes to: the outputs it raises most and lowers most, per unit of activation."""
     if effect.effect is None:
         return [{"unit": unit, "writes_to": None, "effect_note": effect.reason} for unit in units]
     strength = effect.effect[:, list(units)].double().cpu().numpy()  # (names, units)
@@ -59,8 +59,8 @@ def ablated_rows(
     answered: Sequence[AnsweredImages],
     settings: EffectSettings = EffectSettings(),
 ) -> dict[int, Row]:
-    """By unit: exact for all where the formula holds (`pipeline.effects.last_norm`); elsewhere measured, by running the
-    rest of the network, for the units that matter most.
+    """What ablating each unit costs, by unit: exact for all where the formula holds (`pipeline.effects.last_norm`);
+    elsewhere measured, by running the rest of the network, for the units that matter most.
     """
     if readout.reason or not answered:
         return {}

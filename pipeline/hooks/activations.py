@@ -1,4 +1,4 @@
-"""Reading hidden activations of FFN sites: the only place that hooks a model, and it always unhooks.
+"""Reading hidden activations of FFN sites by hooks, which are removed whatever happens.
 
 A forward that is asked for one site stops there: the hook that has read what it needs raises, so that nothing
 behind the site runs. Nothing here turns gradients on or off: with a differentiable `x` the results are
@@ -37,7 +37,7 @@ def ffn_activations(model: LoadedModel, site: FfnSite, x: Tensor, units: Tensor 
 def ffn_pre_and_post(
     model: LoadedModel, site: FfnSite, x: Tensor, units: Tensor | None = None
 ) -> list[tuple[Tensor, Tensor]]:
-    """(before, after) the activation function, both as in `ffn_activations`, from one forward.
+    """Values before and after the activation function, both as in `ffn_activations`, from one forward.
 
     SiteMissing where the FFN has no value of the unit before an activation function: in a gated FFN the unit
     is a product of two.
@@ -51,14 +51,17 @@ def ffn_pre_and_post(
 
 
 def all_ffn_activations(model: LoadedModel, x: Tensor) -> dict[int, list[Tensor]]:
-    """All FFN sites from one whole forward: layer -> one (batch, tokens, width) tensor per call."""
+    """The hidden activations of all FFN sites from one whole forward: layer -> one (batch, tokens, width) tensor per
+    call.
+    """
     activations: dict[int, list[Tensor]] = {}
     stream_ffn_activations(model, x, activations.__setitem__)
     return dict(sorted(activations.items()))
 
 
 def stream_ffn_activations(model: LoadedModel, x: Tensor, take: Callable[[int, list[Tensor]], None]) -> None:
-    """Every FFN site of one forward: take(layer, one (batch, tokens, width) tensor per call), as each has fired.
+    """Hand out the hidden activations of every FFN site of one forward: take(layer, one (batch, tokens, width) tensor
+    per call), as each has fired.
 
     Nothing of a site is held after `take` returns, and what comes behind the last one never runs.
     """

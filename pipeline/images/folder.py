@@ -12,13 +12,8 @@ from atlas_schema.errors import BadConfig
 from atlas_schema.store import Store
 from pipeline.images.entry import Entry, Skipped, Source, address, known
 
-SUFFIXES = tuple(
-    f".{name}"
-    for name in (
-        *("jpg", "jpeg", "jpe", "jfif", "png", "apng", "webp", "gif", "bmp", "dib", "tif", "tiff"),
-        *("ppm", "pgm", "pbm", "pnm", "jp2", "j2k", "avif", "heic", "heif"),
-    )
-)
+_NAMES = "jpg jpeg jpe jfif png apng webp gif bmp dib tif tiff ppm pgm pbm pnm jp2 j2k avif heic heif"
+SUFFIXES = tuple(f".{name}" for name in _NAMES.split())
 """A file with one of these is meant to be an image: it is used, or skipped and named. Others are no images."""
 
 METADATA = ("metadata.csv", "metadata.jsonl")

@@ -28,7 +28,7 @@ def label_rows(
     layer_address: str,
     on_step: Callable[[], None] = lambda: None,
 ) -> list[dict[str, Any]]:
-    """Rows of the stage `label`, one a unit of the layer.
+    """Label and readability columns of `neurons`, one row a unit of the layer.
 
     peaks, windows: (images, neurons) of the panel; views: (images, VIEWS, d) and words: (texts, d), each of length 1;
     fit: (images,) bool.

@@ -66,7 +66,7 @@ class LogMean:
 
     @classmethod
     def of(cls, log_likelihoods: Tensor) -> LogMean:
-        """From (neurons, texts)."""
+        """The log mean of log likelihoods (neurons, texts) over neurons."""
         return cls(torch.logsumexp(log_likelihoods.double(), dim=0), len(log_likelihoods))
 
     def merge(self, other: LogMean) -> LogMean:

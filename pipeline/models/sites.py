@@ -291,8 +291,7 @@ def grid_of(
             if tokens == height * width + len(before):
                 return (height, width), before
     raise UnknownFamily(
-        f"A site received {tokens} tokens, which is no patch grid of the model ({grids}) with its prefix "
-        f"tokens "
+        f"A site received {tokens} tokens, which is no patch grid of the model ({grids}) with its prefix tokens "
         f"{prefix} or without them. Name the prefix tokens in the family's description (docs/families.md)."
     )
 
@@ -301,8 +300,7 @@ def _check_ran(family: Family, trace: _Trace, paths: set[str]) -> None:
     idle = paths - set(trace.calls)
     if idle:
         raise UnknownFamily(
-            f"Sites of the family {family.name!r} that the forward pass never calls as modules: "
-            f"{_some(idle)}. "
+            f"Sites of the family {family.name!r} that the forward pass never calls as modules: {_some(idle)}. "
             "Their activations cannot be read; describe the form in pipeline/models/families/ (docs/families.md)."
         )
 

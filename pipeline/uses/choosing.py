@@ -14,7 +14,7 @@ CHOSEN = ("head", "ffn", "convolution")
 
 
 def merits(batches: Iterable[Batch], lens: Lens) -> Tensor:
-    """(components, features), float64: score x selectivity of `FeatureSums`, from one pass.
+    """How much each component is worth for each feature, (components, features): score x selectivity, from one pass.
 
     The score alone also finds components that matter for the feature among much else; who looks at them, or leaves
     them out, gets that too. BadConfig without images.

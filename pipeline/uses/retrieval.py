@@ -20,7 +20,11 @@ GROUP = 3
 
 
 def along(batches: Iterable[Batch], groups: Sequence[Sequence[int]], alignment: Alignment, text: Tensor) -> Tensor:
-    """(groups, images): the sum of the aligned contributions of each group along a text. text: (e,), of length 1."""
+    """How far groups of components say a text of each image, (groups, images): their aligned contributions along it,
+    summed.
+
+    text: (e,), of length 1.
+    """
     pulled = alignment.pull(text[None])[:, 0]  # (components, d)
     return _collected(
         batches,
@@ -32,19 +36,21 @@ def along(batches: Iterable[Batch], groups: Sequence[Sequence[int]], alignment: 
 
 
 def restricted(batches: Iterable[Batch], groups: Sequence[Sequence[int]]) -> Tensor:
-    """(groups, images, d): the sum of the contributions of each group, not aligned."""
+    """The representation restricted to each group of components, (groups, images, d): their contributions summed."""
     return _collected(
         batches, lambda vectors: torch.stack([vectors[:, list(group)].sum(1) for group in groups], dim=1)
     ).transpose(0, 1)
 
 
 def likeness(held: Tensor, query: Tensor) -> Tensor:
-    """(..., images): cosines. held: (..., images, d), query: (..., d), both sums over the same components."""
+    """Cosines of restricted representations with a query's, (..., images). held: (..., images, d), query: (..., d),
+    both sums over the same components.
+    """
     return functional.cosine_similarity(held, query[..., None, :], dim=-1)
 
 
 def first(values: Tensor, count: int, leave_out: int | None = None) -> list[int]:
-    """Places of the greatest of (images,) values, equal ones in their order; `leave_out`: the query's own place."""
+    """The images of the greatest of (images,) values, equal ones in their order; `leave_out`: the query itself."""
     order = values.argsort(descending=True, stable=True).tolist()
     return [image for image in order if image != leave_out][:count]
 
@@ -56,7 +62,7 @@ def precision(values: Tensor, relevant: Tensor, count: int, leave_out: int | Non
 
 
 def _collected(batches: Iterable[Batch], measure: Callable[[Tensor], Tensor]) -> Tensor:
-    """What `measure` makes of the vectors of each image, by the image's place."""
+    """What `measure` makes of the vectors of each image, in the order of the images."""
     images, parts = [], []
     for where, vectors in batches:
         images.append(where)

@@ -19,7 +19,7 @@ from pipeline.models import LoadedModel
 
 
 def contrasts(vectors: Tensor, targets: Tensor) -> Tensor:
-    """(images, d): for each image the vector of its class less the mean over classes.
+    """The direction of each image's class, (images, d): its vector less the mean over classes.
 
     vectors: (classes, d), such as embeddings of texts. targets: (images,) int64.
     """
@@ -27,7 +27,8 @@ def contrasts(vectors: Tensor, targets: Tensor) -> Tensor:
 
 
 def class_directions(model: LoadedModel, representation: Tensor, targets: Tensor, among: Sequence[int]) -> Tensor:
-    """(images, d): along what each image's output for its class rises against the mean of those it competes with.
+    """The direction, (images, d), along which each image's output for its class rises against the mean of those it
+    competes with.
 
     representation: (images, d). targets: (images,) int64, places in `among`, the outputs that compete. Of a linear
     classifier the difference of its weights; elsewhere the derivative at the image's own representation.
@@ -41,14 +42,16 @@ def class_directions(model: LoadedModel, representation: Tensor, targets: Tensor
 
 
 def segmented(heat: Tensor) -> Tensor:
-    """bool (images, height, width): where the positive part of a heat is above its mean over the image."""
+    """The object in each heat, bool (images, height, width): where the positive part of a heat is above its mean over
+    the image.
+    """
     positive = heat.clamp_min(0)
     return positive > positive.mean((1, 2), keepdim=True)
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """Of heats with masks of objects, over images.
+    """How well heats agree with masks of objects, over images.
 
     pixel_accuracy: share of pixels on the right side. miou: mean of the intersection over union of the object and of
     the rest, each over all pixels of all images. average_precision: of the ranking of pixels by heat, mean over images.
@@ -67,7 +70,9 @@ class Agreement:
 
 
 def agreement(heat: Tensor, masks: Tensor, margin: int) -> Agreement:
-    """heat: (images, height, width). masks: bool of this shape. margin: pixels, the size of a patch."""
+    """How well heats agree with masks. heat: (images, height, width); masks: bool of this shape; margin: pixels, the
+    size of a patch.
+    """
     masks = masks.to(heat.device)
     segments = segmented(heat)
     near = functional.max_pool2d(masks[:, None].to(heat), 2 * margin + 1, stride=1, padding=margin)[:, 0].bool()

@@ -1,4 +1,4 @@
-"""Where in an image a model that reads no texts finds one, through the heads that say most of it."""
+"""Where in an image a model finds what a text says, though it reads no texts: the heat of the heads that say most."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ HEADS = 12
 
 @dataclass(frozen=True)
 class TextHeat:
-    """heat: (height, width), the sum of the heads' maps in pixels. heads: each with its aligned contribution along the
+    """Where in an image a text is found, and by which heads.
+
+    heat: (height, width), the sum of the heads' maps in pixels. heads: each with its aligned contribution along the
     text, the largest by absolute value first.
     """
 
