@@ -194,7 +194,7 @@ class Decomposition:
         scores: dict[Component, Tensor] = {}
         for site in self.model.description.attention_sites:
             each = self._by_head(site, pulled.heads[site.path])
-            scores |= {Component("head", site.layer, head): one for head, one in enumerate(each.unbind(1))}
+            scores |= {Component("head", site.layer, head): of_head for head, of_head in enumerate(each.unbind(1))}
         for ffn in self.model.description.ffn_sites:
             axis = 1 if ffn.layout == "LNC" else 0
             pairs = zip((self._ffns or {}).get(ffn.path, []), pulled.ffns.get(ffn.path, []), strict=True)
@@ -208,7 +208,7 @@ class Decomposition:
             scores[Component("image")] = (self._x.detach() * pulled.image).flatten(1).sum(1)
         scores[Component("constant")] = (self.constant * seed).sum(1)
         nothing = torch.zeros_like(seed[:, 0])
-        return torch.stack([scores.get(one, nothing) for one in self.components], dim=1)
+        return torch.stack([scores.get(component, nothing) for component in self.components], dim=1)
 
     def vectors(self, components: Sequence[Component] | None = None) -> Tensor:
         """The contributions of some components (default `adds_up`) as vectors: (images, components, d).

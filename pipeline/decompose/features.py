@@ -131,20 +131,20 @@ def read_features(location: str) -> FeatureSet:
 
 def parse_features(content: bytes, origin: str, name: str = "") -> FeatureSet:
     """The set in the bytes of a file; `origin` is what errors call it, `name` what it is called without a name."""
-    told = _toml(content, origin)
-    unknown = [key for key in told if key not in (*TEXTS, *GROUPS)]
+    table = _toml(content, origin)
+    unknown = [key for key in table if key not in (*TEXTS, *GROUPS)]
     if unknown:
         close = ", ".join(nearest(unknown[0], (*TEXTS, *GROUPS)) or (*TEXTS, *GROUPS))
         raise BadConfig(f"{origin}: unknown key {_short(unknown[0])}; expected {close}.")
-    texts = {key: _text(told.get(key, ""), f"{origin}: {key}") for key in TEXTS}
+    texts = {key: _text(table.get(key, ""), f"{origin}: {key}") for key in TEXTS}
     if texts["template"] and texts["template"].count("{}") != 1:
         raise BadConfig(f"{origin}: the template {_short(texts['template'])} needs {{}} once, where the text goes.")
-    features = _groups(told.get("features", {}), f"{origin}: [features]")
+    features = _groups(table.get("features", {}), f"{origin}: [features]")
     if not features:
         raise BadConfig(
             f'{origin}: no feature. Expected a table [features] with lines such as colour = ["red", "green"].'
         )
-    values = _groups(told.get("values", {}), f"{origin}: [values]")
+    values = _groups(table.get("values", {}), f"{origin}: [values]")
     for feature, names in values.items():
         if len(names) != len(features.get(feature, ())):
             raise BadConfig(
@@ -322,7 +322,7 @@ def _choices(logits: Tensor, counts: Sequence[int]) -> Tensor:
 
 def _toml(content: bytes, origin: str) -> dict[str, Any]:
     try:
-        told = tomllib.loads(content.decode("utf-8-sig"))
+        table = tomllib.loads(content.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
         raise BadConfig(
             f"{origin}: not UTF-8 text (byte {error.start} is {content[error.start]:#04x}). "
@@ -332,53 +332,53 @@ def _toml(content: bytes, origin: str) -> dict[str, Any]:
         raise BadConfig(
             f"{origin}: not TOML ({error}). Expected [features] and lines such as colour = [...]."
         ) from error
-    if not told:
+    if not table:
         raise BadConfig(f"{origin}: empty. Expected a TOML file with a table [features].")
-    return told
+    return table
 
 
-def _groups(told: Any, place: str) -> Answers:
-    if not isinstance(told, dict):
-        raise BadConfig(f"{place}: expected a table of lists of texts, found {_short(told)}.")
-    return {_feature(name, place): _texts(texts, f"{place} {_short(name)}") for name, texts in told.items()}
+def _groups(value: Any, where: str) -> Answers:
+    if not isinstance(value, dict):
+        raise BadConfig(f"{where}: expected a table of lists of texts, found {_short(value)}.")
+    return {_feature(name, where): _texts(texts, f"{where} {_short(name)}") for name, texts in value.items()}
 
 
-def _feature(name: str, place: str) -> str:
+def _feature(name: str, where: str) -> str:
     if not re.fullmatch(r"\w[\w -]{0,39}", name):
         raise BadConfig(
-            f"{place}: {_short(name)} is no name of a feature: expected at most 40 letters, digits, spaces, - or _, "
+            f"{where}: {_short(name)} is no name of a feature: expected at most 40 letters, digits, spaces, - or _, "
             "since it becomes a link."
         )
     return name
 
 
-def _texts(told: Any, place: str) -> tuple[str, ...]:
-    if not isinstance(told, list) or len(told) < 2:
-        count = f"{len(told)} texts" if isinstance(told, list) else _short(told)
-        raise BadConfig(f'{place}: {count}; expected a list of at least two texts, such as ["red", "green"].')
-    texts = tuple(_text(one, place) for one in told)
+def _texts(value: Any, where: str) -> tuple[str, ...]:
+    if not isinstance(value, list) or len(value) < 2:
+        count = f"{len(value)} texts" if isinstance(value, list) else _short(value)
+        raise BadConfig(f'{where}: {count}; expected a list of at least two texts, such as ["red", "green"].')
+    texts = tuple(_text(one, where) for one in value)
     seen: set[str] = set()
     for text in texts:
         folded = " ".join(text.casefold().split())
         if not folded:
-            raise BadConfig(f"{place}: an empty text; write what the picture shows, or remove it.")
+            raise BadConfig(f"{where}: an empty text; write what the picture shows, or remove it.")
         if folded in seen:
             raise BadConfig(
-                f"{place}: {_short(text)} stands twice (upper and lower case are alike to a CLIP); remove one."
+                f"{where}: {_short(text)} stands twice (upper and lower case are alike to a CLIP); remove one."
             )
         seen.add(folded)
     return texts
 
 
-def _text(told: Any, place: str) -> str:
-    if not isinstance(told, str):
-        raise BadConfig(f"{place}: {_short(told)} is no text; put it in quotes.")
-    if len(told) > LONGEST:
-        raise BadConfig(f"{place}: {len(told)} characters ({told[:40]!r} ...), at most {LONGEST}. Shorten it.")
-    if told and not told.isprintable():
-        raise BadConfig(f"{place}: {_short(told)} holds a control character; one plain text in quotes.")
-    return told.strip()
+def _text(value: Any, where: str) -> str:
+    if not isinstance(value, str):
+        raise BadConfig(f"{where}: {_short(value)} is no text; put it in quotes.")
+    if len(value) > LONGEST:
+        raise BadConfig(f"{where}: {len(value)} characters ({value[:40]!r} ...), at most {LONGEST}. Shorten it.")
+    if value and not value.isprintable():
+        raise BadConfig(f"{where}: {_short(value)} holds a control character; one plain text in quotes.")
+    return value.strip()
 
 
-def _short(told: Any) -> str:
-    return repr(told) if len(repr(told)) <= 60 else f"{repr(told)[:40]} ..."
+def _short(value: Any) -> str:
+    return repr(value) if len(repr(value)) <= 60 else f"{repr(value)[:40]} ..."

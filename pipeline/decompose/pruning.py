@@ -21,7 +21,7 @@ class Outputs(TorchFunctionMode):
     def __init__(self, cut: frozenset[int] = frozenset()) -> None:
         super().__init__()
         self.cut, self.calls = cut, 0
-        self.kept: list[tuple[int, Tensor, int]] = []  # place, result, its version
+        self.kept: list[tuple[int, Tensor, int]] = []  # call, result, its version
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
@@ -38,10 +38,10 @@ class Outputs(TorchFunctionMode):
         """Numbers of the calls on whose results <seed, result> does not depend; what was changed in place counts as
         used.
         """
-        whole = [(place, out) for place, out, version in self.kept if out._version == version]
+        whole = [(call, out) for call, out, version in self.kept if out._version == version]
         grads = _gradients(result, [out for _, out in whole], seed)
         pairs = zip(whole, grads, strict=True)
-        return frozenset(place for (place, _), grad in pairs if grad is not None and not bool(grad.any()))
+        return frozenset(call for (call, _), grad in pairs if grad is not None and not bool(grad.any()))
 
 
 def _gradients(result: Tensor, inner: Sequence[Tensor], seed: Tensor) -> tuple[Tensor | None, ...]:

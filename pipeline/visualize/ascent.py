@@ -190,7 +190,7 @@ class _Climber:
             draws = self.settings.choice_draws
             scores = torch.stack([self.fresh(units, r.pictures, "choice", draws)[0].mean(1) for r in results])
             chosen = [results[i] for i in scores.argmax(0).tolist()]
-        picks = [_Pick(result, place, None) for place, result in enumerate(chosen)]
+        picks = [_Pick(result, row, None) for row, result in enumerate(chosen)]
         spent = [sum(ascent.image_steps for ascent in ascents)] * len(units)
         reached = self._rescue(units, picks, spent)
         return self._judge(units, picks, spent, reached, began)
@@ -201,17 +201,17 @@ class _Climber:
         Returns what the pictures reach in the end: mean over patches and strongest patch, (n,) each."""
         reached, peak = self.respond(units, torch.stack([p.picture for p in picks]))
         for number, ascent in enumerate(self.recipe.rescue):
-            flat = [place for place, value in enumerate(reached.tolist()) if not value > 0]
+            flat = [index for index, value in enumerate(reached.tolist()) if not value > 0]
             if not flat:
                 break
-            again = [units[place] for place in flat]
+            again = [units[index] for index in flat]
             result = self.climb(again, ascent, f"rescue {number}")
             rescued, found_peak = self.respond(again, result.pictures)
-            for new_row, place in enumerate(flat):
-                spent[place] += ascent.image_steps
-                if rescued[new_row] > reached[place]:
-                    picks[place] = _Pick(result, new_row, f"{ascent.start} start, {ascent.objective} objective")
-                    reached[place], peak[place] = rescued[new_row], found_peak[new_row]
+            for row, index in enumerate(flat):
+                spent[index] += ascent.image_steps
+                if rescued[row] > reached[index]:
+                    picks[index] = _Pick(result, row, f"{ascent.start} start, {ascent.objective} objective")
+                    reached[index], peak[index] = rescued[row], found_peak[row]
         return reached, peak
 
     def climb(self, units: Sequence[int], ascent: Ascent, purpose: str) -> _Result:
@@ -357,24 +357,24 @@ class _Climber:
 
 @dataclass(frozen=True)
 class _Pick:
-    """The picture chosen for a neuron: row `place` of an ascent's result."""
+    """The picture chosen for a neuron: `row` of an ascent's result."""
 
     result: _Result
-    place: int
+    row: int
     rescue: str | None
 
     @property
     def picture(self) -> Tensor:
-        return self.result.pictures[self.place]
+        return self.result.pictures[self.row]
 
     @property
     def initial_picture(self) -> Tensor:
-        return self.result.initial_pictures[self.place]
+        return self.result.initial_pictures[self.row]
 
     def curve(self) -> list[dict[str, float]]:
         """A few points of the ascent: step, objective, and activation on that step's augmented copies."""
         return [
-            {"step": step, "objective": value[self.place].item(), "activation": activation[self.place].item()}
+            {"step": step, "objective": value[self.row].item(), "activation": activation[self.row].item()}
             for step, value, activation in self.result.curve
         ]
 
