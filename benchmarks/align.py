@@ -41,7 +41,7 @@ from pipeline.decompose.align import (
 from pipeline.decompose.components import Component, Level
 from pipeline.decompose.contributions import Contributing, direct_components
 from pipeline.decompose.features import FeatureSums, Lens, read_features
-from pipeline.decompose.second_pass import reading_of
+from pipeline.decompose.second_pass import classifier_of
 from pipeline.images.probe_set import ProbeSet, batches, open_probe_set
 from pipeline.label.embedder import load_embedder
 from pipeline.models import LoadedModel, ModelRequest, load
@@ -229,7 +229,7 @@ def scores(model: LoadedModel, stored: Stored, alignment: Alignment, scenes: Sce
     """Rank correlations over heads, feature by feature, and whether the head of the highest score matters."""
     lens, mean = Lens.of(scenes.texts, alignment, stored.levels), stored.vectors.mean(0)
     texts = {f"feature/{name}": one for name, one in scenes.texts.items()}
-    reading = reading_of(model, read_features("zoo"), texts, scenes.probe.images)
+    reading = classifier_of(model, read_features("zoo"), texts, scenes.probe.images)
     assert reading is not None
     sums, ablation = FeatureSums.empty(lens), MeanAblation(len(mean), len(reading.groups))
     for places, vectors in stored.batches():

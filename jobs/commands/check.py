@@ -48,7 +48,7 @@ def decomposition(
 def _check(
     name: str, random_weights: bool, weights: str | None, size: int | None, images: int, device: str
 ) -> dict[str, Any]:
-    from pipeline.decompose.check import check, perturb, random_pictures
+    from pipeline.decompose import check_decomposition, perturb, random_pictures
     from pipeline.models import ModelRequest, load
 
     own = "checked" if weights else None
@@ -56,7 +56,7 @@ def _check(
     loaded = load(request, device)
     if random_weights:
         perturb(loaded)
-    return asdict(check(loaded, random_pictures(loaded, images)))
+    return asdict(check_decomposition(loaded, random_pictures(loaded, images)))
 
 
 def _text(found: dict[str, Any]) -> str:

@@ -7,15 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from atlas_schema.store import Store
-    from pipeline.decompose.align import Alignment
-    from pipeline.decompose.features import FeatureSet
+    from pipeline.decompose import Alignment, FeatureSet
     from pipeline.models import ModelRequest
     from pipeline.uses.comparison import Compared
 
 
 def feature_set(features: str | None, embedder: str) -> FeatureSet:
     """The features asked for, else those whose words the embedder knows."""
-    from pipeline.decompose.features import read_features
+    from pipeline.decompose import read_features
     from pipeline.label.concepts import suited_set
 
     return read_features(features or suited_set(embedder))
@@ -47,7 +46,7 @@ def alignment_of(store: Store, slug: str) -> Alignment:
     from atlas_schema.read import Atlas
     from atlas_schema.units import Whole
     from jobs.claim import claimed_identities
-    from pipeline.decompose.align import Alignment
+    from pipeline.decompose import Alignment
 
     rows = {row["slug"]: row for row in Atlas(store).models()}
     identity = claimed_identities(rows.get(slug)).get("align")

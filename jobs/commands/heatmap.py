@@ -133,7 +133,7 @@ class _Asked:
         return self._along(other[0] / other[0].norm(), f"what is like {like.name}")
 
     def _along(self, direction: Tensor, what: str) -> _Found:
-        from pipeline.decompose.maps import heatmap as heat_of
+        from pipeline.decompose import heatmap as heat_of
 
         return _Found(heat_of(self.model, self.x, direction, self.level)[0], what, self.level.value)
 

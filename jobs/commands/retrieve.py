@@ -13,7 +13,7 @@ from cyclopts import Parameter
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from pipeline.decompose.features import FeatureSet
+    from pipeline.decompose import FeatureSet
     from pipeline.images.probe_set import ProbeSet
     from pipeline.uses.comparison import Compared
 

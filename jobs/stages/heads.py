@@ -92,15 +92,17 @@ def align(work: Work, unit: WorkUnit) -> dict[str, np.ndarray]:
 def _questions(work: Work, panel: Sequence[int]) -> list[Question]:
     """What the aligned representation is asked on images that it was not fitted on."""
     from pipeline.decompose.align import Question
-    from pipeline.decompose.reading import text_reading
-    from pipeline.decompose.second_pass import asked
+    from pipeline.decompose.classifiers import zero_shot_classifier
+    from pipeline.decompose.second_pass import zero_shot_texts
 
     inputs = work.inputs
     images = [inputs.images.images[index] for index in panel]
-    reading = text_reading(asked(inputs.head_texts.features, _embedded(work), images), images)
-    if reading is None:
+    classifier = zero_shot_classifier(zero_shot_texts(inputs.head_texts.features, _embedded(work), images), images)
+    if classifier is None:
         return []
-    return [Question(texts, answers) for texts, answers in zip(reading.texts, reading.labels.unbind(1), strict=True)]
+    return [
+        Question(texts, answers) for texts, answers in zip(classifier.texts, classifier.labels.unbind(1), strict=True)
+    ]
 
 
 def _embedded(work: Work) -> dict[str, Tensor]:
@@ -131,12 +133,12 @@ def project(work: Work, unit: WorkUnit) -> dict[str, np.ndarray]:
     import torch
 
     from pipeline.decompose.contributions import Contributing, levels_of
-    from pipeline.decompose.second_pass import Passing
+    from pipeline.decompose.second_pass import SecondPassRunner
 
     inputs, model = work.inputs, work.model(unit.slug)
     before = work.arrays("decompose", unit.slug, ["mean", "through"])
     directions = work.arrays("spans", unit.slug, ["directions"])["directions"]
-    passing = Passing.of(
+    passing = SecondPassRunner.of(
         model,
         torch.from_numpy(before["mean"].copy()),
         _alignment(work, unit.slug),
@@ -183,8 +185,7 @@ def heads(work: Work, unit: WorkUnit) -> dict[str, list[dict[str, Any]]]:
 def not_a_sum(model: LoadedModel) -> str:
     """Why the representation of a model is no sum of components, tried on one picture; "" where it is."""
     from atlas_schema.errors import UnknownFamily
-    from pipeline.decompose.check import random_pictures
-    from pipeline.decompose.contributions import Contributing
+    from pipeline.decompose import Contributing, random_pictures
 
     try:
         Contributing(model)(model.normalise(random_pictures(model, 1)))

@@ -53,7 +53,8 @@ class _Paired:
         from pipeline.match.counterparts import PairedImages, derangement
 
         images, chosen = self.work.inputs.images, self.work.inputs.match_panel
-        order = derangement([images.images[index].id for index in chosen])
+        seed = self.work.inputs.settings.match.shuffle_seed
+        order = derangement([images.images[index].id for index in chosen], seed)
         shuffled = [chosen[place] for place in order]
         same = self.first.description.input_size == self.second.description.input_size
         ours = batches(images, chosen, self.first.description, BATCH)

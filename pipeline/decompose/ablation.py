@@ -9,24 +9,24 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from pipeline.decompose.reading import Reading
+from pipeline.decompose.classifiers import Classifier
 
 
 class MeanAblation:
-    """What becomes of the representation and of answers when one component is replaced by its mean over images and
-    everything behind it is held (Gandelsman et al., section 3.2: contributions are summed anew, no network runs).
+    """Sums over images of what changes when one component is replaced by its mean over images and all else is held.
+
+    After Gandelsman et al., section 3.2: contributions are summed anew, no network runs.
 
     change: (components,), sum of cosine distances; images: number of them. fall, fall_squared: (components,), sums over
     answered images of the fall of the share of right answers; right: sum of these shares, nothing ablated; judged:
     images of which some answer is known. group_fall, margin_fall: (components, groups), sums of the fall of right
-    answers, and of margins (`Reading.margins`), in each group; margin, margin_squared, answered: (groups,), sums of
+    answers, and of margins (`Classifier.margins`), in each group; margin, margin_squared, answered: (groups,), sums of
     margins, nothing ablated, and number of images. All float64.
     """
 
-    FIELDS = (
-        *("change", "images", "fall", "fall_squared", "right", "judged"),
-        *("group_fall", "margin_fall", "margin", "margin_squared", "answered"),
-    )
+    OF_IMAGES = ("change", "images", "fall", "fall_squared", "right", "judged")
+    OF_GROUPS = ("group_fall", "margin_fall", "margin", "margin_squared", "answered")
+    FIELDS = OF_IMAGES + OF_GROUPS
 
     def __init__(self, components: int, groups: int) -> None:
         def zeros(*shape: int) -> Tensor:
@@ -39,17 +39,19 @@ class MeanAblation:
         self.margin, self.margin_squared, self.answered = zeros(groups), zeros(groups), zeros(groups)
 
     def update(self, whole: Tensor, apart: Tensor) -> None:
-        """Cosines alone. whole: (n, d); apart: (n, components, d), deviations of contributions from their means."""
+        """Take in what becomes of the representation.
+
+        whole: (n, d); apart: (n, components, d), deviations of contributions from their means.
+        """
         held = functional.cosine_similarity(whole[:, None] - apart, whole[:, None], dim=-1)
         self.change += (1 - held).clamp_min(0).sum(0).double().cpu()
         self.images += len(whole)
 
-    def answer(self, reading: Reading, whole: Tensor, apart: Tensor, images: Tensor) -> None:
-        """Answers. whole and apart: in the space that the reading reads."""
-        before = reading.margins(whole, images).double()  # (n, groups), NaN where unknown
-        after = torch.stack(
-            [reading.margins(whole - apart[:, place], images).double() for place in range(apart.shape[1])], dim=1
-        )
+    def answer(self, classifier: Classifier, whole: Tensor, apart: Tensor, images: Tensor) -> None:
+        """Take in what becomes of answers. whole and apart: in the space that the classifier takes."""
+        before = classifier.margins(whole, images).double()  # (n, groups), NaN where unknown
+        ablated = [classifier.margins(whole - deviation, images).double() for deviation in apart.unbind(1)]
+        after = torch.stack(ablated, dim=1)
         known = ~before.isnan()
         right = (before > 0).double()
         fall = torch.where(known[:, None], right[:, None] - (after > 0).double(), 0.0)  # (n, components, groups)
@@ -74,15 +76,17 @@ class MeanAblation:
 
     @classmethod
     def of(cls, arrays: Mapping[str, np.ndarray]) -> MeanAblation:
-        made = cls(0, 0)
+        sums = cls(0, 0)
         for name in cls.FIELDS:
-            setattr(made, name, torch.from_numpy(np.array(arrays[name])))
-        return made
+            setattr(sums, name, torch.from_numpy(np.array(arrays[name])))
+        return sums
 
     # --------------------------------------------------------------------------------------------------- results
 
     def effect(self) -> tuple[Tensor, Tensor]:
-        """(components,) each: fall of accuracy and its standard error; NaN where no image was answered."""
+        """The fall of accuracy by component, and its standard error, (components,) each; NaN where no image was
+        answered.
+        """
         mean = self.fall / self.judged
         variance = (self.fall_squared / self.judged - mean.square()).clamp_min(0)
         return mean, (variance / (self.judged - 1).clamp_min(1)).sqrt()
@@ -92,11 +96,13 @@ class MeanAblation:
         return float(self.right / self.judged)
 
     def group_effect(self) -> Tensor:
-        """(components, groups): fall of the accuracy in each group; NaN where no answer is known."""
+        """The fall of accuracy by component and question, (components, groups); NaN where no answer is known."""
         return self.group_fall / self.answered
 
     def margin_effect(self) -> Tensor:
-        """(components, groups): fall of the margin of the right answer, in standard deviations of it over images."""
+        """The fall of the right answer's margin by component and question, (components, groups), in standard deviations
+        of it over images.
+        """
         mean = self.margin / self.answered
         deviation = (self.margin_squared / self.answered - mean.square()).clamp_min(0).sqrt()
         return self.margin_fall / self.answered / deviation

@@ -20,7 +20,7 @@ from atlas_schema.errors import BadConfig, NotFinite
 from pipeline.decompose.components import Level
 from pipeline.decompose.contributions import direct_components
 
-Batch = tuple[Tensor, Tensor]  # places (n,) int64 in the panel, vectors (n, components, d)
+Batch = tuple[Tensor, Tensor]  # images (n,) int64, numbers in the panel; vectors (n, components, d)
 Batches = Callable[[], Iterable[Batch]]  # the whole panel, anew at each call
 
 FIGURES = ("cosine", "cosine_fit", "cosine_shared", "cosine_chance", "accuracy")
@@ -28,8 +28,9 @@ FIGURES = ("cosine", "cosine_fit", "cosine_shared", "cosine_chance", "accuracy")
 
 @dataclass(frozen=True)
 class Question:
-    """A zero-shot question about images. texts: (values, e), each of length 1; answers: (images,) int64, the place
-    of the right text, -1 where it is unknown.
+    """A zero-shot question about images.
+
+    texts: (values, e), each of length 1; answers: (images,) int64, the index of the right text, -1 where unknown.
     """
 
     texts: Tensor
@@ -69,22 +70,27 @@ class Alignment:
 
     @classmethod
     def own(cls, components: int, width: int, accuracy: float | None = None) -> Alignment:
-        """That of a CLIP to its own space: nothing is mapped."""
+        """The alignment of a CLIP to its own space, which maps nothing."""
         return cls(components, None, torch.zeros(width), 1.0, 1.0, 1.0, math.nan, accuracy)
 
     def apply(self, vectors: Tensor) -> Tensor:
-        """(images, components, d) -> (images, components, e), without the bias."""
+        """Contributions mapped to the CLIP's space, (images, components, d) -> (images, components, e); no bias is
+        added.
+        """
         return vectors if self.maps is None else torch.einsum("nkd,kde->nke", vectors, self.maps.to(vectors))
 
     def whole(self, vectors: Tensor, direct: Tensor) -> Tensor:
-        """(images, e): the aligned representation. vectors: (images, components, d); direct: (components,) bool."""
+        """The aligned representation, (images, e): the mapped contributions with a direct effect, summed, and the bias.
+
+        vectors: (images, components, d); direct: (components,) bool.
+        """
         held = vectors[:, direct]
         if self.maps is None:
             return held.sum(1) + self.bias.to(vectors)
         return held.flatten(1) @ self.maps.to(vectors)[direct].flatten(0, 1) + self.bias.to(vectors)
 
     def pull(self, directions: Tensor) -> Tensor:
-        """(T, e) -> (components, T, d): the directions in each component's own space, so that the product with a
+        """Directions of the CLIP's space in each component's own, (T, e) -> (components, T, d): their product with a
         contribution is that of the direction with the aligned contribution.
         """
         if self.maps is None:
@@ -102,8 +108,8 @@ class Alignment:
         maps = torch.tensor(arrays["maps"]) if "maps" in arrays else None
         figures = dict(zip(FIGURES, map(float, arrays["figures"]), strict=True))
         accuracy = figures.pop("accuracy")
-        told = None if math.isnan(accuracy) else accuracy
-        return cls(int(arrays["components"]), maps, torch.tensor(arrays["bias"]), **figures, accuracy=told)
+        known_accuracy = None if math.isnan(accuracy) else accuracy
+        return cls(int(arrays["components"]), maps, torch.tensor(arrays["bias"]), **figures, accuracy=known_accuracy)
 
 
 def fit_alignment(
@@ -116,7 +122,7 @@ def fit_alignment(
     questions: Sequence[Question] = (),
     on_step: Callable[[], None] = lambda: None,
 ) -> Alignment:
-    """Fit the maps on some images of a panel and measure them on the others.
+    """The alignment of a model with a CLIP, fitted on some images of a panel and measured on the others.
 
     The loss is that of CompAlign, 1 - cos(sum of aligned direct components, target) + orthogonality x mean over
     components of |W^T W - I|^2 / m, where m is the smaller of d and e and W^T W stands for the smaller of the two
@@ -142,10 +148,10 @@ def fit_alignment(
     isometry, bias = procrustes(z, y)
     maps = isometry.expand(len(levels), -1, -1).clone()
     maps[direct], bias = _descend(stock, fit, direct, maps[direct], bias, settings)
-    found = Alignment(len(levels), maps, bias, math.nan, math.nan, math.nan, math.nan)
+    fitted = Alignment(len(levels), maps, bias, math.nan, math.nan, math.nan, math.nan)
     aligned = torch.empty_like(targets)
-    for places, vectors in stock.all():
-        aligned[places] = found.whole(vectors, direct)
+    for images, vectors in stock.all():
+        aligned[images] = fitted.whole(vectors, direct)
     return Alignment(
         len(levels),
         maps.cpu(),
@@ -159,7 +165,8 @@ def fit_alignment(
 
 
 def least_squares(z: Tensor, y: Tensor, ridge: float) -> tuple[Tensor, Tensor]:
-    """(d, e) and (e,), float32: the map W and the offset b with the least mean of |W^T z + b - y|^2 + ridge |W|^2.
+    """The linear map with the least squared error: float32 W (d, e) and b (e,) with the least mean of |W^T z + b - y|^2
+    + ridge |W|^2.
 
     z: (images, d), y: (images, e), float64; ridge in units of the mean variance of z's coordinates.
     """
@@ -173,8 +180,8 @@ def least_squares(z: Tensor, y: Tensor, ridge: float) -> tuple[Tensor, Tensor]:
 
 
 def procrustes(z: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """(d, e) and (e,), float32: the isometry (or projection) W with the greatest sum of <W^T z, y>, both centred
-    (Schönemann 1966), and the offset that takes the mean of z to that of y, scaled as z is.
+    """The orthogonal Procrustes map: float32 (d, e) and (e,), the isometry (or projection) W with the greatest sum of
+    <W^T z, y>, both centred (Schönemann 1966), and the offset that takes the mean of z to that of y, scaled as z is.
     """
     zero, mean = z.mean(0), y.mean(0)
     centred, wanted = z - zero, y - mean
@@ -186,7 +193,9 @@ def procrustes(z: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def orthogonality(maps: Tensor) -> Tensor:
-    """(components,): |W^T W - I|^2 / m, with the smaller of W^T W and W W^T, m its side. maps: (components, d, e)."""
+    """How far each map is from an isometry, (components,): |W^T W - I|^2 / m, with the smaller of W^T W and W W^T, m
+    its side. maps: (components, d, e).
+    """
     short = maps if maps.shape[1] >= maps.shape[2] else maps.mT  # (components, longer, m)
     excess = short.mT @ short - torch.eye(short.shape[2], device=maps.device)
     return excess.square().sum((1, 2)) / short.shape[2]
@@ -202,8 +211,8 @@ def zero_shot(aligned: Tensor, questions: Sequence[Question], rows: Tensor) -> f
         answers = question.answers.to(aligned.device)
         known = rows & (answers >= 0)
         if known.any():
-            told = (aligned[known] @ question.texts.to(aligned).T).argmax(1)
-            shares.append(float((told == answers[known]).double().mean()))
+            chosen = (aligned[known] @ question.texts.to(aligned).T).argmax(1)
+            shares.append(float((chosen == answers[known]).double().mean()))
     return sum(shares) / len(shares) if shares else None
 
 
@@ -222,13 +231,13 @@ class Held:
             return
         held: list[Batch] = []
         size = 0
-        for places, vectors in self._batches():
+        for images, vectors in self._batches():
             size += vectors.nbytes
             if size <= self._capacity:
-                held.append((places, vectors))
+                held.append((images, vectors))
             else:
                 held.clear()
-            yield places, vectors
+            yield images, vectors
         self._held = held if size <= self._capacity else None
 
 
@@ -243,25 +252,25 @@ class _Stock:
         self.all = Held(self._read, capacity)
         seen: list[Tensor] = []
         sums: list[Tensor] = []
-        for places, vectors in self.all():
-            _check_batch(places, vectors, len(direct))
-            seen.append(places)
+        for images, vectors in self.all():
+            _check_batch(images, vectors, len(direct))
+            seen.append(images)
             sums.append(vectors[:, direct].sum(1))
         order = _checked(seen, len(targets))
         self.representation = torch.cat(sums)[order.argsort()]
 
     def _read(self) -> Iterator[Batch]:
-        for places, vectors in self._batches():
+        for images, vectors in self._batches():
             self.on_step()
-            yield places.to(self.targets.device), vectors.to(self.targets)
+            yield images.to(self.targets.device), vectors.to(self.targets)
 
     def buffers(self, fit: Tensor, direct: Tensor) -> Iterator[Batch]:
-        """(places, direct vectors) of the fit images, as many at a time as the buffer holds."""
+        """(images, direct vectors) of the images of the fit, as many at a time as the buffer holds."""
         parts: list[Batch] = []
         size = 0
-        for places, vectors in self.all():
-            chosen = fit[places]
-            part = places[chosen], vectors[chosen][:, direct]
+        for images, vectors in self.all():
+            chosen = fit[images]
+            part = images[chosen], vectors[chosen][:, direct]
             if parts and size + part[1].nbytes > self.capacity:
                 yield _joined(parts)
                 parts, size = [], 0
@@ -279,9 +288,9 @@ def _descend(
         rate = settings.rate / math.sqrt(max(maps.shape[1:]))
         optimiser = torch.optim.Adam([maps, bias], lr=rate)
         schedule = torch.optim.lr_scheduler.LinearLR(optimiser, 1.0, 1 / settings.steps, settings.steps)
-        for step, (places, vectors) in enumerate(_shuffled(stock, fit, direct, settings)):
+        for step, (images, vectors) in enumerate(_shuffled(stock, fit, direct, settings)):
             aligned = vectors.flatten(1) @ maps.flatten(0, 1) + bias
-            distance = 1 - functional.cosine_similarity(aligned, stock.targets[places])
+            distance = 1 - functional.cosine_similarity(aligned, stock.targets[images])
             weight = settings.orthogonality * min(1.0, 3 * step / settings.steps)
             loss = distance.mean() + weight * orthogonality(maps).mean()
             optimiser.zero_grad()
@@ -297,18 +306,18 @@ def _shuffled(stock: _Stock, fit: Tensor, direct: Tensor, settings: AlignSetting
     generator = torch.Generator().manual_seed(settings.seed)
     left = settings.steps
     while left:
-        for places, vectors in stock.buffers(fit, direct):
+        for images, vectors in stock.buffers(fit, direct):
             for _ in range(settings.epochs):
-                order = torch.randperm(len(places), generator=generator).to(places.device)
+                order = torch.randperm(len(images), generator=generator).to(images.device)
                 for rows in order.split(settings.batch)[:left]:
-                    yield places[rows], vectors[rows]
+                    yield images[rows], vectors[rows]
                     left -= 1
             if not left:
                 break
 
 
 def _joined(parts: Sequence[Batch]) -> Batch:
-    return torch.cat([places for places, _ in parts]), torch.cat([vectors for _, vectors in parts])
+    return torch.cat([images for images, _ in parts]), torch.cat([vectors for _, vectors in parts])
 
 
 def _cosine(aligned: Tensor, targets: Tensor) -> float:
@@ -339,17 +348,17 @@ def _check(targets: Tensor, fit: Tensor, direct: Tensor) -> None:
         raise NotFinite("alignment: NaN or infinity among the CLIP's embeddings.")
 
 
-def _check_batch(places: Tensor, vectors: Tensor, components: int) -> None:
-    if vectors.ndim != 3 or vectors.shape[:2] != (len(places), components):
+def _check_batch(images: Tensor, vectors: Tensor, components: int) -> None:
+    if vectors.ndim != 3 or vectors.shape[:2] != (len(images), components):
         raise BadConfig(
-            f"alignment: contributions of shape {tuple(vectors.shape)}, expected ({len(places)}, {components}, d)."
+            f"alignment: contributions of shape {tuple(vectors.shape)}, expected ({len(images)}, {components}, d)."
         )
     if not torch.isfinite(vectors).all():
         raise NotFinite("alignment: NaN or infinity among the contributions.")
 
 
 def _checked(seen: Sequence[Tensor], images: int) -> Tensor:
-    """The places of all images as they came, each once."""
+    """The numbers of all images as they came, each once."""
     places = torch.cat(list(seen)) if seen else torch.empty(0, dtype=torch.int64)
     if len(places) != images or not torch.equal(places.sort().values, torch.arange(images, device=places.device)):
         raise BadConfig(

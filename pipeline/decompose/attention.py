@@ -1,7 +1,7 @@
-"""Attention with its weights held: queries and keys answer from a record, values are live.
+"""Attention with its weights held: queries and keys answer from an activation cache, values are live.
 
 The maps that make queries and keys are known by their weights, so that calls of a module and functional calls (Swin v2,
-BEiT, open_clip) are the same. What an attention makes of recorded queries and keys is its own code's. Only torch's
+BEiT, open_clip) are the same. What an attention makes of cached queries and keys is its own code's. Only torch's
 `nn.MultiheadAttention` is replaced: its fast paths never call its output projection.
 """
 
@@ -38,8 +38,10 @@ _FROZEN = {
 
 @dataclass(frozen=True)
 class FrozenMap:
-    """A linear or 1 x 1 convolution map whose first `of` parts in `parts` make queries and keys, in all outputs or in
-    those of each of `groups` heads. The other parts are values.
+    """A linear map of an attention module whose outputs are, in part, queries and keys that are held.
+
+    The first `of` parts in `parts` make them, in all outputs or in those of each of `groups` heads; the others are
+    values.
     """
 
     path: str
@@ -53,7 +55,7 @@ class FrozenMap:
         return self.of < self.parts
 
     def split(self, out: Tensor) -> tuple[Tensor, Tensor]:
-        """Queries and keys, and values, each with channels (groups, own)."""
+        """An output in two: queries and keys, and values, each with channels (groups, own)."""
         shaped = out.unflatten(self.axis, (self.groups, -1))
         axis = self.axis if self.axis < 0 else self.axis + 1
         own = shaped.shape[axis] // self.parts * self.of
@@ -67,9 +69,9 @@ class FrozenMap:
 
 def output_projection(module: nn.Module) -> nn.Module:
     """The map of an attention module whose input is all heads side by side."""
-    found = getattr(module, "proj", None) or getattr(module, "out_proj", None)
-    assert isinstance(found, nn.Linear | nn.Conv2d)  # else it would be no site (pipeline.models.sites)
-    return found
+    projection = getattr(module, "proj", None) or getattr(module, "out_proj", None)
+    assert isinstance(projection, nn.Linear | nn.Conv2d)  # else it would be no site (pipeline.models.sites)
+    return projection
 
 
 def frozen_maps(path: str, module: nn.Module) -> dict[int, FrozenMap]:
@@ -77,7 +79,7 @@ def frozen_maps(path: str, module: nn.Module) -> dict[int, FrozenMap]:
 
     UnknownFamily where none of the known names makes queries and keys.
     """
-    found: dict[int, FrozenMap] = {}
+    maps: dict[int, FrozenMap] = {}
     for name, (of, parts) in _FROZEN.items():
         weight = getattr(module, f"{name}_weight", None)
         part = getattr(module, name, None)
@@ -86,32 +88,32 @@ def frozen_maps(path: str, module: nn.Module) -> dict[int, FrozenMap]:
         if isinstance(weight, Tensor):
             groups = module.num_heads if name == "qkv" and getattr(module, "head_first", False) else 1
             axis = 1 if isinstance(part, nn.Conv2d) else -1
-            found[id(weight)] = FrozenMap(f"{path}.{name}", of, parts, groups, axis)  # type: ignore[arg-type]
-    if not any(one.of for one in found.values()):
+            maps[id(weight)] = FrozenMap(f"{path}.{name}", of, parts, groups, axis)  # type: ignore[arg-type]
+    if not any(known.of for known in maps.values()):
         names = ", ".join(name for name, (of, _) in _FROZEN.items() if of)
         raise UnknownFamily(
             f"{path} ({type(module).__name__}) makes its queries and keys by none of {names}: its "
             "attention weights cannot be held. Name the map in pipeline/decompose/attention.py."
         )
-    return found
+    return maps
 
 
 class QueriesAndKeys(TorchFunctionMode):
-    """Within it, queries and keys are recorded; or answered from a record, and then take no gradient.
+    """A context in which queries and keys are cached; or answered from the cache, and then take no gradient.
 
     values: in a replay, by `FrozenMap.path` and call, with channels as `FrozenMap.split` gives them. cut: each is a
     leaf, so that no gradient passes it; else only one that depends on nothing live is.
     """
 
     def __init__(
-        self, maps: dict[int, FrozenMap], record: dict[str, list[Tensor]], *, replay: bool, cut: bool = False
+        self, maps: dict[int, FrozenMap], cached: dict[str, list[Tensor]], *, replay: bool, cut: bool = False
     ) -> None:
         super().__init__()
-        self.maps, self.record, self.cut = maps, record, cut
+        self.maps, self.cached, self.cut = maps, cached, cut
         self.values: dict[str, list[Tensor]] = {}
         self.queues: dict[str, Iterator[Tensor]] | None = None
         if replay:
-            self.queues = {path: iter(calls) for path, calls in record.items()}
+            self.queues = {path: iter(calls) for path, calls in cached.items()}
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
@@ -123,7 +125,7 @@ class QueriesAndKeys(TorchFunctionMode):
             return out
         held, live = known.split(out)
         if self.queues is None:
-            self.record.setdefault(known.path, []).append(held.detach().clone())
+            self.cached.setdefault(known.path, []).append(held.detach().clone())
             return out
         if known.makes_values and torch.is_grad_enabled():
             if self.cut or not live.requires_grad:
@@ -144,8 +146,8 @@ def _attend(path: str, mha: nn.MultiheadAttention, query: Tensor, key: Tensor, v
         raise UnknownFamily(f"{path}: attention across sequences, or with padding, is not decomposed.")
     x = query if mha.batch_first else query.transpose(0, 1)  # (images, tokens, d)
     q, k, v = (
-        one.unflatten(-1, (mha.num_heads, -1)).transpose(1, 2)
-        for one in functional.linear(x, mha.in_proj_weight, mha.in_proj_bias).chunk(3, dim=-1)
+        projected.unflatten(-1, (mha.num_heads, -1)).transpose(1, 2)
+        for projected in functional.linear(x, mha.in_proj_weight, mha.in_proj_bias).chunk(3, dim=-1)
     )
     out = functional.scaled_dot_product_attention(q, k, v, attn_mask=options.get("attn_mask"))
     heads = out.transpose(1, 2).flatten(2)

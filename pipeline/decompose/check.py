@@ -16,7 +16,7 @@ PERTURBATION = 0.1
 
 @dataclass(frozen=True)
 class Check:
-    """Figures of one model. Errors are the largest over images.
+    """How exact the decomposition of a model is. Errors are the largest over images.
 
     relative_error: length of (sum of all components less the representation) over the representation's, level direct
     euler_error_*: |sum of contributions along a random direction less the representation's| over both lengths
@@ -32,8 +32,11 @@ class Check:
     reach: dict[int, tuple[bool, ...]]
 
 
-def check(model: LoadedModel, x01: Tensor) -> Check:
-    """x01: (images, 3, height, width) in [0, 1]. Raises what `decompose` raises."""
+def check_decomposition(model: LoadedModel, x01: Tensor) -> Check:
+    """The figures of a model on some pictures, x01: (images, 3, height, width) in [0, 1].
+
+    Raises what `decompose` raises.
+    """
     x = model.normalise(x01)
     direct = decompose(model, x, Level.DIRECT)
     reach = direct.reach()
@@ -48,18 +51,21 @@ def check(model: LoadedModel, x01: Tensor) -> Check:
     )
 
 
-def sum_error(found: Decomposition) -> float:
-    """The largest relative error, over images, of the sum of the vectors."""
-    return float(relative(found.vectors().sum(1) - found.representation, found.representation).max())
+def sum_error(decomposition: Decomposition) -> float:
+    """How far the components' vectors are from adding up: the largest relative error over images."""
+    whole = decomposition.representation
+    return float(relative(decomposition.vectors().sum(1) - whole, whole).max())
 
 
-def euler_error(found: Decomposition, seed: int = 0) -> float:
-    """Of the sum of contributions along a random direction, relative to both lengths; the largest over images."""
-    z = found.representation
+def euler_error(decomposition: Decomposition, seed: int = 0) -> float:
+    """How far contributions along a random direction are from adding up, relative to both lengths; the largest over
+    images.
+    """
+    z = decomposition.representation
     generator = torch.Generator().manual_seed(seed)
     direction = torch.randn(z.shape, generator=generator, dtype=torch.float64).to(z)
-    place = [found.components.index(one) for one in found.adds_up]
-    difference = found.scores(direction)[:, place].sum(1) - (direction * z).sum(1)
+    columns = [decomposition.components.index(component) for component in decomposition.adds_up]
+    difference = decomposition.scores(direction)[:, columns].sum(1) - (direction * z).sum(1)
     return float((difference.abs() / (direction.norm(dim=1) * z.norm(dim=1))).max())
 
 

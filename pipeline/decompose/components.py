@@ -17,22 +17,23 @@ import torch
 from torch import Tensor, nn
 
 from atlas_schema.errors import BadConfig, UnknownFamily
+from pipeline.decompose.activation_cache import ActivationCache, cache_activations
 from pipeline.decompose.attention import output_projection, per_head
 from pipeline.decompose.pruning import Outputs
-from pipeline.decompose.record import Record, convolutions, record
 from pipeline.decompose.replay import Calls, Replay, replay
 from pipeline.effects.readout import obstacles
 from pipeline.models import AttentionSite, LoadedModel
+from pipeline.models.families import convolution_maps
 
 REPRODUCED = {torch.float32: 1e-4, torch.float64: 1e-10}
 """How far a replay of all sources may be from the representation, relative to its length, before it is refused."""
 
 
 class Level(StrEnum):
-    """What is held at its values for an image; norm statistics always are.
+    """Which parts of the network are held at their values for an image, so that the rest is linear.
 
-    DIRECT (0): attention and FFNs. THROUGH (1): attention weights and FFNs; values of attention are live. GATED (2):
-    attention weights and the gates of activation functions.
+    Norm statistics always are. DIRECT (0): attention and FFNs. THROUGH (1): attention weights and FFNs; values of
+    attention are live. GATED (2): attention weights and the gates of activation functions.
     """
 
     DIRECT = "direct"
@@ -42,8 +43,9 @@ class Level(StrEnum):
 
 @dataclass(frozen=True)
 class Component:
-    """One summand. `layer` is the index of the attention or FFN site or of the convolution block, `head` that of the
-    head, all from 0.
+    """One summand of a representation: a head, an FFN, a convolution block, the image or the constant.
+
+    layer: index of the attention or FFN site or of the convolution block; head: index of the head; both from 0.
     """
 
     kind: str  # "head" | "ffn" | "convolution" | "image" | "constant"
@@ -57,10 +59,10 @@ class Component:
 
 
 def components_of(model: LoadedModel) -> tuple[Component, ...]:
-    """All components, heads first, in the order of sites."""
+    """All components of a model: heads first, then FFNs, both in the order of sites, and what is left."""
     heads = [Component("head", site.layer, h) for site in model.description.attention_sites for h in range(site.heads)]
     ffns = [Component("ffn", site.layer) for site in model.description.ffn_sites]
-    blocks = [Component("convolution", place) for place in range(len(convolutions(model.module)))]
+    blocks = [Component("convolution", block) for block in range(len(convolution_maps(model.module)))]
     return (*heads, *ffns, *blocks, Component("image"), Component("constant"))
 
 
@@ -82,22 +84,22 @@ def decompose(
     level = Level(level)
     with torch.inference_mode(False), torch.enable_grad():
         x = x.detach().clone()  # a tensor of inference mode could be no part of a gradient
-        kept = record(model, x, attention=level != Level.DIRECT, gates=level == Level.GATED)
+        cache = cache_activations(model, x, attention=level != Level.DIRECT, gates=level == Level.GATED)
         if certify:
-            check_linear(model, x, kept)
-        found = Decomposition(model, level, x.requires_grad_(), kept, idle)
+            check_linear(model, x, cache)
+        decomposition = Decomposition(model, level, x.requires_grad_(), cache, idle)
         if certify and level != Level.DIRECT:
-            found.check_affine()
-        return found
+            decomposition.check_affine()
+        return decomposition
 
 
-def check_linear(model: LoadedModel, x: Tensor, kept: Record) -> None:
-    """UnknownFamily where anything outside attention and FFNs is not linear, by the graph of a replay."""
-    image, blocks = x.detach().clone().requires_grad_(), _leaves(kept.convolutions)
-    heads, ffns = _leaves(kept.heads), _leaves(kept.ffns)
-    out = replay(model, kept, image, blocks, heads, ffns).representation
-    found = obstacles(out, [image, *_flat(blocks), *_flat(heads), *_flat(ffns)]) if out.grad_fn is not None else []
-    reason = next((one for one in found if one), "")
+def check_linear(model: LoadedModel, x: Tensor, cache: ActivationCache) -> None:
+    """Raise UnknownFamily where anything outside attention and FFNs is not linear, by the graph of a replay."""
+    image, blocks = x.detach().clone().requires_grad_(), _leaves(cache.convolutions)
+    heads, ffns = _leaves(cache.heads), _leaves(cache.ffns)
+    out = replay(model, cache, image, blocks, heads, ffns).representation
+    reasons = obstacles(out, [image, *_flat(blocks), *_flat(heads), *_flat(ffns)]) if out.grad_fn is not None else []
+    reason = next((obstacle for obstacle in reasons if obstacle), "")
     if reason:
         raise UnknownFamily(f"{model.description.slug}: the representation is no sum of components: {reason}.")
 
@@ -112,7 +114,7 @@ class Decomposition:
     """
 
     def __init__(
-        self, model: LoadedModel, level: Level, x: Tensor, kept: Record, idle: frozenset[int] | None = None
+        self, model: LoadedModel, level: Level, x: Tensor, cache: ActivationCache, idle: frozenset[int] | None = None
     ) -> None:
         self.model, self.level, self.idle = model, level, idle
         self.components = components_of(model)
@@ -121,19 +123,19 @@ class Decomposition:
             Level.THROUGH: ("ffn", "convolution", "image", "constant"),
             Level.GATED: ("convolution", "image", "constant"),
         }[level]
-        self.adds_up = tuple(one for one in self.components if one.kind in summands)
-        self.representation = kept.representation  # (images, d)
-        self._x, self._record = x, kept
-        heads = _leaves(kept.heads) if level == Level.DIRECT else None
-        ffns = _leaves(kept.ffns) if level != Level.GATED else None
-        self._blocks = _leaves(kept.convolutions)
+        self.adds_up = tuple(component for component in self.components if component.kind in summands)
+        self.representation = cache.representation  # (images, d)
+        self._x, self._cache = x, cache
+        heads = _leaves(cache.heads) if level == Level.DIRECT else None
+        ffns = _leaves(cache.ffns) if level != Level.GATED else None
+        self._blocks = _leaves(cache.convolutions)
         traced = self._traced(heads, ffns)
         self._z, self._heads, self._ffns = traced.representation, traced.heads, ffns
         self._check_reproduced()
 
     def _traced(self, heads: Calls | None, ffns: Calls | None) -> Replay:
         """The replay with its graph; at the level direct without what does not reach the representation."""
-        given = (self.model, self._record, self._x, self._blocks, heads, ffns)
+        given = (self.model, self._cache, self._x, self._blocks, heads, ffns)
         if heads is None or self.idle == frozenset():
             return replay(*given)
         if self.idle is None:
@@ -156,7 +158,7 @@ class Decomposition:
             )
 
     def check_affine(self) -> None:
-        """UnknownFamily where sources of the other sign do not move the representation the other way."""
+        """Raise UnknownFamily where sources of the other sign do not move the representation the other way."""
         with torch.no_grad():
             mirrored = self._replayed(-1.0)
         error = float(relative(mirrored + self._z.detach() - 2 * self.constant, self.representation).max())
@@ -168,75 +170,77 @@ class Decomposition:
 
     @cached_property
     def constant(self) -> Tensor:
-        """(images, d): what is left where image, heads and FFNs are zero: biases, shifts of norms, embeddings."""
+        """The constant component (images, d): what is left where image, heads and FFNs are zero: biases, shifts of
+        norms, embeddings.
+        """
         with torch.inference_mode(False), torch.no_grad():
             return self._replayed(0.0)
 
     def _replayed(self, factor: float) -> Tensor:
         """(images, d): the replay of all sources times a factor."""
-        kept = self._record
-        heads = _times(kept.heads, factor) if self.level == Level.DIRECT else None
-        ffns = _times(kept.ffns, factor) if self._ffns is not None else None
-        blocks = _times(kept.convolutions, factor)
-        return replay(self.model, kept, self._x.detach() * factor, blocks, heads, ffns).representation
+        cache = self._cache
+        heads = _times(cache.heads, factor) if self.level == Level.DIRECT else None
+        ffns = _times(cache.ffns, factor) if self._ffns is not None else None
+        blocks = _times(cache.convolutions, factor)
+        return replay(self.model, cache, self._x.detach() * factor, blocks, heads, ffns).representation
 
     def scores(self, direction: Tensor) -> Tensor:
-        """(images, components): the contribution of each component to the representation along a direction.
+        """The contribution of each component along a direction: (images, components).
 
         direction: (d,), or (images, d), one an image. One vector-Jacobian product for all components.
         """
         seed = direction.to(self._z).expand_as(self._z)
         pulled = self._pulled(seed)
-        found: dict[Component, Tensor] = {}
+        scores: dict[Component, Tensor] = {}
         for site in self.model.description.attention_sites:
             each = self._by_head(site, pulled.heads[site.path])
-            found |= {Component("head", site.layer, head): one for head, one in enumerate(each.unbind(1))}
+            scores |= {Component("head", site.layer, head): of_head for head, of_head in enumerate(each.unbind(1))}
         for ffn in self.model.description.ffn_sites:
             axis = 1 if ffn.layout == "LNC" else 0
             pairs = zip((self._ffns or {}).get(ffn.path, []), pulled.ffns.get(ffn.path, []), strict=True)
             parts = [_by_image(s.detach() * g, axis, len(seed)).sum(1) for s, g in pairs if g is not None]
-            found[Component("ffn", ffn.layer)] = sum(parts, torch.zeros_like(seed[:, 0]))
-        for place, path in enumerate(self._blocks):
+            scores[Component("ffn", ffn.layer)] = sum(parts, torch.zeros_like(seed[:, 0]))
+        for block, path in enumerate(self._blocks):
             pairs = zip(self._blocks[path], pulled.blocks[path], strict=True)
             parts = [_by_image(s.detach() * g, 0, len(seed)).sum(1) for s, g in pairs if g is not None]
-            found[Component("convolution", place)] = sum(parts, torch.zeros_like(seed[:, 0]))
+            scores[Component("convolution", block)] = sum(parts, torch.zeros_like(seed[:, 0]))
         if pulled.image is not None:
-            found[Component("image")] = (self._x.detach() * pulled.image).flatten(1).sum(1)
-        found[Component("constant")] = (self.constant * seed).sum(1)
+            scores[Component("image")] = (self._x.detach() * pulled.image).flatten(1).sum(1)
+        scores[Component("constant")] = (self.constant * seed).sum(1)
         nothing = torch.zeros_like(seed[:, 0])
-        return torch.stack([found.get(one, nothing) for one in self.components], dim=1)
+        return torch.stack([scores.get(component, nothing) for component in self.components], dim=1)
 
     def vectors(self, components: Sequence[Component] | None = None) -> Tensor:
-        """(images, components, d): the contribution of each of some components, default `adds_up`.
+        """The contributions of some components (default `adds_up`) as vectors: (images, components, d).
 
         A component that does not reach the representation has zeros. BadConfig for one that the level does not have.
         """
         chosen = self.adds_up if components is None else tuple(components)
-        unknown = [one.name for one in chosen if one not in self._known]
+        unknown = [component.name for component in chosen if component not in self._known]
         if unknown:
             raise BadConfig(f"No component {', '.join(unknown)} at the level {self.level.value!r}.")
         with torch.inference_mode(False), torch.enable_grad():
             direction = torch.zeros_like(self._z, requires_grad=True)
             pulled = self._pulled(direction, again=True)
-            return torch.stack([self._pushed(one, pulled, direction) for one in chosen], dim=1)
+            return torch.stack([self._pushed(component, pulled, direction) for component in chosen], dim=1)
 
     @cached_property
     def _known(self) -> frozenset[Component]:
         gone = "ffn" if self.level == Level.GATED else ""
-        return frozenset(one for one in self.components if one.kind != gone)
+        return frozenset(component for component in self.components if component.kind != gone)
 
     def reach(self) -> dict[int, tuple[bool, ...]]:
         """For each attention site by its layer, whether a head's output can change the representation at all."""
         seed = _any_direction(self._z)
         pulled = self._pulled(seed)
-        found = {}
+        reached = {}
         for site in self.model.description.attention_sites:
             touched = torch.zeros(site.heads, dtype=torch.bool, device=seed.device)
             for gradient in pulled.heads[site.path]:
                 if gradient is not None:
                     touched |= self._split(site, gradient).ne(0).any(3).any(1).any(0)
-            found[site.layer] = tuple(touched.tolist())
-        return found
+            reached[site.layer] = tuple(touched.tolist())
+        return reached
 
     # -------------------------------------------------------------------------------------------- the linear map
 
@@ -247,12 +251,12 @@ class Decomposition:
         if self._z.grad_fn is None:
             raise UnknownFamily(f"{self.model.description.slug}: nothing of the image reaches the representation.")
         with torch.inference_mode(False), torch.enable_grad():
-            live = [one for one in sources if one.requires_grad]
+            live = [source for source in sources if source.requires_grad]
             grads = torch.autograd.grad(self._z, live, seed, retain_graph=True, create_graph=again, allow_unused=True)
-        by_id = {id(one): grad for one, grad in zip(live, grads, strict=True)}
+        by_id = {id(source): grad for source, grad in zip(live, grads, strict=True)}
 
         def of(calls: Calls) -> dict[str, list[Tensor | None]]:
-            return {path: [by_id.get(id(one)) for one in tensors] for path, tensors in calls.items()}
+            return {path: [by_id.get(id(source)) for source in tensors] for path, tensors in calls.items()}
 
         return _Gradients(by_id.get(id(self._x)), of(self._blocks), of(self._heads), of(ffns))
 
@@ -268,10 +272,10 @@ class Decomposition:
                 sources.append(source)
         if not outputs:
             return torch.zeros_like(self.representation)
-        (found,) = torch.autograd.grad(
+        (vector,) = torch.autograd.grad(
             outputs, direction, sources, retain_graph=True, allow_unused=True, materialize_grads=True
         )
-        return found
+        return vector
 
     def _alone(self, component: Component, pulled: _Gradients) -> list[tuple[Tensor, Tensor | None]]:
         """The sources of one component, all others in them zero, with their gradients."""
@@ -285,14 +289,14 @@ class Decomposition:
             return [(s.detach(), g) for s, g in zip((self._ffns or {})[path], pulled.ffns[path], strict=True)]
         site = self.model.description.attention_sites[component.layer]
         axis = self._channels(site)
-        found = []
+        alone_with_gradients = []
         for source, gradient in zip(self._heads[site.path], pulled.heads[site.path], strict=True):
             alone = torch.zeros_like(source)
             width = source.shape[axis] // site.heads
             own = source.detach().narrow(axis, component.head * width, width)
             alone.narrow(axis, component.head * width, width).copy_(own)
-            found.append((alone, gradient))
-        return found
+            alone_with_gradients.append((alone, gradient))
+        return alone_with_gradients
 
     def _by_head(self, site: AttentionSite, gradients: list[Tensor | None]) -> Tensor:
         """(images, heads): sum over tokens and channels of a head's output times its gradient."""
@@ -327,15 +331,15 @@ def _any_direction(z: Tensor) -> Tensor:
 
 
 def _leaves(calls: Calls) -> Calls:
-    return {path: [one.detach().clone().requires_grad_() for one in tensors] for path, tensors in calls.items()}
+    return {path: [tensor.detach().clone().requires_grad_() for tensor in tensors] for path, tensors in calls.items()}
 
 
 def _times(calls: Calls, factor: float) -> Calls:
-    return {path: [one * factor for one in tensors] for path, tensors in calls.items()}
+    return {path: [tensor * factor for tensor in tensors] for path, tensors in calls.items()}
 
 
 def _flat(calls: Calls) -> list[Tensor]:
-    return [one for tensors in calls.values() for one in tensors]
+    return [tensor for tensors in calls.values() for tensor in tensors]
 
 
 def _by_image(tensor: Tensor, axis: int, images: int) -> Tensor:
@@ -344,5 +348,5 @@ def _by_image(tensor: Tensor, axis: int, images: int) -> Tensor:
 
 
 def relative(difference: Tensor, whole: Tensor) -> Tensor:
-    """(images,): length of a difference over that of the whole."""
+    """The length of a difference over that of the whole, (images,)."""
     return difference.norm(dim=1) / whole.norm(dim=1)

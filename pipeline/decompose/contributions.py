@@ -20,7 +20,10 @@ from pipeline.models import LoadedModel
 
 @dataclass(frozen=True)
 class Contributions:
-    """Of some images. vectors: (images, components, d); representation: (images, d), the sum of all direct ones."""
+    """What each component adds to the representation of some images.
+
+    vectors: (images, components, d); representation: (images, d), the sum of the direct ones.
+    """
 
     vectors: Tensor
     representation: Tensor
@@ -32,9 +35,10 @@ SUMS_TO = {torch.float32: 1e-4, torch.float64: 1e-9}
 
 @dataclass
 class Contributing:
-    """Computes contributions, batch by batch. What reaches the representation is a fact of the architecture: it is
-    found on the first batch, and so is the certificate that the replay is linear. That contributions add up is checked
-    in every batch.
+    """Computes the contributions of a model's components, batch by batch of images.
+
+    What reaches the representation is a fact of the architecture: it is found on the first batch, and so is the
+    certificate that the replay is linear. That contributions add up is checked in every batch.
     """
 
     model: LoadedModel
@@ -53,10 +57,10 @@ class Contributing:
             self.levels, self._idle = self._levels(direct.reach()), direct.idle
         vectors = direct.vectors().detach()
         self._check_sum(vectors, direct.representation)
-        indirect = [place for place, level in enumerate(self.levels) if level == Level.THROUGH]
+        indirect = [index for index, level in enumerate(self.levels) if level == Level.THROUGH]
         if indirect:
             through = decompose(self.model, x, Level.THROUGH, certify=first)
-            vectors[:, indirect] = through.vectors([self.components[place] for place in indirect]).detach()
+            vectors[:, indirect] = through.vectors([self.components[index] for index in indirect]).detach()
         return Contributions(vectors, direct.representation)
 
     def _check_sum(self, vectors: Tensor, representation: Tensor) -> None:
@@ -69,20 +73,20 @@ class Contributing:
 
     def _levels(self, reach: dict[int, tuple[bool, ...]]) -> tuple[Level, ...]:
         silent = {("head", layer, head) for layer, heads in reach.items() for head, ok in enumerate(heads) if not ok}
-        told = ((one.kind, one.layer, one.head) for one in self.components)
-        return tuple(Level.THROUGH if one in silent else Level.DIRECT for one in told)
+        keys = ((component.kind, component.layer, component.head) for component in self.components)
+        return tuple(Level.THROUGH if component in silent else Level.DIRECT for component in keys)
 
 
 def direct_components(levels: Sequence[Level], device: torch.device | str = "cpu") -> Tensor:
-    """(components,) bool: those whose contributions add up to the representation."""
+    """Which components' contributions add up to the representation: (components,) bool."""
     return torch.tensor([level == Level.DIRECT for level in levels], device=device)
 
 
 def levels_of(through: Tensor | np.ndarray) -> tuple[Level, ...]:
-    """Of each component, from `ContributionMoments.through`."""
+    """At which level each component contributes, from `ContributionMoments.through`."""
     return tuple(Level.THROUGH if indirect else Level.DIRECT for indirect in through.tolist())
 
 
 def indirect_components(levels: Sequence[Level]) -> Tensor:
-    """(components,) bool: those without a direct effect, whose contributions are through the values of attention."""
+    """Which components have no direct effect, and contribute through later attention: (components,) bool."""
     return torch.tensor([level == Level.THROUGH for level in levels])

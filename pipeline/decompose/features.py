@@ -66,12 +66,12 @@ class FeatureSet:
     @property
     def prompts(self) -> Answers:
         """The texts as they are embedded."""
-        told = self.template or "{}"
-        return {name: tuple(told.replace("{}", text) for text in texts) for name, texts in self.features.items()}
+        template = self.template or "{}"
+        return {name: tuple(template.replace("{}", text) for text in texts) for name, texts in self.features.items()}
 
     def prompt_of(self, feature: str, text: str) -> str:
-        """What a user's text is embedded as: the prompt of the text or value that it names; else it alone, in the
-        template. BadConfig for a feature that is not there.
+        """The prompt for a user's text: that of the text or value it names, else the text itself in the template.
+        BadConfig for a feature that is not there.
         """
         if feature not in self.features:
             close = ", ".join(nearest(feature, self.features) or self.features)
@@ -86,8 +86,8 @@ class FeatureSet:
     @property
     def identity(self) -> str:
         """16 hex digits of SHA-256 over what decides a score: features and prompts, in order."""
-        told = "\n".join("\0".join((name, *texts)) for name, texts in self.prompts.items())
-        return hashlib.sha256(told.encode()).hexdigest()[:16]
+        prompts = "\n".join("\0".join((name, *texts)) for name, texts in self.prompts.items())
+        return hashlib.sha256(prompts.encode()).hexdigest()[:16]
 
     @property
     def title(self) -> str:
@@ -95,16 +95,16 @@ class FeatureSet:
         return f"{self.name}-{self.identity}"
 
     def answers(self, attributes: Sequence[Mapping[str, str]]) -> Tensor:
-        """int64 (images, features): the place of the text that is true of an image, -1 where nothing tells.
+        """Which text of each feature is true of each image: int64 (images, features), -1 where nothing tells.
 
         attributes: of each image by name; an image tells a feature by an attribute of its name.
         """
-        places = [
-            {value: place for place, value in enumerate(self.values.get(name, texts))}
+        index_of = [
+            {value: index for index, value in enumerate(self.values.get(name, texts))}
             for name, texts in self.features.items()
         ]
         rows = [
-            [known.get(image.get(name, ""), -1) for name, known in zip(self.features, places, strict=True)]
+            [known.get(image.get(name, ""), -1) for name, known in zip(self.features, index_of, strict=True)]
             for image in attributes
         ]
         return torch.tensor(rows, dtype=torch.int64).reshape(len(rows), len(self))
@@ -131,20 +131,20 @@ def read_features(location: str) -> FeatureSet:
 
 def parse_features(content: bytes, origin: str, name: str = "") -> FeatureSet:
     """The set in the bytes of a file; `origin` is what errors call it, `name` what it is called without a name."""
-    told = _toml(content, origin)
-    unknown = [key for key in told if key not in (*TEXTS, *GROUPS)]
+    table = _toml(content, origin)
+    unknown = [key for key in table if key not in (*TEXTS, *GROUPS)]
     if unknown:
         close = ", ".join(nearest(unknown[0], (*TEXTS, *GROUPS)) or (*TEXTS, *GROUPS))
         raise BadConfig(f"{origin}: unknown key {_short(unknown[0])}; expected {close}.")
-    texts = {key: _text(told.get(key, ""), f"{origin}: {key}") for key in TEXTS}
+    texts = {key: _text(table.get(key, ""), f"{origin}: {key}") for key in TEXTS}
     if texts["template"] and texts["template"].count("{}") != 1:
         raise BadConfig(f"{origin}: the template {_short(texts['template'])} needs {{}} once, where the text goes.")
-    features = _groups(told.get("features", {}), f"{origin}: [features]")
+    features = _groups(table.get("features", {}), f"{origin}: [features]")
     if not features:
         raise BadConfig(
             f'{origin}: no feature. Expected a table [features] with lines such as colour = ["red", "green"].'
         )
-    values = _groups(told.get("values", {}), f"{origin}: [values]")
+    values = _groups(table.get("values", {}), f"{origin}: [values]")
     for feature, names in values.items():
         if len(names) != len(features.get(feature, ())):
             raise BadConfig(
@@ -156,20 +156,20 @@ def parse_features(content: bytes, origin: str, name: str = "") -> FeatureSet:
 
 
 def basis(texts: Tensor) -> Tensor:
-    """(r, e), float32: an orthonormal basis of what the texts span, r its dimension. texts: (T, e).
+    """An orthonormal basis of what texts (T, e) span: float32 (r, e), r its dimension.
 
     Gram-Schmidt in the order of the texts, which is what a QR decomposition gives up to signs, and signs do not
     change a score. A text that those before it span (but for a millionth of its length) adds no direction.
     """
-    found: list[Tensor] = []
+    directions: list[Tensor] = []
     for text in texts.double():
         rest = text
         for _ in range(2):  # the second pass removes what rounding left
-            for one in found:
-                rest = rest - (rest @ one) * one
+            for direction in directions:
+                rest = rest - (rest @ direction) * direction
         if rest.norm() > 1e-6 * text.norm():
-            found.append(rest / rest.norm())
-    return torch.stack(found).float() if found else texts.new_zeros(0, texts.shape[1]).float()
+            directions.append(rest / rest.norm())
+    return torch.stack(directions).float() if directions else texts.new_zeros(0, texts.shape[1]).float()
 
 
 @dataclass(frozen=True)
@@ -191,23 +191,26 @@ class Lens:
 
     @classmethod
     def of(cls, embedded: Mapping[str, Tensor], alignment: Alignment, levels: Sequence[Level]) -> Lens:
-        """embedded: for each feature the embeddings (T, e) of its prompts, each of length 1."""
+        """The lens of some features, seen through an alignment.
+
+        embedded: for each feature the embeddings (T, e) of its prompts, each of length 1.
+        """
         bases = [basis(texts) for texts in embedded.values()]
         texts = torch.cat(list(embedded.values())).float()
         return cls(
             features=tuple(embedded),
             texts=alignment.pull(texts),
             text_offset=texts @ alignment.bias.to(texts),
-            text_counts=tuple(len(one) for one in embedded.values()),
+            text_counts=tuple(len(texts_of_feature) for texts_of_feature in embedded.values()),
             basis=alignment.pull(torch.cat(bases)),
-            basis_counts=tuple(len(one) for one in bases),
+            basis_counts=tuple(len(texts_of_feature) for texts_of_feature in bases),
             direct=direct_components(levels, texts.device),
         )
 
 
 class FeatureSums:
-    """How each component's contribution and the whole go together along the features, and what the texts answer when a
-    contribution is replaced by its mean. Centred sums, float64, and counts.
+    """Sums over images of how components and the whole representation go together along features, and of how often a
+    text flips when a component is replaced by its mean. Centred, float64.
 
     mean, squares, products: (components, R), the mean of a contribution along each basis direction, the sum of squared
     deviations from it, the sum of products with the deviations of the whole; whole_mean, whole_squares: (R,). flips:
@@ -232,8 +235,10 @@ class FeatureSums:
         return cls(components, directions, len(lens.features), lens.basis.device)
 
     def update(self, vectors: Tensor, lens: Lens, means: Tensor | None = None) -> None:
-        """vectors: (images, components, d), contributions of at least one image. means: (components, d), of the
-        contributions over all images, from an earlier pass; without them no flips are counted.
+        """Take in the contributions of at least one image, vectors: (images, components, d).
+
+        means: (components, d), of the contributions over all images, from an earlier pass; without them no flips are
+        counted.
         """
         along = torch.einsum("nkd,krd->nkr", vectors, lens.basis.to(vectors)).double()
         whole = along[:, lens.direct].sum(1)
@@ -249,7 +254,7 @@ class FeatureSums:
         self.merge(batch)
 
     def merge(self, other: FeatureSums) -> None:
-        """Chan, Golub, LeVeque (1979): sums about the common mean from those about two means."""
+        """Take in the sums of other images: about the common mean, from those about two means (Chan et al. 1979)."""
         images = self.images + other.images
         if float(images) == 0:
             return
@@ -264,7 +269,9 @@ class FeatureSums:
         self.images = images
 
     def finalize(self, lens: Lens) -> dict[str, Tensor]:
-        """(components, features), float64, each. score: mean over a feature's basis of the correlation between
+        """How much each component matters for each feature: (components, features), float64, each.
+
+        score: mean over a feature's basis of the correlation between
         contribution and whole, 0 along a direction where one of them never changes. variance_share: the sum of
         covariances over the sum of variances of the whole; adds up to 1 over components; NaN for those without direct
         effect, and where the whole never changes. selectivity: of what a contribution varies along the bases of all
@@ -274,11 +281,11 @@ class FeatureSums:
         spread = (self.squares * self.whole_squares).sqrt()
         correlation = torch.where(steady, 0.0, self.products / torch.where(steady, 1.0, spread)).clamp(-1, 1)
         covariance = self.products.split(lens.basis_counts, dim=1)
-        variance = torch.stack([one.sum() for one in self.whole_squares.split(lens.basis_counts)])
-        share = torch.stack([one.sum(1) for one in covariance], dim=1) / variance
-        own = torch.stack([one.sum(1) for one in self.squares.split(lens.basis_counts, dim=1)], dim=1)
+        variance = torch.stack([part.sum() for part in self.whole_squares.split(lens.basis_counts)])
+        share = torch.stack([part.sum(1) for part in covariance], dim=1) / variance
+        own = torch.stack([part.sum(1) for part in self.squares.split(lens.basis_counts, dim=1)], dim=1)
         return {
-            "score": torch.stack([one.mean(1) for one in correlation.split(lens.basis_counts, dim=1)], dim=1),
+            "score": torch.stack([part.mean(1) for part in correlation.split(lens.basis_counts, dim=1)], dim=1),
             "variance_share": torch.where(lens.direct[:, None] & (variance > 0), share, torch.nan),
             "selectivity": own / own.sum(1, keepdim=True).clamp_min(torch.finfo(torch.float64).tiny),
             "flips": self.flips / self.ablated,
@@ -289,10 +296,10 @@ class FeatureSums:
 
     @classmethod
     def of(cls, arrays: Mapping[str, np.ndarray]) -> FeatureSums:
-        made = cls(0, 0, 0)
+        sums = cls(0, 0, 0)
         for name in cls.FIELDS:
-            setattr(made, name, torch.from_numpy(np.array(arrays[name])))
-        return made
+            setattr(sums, name, torch.from_numpy(np.array(arrays[name])))
+        return sums
 
     def _rounding(self, mean: Tensor) -> Tensor:
         """What squared deviations of float32 numbers of this mean may add up to by rounding alone."""
@@ -310,12 +317,12 @@ def _flips(vectors: Tensor, means: Tensor, lens: Lens) -> Tensor:
 
 def _choices(logits: Tensor, counts: Sequence[int]) -> Tensor:
     """(..., T) -> (..., features): the place of the greatest logit of each feature."""
-    return torch.stack([one.argmax(-1) for one in logits.split(tuple(counts), dim=-1)], dim=-1)
+    return torch.stack([own.argmax(-1) for own in logits.split(tuple(counts), dim=-1)], dim=-1)
 
 
 def _toml(content: bytes, origin: str) -> dict[str, Any]:
     try:
-        told = tomllib.loads(content.decode("utf-8-sig"))
+        table = tomllib.loads(content.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
         raise BadConfig(
             f"{origin}: not UTF-8 text (byte {error.start} is {content[error.start]:#04x}). "
@@ -325,53 +332,53 @@ def _toml(content: bytes, origin: str) -> dict[str, Any]:
         raise BadConfig(
             f"{origin}: not TOML ({error}). Expected [features] and lines such as colour = [...]."
         ) from error
-    if not told:
+    if not table:
         raise BadConfig(f"{origin}: empty. Expected a TOML file with a table [features].")
-    return told
+    return table
 
 
-def _groups(told: Any, place: str) -> Answers:
-    if not isinstance(told, dict):
-        raise BadConfig(f"{place}: expected a table of lists of texts, found {_short(told)}.")
-    return {_feature(name, place): _texts(texts, f"{place} {_short(name)}") for name, texts in told.items()}
+def _groups(value: Any, where: str) -> Answers:
+    if not isinstance(value, dict):
+        raise BadConfig(f"{where}: expected a table of lists of texts, found {_short(value)}.")
+    return {_feature(name, where): _texts(texts, f"{where} {_short(name)}") for name, texts in value.items()}
 
 
-def _feature(name: str, place: str) -> str:
+def _feature(name: str, where: str) -> str:
     if not re.fullmatch(r"\w[\w -]{0,39}", name):
         raise BadConfig(
-            f"{place}: {_short(name)} is no name of a feature: expected at most 40 letters, digits, spaces, - or _, "
+            f"{where}: {_short(name)} is no name of a feature: expected at most 40 letters, digits, spaces, - or _, "
             "since it becomes a link."
         )
     return name
 
 
-def _texts(told: Any, place: str) -> tuple[str, ...]:
-    if not isinstance(told, list) or len(told) < 2:
-        count = f"{len(told)} texts" if isinstance(told, list) else _short(told)
-        raise BadConfig(f'{place}: {count}; expected a list of at least two texts, such as ["red", "green"].')
-    texts = tuple(_text(one, place) for one in told)
+def _texts(value: Any, where: str) -> tuple[str, ...]:
+    if not isinstance(value, list) or len(value) < 2:
+        count = f"{len(value)} texts" if isinstance(value, list) else _short(value)
+        raise BadConfig(f'{where}: {count}; expected a list of at least two texts, such as ["red", "green"].')
+    texts = tuple(_text(one, where) for one in value)
     seen: set[str] = set()
     for text in texts:
         folded = " ".join(text.casefold().split())
         if not folded:
-            raise BadConfig(f"{place}: an empty text; write what the picture shows, or remove it.")
+            raise BadConfig(f"{where}: an empty text; write what the picture shows, or remove it.")
         if folded in seen:
             raise BadConfig(
-                f"{place}: {_short(text)} stands twice (upper and lower case are alike to a CLIP); remove one."
+                f"{where}: {_short(text)} stands twice (upper and lower case are alike to a CLIP); remove one."
             )
         seen.add(folded)
     return texts
 
 
-def _text(told: Any, place: str) -> str:
-    if not isinstance(told, str):
-        raise BadConfig(f"{place}: {_short(told)} is no text; put it in quotes.")
-    if len(told) > LONGEST:
-        raise BadConfig(f"{place}: {len(told)} characters ({told[:40]!r} ...), at most {LONGEST}. Shorten it.")
-    if told and not told.isprintable():
-        raise BadConfig(f"{place}: {_short(told)} holds a control character; one plain text in quotes.")
-    return told.strip()
+def _text(value: Any, where: str) -> str:
+    if not isinstance(value, str):
+        raise BadConfig(f"{where}: {_short(value)} is no text; put it in quotes.")
+    if len(value) > LONGEST:
+        raise BadConfig(f"{where}: {len(value)} characters ({value[:40]!r} ...), at most {LONGEST}. Shorten it.")
+    if value and not value.isprintable():
+        raise BadConfig(f"{where}: {_short(value)} holds a control character; one plain text in quotes.")
+    return value.strip()
 
 
-def _short(told: Any) -> str:
-    return repr(told) if len(repr(told)) <= 60 else f"{repr(told)[:40]} ..."
+def _short(value: Any) -> str:
+    return repr(value) if len(repr(value)) <= 60 else f"{repr(value)[:40]} ..."

@@ -14,11 +14,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from atlas_schema.errors import BadConfig, UnknownFamily
+from pipeline.decompose.activation_cache import ActivationCache, cache_activations
 from pipeline.decompose.attention import FrozenMap, frozen_maps, per_head
 from pipeline.decompose.components import REPRODUCED, Level, check_linear, relative
-from pipeline.decompose.places import Places, places_of
-from pipeline.decompose.record import Record, record
-from pipeline.decompose.replay import Replay, replay
+from pipeline.decompose.replay import Calls, Replay, replay
+from pipeline.decompose.token_positions import TokenPositions, token_positions_of
 from pipeline.models import AttentionSite, LoadedModel
 
 
@@ -39,23 +39,23 @@ class SiteMaps:
 
     @property
     def elsewhere(self) -> Tensor:
-        """(images, heads): all that no patch passes."""
+        """What no patch passes through each head: (images, heads)."""
         return self.tokens + self.constant
 
     @property
     def total(self) -> Tensor:
-        """(images, heads): the heads' contributions along the direction."""
-        return self.elsewhere + torch.stack([one.sum((2, 3)) for one in self.patches]).sum(0)
+        """The heads' contributions along the direction: (images, heads)."""
+        return self.elsewhere + torch.stack([patches.sum((2, 3)) for patches in self.patches]).sum(0)
 
     def joined(self) -> Tensor:
-        """(images, heads, height, width): all calls on the finest of their grids."""
-        finest = max((tuple(one.shape[2:]) for one in self.patches), key=lambda grid: grid[0] * grid[1])
-        return torch.stack([spread(one, (finest[0], finest[1])) for one in self.patches]).sum(0)
+        """The maps of all calls on the finest of their grids: (images, heads, height, width)."""
+        finest = max((tuple(patches.shape[2:]) for patches in self.patches), key=lambda grid: grid[0] * grid[1])
+        return torch.stack([spread(patches, (finest[0], finest[1])) for patches in self.patches]).sum(0)
 
 
 @dataclass(frozen=True)
 class SourceMaps:
-    """Of all attention sites, in their order, at a level."""
+    """What source tokens pass through the heads of all attention sites, in their order, at a level."""
 
     level: Level
     sites: tuple[SiteMaps, ...]
@@ -74,16 +74,17 @@ def source_maps(
     level = Level(level)
     with torch.inference_mode(False), torch.enable_grad():
         x = x.detach().clone()
-        kept = record(model, x, attention=True, gates=level == Level.GATED)
+        cache = cache_activations(model, x, attention=True, gates=level == Level.GATED)
         if certify:
-            check_linear(model, x, kept)
-        ffns = None if level == Level.GATED else kept.ffns
-        traced = replay(model, kept, x, kept.convolutions, None, ffns, cut=level == Level.DIRECT)
-        check_reproduced(model, kept, traced)
+            check_linear(model, x, cache)
+        ffns = None if level == Level.GATED else cache.ffns
+        traced = replay(model, cache, x, cache.convolutions, None, ffns, cut=level == Level.DIRECT)
+        check_reproduced(model, cache, traced)
         pulled = pull_back(traced, seed_of(traced.representation, direction))
-        places = places_of(model)
+        positions = token_positions_of(model)
         return SourceMaps(
-            level, tuple(_site_maps(model, site, traced, pulled, places) for site in model.description.attention_sites)
+            level,
+            tuple(_site_maps(model, site, traced, pulled, positions) for site in model.description.attention_sites),
         )
 
 
@@ -103,38 +104,38 @@ def example_maps(
     directions: (n, d). Returns n maps, each (height, width) on the site's grid of values, and (n,) what all else passes
     through the head; map and rest add up to the head's contribution. Raises what `source_maps` raises.
     """
-    found = source_maps(model, x, directions, level, certify=certify).sites
-    joined = {layer: found[layer].joined() for layer in set(layers.tolist())}
+    sites = source_maps(model, x, directions, level, certify=certify).sites
+    joined = {layer: sites[layer].joined() for layer in set(layers.tolist())}
     chosen = list(enumerate(zip(layers.tolist(), heads.tolist(), strict=True)))
     maps = [joined[layer][image, head] for image, (layer, head) in chosen]
-    return maps, torch.stack([found[layer].elsewhere[image, head] for image, (layer, head) in chosen])
+    return maps, torch.stack([sites[layer].elsewhere[image, head] for image, (layer, head) in chosen])
 
 
 def heatmap(
     model: LoadedModel, x: Tensor, direction: Tensor, level: Level = Level.DIRECT, *, certify: bool = True
 ) -> Tensor:
-    """(images, height, width), in pixels: what the place passes through all heads and layers along a direction.
+    """Heatmaps in pixels, (images, height, width): what each place passes through all heads along a direction.
 
     Summed over pixels it is what patches pass in all. At the level direct, where heads are summands, that is the heads'
     part of the representation; elsewhere heads in series count again. Arguments as in `source_maps`.
     """
-    found = source_maps(model, x, direction, level, certify=certify)
-    return summed(found, (int(x.shape[-2]), int(x.shape[-1])))
+    maps = source_maps(model, x, direction, level, certify=certify)
+    return summed(maps, (int(x.shape[-2]), int(x.shape[-1])))
 
 
 def summed(maps: SourceMaps, size: tuple[int, int]) -> Tensor:
-    """(images, *size): the maps of all sites and heads, each spread over pixels."""
+    """The maps of all sites and heads, spread over pixels and summed: (images, *size)."""
     by_grid: dict[tuple[int, int], Tensor] = {}
     for site in maps.sites:
-        for one in site.patches:
-            grid = (int(one.shape[2]), int(one.shape[3]))
-            whole = one.sum(1, keepdim=True)
+        for patches in site.patches:
+            grid = (int(patches.shape[2]), int(patches.shape[3]))
+            whole = patches.sum(1, keepdim=True)
             by_grid[grid] = by_grid[grid] + whole if grid in by_grid else whole
-    return torch.stack([spread(one, size)[:, 0] for one in by_grid.values()]).sum(0)
+    return torch.stack([spread(patches, size)[:, 0] for patches in by_grid.values()]).sum(0)
 
 
 def spread(maps: Tensor, size: tuple[int, int]) -> Tensor:
-    """(images, channels, *size) of maps on another grid, bilinear, each with the sum that it had."""
+    """Maps resized bilinearly to (images, channels, *size), each with the sum that it had."""
     if tuple(maps.shape[2:]) == tuple(size):
         return maps
     wide = functional.interpolate(maps, size=size, mode="bilinear", align_corners=False)
@@ -154,7 +155,9 @@ class Pulled:
 
 
 def seed_of(representation: Tensor, direction: Tensor) -> Tensor:
-    """A direction for each image, (images, d). BadConfig where it is of another size."""
+    """The direction of each image, (images, d), from one for all or one an image. BadConfig where it is of another
+    size.
+    """
     if direction.shape not in (representation.shape, representation.shape[1:]):
         raise BadConfig(
             f"A direction of the shape {tuple(direction.shape)}: the representation of these images is "
@@ -165,39 +168,49 @@ def seed_of(representation: Tensor, direction: Tensor) -> Tensor:
 
 def pull_back(traced: Replay, seed: Tensor) -> Pulled:
     """One vector-Jacobian product, from the representation to all values and heads."""
-    calls = [traced.values, traced.heads]
-    live = [one for of in calls for tensors in of.values() for one in tensors if one.requires_grad]
+    live = [
+        tensor
+        for calls in (traced.values, traced.heads)
+        for tensors in calls.values()
+        for tensor in tensors
+        if tensor.requires_grad
+    ]
     grads = torch.autograd.grad(traced.representation, live, seed, retain_graph=True, allow_unused=True)
-    by_id = {id(one): grad for one, grad in zip(live, grads, strict=True)}
-    values, heads = ({path: [by_id.get(id(one)) for one in tensors] for path, tensors in of.items()} for of in calls)
-    return Pulled(values, heads)
+    by_id = {id(tensor): grad for tensor, grad in zip(live, grads, strict=True)}
+
+    def gradients(calls: Calls) -> dict[str, list[Tensor | None]]:
+        return {path: [by_id.get(id(tensor)) for tensor in tensors] for path, tensors in calls.items()}
+
+    return Pulled(gradients(traced.values), gradients(traced.heads))
 
 
 def value_map(model: LoadedModel, site: AttentionSite) -> FrozenMap:
-    """What makes the values of a site: under its path they are kept in a `Replay`."""
+    """The linear map that makes the values of an attention site; a `Replay` keeps them under its path."""
     maps = frozen_maps(site.path, model.module.get_submodule(site.path))
-    return next(one for one in maps.values() if one.makes_values)
+    return next(candidate for candidate in maps.values() if candidate.makes_values)
 
 
 def channels_last(values: Tensor, axis: int) -> Tensor:
-    """The values of a call, whose channels `FrozenMap.split` left as (groups, own) at an axis, heads side by side."""
+    """The values of a call with channels on the last axis: `FrozenMap.split` left them as (groups, own) at
+    another.
+    """
     return values.flatten(-2) if axis < 0 else values.flatten(1, 2).movedim(1, -1)
 
 
 def _site_maps(
-    model: LoadedModel, site: AttentionSite, traced: Replay, pulled: Pulled, places: dict[str, list[Places]]
+    model: LoadedModel, site: AttentionSite, traced: Replay, pulled: Pulled, positions: dict[str, list[TokenPositions]]
 ) -> SiteMaps:
     made = value_map(model, site)
     images = len(traced.representation)
     patches: list[Tensor] = []
     tokens = traced.representation.new_zeros(images, site.heads)
     passed = torch.zeros_like(tokens)
-    calls = zip(traced.values[made.path], pulled.values[made.path], places[site.path], strict=True)
-    for values, gradient, place in calls:
+    calls = zip(traced.values[made.path], pulled.values[made.path], positions[site.path], strict=True)
+    for values, gradient, call_positions in calls:
         each = values.detach() * gradient if gradient is not None else torch.zeros_like(values)
-        rows = place.by_image(channels_last(each, made.axis), images)  # (images, positions, channels)
+        rows = call_positions.by_image(channels_last(each, made.axis), images)  # (images, positions, channels)
         scores = rows.unflatten(2, (site.heads, -1)).sum(3)
-        on_grid, rest = place.on_grid(scores)
+        on_grid, rest = call_positions.on_grid(scores)
         patches.append(on_grid)
         tokens = tokens + rest
         passed = passed + scores.sum(1)
@@ -214,11 +227,11 @@ def _contributions(model: LoadedModel, site: AttentionSite, traced: Replay, pull
     return total
 
 
-def check_reproduced(model: LoadedModel, kept: Record, traced: Replay) -> None:
-    """UnknownFamily where no head reaches the representation, or the replay gives another one."""
+def check_reproduced(model: LoadedModel, cache: ActivationCache, traced: Replay) -> None:
+    """Raise UnknownFamily where no head reaches the representation, or the replay gives another one."""
     if traced.representation.grad_fn is None:
         raise UnknownFamily(f"{model.description.slug}: no head reaches the representation.")
-    error = float(relative(traced.representation.detach() - kept.representation, kept.representation).max())
+    error = float(relative(traced.representation.detach() - cache.representation, cache.representation).max())
     if not error < REPRODUCED[traced.representation.dtype]:
         raise UnknownFamily(
             f"{model.description.slug}: replayed with its attention weights held, the model gives another "

@@ -19,7 +19,7 @@ from pipeline.decompose.contributions import Contributing, Contributions, indire
 
 
 class ContributionMoments:
-    """Of all components; of heads, which come first among the components, the whole second moment.
+    """Moments of contributions over images: means and variances of all components, covariances of the heads.
 
     through: (components,) bool, which have no direct effect, so that their contributions are those through attention.
     images: how many. mean: (components, d), of the contributions. scatter: (heads, d, d), sum over images of the outer
@@ -50,7 +50,7 @@ class ContributionMoments:
 
     @property
     def levels(self) -> tuple[Level, ...]:
-        """Of each component, at which level it contributes."""
+        """At which level each component contributes."""
         return levels_of(self.through)
 
     @classmethod
@@ -72,7 +72,7 @@ class ContributionMoments:
         return moments
 
     def update(self, batch: Contributions) -> None:
-        """Take in some images, in the arithmetic of float64."""
+        """Take in the contributions of some images, in the arithmetic of float64."""
         own = self.mean.device  # first to the device, then to float64: Metal has none
         vectors, whole = (given.to(own).to(torch.float64) for given in (batch.vectors, batch.representation))
         new = ContributionMoments(self.through, self.heads, self.mean.shape[1], self.mean.device)
@@ -113,11 +113,11 @@ class ContributionMoments:
 
     @property
     def covariance(self) -> Tensor:
-        """(heads, d, d), over images."""
+        """The covariance of each head's contributions over images: (heads, d, d)."""
         return self.scatter / self.images
 
     def variance_share(self) -> Tensor:
-        """(components,): covariance of contribution and representation over the latter's variance. Where all
+        """Each component's share of the representation's variance, (components,): its covariance with it. Where all
         components add up to the representation the shares add up to 1."""
         whole = self.whole_scatter.diagonal().sum()
         return self.shared / whole if float(whole) > 0 else torch.zeros_like(self.shared)
@@ -141,7 +141,9 @@ class ContributionMoments:
         return vectors, share
 
     def dimensions(self) -> Tensor:
-        """(heads,): participation ratio, (sum of variances)^2 / sum of squares; 0 for a head that never changes."""
+        """The effective dimension of each head, (heads,): participation ratio, (sum of variances)^2 / sum of squares; 0
+        for a head that never changes.
+        """
         squares = self.scatter.square().sum((1, 2))
         total = self.trace[: self.heads]
         return torch.where(squares > 0, total.square() / squares.clamp_min(torch.finfo(torch.float64).tiny), 0.0)
@@ -149,7 +151,7 @@ class ContributionMoments:
     # ------------------------------------------------------------------------------------------- as named arrays
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """By name; symmetric matrices by their upper triangle."""
+        """Everything by name; symmetric matrices by their upper triangle."""
         named = {name: getattr(self, name).cpu() for name in self.FIELDS}
         for name in self.SYMMETRIC:
             upper = torch.triu_indices(*named[name].shape[-2:])

@@ -22,7 +22,7 @@ class TopProjections:
         self.image = torch.full((count, heads, directions), NOBODY)
 
     def update(self, projections: Tensor, images: Tensor) -> None:
-        """projections: (images, heads, directions)."""
+        """Take in the contributions of some images along the directions. projections: (images, heads, directions)."""
         own = images.cpu()[:, None, None].expand(projections.shape)
         self._take(projections.float().cpu(), own)
 
@@ -41,20 +41,23 @@ class TopProjections:
 
     @classmethod
     def of(cls, arrays: Mapping[str, np.ndarray]) -> TopProjections:
-        made = cls(0, 0, 0)
-        made.value, made.image = (torch.from_numpy(np.array(arrays[name])) for name in ("value", "image"))
-        return made
+        sums = cls(0, 0, 0)
+        sums.value, sums.image = (torch.from_numpy(np.array(arrays[name])) for name in ("value", "image"))
+        return sums
 
 
 class ClassMeans:
-    """What heads say of each class along one direction each. sums: (classes, heads), images: (classes,), float64."""
+    """Sums, by class of the image, of each head's contribution along a direction of its own, for class means.
+
+    sums: (classes, heads); images: (classes,), how many of each class; float64.
+    """
 
     def __init__(self, classes: int, heads: int) -> None:
         self.sums = torch.zeros(classes, heads, dtype=torch.float64)
         self.images = torch.zeros(classes, dtype=torch.float64)
 
     def update(self, projections: Tensor, labels: Tensor) -> None:
-        """projections: (images, heads); labels: int64 (images,), -1 for none."""
+        """Take in some images. projections: (images, heads); labels: int64 (images,), -1 for none."""
         known = labels >= 0
         self.sums.index_add_(0, labels[known], projections[known].double().cpu())
         self.images += torch.bincount(labels[known], minlength=len(self.images))
@@ -64,7 +67,7 @@ class ClassMeans:
         self.images += other.images
 
     def finalize(self) -> Tensor:
-        """(classes, heads): means, NaN for a class without images."""
+        """The mean of each class, (classes, heads); NaN for a class without images."""
         return self.sums / self.images[:, None]
 
     def arrays(self) -> dict[str, np.ndarray]:
@@ -72,6 +75,6 @@ class ClassMeans:
 
     @classmethod
     def of(cls, arrays: Mapping[str, np.ndarray]) -> ClassMeans:
-        made = cls(0, 0)
-        made.sums, made.images = (torch.from_numpy(np.array(arrays[name])) for name in ("sums", "images"))
-        return made
+        sums = cls(0, 0)
+        sums.sums, sums.images = (torch.from_numpy(np.array(arrays[name])) for name in ("sums", "images"))
+        return sums

@@ -16,30 +16,32 @@ from torch.overrides import TorchFunctionMode
 
 
 class Outputs(TorchFunctionMode):
-    """Within it, results of torch's functions are kept in the order of calls, or those of given places are cut."""
+    """A context in which the results of torch's functions are kept by call, or those of given calls are cut."""
 
     def __init__(self, cut: frozenset[int] = frozenset()) -> None:
         super().__init__()
         self.cut, self.calls = cut, 0
-        self.kept: list[tuple[int, Tensor, int]] = []  # place, result, its version
+        self.kept: list[tuple[int, Tensor, int]] = []  # call, result, its version
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
         if not isinstance(out, Tensor):
             return out
-        place, self.calls = self.calls, self.calls + 1
-        if place in self.cut:
+        call, self.calls = self.calls, self.calls + 1
+        if call in self.cut:
             return out.detach()
         if out.requires_grad and not self.cut:
-            self.kept.append((place, out, out._version))
+            self.kept.append((call, out, out._version))
         return out
 
     def without_gradient(self, result: Tensor, seed: Tensor) -> frozenset[int]:
-        """Places of the results on which <seed, result> does not depend. What was changed in place counts as used."""
-        whole = [(place, out) for place, out, version in self.kept if out._version == version]
+        """Numbers of the calls on whose results <seed, result> does not depend; what was changed in place counts as
+        used.
+        """
+        whole = [(call, out) for call, out, version in self.kept if out._version == version]
         grads = _gradients(result, [out for _, out in whole], seed)
         pairs = zip(whole, grads, strict=True)
-        return frozenset(place for (place, _), grad in pairs if grad is not None and not bool(grad.any()))
+        return frozenset(call for (call, _), grad in pairs if grad is not None and not bool(grad.any()))
 
 
 def _gradients(result: Tensor, inner: Sequence[Tensor], seed: Tensor) -> tuple[Tensor | None, ...]:

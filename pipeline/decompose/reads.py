@@ -9,18 +9,17 @@ section 3), here in every family and for a head by itself.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from atlas_schema.errors import BadConfig
+from pipeline.decompose.activation_cache import ActivationCache, cache_activations
 from pipeline.decompose.attention import FrozenMap, per_head
 from pipeline.decompose.components import Level, check_linear
 from pipeline.decompose.maps import check_reproduced, value_map
-from pipeline.decompose.record import Record, record
 from pipeline.decompose.replay import Calls, Replay, Written, replay, written_values
 from pipeline.hooks.activations import sequence
 from pipeline.models import AttentionSite, LoadedModel
@@ -28,8 +27,9 @@ from pipeline.models import AttentionSite, LoadedModel
 
 @dataclass(frozen=True)
 class Passed:
-    """Along a head's direction, for each image: own (images,), the head's contribution; neurons (images, neurons), what
-    each neuron of all FFNs passes through the head's values, FFNs in their order.
+    """What a head contributes along its direction, and how much of it each neuron passes through it.
+
+    own: (images,), the head's contribution; neurons: (images, neurons), of all FFNs in their order.
     """
 
     own: Tensor
@@ -38,7 +38,9 @@ class Passed:
 
 @dataclass(frozen=True)
 class Reader:
-    """A head that reads a neuron. share: standard deviation over images of what the neuron passes through the head's
+    """A head that reads a neuron, and how much.
+
+    share: standard deviation over images of what the neuron passes through the head's
     values, over that of the head's contribution; both along the head's direction.
     """
 
@@ -67,14 +69,14 @@ class ReadSums:
 
     def update(self, heads: Iterable[Passed]) -> None:
         """Take in some images: all heads, in their order."""
-        one = ReadSums(*self.mean.shape)
+        batch = ReadSums(*self.mean.shape)
         for head, passed in enumerate(heads):
             neurons, own = passed.neurons.to("cpu", torch.float64), passed.own.to("cpu", torch.float64)
-            one.images = torch.tensor(float(len(own)), dtype=torch.float64)
-            one.mean[head], one.own_mean[head] = neurons.mean(0), own.mean()
-            one.scatter[head] = (neurons - one.mean[head]).square().sum(0)
-            one.own_scatter[head] = (own - one.own_mean[head]).square().sum()
-        self.merge(one)
+            batch.images = torch.tensor(float(len(own)), dtype=torch.float64)
+            batch.mean[head], batch.own_mean[head] = neurons.mean(0), own.mean()
+            batch.scatter[head] = (neurons - batch.mean[head]).square().sum(0)
+            batch.own_scatter[head] = (own - batch.own_mean[head]).square().sum()
+        self.merge(batch)
 
     def merge(self, other: ReadSums) -> None:
         total = self.images + other.images
@@ -88,7 +90,9 @@ class ReadSums:
         self.images = total
 
     def shares(self) -> Tensor:
-        """(heads, neurons): ratio of standard deviations; 0 for a head whose contribution does not change."""
+        """How much each head reads each neuron, (heads, neurons): the ratio of standard deviations over images; 0 for a
+        head whose contribution does not change.
+        """
         own = self.own_scatter[:, None]
         changes = own > 1e-20 * self.images * self.own_mean.square()[:, None]
         return torch.where(changes & (own > 0), self.scatter / own.clamp_min(torch.finfo(own.dtype).tiny), 0.0).sqrt()
@@ -99,27 +103,17 @@ class ReadSums:
         levels: of each head, as given to `reads`.
         """
         heads = [(site.layer, head) for site in model.description.attention_sites for head in range(site.heads)]
-        most, place = self.shares().topk(min(count, len(heads)), dim=0)  # (count, neurons)
+        most, strongest = self.shares().topk(min(count, len(heads)), dim=0)  # (count, neurons)
         first = 0
         for ffn in model.description.ffn_sites:
             own = slice(first, first + ffn.width)
             first += ffn.width
-            rows = zip(most[:, own].T.tolist(), place[:, own].T.tolist(), strict=True)
-            for unit, (shares, at) in enumerate(rows):
-                for rank, (share, head) in enumerate(zip(shares, at, strict=True)):
+            rows = zip(most[:, own].T.tolist(), strongest[:, own].T.tolist(), strict=True)
+            for unit, (shares, heads_of_unit) in enumerate(rows):
+                for rank, (share, head) in enumerate(zip(shares, heads_of_unit, strict=True)):
                     if share > 0:
                         layer, own_head = heads[head]
                         yield Reader(ffn.layer, unit, rank, layer, own_head, share, levels[head])
-
-    def arrays(self) -> dict[str, np.ndarray]:
-        return {name: getattr(self, name).numpy() for name in self.FIELDS}
-
-    @classmethod
-    def of(cls, arrays: Mapping[str, np.ndarray]) -> ReadSums:
-        made = cls(*arrays["mean"].shape)
-        for name in cls.FIELDS:
-            setattr(made, name, torch.from_numpy(np.array(arrays[name])))
-        return made
 
 
 def reads(model: LoadedModel, batches: Iterable[Tensor], axes: Tensor, levels: Sequence[Level]) -> ReadSums:
@@ -130,8 +124,8 @@ def reads(model: LoadedModel, batches: Iterable[Tensor], axes: Tensor, levels: S
     `passed_to_heads` raises.
     """
     sums = ReadSums(model.description.heads, model.description.neurons)
-    for place, x in enumerate(batches):
-        sums.update(passed_to_heads(model, x, axes, levels, certify=place == 0))
+    for number, x in enumerate(batches):
+        sums.update(passed_to_heads(model, x, axes, levels, certify=number == 0))
     return sums
 
 
@@ -147,11 +141,11 @@ def passed_to_heads(
     _check(model, axes, levels, len(heads))
     with torch.inference_mode(False), torch.enable_grad():
         x = x.detach().clone()
-        kept = record(model, x, attention=True, gates=False)
+        cache = cache_activations(model, x, attention=True, gates=False)
         if certify:
-            check_linear(model, x, kept)
-        traced = {level: _traced(model, x, kept, level) for level in sorted(set(levels))}
-        written = written_values(model, kept, x)
+            check_linear(model, x, cache)
+        traced = {level: _traced(model, x, cache, level) for level in sorted(set(levels))}
+        written = written_values(model, cache, x)
     for (site, head), axis, level in zip(heads, axes, levels, strict=True):
         yield _passed(model, site, head, axis, traced[level], written)
 
@@ -166,10 +160,10 @@ def _check(model: LoadedModel, axes: Tensor, levels: Sequence[Level], heads: int
         raise BadConfig(f"{model.description.slug}: at the level {Level.GATED.value!r} heads read through FFNs too.")
 
 
-def _traced(model: LoadedModel, x: Tensor, kept: Record, level: Level) -> Replay:
-    found = replay(model, kept, x, kept.convolutions, None, kept.ffns, cut=level == Level.DIRECT)
-    check_reproduced(model, kept, found)
-    return found
+def _traced(model: LoadedModel, x: Tensor, cache: ActivationCache, level: Level) -> Replay:
+    traced = replay(model, cache, x, cache.convolutions, None, cache.ffns, cut=level == Level.DIRECT)
+    check_reproduced(model, cache, traced)
+    return traced
 
 
 def _passed(
@@ -184,7 +178,8 @@ def _passed(
     for output, gradient in zip(heads, grads[len(values) :], strict=True):
         if gradient is not None:
             own += per_head(module, output.detach() * gradient, len(z), site.heads)[:, :, head].sum((1, 2))
-    seeds = [None if one is None else _only(one, made, site.heads, head) for one in grads[: len(values)]]
+    pulled = grads[: len(values)]
+    seeds = [None if gradient is None else _only(gradient, made, site.heads, head) for gradient in pulled]
     return Passed(own, _neurons(model, written, written.values[made.path], seeds, z))
 
 
@@ -203,21 +198,23 @@ def _neurons(
 ) -> Tensor:
     """(images, neurons): hidden vectors times their gradients, summed over tokens and calls."""
     pairs = [
-        (one, seed) for one, seed in zip(values, seeds, strict=True) if seed is not None and one.grad_fn is not None
+        (value, seed)
+        for value, seed in zip(values, seeds, strict=True)
+        if seed is not None and value.grad_fn is not None
     ]
     hidden: Calls = written.hidden
-    leaves = [one for calls in hidden.values() for one in calls]
+    leaves = [value for calls in hidden.values() for value in calls]
     grads: Sequence[Tensor | None] = [None] * len(leaves)
     if pairs:
         outputs, of = zip(*pairs, strict=True)
         grads = torch.autograd.grad(outputs, leaves, of, retain_graph=True, allow_unused=True)
     by_id = {id(leaf): grad for leaf, grad in zip(leaves, grads, strict=True)}
-    found = []
+    totals = []
     for ffn in model.description.ffn_sites:
         total = z.new_zeros(len(z), ffn.width)
         for leaf in hidden[ffn.path]:
             gradient = by_id[id(leaf)]
             if gradient is not None:
                 total += sequence(leaf.detach() * gradient, ffn).sum(1)
-        found.append(total)
-    return torch.cat(found, dim=1)
+        totals.append(total)
+    return torch.cat(totals, dim=1)

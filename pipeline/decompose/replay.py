@@ -14,8 +14,8 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from pipeline.decompose.activation_cache import ActivationCache, gate_path, multiplied
 from pipeline.decompose.attention import QueriesAndKeys, open_up, output_projection
-from pipeline.decompose.record import Record, gate_path, multiplied
 from pipeline.hooks.frozen import centred, gain, is_norm, shift, stub
 from pipeline.models import LoadedModel
 from pipeline.models.representation import representation
@@ -25,8 +25,10 @@ Calls = dict[str, list[Tensor]]
 
 @dataclass
 class Replay:
-    """What a replay read and gave. `heads`: the heads of each attention's calls, as given or as computed. `values`: of
-    live attention, as `QueriesAndKeys` keeps them.
+    """The representation that a replay gave, with the tensors it passed through.
+
+    heads: of each attention's calls, as given or as computed; values: of live attention, as `QueriesAndKeys` keeps
+    them.
     """
 
     representation: Tensor  # (images, d)
@@ -36,7 +38,7 @@ class Replay:
 
 def replay(
     model: LoadedModel,
-    record: Record,
+    cache: ActivationCache,
     image: Tensor,
     convolutions: Calls,
     heads: Calls | None,
@@ -44,20 +46,20 @@ def replay(
     *,
     cut: bool = False,
 ) -> Replay:
-    """Affine in all that is given.
+    """The representation as an affine function of all that is given, from the model's own forward.
 
     image: normalised pixels. convolutions: what convolution blocks add. heads: what each attention's output projection
-    receives; None: attention is live in its values, with recorded queries and keys. ffns: the outputs of FFNs; None:
-    they are live, with recorded gates. cut: the values of live attention are leaves: no gradient passes them.
+    receives; None: attention is live in its values, with cached queries and keys. ffns: the outputs of FFNs; None:
+    they are live, with cached gates. cut: the values of live attention are leaves: no gradient passes them.
     """
-    found: Calls = {}
+    head_calls: Calls = {}
     values: Calls = {}
     with ExitStack() as stack:
         for site in model.description.attention_sites:
             module = model.module.get_submodule(site.path)
             if heads is None:
                 open_up(stack, site.path, module)
-                calls = found.setdefault(site.path, [])
+                calls = head_calls.setdefault(site.path, [])
                 hook = output_projection(module).register_forward_pre_hook(
                     lambda m, args, calls=calls: calls.append(args[0])
                 )
@@ -70,35 +72,37 @@ def replay(
                 stub(stack, module, _answer(iter(ffns[ffn.path])))
             else:
                 path = gate_path(ffn)
-                gates = iter(record.gates[path])
+                gates = iter(cache.gates[path])
                 stub(stack, model.module.get_submodule(path), _gated(gates, multiplied(module)))
         for path, given in convolutions.items():
             stub(stack, model.module.get_submodule(path), _answer(iter(given)))
         for path, module in model.module.named_modules():
             if is_norm(module):
-                stub(stack, module, _frozen(module, iter(record.scales[path])))
+                stub(stack, module, _frozen(module, iter(cache.scales[path])))
         if heads is None:
-            mode = QueriesAndKeys(record.maps, record.queries_and_keys, replay=True, cut=cut)
+            mode = QueriesAndKeys(cache.maps, cache.queries_and_keys, replay=True, cut=cut)
             values = stack.enter_context(mode).values
             # other kernels have no second derivative, by which a component alone is pushed forward
             stack.enter_context(sdpa_kernel(SDPBackend.MATH))
-        return Replay(representation(model, image), heads if heads is not None else found, values)
+        return Replay(representation(model, image), heads if heads is not None else head_calls, values)
 
 
 @dataclass
 class Written:
-    """What FFNs write into the values of attention: by `FrozenMap.path` and call, and by path and call of the FFN the
-    leaves that they hang on, the hidden vectors after activation (and gate, and norm).
+    """What FFNs write into the values of attention.
+
+    values: by `FrozenMap.path` and call; hidden: by path and call of the FFN, the leaves that values depend on, hidden
+    vectors after activation (and gate, and norm).
     """
 
     values: Calls
     hidden: Calls = field(default_factory=dict)
 
 
-def written_values(model: LoadedModel, record: Record, image: Tensor) -> Written:
+def written_values(model: LoadedModel, cache: ActivationCache, image: Tensor) -> Written:
     """Values of all attention, affine in the FFNs' hidden vectors along the residual path: heads are held.
 
-    record: with queries and keys. image: normalised pixels.
+    cache: with queries and keys. image: normalised pixels.
     """
     hidden: Calls = {}
 
@@ -108,7 +112,7 @@ def written_values(model: LoadedModel, record: Record, image: Tensor) -> Written
         return (leaf, *args[1:])
 
     with ExitStack() as stack:
-        mode = QueriesAndKeys(record.maps, record.queries_and_keys, replay=True)
+        mode = QueriesAndKeys(cache.maps, cache.queries_and_keys, replay=True)
         for site in model.description.attention_sites:
             module = model.module.get_submodule(site.path)
             open_up(stack, site.path, module)
@@ -118,11 +122,11 @@ def written_values(model: LoadedModel, record: Record, image: Tensor) -> Written
             post = model.module.get_submodule(ffn.post)
             hook = post.register_forward_pre_hook(lambda m, args, path=ffn.path: keep(path, args))
             stack.callback(hook.remove)
-        for path, given in record.convolutions.items():
+        for path, given in cache.convolutions.items():
             stub(stack, model.module.get_submodule(path), _answer(iter(given)))
         for path, module in model.module.named_modules():
             if is_norm(module):
-                stub(stack, module, _frozen(module, iter(record.scales[path])))
+                stub(stack, module, _frozen(module, iter(cache.scales[path])))
         stack.enter_context(mode)
         representation(model, image)
     return Written(mode.values, hidden)

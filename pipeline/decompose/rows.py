@@ -19,7 +19,7 @@ from pipeline.decompose.features import FeatureSet, Lens
 from pipeline.decompose.maps import example_maps
 from pipeline.decompose.moments import ContributionMoments
 from pipeline.decompose.reads import reads
-from pipeline.decompose.second_pass import SecondPass, of_features
+from pipeline.decompose.second_pass import SecondPass, feature_embeddings
 from pipeline.decompose.spans import Spans, direction_names
 from pipeline.images.probe_set import ProbeSet, batches
 from pipeline.label.concepts import ConceptSet
@@ -71,13 +71,13 @@ class HeadEvidence:
 
     @property
     def levels(self) -> tuple[Level, ...]:
-        """Of each component, at which level it contributes."""
+        """At which level each component contributes."""
         return self.moments.levels
 
     @cached_property
     def feature_scores(self) -> dict[str, Tensor]:
-        """(components, features) each, as `FeatureSums.finalize` gives them."""
-        lens = Lens.of(of_features(self.features, self.embedded), self.alignment, self.levels)
+        """How much components matter for features, (components, features) each, as `FeatureSums.finalize` has it."""
+        lens = Lens.of(feature_embeddings(self.features, self.embedded), self.alignment, self.levels)
         return self.second_pass.features.finalize(lens)
 
 
@@ -288,7 +288,7 @@ def _strongest(evidence: HeadEvidence) -> Iterator[_Example]:
 
 
 def _maps(evidence: HeadEvidence, examples: Sequence[_Example], on_step: OnStep) -> list[tuple[np.ndarray, float]]:
-    """Of each example the head's map and what passes elsewhere, computed in batches of one level."""
+    """The head's map of each example and what passes elsewhere, computed in batches of one level."""
     maps: dict[int, tuple[np.ndarray, float]] = {}
     for level in dict.fromkeys(evidence.levels):
         own = [index for index, example in enumerate(examples) if evidence.levels[example.head] == level]
@@ -296,8 +296,8 @@ def _maps(evidence: HeadEvidence, examples: Sequence[_Example], on_step: OnStep)
         done = 0
         for _, pixels in batches(evidence.probe_set, images, evidence.model.description, evidence.batch):
             some = own[done : done + len(pixels)]
-            found = _maps_of_batch(evidence, [examples[index] for index in some], pixels, level, certify=done == 0)
-            maps |= dict(zip(some, found, strict=True))
+            computed = _maps_of_batch(evidence, [examples[index] for index in some], pixels, level, certify=done == 0)
+            maps |= dict(zip(some, computed, strict=True))
             done += len(some)
             on_step()
     return [maps[index] for index in range(len(examples))]

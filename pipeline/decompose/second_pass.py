@@ -1,5 +1,7 @@
-"""The second pass over the probe images: along directions that the first pass found, what heads say of which images,
-how much components matter for features, and what becomes of answers when a component is replaced by its mean.
+"""The second pass over the probe images, along directions that the first one found.
+
+It keeps which images are strongest along each head's directions, how much components matter for features, and what
+becomes of answers when a component is replaced by its mean.
 
 All sums merge; memory does not grow with the number of images.
 """
@@ -16,11 +18,11 @@ from torch import Tensor
 
 from pipeline.decompose.ablation import MeanAblation
 from pipeline.decompose.align import Alignment
+from pipeline.decompose.classifiers import CLASS, Classifier, own_classifier, zero_shot_classifier
 from pipeline.decompose.components import Level
 from pipeline.decompose.contributions import Contributions
 from pipeline.decompose.features import FeatureSet, FeatureSums, Lens
 from pipeline.decompose.projections import ClassMeans, TopProjections
-from pipeline.decompose.reading import CLASS, Reading, classifier_reading, text_reading
 from pipeline.effects.readout import readout_of
 from pipeline.images.probe_set import ProbeImage
 from pipeline.models import LoadedModel
@@ -37,8 +39,10 @@ class ProjectSettings:
 
 @dataclass
 class SecondPass:
-    """The sums of the pass, over whichever images were seen. groups: the questions of the reading, answered_by: what
-    reads, "classifier" or "texts"; () and "" where nothing does.
+    """The sums of the second pass over some images.
+
+    groups: the questions that are answered, answered_by: by
+    what, "classifier" or "texts"; () and "" where nothing answers.
     """
 
     top: TopProjections
@@ -60,9 +64,9 @@ class SecondPass:
             getattr(self, kind).merge(getattr(other, kind))
 
     def arrays(self) -> dict[str, np.ndarray]:
-        named = {f"{kind}/{name}": one for kind in self.KINDS for name, one in getattr(self, kind).arrays().items()}
-        told = "\n".join([self.answered_by, *self.groups])
-        return named | {"answers": np.frombuffer(told.encode(), dtype=np.uint8)}
+        named = {f"{kind}/{name}": array for kind in self.KINDS for name, array in getattr(self, kind).arrays().items()}
+        answers = "\n".join([self.answered_by, *self.groups])
+        return named | {"answers": np.frombuffer(answers.encode(), dtype=np.uint8)}
 
     @classmethod
     def of(cls, arrays: Mapping[str, np.ndarray]) -> SecondPass:
@@ -77,8 +81,8 @@ class SecondPass:
 
 
 @dataclass
-class Passing:
-    """A pass at work: its sums, and what it measures along.
+class SecondPassRunner:
+    """The second pass at work on a model: its sums, and the directions and texts that it measures along.
 
     mean: (components, d), of contributions over the whole probe set. directions: (heads, directions, d); means of
     classes are taken along the first. labels: int64 (images of the probe set,), the class of each, -1 for none that
@@ -90,7 +94,7 @@ class Passing:
     alignment: Alignment
     directions: Tensor
     lens: Lens
-    reading: Reading | None
+    classifier: Classifier | None
     labels: Tensor
 
     @classmethod
@@ -106,60 +110,64 @@ class Passing:
         images: Sequence[ProbeImage],
         membership: Membership,
         settings: ProjectSettings = ProjectSettings(),
-    ) -> Passing:
-        """texts: embedded, as `feature/NAME` (texts, e) and, where the images have classes, `class`."""
-        lens = Lens.of(of_features(features, texts), alignment, levels)
-        reading = reading_of(model, features, texts, images)
+    ) -> SecondPassRunner:
+        """A pass that has seen no image yet. texts: embedded, as `feature/NAME` (texts, e) and, where the images have
+        classes, `class`.
+        """
+        lens = Lens.of(feature_embeddings(features, texts), alignment, levels)
+        classifier = classifier_of(model, features, texts, images)
         sums = SecondPass(
             TopProjections(settings.top, *directions.shape[:2]),
             ClassMeans(len(membership.classes), len(directions)),
-            MeanAblation(len(mean), len(reading.groups) if reading else 0),
+            MeanAblation(len(mean), len(classifier.groups) if classifier else 0),
             FeatureSums.empty(lens),
-            reading.groups if reading else (),
-            reading.by if reading else "",
+            classifier.groups if classifier else (),
+            classifier.by if classifier else "",
         )
-        return cls(sums, mean.float(), alignment, directions.float(), lens, reading, membership.labels)
+        return cls(sums, mean.float(), alignment, directions.float(), lens, classifier, membership.labels)
 
-    def update(self, found: Contributions, indices: Sequence[int]) -> None:
+    def update(self, contributions: Contributions, indices: Sequence[int]) -> None:
         """Take in the images `indices` of the probe set; everything is computed on the CPU, in small numbers."""
         images = torch.as_tensor(indices, dtype=torch.int64)
-        vectors, whole = found.vectors.float().cpu(), found.representation.float().cpu()
+        vectors, whole = contributions.vectors.float().cpu(), contributions.representation.float().cpu()
         apart = vectors - self.mean
         along = torch.einsum("nhd,hpd->nhp", apart[:, : len(self.directions)], self.directions)
         self.sums.top.update(along, images)
         self.sums.classes.update(along[:, :, 0], self.labels[images])
         self.sums.ablation.update(whole, apart)
         self.sums.features.update(vectors, self.lens, self.mean)
-        if self.reading is not None and self.reading.by == "classifier":
-            self.sums.ablation.answer(self.reading, whole, apart, images)
-        elif self.reading is not None:
+        if self.classifier is not None and self.classifier.by == "classifier":
+            self.sums.ablation.answer(self.classifier, whole, apart, images)
+        elif self.classifier is not None:
             aligned = self.alignment.whole(vectors, self.lens.direct), self.alignment.apply(apart)
-            self.sums.ablation.answer(self.reading, *aligned, images)
+            self.sums.ablation.answer(self.classifier, *aligned, images)
 
 
-def of_features(features: FeatureSet, texts: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def feature_embeddings(features: FeatureSet, texts: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The embedded texts of each feature."""
     return {name: texts[f"feature/{name}"] for name in features.features}
 
 
-def reading_of(
+def classifier_of(
     model: LoadedModel, features: FeatureSet, texts: Mapping[str, Tensor], images: Sequence[ProbeImage]
-) -> Reading | None:
-    """How the model answers: by its classifier if that answers some of the images, else by texts."""
-    own = None if is_clip(model) else classifier_reading(model, readout_of(model), images)
+) -> Classifier | None:
+    """The classifier by which the model answers: its own if that answers some of the images, else by texts."""
+    own = None if is_clip(model) else own_classifier(model, readout_of(model), images)
     if own is not None:
         return own
-    return text_reading(asked(features, texts, images), images)
+    return zero_shot_classifier(zero_shot_texts(features, texts, images), images)
 
 
-def asked(
+def zero_shot_texts(
     features: FeatureSet, texts: Mapping[str, Tensor], images: Sequence[ProbeImage]
 ) -> dict[str, tuple[Sequence[str], Tensor]]:
-    """What texts can answer: the value of each feature, and the class. texts: as in `Passing.of`."""
-    found: dict[str, tuple[Sequence[str], Tensor]] = {
+    """The texts that can answer, by question: the values of each feature, and the classes. texts: as in
+    `SecondPassRunner.of`.
+    """
+    texts_of: dict[str, tuple[Sequence[str], Tensor]] = {
         name: (features.values.get(name, features.features[name]), embedded)
-        for name, embedded in of_features(features, texts).items()
+        for name, embedded in feature_embeddings(features, texts).items()
     }
     if "class" in texts:
-        found[CLASS] = (sorted({image.label for image in images} - {""}), texts["class"])
-    return found
+        texts_of[CLASS] = (sorted({image.label for image in images} - {""}), texts["class"])
+    return texts_of

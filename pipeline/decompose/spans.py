@@ -1,4 +1,4 @@
-"""What is said of each head once the first pass is done: its texts, its axes, and the directions to look along."""
+"""Texts and principal axes of each head, from the moments of its contributions."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def direction_names(count: int) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Spans:
-    """Of all heads of a model.
+    """The texts and axes of all heads of a model, and the directions along which images are ordered next.
 
     text: int64 (heads, texts), -1 where nothing is left to explain; deviation, explained: float64, alike. spectrum:
     (heads, axes). dimensions: (heads,). keeps: (heads,), variance after the map to the CLIP's space over that before.

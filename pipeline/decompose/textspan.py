@@ -17,7 +17,9 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Span:
-    """Texts of one head, in the order of choice. text: int64 (m,); deviation: (m,), standard deviation over images
+    """The texts that span one head's contributions, in the order of choice.
+
+    text: int64 (m,); deviation: (m,), standard deviation over images
     along the text as projected and orthogonalised; explained: (m,), share of the head's variance along its direction.
     m is below what was asked for where nothing is left to explain.
     """

@@ -15,7 +15,7 @@ INK, FAINT, PAPER = (20, 20, 20), (110, 110, 110), (255, 255, 255)
 
 @dataclass(frozen=True)
 class Row:
-    """One row. lines: what stands below each picture."""
+    """One row of a sheet. lines: what stands below each picture."""
 
     title: str
     pictures: Sequence[Image.Image]
@@ -23,7 +23,7 @@ class Row:
 
 
 def contact_sheet(rows: Sequence[Row]) -> Image.Image:
-    """RGB; each picture's centre square at 112 px, long lines cut to the width they have."""
+    """The sheet, RGB; each picture's centre square at 112 px, long lines cut to the width they have."""
     columns = max((len(row.pictures) for row in rows), default=0)
     width = GAP + max(columns, 4) * (SIDE + GAP)
     height = GAP + len(rows) * (TITLE + SIDE + LINE + GAP)

@@ -14,8 +14,8 @@ INK, PAPER = (20, 20, 20), (255, 255, 255)
 
 
 def overlay(picture: NDArray[np.float32], heat: NDArray[np.float32], scale: float) -> NDArray[np.uint8]:
-    """uint8 (height, width, 3). picture: (height, width, 3) in [0, 1]; heat: (height, width), signed; scale: the
-    absolute value that is drawn strongest, all above it alike.
+    """A picture in grey under its heat in colour, uint8 (height, width, 3). picture: (height, width, 3) in [0, 1];
+    heat: (height, width), signed; scale: the absolute value that is drawn strongest, all above it alike.
     """
     grey = picture.mean(2, keepdims=True)
     ground = picture + FADED * (grey - picture)
@@ -40,9 +40,9 @@ def panels(picture: NDArray[np.float32], heat: NDArray[np.float32], title: str) 
     sheet = Image.new("RGB", (2 * SIDE + 3 * GAP, size[1] + 2 * LINE + 3 * GAP), PAPER)
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(14)
     draw.text((GAP, GAP), shortened(title, font, 2 * SIDE + GAP), INK, font=font)
-    for place, one in enumerate(drawn):
-        panel = Image.fromarray(one, "RGB").resize(size, Image.Resampling.BICUBIC)
-        sheet.paste(panel, (GAP + place * (SIDE + GAP), GAP + LINE))
+    for column, drawn_panel in enumerate(drawn):
+        panel = Image.fromarray(drawn_panel, "RGB").resize(size, Image.Resampling.BICUBIC)
+        sheet.paste(panel, (GAP + column * (SIDE + GAP), GAP + LINE))
     _bar(sheet, scale, 2 * GAP + SIDE, size[1] + 2 * GAP + LINE)
     return sheet
 

@@ -3,7 +3,7 @@
 Mean ablation: on all tokens, patches and prefix alike and at all scales, the activation becomes its mean over the
 probe set; all else runs on. Where nothing but the readout follows, that is a formula
 (`pipeline.effects.last_norm`), exact for all images at little cost. Elsewhere the rest of the network runs again for
-each neuron: what lies before the site is recorded once and replayed.
+each neuron: what lies before the site is cached once and replayed.
 
 A correct output is the logit of the image's class, the mean over several correct ones (the zoo: one an attribute), or,
 for a CLIP, the cosine with the text of the image's caption.
@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from atlas_schema.errors import BadConfig, NotFinite
-from pipeline.effects.last_norm import falls_behind_last_norm, only_readout_follows
+from pipeline.effects.last_norm import falls_behind_last_norm, has_formula
 from pipeline.effects.readout import Readout, columns
 from pipeline.hooks.frozen import stub
 from pipeline.models import FfnSite, LoadedModel
@@ -47,7 +47,7 @@ class AnsweredImages:
 
 @dataclass(frozen=True)
 class AblationEffects:
-    """The effects of some neurons of a site; add those of other images with `merge`.
+    """The effects of some neurons of a site over some images.
 
     fall: float64 (neurons,), the sum over images of the fall of the correct output; squares: of its squares
     """
@@ -58,21 +58,14 @@ class AblationEffects:
     images: int
     kind: str  # "exact" | "measured", as in the column ablation_kind
 
-    def merge(self, other: AblationEffects) -> AblationEffects:
-        if (self.units, self.kind) != (other.units, other.kind):
-            raise BadConfig("effects of other neurons, or measured in another way, do not add up.")
-        return AblationEffects(
-            self.units, self.fall + other.fall, self.squares + other.squares, self.images + other.images, self.kind
-        )
-
     @property
     def effect(self) -> NDArray[np.float64]:
-        """(neurons,): mean fall of the correct output, in its own unit (logit or cosine)."""
+        """The mean fall of the correct output, in its own unit (logit or cosine): (neurons,)."""
         return self.fall / self.images
 
     @property
     def standard_error(self) -> NDArray[np.float64] | None:
-        """(neurons,): of `effect`, over images; None for one image."""
+        """The standard error of `effect` over images, (neurons,); None for one image."""
         if self.images < 2:
             return None
         spread = np.maximum(self.squares - self.fall**2 / self.images, 0) / (self.images - 1)
@@ -86,6 +79,16 @@ def matter_most(model: LoadedModel, site: FfnSite, std: Tensor, count: int) -> l
     """
     moved = columns(model, site).norm(dim=0).cpu() * std.cpu()
     return [int(unit) for unit in moved.argsort(descending=True, stable=True)[:count]]
+
+
+def is_exact(model: LoadedModel, site: FfnSite, images: AnsweredImages, readout: Readout) -> bool:
+    """Whether the effects of a site's neurons follow from a formula, for all at little cost; one image shows it."""
+    x = model.normalise(images.pixels[:1].to(model.device, _dtype(model)))
+    return has_formula(model, site, x, images.answers[:1].to(model.device), readout)
+
+
+def _dtype(model: LoadedModel) -> torch.dtype:
+    return next(p.dtype for p in model.module.parameters() if p.is_floating_point())
 
 
 @torch.no_grad()
@@ -109,16 +112,14 @@ def ablation_effects(
     index = torch.tensor(list(units), dtype=torch.long, device=model.device)
     target = means.to(model.device)[index]  # (units,)
     total, squares, count, kinds = np.zeros(len(index)), np.zeros(len(index)), 0, set()
-    dtype = next(p.dtype for p in model.module.parameters() if p.is_floating_point())
     for batch in images:
-        x, answers = model.normalise(batch.pixels.to(model.device, dtype)), batch.answers.to(model.device)
-        exact = only_readout_follows(model, site)
-        falls = falls_behind_last_norm(model, site, index, x, answers, target, readout) if exact else None
+        x, answers = model.normalise(batch.pixels.to(model.device, _dtype(model))), batch.answers.to(model.device)
+        falls = falls_behind_last_norm(model, site, index, x, answers, target, readout)
         kinds.add("measured" if falls is None else "exact")
         if falls is None:
             falls = falls_by_replay(model, site, index, x, answers, target, readout, copies or _copies(model))
-        found = falls.double().cpu().numpy()  # (units, images)
-        total, squares, count = total + found.sum(1), squares + (found**2).sum(1), count + len(x)
+        fall_of_images = falls.double().cpu().numpy()  # (units, images)
+        total, squares, count = total + fall_of_images.sum(1), squares + (fall_of_images**2).sum(1), count + len(x)
     if not count:
         raise BadConfig("no images to measure an ablation on: the probe set is empty.")
     if not np.isfinite(total).all():
@@ -131,7 +132,7 @@ def _copies(model: LoadedModel) -> int:
 
 
 def correct_output(model: LoadedModel, readout: Readout, x: Tensor, answers: Tensor) -> Tensor:
-    """(images,): the correct output of each image. x: normalised; answers: as in AnsweredImages."""
+    """The correct output of each image, (images,). x: normalised; answers: as in AnsweredImages."""
     if not answers.is_floating_point():
         outputs = readout.outputs(model, x)
         return outputs.gather(1, answers.view(len(x), -1)).mean(1)
@@ -139,11 +140,11 @@ def correct_output(model: LoadedModel, readout: Readout, x: Tensor, answers: Ten
     return (functional.normalize(out[0] if isinstance(out, tuple) else out, dim=1) * answers.to(x)).sum(1)
 
 
-# ----------------------------------------------------------------------------------------- recording and replaying
+# ------------------------------------------------------------------------------------------- caching and replaying
 
 
 @dataclass
-class _Record:
+class _Cache:
     """What one forward showed up to a site: outputs of attention and FFNs before it, and the site's own calls."""
 
     before: dict[str, list[Any]]
@@ -162,22 +163,22 @@ def falls_by_replay(
     readout: Readout,
     copies: int,
 ) -> Tensor:
-    """(units, images): falls of the correct output, by running the network behind the site once a unit.
+    """The falls of the correct output, (units, images), by running the network behind the site once a unit.
 
-    Attention and FFNs before the site are recorded once; of the site itself, an ablated unit changes the output by its
+    Attention and FFNs before the site are cached once; of the site itself, an ablated unit changes the output by its
     column times the change of its activation.
     """
-    record = _recorded(model, site, x, answers, readout)
+    cache = _cached(model, site, x, answers, readout)
     at_once = max(1, copies // len(x))
     falls = []
     for some, wanted in zip(units.split(at_once), target.split(at_once), strict=True):
-        with _replayed(model, site, record, some, wanted):
+        with _replayed(model, site, cache, some, wanted):
             ablated = correct_output(model, readout, _copied(x, len(some), 0), _copied(answers, len(some), 0))
-        falls.append(record.correct - ablated.unflatten(0, (len(some), len(x))))
+        falls.append(cache.correct - ablated.unflatten(0, (len(some), len(x))))
     return torch.cat(falls)
 
 
-def _recorded(model: LoadedModel, site: FfnSite, x: Tensor, answers: Tensor, readout: Readout) -> _Record:
+def _cached(model: LoadedModel, site: FfnSite, x: Tensor, answers: Tensor, readout: Readout) -> _Cache:
     paths = [attention.path for attention in model.description.attention_sites]
     paths += [other.path for other in model.description.ffn_sites if other != site]
     before: dict[str, list[Any]] = {path: [] for path in paths}
@@ -194,27 +195,27 @@ def _recorded(model: LoadedModel, site: FfnSite, x: Tensor, answers: Tensor, rea
         hooks.callback(post.register_forward_pre_hook(lambda module, args: hidden.append(args[0])).remove)
         hooks.callback(ffn.register_forward_hook(lambda module, args, out: outputs.append(out)).remove)
         correct = correct_output(model, readout, x, answers)
-    return _Record(before, hidden, outputs, correct)
+    return _Cache(before, hidden, outputs, correct)
 
 
 @contextmanager
-def _replayed(model: LoadedModel, site: FfnSite, record: _Record, units: Tensor, target: Tensor) -> Iterator[None]:
-    """A forward in here, on one copy of the images for each unit, takes what is recorded and ablates the units."""
+def _replayed(model: LoadedModel, site: FfnSite, cache: _Cache, units: Tensor, target: Tensor) -> Iterator[None]:
+    """A forward in here, on one copy of the images for each unit, takes what is cached and ablates the units."""
     batch_axis = 1 if site.layout == "LNC" else 0  # windows fold into the batch behind the images: copies stay in order
     with ExitStack() as stubs:
-        for path, outs in record.before.items():
+        for path, outs in cache.before.items():
             if outs:
-                recorded = iter([_repeat(out, len(units), batch_axis) for out in outs])
-                _stub(stubs, model.module.get_submodule(path), recorded, len(outs))
+                answers = iter([_repeat(out, len(units), batch_axis) for out in outs])
+                _stub(stubs, model.module.get_submodule(path), answers, len(outs))
         column = columns(model, site)[:, units].T  # (units, d)
-        calls = zip(record.hidden, record.outputs, strict=True)
+        calls = zip(cache.hidden, cache.outputs, strict=True)
         ablated = iter([_ablated(h, out, site, units, target, column) for h, out in calls])
-        _stub(stubs, model.module.get_submodule(site.path), ablated, len(record.outputs))
+        _stub(stubs, model.module.get_submodule(site.path), ablated, len(cache.outputs))
         yield
 
 
 def _stub(stubs: ExitStack, module: nn.Module, answers: Iterator[Any], count: int) -> None:
-    """The module's first `count` calls are answered from the record, those after run."""
+    """The module's first `count` calls are answered from the cache, those after run."""
     left = [count]
 
     def forward(*args: Any, **kwargs: Any) -> Any:
@@ -228,7 +229,7 @@ def _stub(stubs: ExitStack, module: nn.Module, answers: Iterator[Any], count: in
 
 def _repeat(out: Any, times: int, axis: int) -> Any:
     if isinstance(out, tuple):
-        return tuple(_repeat(one, times, axis) for one in out)
+        return tuple(_repeat(part, times, axis) for part in out)
     return _copied(out, times, axis) if isinstance(out, Tensor) else out
 
 

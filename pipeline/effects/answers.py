@@ -19,15 +19,15 @@ def answers_for(readout: Readout, texts: Callable[[Sequence[str]], Tensor] | Non
     """How images are answered with this readout. texts: for a CLIP, what embeds captions."""
     if readout.texts is not None:
         return lambda image: texts([image.caption])[0].cpu() if texts is not None and image.caption else None
-    places: dict[str, int] = {}
+    index_of: dict[str, int] = {}
     for index, name in enumerate(readout.names):
         for spelling in _spellings(name):
-            places.setdefault(spelling, index)
+            index_of.setdefault(spelling, index)
 
     def answer(image: ProbeImage) -> Tensor | None:
-        told = [f"{name}: {value}" for name, value in image.attributes] or [image.label]
-        found = [places[_folded(text)] for text in told if _folded(text) in places]
-        return torch.tensor(found) if found and len(found) == len(told) else None
+        values = [f"{name}: {value}" for name, value in image.attributes] or [image.label]
+        indices = [index_of[_folded(text)] for text in values if _folded(text) in index_of]
+        return torch.tensor(indices) if indices and len(indices) == len(values) else None
 
     return answer
 

@@ -28,27 +28,47 @@ from pipeline.models import FfnSite, LoadedModel
 from pipeline.models.representation import classifiers, is_clip
 from pipeline.zoo import output_names
 
-LISTED = 5
-"""Outputs that `written` names of those raised, and of those lowered."""
-
 # Nodes of autograd's graph, without `Backward` and number, that are linear in what they differentiate
 _LINEAR = frozenset(
     (
-        *("AccumulateGrad", "Add", "Alias", "AsStrided", "AvgPool2D", "AdaptiveAvgPool2D", "Cat", "Clone"),
-        *(
-            "ConstantPadNd",
-            "CudnnBatchNorm",
-            "Expand",
-            "Gather",
-            "Index",
-            "IndexSelect",
-            "Mean",
-            "NativeBatchNorm",
-            "Neg",
-        ),
-        *("Permute", "Repeat", "ReshapeAlias", "Roll", "Select", "Slice", "Split", "SplitWithSizes", "Squeeze"),
-        *("Stack", "Sub", "Sum", "T", "ToCopy", "Transpose", "Unbind", "UnsafeView", "Unsqueeze"),
-        *("UpsampleBicubic2D", "UpsampleBilinear2D", "View"),
+        "AccumulateGrad",
+        "AdaptiveAvgPool2D",
+        "Add",
+        "Alias",
+        "AsStrided",
+        "AvgPool2D",
+        "Cat",
+        "Clone",
+        "ConstantPadNd",
+        "CudnnBatchNorm",
+        "Expand",
+        "Gather",
+        "Index",
+        "IndexSelect",
+        "Mean",
+        "NativeBatchNorm",
+        "Neg",
+        "Permute",
+        "Repeat",
+        "ReshapeAlias",
+        "Roll",
+        "Select",
+        "Slice",
+        "Split",
+        "SplitWithSizes",
+        "Squeeze",
+        "Stack",
+        "Sub",
+        "Sum",
+        "T",
+        "ToCopy",
+        "Transpose",
+        "Unbind",
+        "UnsafeView",
+        "Unsqueeze",
+        "UpsampleBicubic2D",
+        "UpsampleBilinear2D",
+        "View",
     )
 )
 # ... and those that are as long as they differentiate one operand only
@@ -67,7 +87,9 @@ class Readout:
     reason: str = ""
 
     def outputs(self, model: LoadedModel, x: Tensor, *, frozen: bool = False) -> Tensor:
-        """(images, names). x: normalised. frozen: the length of the embedding takes no gradient."""
+        """The outputs of some images, (images, names). x: normalised. frozen: the length of the embedding takes no
+        gradient.
+        """
         out = model.module(x)
         out = out[0] if isinstance(out, tuple) else out
         if self.texts is None:
@@ -78,8 +100,8 @@ class Readout:
 
 @dataclass(frozen=True)
 class SiteEffect:
-    """Direct effect of all neurons of a site: `effect` (names, width), output per unit of activation; or None and
-    why.
+    """The direct effect of all neurons of a site on all outputs: `effect` (names, width), output per unit of
+    activation; or None, and why.
     """
 
     layer: int
@@ -113,9 +135,9 @@ def readout_of(
     return Readout(given or tuple(f"class {i}" for i in range(count)))
 
 
-def _check(found: int, expected: int, what: str, of: str) -> None:
-    if found != expected:
-        raise BadConfig(f"{found} {what}, {expected} {of}: expected as many.")
+def _check(count: int, expected: int, what: str, of: str) -> None:
+    if count != expected:
+        raise BadConfig(f"{count} {what}, {expected} {of}: expected as many.")
 
 
 @torch.no_grad()
@@ -162,9 +184,9 @@ def direct_effects(model: LoadedModel, readout: Readout, images: Iterable[Tensor
     count = 0
     for x01 in images:
         dtype = next(p.dtype for p in model.module.parameters() if p.is_floating_point())
-        gradients, found = _site_gradients(model, readout, model.normalise(x01.to(model.device, dtype)))
+        gradients, obstacles_found = _site_gradients(model, readout, model.normalise(x01.to(model.device, dtype)))
         count += len(x01)
-        reasons = [reason or new for reason, new in zip(reasons, found, strict=True)]
+        reasons = [reason or new for reason, new in zip(reasons, obstacles_found, strict=True)]
         sums = [new if old is None else old + new for old, new in zip(sums, gradients, strict=True)]
     if not count:
         raise BadConfig("no images to freeze the norms at: the probe set is empty.")
@@ -180,7 +202,7 @@ def _site_effect(model: LoadedModel, site: FfnSite, total: Tensor | None, reason
 
 
 def columns(model: LoadedModel, site: FfnSite) -> Tensor:
-    """(d, width): what each neuron of a site adds to the output of its FFN, per unit of activation."""
+    """What each neuron of a site adds to the output of its FFN per unit of activation, (d, width)."""
     weight: Tensor = model.module.get_submodule(site.post).weight  # type: ignore[assignment]
     return weight.flatten(1)
 
@@ -198,10 +220,11 @@ def _site_gradients(model: LoadedModel, readout: Readout, x: Tensor) -> tuple[li
             total = readout.outputs(model, x, frozen=True).sum(0)  # (names,)
         each = total.unbind()
     if total.grad_fn is None:
-        return [torch.zeros(len(total), len(one), device=x.device) for one in added], ["" for _ in sites]
+        return [torch.zeros(len(total), len(tensor), device=x.device) for tensor in added], ["" for _ in sites]
     # one output at a time: batched gradients of convolutions are several times slower
     rows = [
-        torch.autograd.grad(one, added, retain_graph=True, allow_unused=True, materialize_grads=True) for one in each
+        torch.autograd.grad(output, added, retain_graph=True, allow_unused=True, materialize_grads=True)
+        for output in each
     ]
     return [torch.stack(row) for row in zip(*rows, strict=True)], obstacles(total, added)
 
@@ -244,7 +267,7 @@ def obstacles(output: Tensor, leaves: Sequence[Tensor]) -> list[str]:
     """For each leaf, why the output is not linear in it, by the operations of autograd's graph between them; or ""."""
     index = {id(leaf): i for i, leaf in enumerate(leaves)}
     beneath: dict[Any, int] = {}  # node -> the leaves it depends on, a bit each
-    found: dict[str, int] = {}
+    obstacle_bits: dict[str, int] = {}
     stack: list[tuple[Any, bool]] = [(output.grad_fn, False)]
     while stack:
         node, finished = stack.pop()
@@ -255,30 +278,13 @@ def obstacles(output: Tensor, leaves: Sequence[Tensor]) -> list[str]:
         elif finished:
             own = index.get(id(getattr(node, "variable", None)))
             bits = [beneath[child] for child in children] + ([1 << own] if own is not None else [])
-            for one in bits:
-                beneath[node] |= one
+            for child_bits in bits:
+                beneath[node] |= child_bits
             name = node.name().removeprefix("torch::autograd::").partition("Backward")[0]
-            if name not in _LINEAR and not (name in _BILINEAR and sum(one > 0 for one in bits) <= 1):
-                found[name] = found.get(name, 0) | beneath[node]
-    texts = [", ".join(sorted(name for name, bits in found.items() if bits >> i & 1)) for i in range(len(leaves))]
-    return [f"the way to the readout is not linear: it passes {text}" if text else "" for text in texts]
-
-
-def written(
-    effect: Tensor, names: Sequence[str], units: Sequence[int] | None = None, *, listed: int = LISTED
-) -> list[list[tuple[str, float]]]:
-    """For each unit (default all) the outputs that it raises most, then those it lowers most: (name, output per unit
-    of activation), at most `listed` of each, from the highest to the lowest.
-
-    effect: (names, width), as in SiteEffect.
-    """
-    chosen = effect.T if units is None else effect.T[list(units)]
-    value, index = chosen.cpu().sort(dim=1, descending=True, stable=True)
-    return [
-        [(names[i], v) for place, (i, v) in enumerate(pairs) if _shown(place, v, len(pairs), listed)]
-        for pairs in (list(zip(row, of, strict=True)) for row, of in zip(index.tolist(), value.tolist(), strict=True))
+            if name not in _LINEAR and not (name in _BILINEAR and sum(child_bits > 0 for child_bits in bits) <= 1):
+                obstacle_bits[name] = obstacle_bits.get(name, 0) | beneath[node]
+    texts = [
+        ", ".join(sorted(name for name, bits in obstacle_bits.items() if bits >> leaf & 1))
+        for leaf in range(len(leaves))
     ]
-
-
-def _shown(place: int, value: float, count: int, listed: int) -> bool:
-    return (value > 0 and place < listed) or (value < 0 and place >= count - listed)
+    return [f"the way to the readout is not linear: it passes {text}" if text else "" for text in texts]

@@ -1,4 +1,4 @@
-"""Rows of the stage `effect`: what a neuron writes to, and what is lost when it is replaced by its mean."""
+"""Effect columns of `neurons`: what a neuron writes to, and what is lost when it is replaced by its mean."""
 
 from __future__ import annotations
 
@@ -10,9 +10,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from pipeline.effects.ablation import AblationEffects, AnsweredImages, ablation_effects, matter_most
+from pipeline.effects.ablation import AblationEffects, AnsweredImages, ablation_effects, is_exact, matter_most
 from pipeline.effects.answers import Answer
-from pipeline.effects.last_norm import only_readout_follows
 from pipeline.effects.readout import Readout, SiteEffect
 from pipeline.images.probe_set import ProbeSet, batches
 from pipeline.models import LoadedModel
@@ -35,7 +34,7 @@ class EffectSettings:
 def written_rows(
     effect: SiteEffect, names: Sequence[str], units: Sequence[int], settings: EffectSettings = EffectSettings()
 ) -> list[Row]:
-    """Per unit the outputs it raises most and lowers most, per unit of activation."""
+    """What each unit writes to: the outputs it raises most and lowers most, per unit of activation."""
     if effect.effect is None:
         return [{"unit": unit, "writes_to": None, "effect_note": effect.reason} for unit in units]
     strength = effect.effect[:, list(units)].double().cpu().numpy()  # (names, units)
@@ -44,7 +43,7 @@ def written_rows(
     return [
         {
             "unit": unit,
-            "writes_to": [{"name": names[place], "logit": float(strength[place, i])} for place in ends[:, i]],
+            "writes_to": [{"name": names[output], "logit": float(strength[output, i])} for output in ends[:, i]],
             "effect_note": None,
         }
         for i, unit in enumerate(units)
@@ -60,28 +59,30 @@ def ablated_rows(
     answered: Sequence[AnsweredImages],
     settings: EffectSettings = EffectSettings(),
 ) -> dict[int, Row]:
-    """By unit: exact for all where only the readout follows; elsewhere measured for the layer's few that move most."""
+    """What ablating each unit costs, by unit: exact for all where the formula holds (`pipeline.effects.last_norm`);
+    elsewhere measured, by running the rest of the network, for the units that matter most.
+    """
     if readout.reason or not answered:
         return {}
     moments = probe.moments.finalize()
     chosen = list(units)
-    if not only_readout_follows(model, site):
+    if not is_exact(model, site, answered[0], readout):
         # those of the whole layer, however it is cut into units: a row depends on no selection
         most = matter_most(model, site, torch.from_numpy(moments["token_std"]), settings.measured_units)
         chosen = sorted(set(most) & set(units))
         if not chosen:
             return {}
     means = torch.from_numpy(moments["token_mean"]).float()
-    found: AblationEffects = ablation_effects(model, site, chosen, answered, means, readout)
-    error = found.standard_error
+    effects: AblationEffects = ablation_effects(model, site, chosen, answered, means, readout)
+    error = effects.standard_error
     return {
         unit: {
-            "ablation_effect": float(found.effect[i]),
+            "ablation_effect": float(effects.effect[i]),
             "ablation_se": None if error is None else float(error[i]),
-            "ablation_images": found.images,
-            "ablation_kind": found.kind,
+            "ablation_images": effects.images,
+            "ablation_kind": effects.kind,
         }
-        for i, unit in enumerate(found.units)
+        for i, unit in enumerate(effects.units)
     }
 
 

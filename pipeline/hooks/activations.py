@@ -1,4 +1,4 @@
-"""Reading hidden activations of FFN sites: the only place that hooks a model, and it always unhooks.
+"""Reading hidden activations of FFN sites by hooks, which are removed whatever happens.
 
 A forward that is asked for one site stops there: the hook that has read what it needs raises, so that nothing
 behind the site runs. Nothing here turns gradients on or off: with a differentiable `x` the results are
@@ -6,7 +6,7 @@ differentiable with respect to `x`, and under autocast they are computed as auto
 
 A site of a shared module fires several times per forward (CoaT: one FFN, three scales): results are lists
 over calls. Only patch tokens are returned, in row-major order of the site's grid for that call. One model
-must not be tapped from two threads at once.
+must not be hooked from two threads at once.
 """
 
 from collections.abc import Callable, Iterator
@@ -34,15 +34,10 @@ def ffn_activations(model: LoadedModel, site: FfnSite, x: Tensor, units: Tensor 
     return [after for _, after in _read(model, site, x, units, before=False)]
 
 
-def ffn_preactivations(model: LoadedModel, site: FfnSite, x: Tensor, units: Tensor | None = None) -> list[Tensor]:
-    """The same before the activation function. SiteMissing where no such value exists (gated FFNs)."""
-    return [before for before, _ in ffn_pre_and_post(model, site, x, units)]
-
-
 def ffn_pre_and_post(
     model: LoadedModel, site: FfnSite, x: Tensor, units: Tensor | None = None
 ) -> list[tuple[Tensor, Tensor]]:
-    """(before, after) the activation function, both as in `ffn_activations`, from one forward.
+    """Values before and after the activation function, both as in `ffn_activations`, from one forward.
 
     SiteMissing where the FFN has no value of the unit before an activation function: in a gated FFN the unit
     is a product of two.
@@ -56,14 +51,17 @@ def ffn_pre_and_post(
 
 
 def all_ffn_activations(model: LoadedModel, x: Tensor) -> dict[int, list[Tensor]]:
-    """All FFN sites from one whole forward: layer -> one (batch, tokens, width) tensor per call."""
-    found: dict[int, list[Tensor]] = {}
-    stream_ffn_activations(model, x, found.__setitem__)
-    return dict(sorted(found.items()))
+    """The hidden activations of all FFN sites from one whole forward: layer -> one (batch, tokens, width) tensor per
+    call.
+    """
+    activations: dict[int, list[Tensor]] = {}
+    stream_ffn_activations(model, x, activations.__setitem__)
+    return dict(sorted(activations.items()))
 
 
 def stream_ffn_activations(model: LoadedModel, x: Tensor, take: Callable[[int, list[Tensor]], None]) -> None:
-    """Every FFN site of one forward: take(layer, one (batch, tokens, width) tensor per call), as each has fired.
+    """Hand out the hidden activations of every FFN site of one forward: take(layer, one (batch, tokens, width) tensor
+    per call), as each has fired.
 
     Nothing of a site is held after `take` returns, and what comes behind the last one never runs.
     """

@@ -1,4 +1,4 @@
-"""Parts of a network held still: the norms' statistics, and modules that answer from a record."""
+"""Parts of a network held still: the norms' statistics, and modules that answer what they are given."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ def is_norm(module: nn.Module) -> bool:
 
 
 def _axes(norm: Any) -> tuple[int, ...]:
-    return (1,) if _channels_first(norm) else tuple(range(-len(norm.normalized_shape), 0))
+    return (1,) if channels_first(norm) else tuple(range(-len(norm.normalized_shape), 0))
 
 
-def _channels_first(norm: Any) -> bool:
+def channels_first(norm: Any) -> bool:
+    """Whether a norm takes maps with channels on axis 1 (timm's LayerNorm2d and its like)."""
     return type(norm).__name__.endswith("2d")
 
 
@@ -46,7 +47,7 @@ def shift(norm: Any) -> Tensor | float:
 def _shaped(norm: Any, parameter: Tensor | None, absent: float) -> Tensor | float:
     if parameter is None:
         return absent
-    return parameter[:, None, None] if _channels_first(norm) else parameter
+    return parameter[:, None, None] if channels_first(norm) else parameter
 
 
 def epsilon_of(norm: Any, dtype: torch.dtype) -> float:

@@ -18,7 +18,7 @@ READ_AHEAD = 1 << 20
 
 @dataclass(frozen=True)
 class Archives(Source):
-    """Image members of tar files. A place is (file, offset, size): later reads touch those bytes alone.
+    """Image members of tar files. A locator is (file, offset, size): later reads touch those bytes alone.
 
     Of a sample, `.cls` is its class, `.txt` its caption, and `.json` may have the keys of a metadata file.
     """
@@ -33,10 +33,10 @@ class Archives(Source):
                 id = f"{file}/{member.name}"
                 facts = known(told.get(_sample(member.name)[0], {}))
                 facts["source"] = facts["source"] or address(self.store, id)
-                yield Entry(id=id, place=(file, member.offset_data, member.size), **facts)
+                yield Entry(id=id, locator=(file, member.offset_data, member.size), **facts)
 
-    def read(self, place: tuple[str, int, int]) -> bytes:
-        return self.store.read_range(*place)
+    def read(self, locator: tuple[str, int, int]) -> bytes:
+        return self.store.read_range(*locator)
 
     def _members(self, file: str) -> tuple[list[tarfile.TarInfo], dict[str, dict[str, Any]]]:
         """Image members, and what is told of each sample by its name."""
@@ -76,7 +76,7 @@ def _sample(member: str) -> tuple[str, str]:
 def _told(data: bytes, suffix: str, where: str) -> dict[str, Any]:
     try:
         text = data.decode()
-        told = json.loads(text) if suffix == "json" else {suffix: text.strip()}
+        values = json.loads(text) if suffix == "json" else {suffix: text.strip()}
     except ValueError as error:
         raise BadConfig(f"{where} cannot be read: {error}. Expected UTF-8 text, or JSON in a .json member.") from error
-    return told if isinstance(told, dict) else {}
+    return values if isinstance(values, dict) else {}

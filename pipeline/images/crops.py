@@ -52,13 +52,6 @@ def windows_of_grid(grid: tuple[int, int]) -> NDArray[np.uint8]:
     return windows
 
 
-def pixel_box(window: int, height: int, width: int) -> tuple[int, int, int, int]:
-    """(top, left, bottom, right) of a window in pixels; every window of a picture has the same size."""
-    top, left = round(WINDOWS[window][0] * height), round(WINDOWS[window][1] * width)
-    # from the top left corner on, so that rounding changes where a window lies, never how large it is
-    return top, left, top + max(height // 2, 1), left + max(width // 2, 1)
-
-
 def _band(position: Any, count: int) -> Any:
     """0, 1 or 2: which of 1/4, 1/2, 3/4 is nearest (position + 1/2) / count; the borders are 3/8 and 5/8."""
     eighths = 4 * (2 * position + 1)  # of 8 * count

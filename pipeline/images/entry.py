@@ -24,10 +24,10 @@ FIELDS = {
 
 @dataclass(frozen=True)
 class Entry:
-    """One image of a source. `place` is what the source needs to read it again."""
+    """One image of a source. `locator` is what the source needs to read it again."""
 
     id: str
-    place: Any
+    locator: Any
     label: str = ""
     caption: str = ""
     licence: str = ""
@@ -57,13 +57,13 @@ class Source(ABC):
         """
 
     @abstractmethod
-    def read(self, place: Any) -> bytes:
+    def read(self, locator: Any) -> bytes:
         """The bytes of one image file. FileNotFoundError or StoreFailed."""
 
-    def fetch(self, place: Any) -> tuple[Image.Image, str]:
+    def fetch(self, locator: Any) -> tuple[Image.Image, str]:
         """One image, RGB, and the SHA-256 of its bytes. BadImage, with the reason alone, where it cannot be."""
         try:
-            data = self.read(place)
+            data = self.read(locator)
         except FileNotFoundError as error:
             raise BadImage("there is no such file") from error
         except StoreFailed as error:
@@ -72,19 +72,19 @@ class Source(ABC):
             raise
         return decoded(data), hashlib.sha256(data).hexdigest()
 
-    def examine(self, place: Any) -> tuple[int, int, str]:
+    def examine(self, locator: Any) -> tuple[int, int, str]:
         """Width, height and SHA-256 of an image that can be decoded; BadImage otherwise."""
-        picture, sha256 = self.fetch(place)
+        picture, sha256 = self.fetch(locator)
         return picture.width, picture.height, sha256
 
 
 def known(row: Mapping[str, Any]) -> dict[str, Any]:
     """The keywords of an Entry that a row of metadata gives."""
-    found = {}
+    facts = {}
     for keyword, columns in FIELDS.items():
         values = (_text(row.get(column)) for column in columns)
-        found[keyword] = next((value for value in values if value), "")
-    return found
+        facts[keyword] = next((value for value in values if value), "")
+    return facts
 
 
 def _text(value: Any) -> str:

@@ -12,13 +12,8 @@ from atlas_schema.errors import BadConfig
 from atlas_schema.store import Store
 from pipeline.images.entry import Entry, Skipped, Source, address, known
 
-SUFFIXES = tuple(
-    f".{name}"
-    for name in (
-        *("jpg", "jpeg", "jpe", "jfif", "png", "apng", "webp", "gif", "bmp", "dib", "tif", "tiff"),
-        *("ppm", "pgm", "pbm", "pnm", "jp2", "j2k", "avif", "heic", "heif"),
-    )
-)
+_NAMES = "jpg jpeg jpe jfif png apng webp gif bmp dib tif tiff ppm pgm pbm pnm jp2 j2k avif heic heif"
+SUFFIXES = tuple(f".{name}" for name in _NAMES.split())
 """A file with one of these is meant to be an image: it is used, or skipped and named. Others are no images."""
 
 METADATA = ("metadata.csv", "metadata.jsonl")
@@ -26,7 +21,7 @@ METADATA = ("metadata.csv", "metadata.jsonl")
 
 @dataclass(frozen=True)
 class Folder(Source):
-    """All image files of a store, however deep. A place is the file's path in the store."""
+    """All image files of a store, however deep. A locator is the file's path in the store."""
 
     store: Store
     files: tuple[str, ...]  # what is listed there, without hidden files
@@ -39,12 +34,12 @@ class Folder(Source):
             row = known(rows.get(path, {}))
             row["label"] = row["label"] or labels.get(path, "")
             row["source"] = row["source"] or address(self.store, path)
-            yield Entry(id=path, place=path, **row)
+            yield Entry(id=path, locator=path, **row)
         for path in sorted(rows.keys() - set(images)):
             yield Skipped(path, "named in the metadata file, but there is no such image file")
 
-    def read(self, place: str) -> bytes:
-        return self.store.read(place)
+    def read(self, locator: str) -> bytes:
+        return self.store.read(locator)
 
     def _metadata(self) -> dict[str, dict[str, Any]]:
         """Rows of all metadata files by the path of the image: `file_name` is seen from the metadata's folder."""

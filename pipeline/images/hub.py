@@ -22,7 +22,7 @@ _LOADING = threading.Lock()
 
 @dataclass(frozen=True)
 class Hub(Source):
-    """Rows of one split. A place is (column, row). Workers load the dataset anew, from their machine's cache."""
+    """Rows of one split. A locator is (column, row). Workers load the dataset anew, from their machine's cache."""
 
     name: str
     split: str
@@ -38,10 +38,10 @@ class Hub(Source):
             facts["licence"] = facts["licence"] or licence
             if not os.path.isabs(self.name):
                 facts["source"] = facts["source"] or f"hf:{self.name}:{self.split}, row {row}"
-            yield Entry(id=f"{self.split}/{row:08d}", place=(column, row), **facts)
+            yield Entry(id=f"{self.split}/{row:08d}", locator=(column, row), **facts)
 
-    def read(self, place: tuple[str, int]) -> bytes:
-        column, row = place
+    def read(self, locator: tuple[str, int]) -> bytes:
+        column, row = locator
         cell = _files(self.name, self.split, column)[row][column]
         if isinstance(cell, dict) and cell["bytes"] is None and cell["path"]:
             if not os.path.isfile(cell["path"]):
@@ -52,19 +52,19 @@ class Hub(Source):
 
 def hub_source(spec: str) -> Hub:
     """hf:NAME[:SPLIT[:IMAGE_COLUMN]]; NAME may be a local dataset folder. The split where there is only one."""
-    found = _SPEC.fullmatch(spec)
-    if not found:
+    match = _SPEC.fullmatch(spec)
+    if not match:
         raise BadConfig(f"{spec}: expected hf:NAME[:SPLIT[:IMAGE_COLUMN]], such as hf:uoft-cs/cifar10:test:img.")
-    name = os.path.abspath(found["name"]) if os.path.isdir(found["name"]) else found["name"]
+    name = os.path.abspath(match["name"]) if os.path.isdir(match["name"]) else match["name"]
     splits = _asked(name, lambda: datasets.get_dataset_split_names(name))
-    split = found["split"] or (splits[0] if len(splits) == 1 else "")
+    split = match["split"] or (splits[0] if len(splits) == 1 else "")
     if split.partition("[")[0] not in splits:
         wrong = f"it has no split {split!r}" if split else "it has several splits"
         close = nearest(split, splits)[:1] or splits[:1]
         raise BadConfig(
             f"{spec}: {wrong}. Its splits: {', '.join(splits) or 'none'}. Write for example hf:{name}:{''.join(close)}."
         )
-    return Hub(name, split, found["column"] or "")
+    return Hub(name, split, match["column"] or "")
 
 
 def _dataset(name: str, split: str) -> datasets.Dataset:

@@ -69,7 +69,7 @@ class ProbeSet:
     images: tuple[ProbeImage, ...]
     skipped: tuple[Skipped, ...]
     source: Source = field(repr=False, compare=False)
-    places: tuple[Any, ...] = field(repr=False, compare=False)  # of each image in the source
+    locators: tuple[Any, ...] = field(repr=False, compare=False)  # of each image in the source
 
     def __len__(self) -> int:
         return len(self.images)
@@ -99,7 +99,7 @@ class ProbeSet:
         """The picture, RGB. BadImage where it is not the one that was there when the set was opened."""
         image = self.images[index]
         try:
-            picture, sha256 = self.source.fetch(self.places[index])
+            picture, sha256 = self.source.fetch(self.locators[index])
         except BadImage as error:
             raise BadImage(self._changed(image.id, str(error))) from error
         if sha256 != image.sha256:
@@ -127,20 +127,20 @@ def open_probe_set(spec: str, *, on_image: OnImage | None = None) -> ProbeSet:
     source = source_of(spec)
     entries, skipped = _unique(source)
     images: list[ProbeImage] = []
-    places: list[Any] = []
+    locators: list[Any] = []
     with closing(_ahead(source, partial(_look, source), entries, AHEAD)) as looked_at:
         for done, (entry, image) in enumerate(zip(entries, looked_at, strict=True), 1):
             if isinstance(image, Skipped):
                 skipped.append(image)
             else:
                 images.append(image)
-                places.append(entry.place)
+                locators.append(entry.locator)
             if on_image is not None:
                 on_image(done, len(entries))
     skipped.sort(key=lambda image: image.id)
     if not images:
         raise BadConfig(_none_left(spec, skipped))
-    return ProbeSet(name_of(spec), spec, tuple(images), tuple(skipped), source, tuple(places))
+    return ProbeSet(name_of(spec), spec, tuple(images), tuple(skipped), source, tuple(locators))
 
 
 def _unique(source: Source) -> tuple[list[Entry], list[Skipped]]:
@@ -159,7 +159,7 @@ def _unique(source: Source) -> tuple[list[Entry], list[Skipped]]:
 
 def _look(source: Source, entry: Entry) -> ProbeImage | Skipped:
     try:
-        width, height, sha256 = source.examine(entry.place)
+        width, height, sha256 = source.examine(entry.locator)
     except BadImage as error:
         return Skipped(entry.id, str(error))
     return ProbeImage(

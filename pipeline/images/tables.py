@@ -21,7 +21,7 @@ _READING = threading.Lock()
 
 @dataclass(frozen=True)
 class Tables(Source):
-    """Rows of Parquet files. A place is (file, column, row group, row in it).
+    """Rows of Parquet files. A locator is (file, column, row group, row in it).
 
     The last two row groups stay in memory: read in the order of the ids, each is read once.
     """
@@ -42,11 +42,11 @@ class Tables(Source):
                         id = f"{file}/{first + row:08d}"
                         facts = known_of(features, told)
                         facts["source"] = facts["source"] or address(self.store, id)
-                        yield Entry(id=id, place=(file, column, group, row), **facts)
+                        yield Entry(id=id, locator=(file, column, group, row), **facts)
                     first += rows.num_rows
 
-    def read(self, place: tuple[str, str, int, int]) -> bytes:
-        file, column, group, row = place
+    def read(self, locator: tuple[str, str, int, int]) -> bytes:
+        file, column, group, row = locator
         with _READING:
             cells = _cells(self.store.url, file, column, group)
         return bytes_of(cells[row].as_py())

@@ -17,7 +17,7 @@ IMAGES = 2000
 
 @dataclass(frozen=True)
 class World(Source):
-    """The first `count` scenes of the seed that no zoo model was trained on. A place is a scene's index."""
+    """The first `count` scenes of the seed that no zoo model was trained on. A locator is a scene's index."""
 
     count: int = IMAGES
     threads = 1  # drawing holds the GIL: more threads would only wait for each other
@@ -27,7 +27,7 @@ class World(Source):
             words = tuple((name, ATTRIBUTES[name][int(i)]) for name, i in zip(ATTRIBUTES, labels, strict=True))
             yield Entry(
                 id=f"scene-{index:06d}",
-                place=index,
+                locator=index,
                 label=words[0][1],
                 caption=caption(labels),
                 licence=LICENCE,
@@ -35,14 +35,14 @@ class World(Source):
                 attributes=words,
             )
 
-    def read(self, place: int) -> bytes:
+    def read(self, locator: int) -> bytes:
         """What determines the scene: a scene has no file, and its pixels may round differently elsewhere."""
-        labels = labels_for(HELD_OUT_SEED, [place])[0]
-        return f"scene {place} of seed {HELD_OUT_SEED}, {SIZE} px: {caption(labels)}".encode()
+        labels = labels_for(HELD_OUT_SEED, [locator])[0]
+        return f"scene {locator} of seed {HELD_OUT_SEED}, {SIZE} px: {caption(labels)}".encode()
 
-    def fetch(self, place: int) -> tuple[Image.Image, str]:
-        picture = Image.fromarray(scenes(HELD_OUT_SEED, [place]).images[0])
-        return picture, hashlib.sha256(self.read(place)).hexdigest()
+    def fetch(self, locator: int) -> tuple[Image.Image, str]:
+        picture = Image.fromarray(scenes(HELD_OUT_SEED, [locator]).images[0])
+        return picture, hashlib.sha256(self.read(locator)).hexdigest()
 
-    def examine(self, place: int) -> tuple[int, int, str]:
-        return SIZE, SIZE, hashlib.sha256(self.read(place)).hexdigest()
+    def examine(self, locator: int) -> tuple[int, int, str]:
+        return SIZE, SIZE, hashlib.sha256(self.read(locator)).hexdigest()

@@ -40,10 +40,6 @@ class Embedder:
         return self.vision.description.slug
 
     @property
-    def reads_text(self) -> bool:
-        return self.language is not None
-
-    @property
     def input_size(self) -> tuple[int, int]:
         """(height, width) in pixels of a view."""
         return self.vision.description.input_size
@@ -243,9 +239,9 @@ def _open_clip_tokenizer(request: ModelRequest, architecture: str) -> Tokenizer:
 
 
 def _unreachable(model: str, what: str, error: Exception) -> str:
-    told = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+    reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
     return (
-        f"{model}: its {what} is neither in the local cache nor can it be fetched from the hub.\n  {told}\n"
+        f"{model}: its {what} is neither in the local cache nor can it be fetched from the hub.\n  {reason}\n"
         "Connect this machine once (files are kept), set HF_ENDPOINT to a mirror or HF_HOME to a filled cache, or "
         "take zoo/clip, which is shipped."
     )

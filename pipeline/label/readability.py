@@ -36,7 +36,7 @@ class ReadabilitySettings:
 
 @dataclass(frozen=True)
 class Readability:
-    """Per neuron of a layer, float32 (neurons,); NaN where a neuron has no exciting crops.
+    """How readable the neurons of a layer are, float32 (neurons,) each; NaN where a neuron has no exciting crops.
 
     clarity: mean cosine between exciting crops, from 0 (random crops) to 1 (equal crops); below 0 where they are less
         alike than random ones
@@ -73,7 +73,7 @@ def readability(
     alive: Tensor | None = None,
     settings: ReadabilitySettings = ReadabilitySettings(),
 ) -> Readability:
-    """The three measures for the neurons of a layer.
+    """Clarity, polysemanticity and redundancy of the neurons of a layer.
 
     crops: float (neurons, k, d), of length 1 each: embeddings of the k most exciting crops (`exciting_crops`)
     random: of the same probe set and the same k (`random_crops`)
@@ -139,7 +139,7 @@ def random_crops(
 def polysemanticity(
     crops: Tensor, random: RandomCrops, settings: ReadabilitySettings = ReadabilitySettings()
 ) -> tuple[Tensor, Tensor]:
-    """(score, p) of two meanings: float32 (neurons,) both.
+    """How far neurons have two meanings, and the chance of it: (score, p), float32 (neurons,) both.
 
     The crops are split in two so that the centres explain the greatest share of their spread. That share is compared
     with two nulls, and the stricter one holds: clouds with the same centre and the same covariance but no clusters
@@ -161,8 +161,8 @@ def polysemanticity(
         usual = cloud.mean(1).clamp(min=float(elsewhere.mean()))
         beyond = ((share - usual) / (1 - usual).clamp(min=1e-6)).clamp(0, 1)
         halves = (h / h.sum(1, keepdim=True).clamp(min=1) for h in (side, 1 - side))
-        one, two = (functional.normalize((h[:, :, None] * some).sum(1), dim=1) for h in halves)
-        apart = ((1 - (one * two).sum(1)) / _room(random)).clamp(0, 1)
+        first_centre, second_centre = (functional.normalize((h[:, :, None] * some).sum(1), dim=1) for h in halves)
+        apart = ((1 - (first_centre * second_centre).sum(1)) / _room(random)).clamp(0, 1)
         scores.append(torch.where(share > 0, beyond * apart, 0.0))
         # where nothing can be split, share and null are both 0 and p is 1
         as_far = [(1 + (null >= share[:, None]).sum(1)) / (1 + null.shape[-1]) for null in (cloud, elsewhere[None])]

@@ -28,7 +28,7 @@ def label_rows(
     layer_address: str,
     on_step: Callable[[], None] = lambda: None,
 ) -> list[dict[str, Any]]:
-    """Rows of the stage `label`, one a unit of the layer.
+    """Label and readability columns of `neurons`, one row a unit of the layer.
 
     peaks, windows: (images, neurons) of the panel; views: (images, VIEWS, d) and words: (texts, d), each of length 1;
     fit: (images,) bool.
@@ -52,5 +52,5 @@ def _readable(peaks: Tensor, windows: Tensor, views: Tensor, settings: Readabili
 def _row(read: Readability, unit: int, layer_address: str) -> dict[str, Any]:
     twin = int(read.twin[unit])
     numbers = {name: float(getattr(read, name)[unit]) for name in MEASURES}
-    told = {name: value if math.isfinite(value) else None for name, value in numbers.items()}
-    return {**told, "twin": f"{layer_address}/{twin}" if twin >= 0 else None}
+    finite = {name: value if math.isfinite(value) else None for name, value in numbers.items()}
+    return {**finite, "twin": f"{layer_address}/{twin}" if twin >= 0 else None}

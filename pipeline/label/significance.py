@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from scipy.stats import false_discovery_control
 from torch import Tensor
 
 ONE_SIDED_95 = 1.6448536269514722
@@ -69,10 +70,4 @@ def pooled_p(statistic: Tensor, null: Tensor) -> tuple[Tensor, Tensor]:
 
 def benjamini_hochberg(p: Tensor) -> Tensor:
     """q of each p: the smallest false discovery rate at which it is still a discovery (Benjamini, Hochberg 1995)."""
-    if not len(p):
-        return p.clone()
-    order = p.argsort(stable=True)
-    count = len(p)
-    raw = p[order] * count / torch.arange(1, count + 1, device=p.device)
-    monotone = raw.flip(0).cummin(0).values.flip(0).clamp(max=1)
-    return torch.empty_like(monotone).scatter_(0, order, monotone)
+    return torch.from_numpy(false_discovery_control(p.double().cpu().numpy())).to(p) if len(p) else p.clone()

@@ -66,7 +66,7 @@ class LogMean:
 
     @classmethod
     def of(cls, log_likelihoods: Tensor) -> LogMean:
-        """From (neurons, texts)."""
+        """The log mean of log likelihoods (neurons, texts) over neurons."""
         return cls(torch.logsumexp(log_likelihoods.double(), dim=0), len(log_likelihoods))
 
     def merge(self, other: LogMean) -> LogMean:
@@ -110,12 +110,12 @@ class SoftWpmi:
 
     def log_mean(self, alive: Tensor) -> LogMean:
         """log p(t) over the neurons of this layer, or shard of one, that are `alive`: bool (neurons,)."""
-        found: LogMean | None = None
+        whole: LogMean | None = None
         for neurons in chunks(len(alive), self.chunk):
             some = self.log_likelihood(neurons)[alive[neurons]]
             part = LogMean.of(some) if len(some) else None
-            found = part if found is None else found if part is None else found.merge(part)
-        return found or LogMean(torch.zeros(self.chances.shape[1], device=alive.device, dtype=torch.float64), 0)
+            whole = part if whole is None else whole if part is None else whole.merge(part)
+        return whole or LogMean(torch.zeros(self.chances.shape[1], device=alive.device, dtype=torch.float64), 0)
 
     def normalise(self, log_mean: LogMean) -> None:
         """Fix p(t): that of the whole normalisation set, merged from all its shards."""
@@ -146,13 +146,13 @@ class RankReorder:
     def scores(self, neurons: slice, shuffle: Tensor | None = None) -> Tensor:
         image, peaks = self.order[:, neurons], self.peaks[:, neurons]
         view = self.views[:, neurons].gather(0, image)
-        found = self.similarities[(image if shuffle is None else shuffle[image]) * self.each + view]
-        order = found.permute(1, 2, 0).sort(dim=2, stable=True).indices  # (neurons, texts, top), least similar first
+        likeness = self.similarities[(image if shuffle is None else shuffle[image]) * self.each + view]
+        order = likeness.permute(1, 2, 0).sort(dim=2, stable=True).indices  # (neurons, texts, top), least similar first
         strong = peaks.T[:, None, :]
         # the image at place j of the text's order gets the j-th smallest peak
-        error = (strong.expand(-1, found.shape[2], -1).gather(2, order) - strong.flip(2)).abs().pow(3).mean(2)
+        error = (strong.expand(-1, likeness.shape[2], -1).gather(2, order) - strong.flip(2)).abs().pow(3).mean(2)
         chance = (peaks[:, None, :] - peaks[None, :, :]).abs().pow(3).mean((0, 1)).clamp(min=1e-20)
-        return -error / chance[:, None] / found.mean(0).clamp(min=1e-3).sqrt()
+        return -error / chance[:, None] / likeness.mean(0).clamp(min=1e-3).sqrt()
 
 
 class Cosine:
@@ -179,13 +179,13 @@ class Cosine:
 SIMILARITIES = {"soft_wpmi": SoftWpmi, "rank_reorder": RankReorder, "cosine": Cosine}
 
 
-def similarity(name: str, measured: Measured, top: int) -> SoftWpmi | RankReorder | Cosine:
+def similarity(name: str, measured: Measured, top: int) -> Similarity:
     """The function of this name on a layer; BadConfig where there is none."""
     if name not in SIMILARITIES:
         close = ", ".join(nearest(name, SIMILARITIES)) or ", ".join(SIMILARITIES)
         raise BadConfig(f"{name!r}: unknown similarity function; nearest: {close}")
-    made: SoftWpmi | RankReorder | Cosine = SIMILARITIES[name](measured, top)
-    return made
+    scorer: Similarity = SIMILARITIES[name](measured, top)
+    return scorer
 
 
 def strongest(peaks: Tensor, top: int) -> Tensor:

@@ -241,7 +241,7 @@ def pair_moments(
     layers: Sequence[int] | None = None,
     settings: MatchSettings = MatchSettings(),
 ) -> tuple[CrossMoments, CrossMoments]:
-    """Cross-moments of true pairs of images and of shuffled ones; those of slices of images merge to the whole's."""
+    """Cross-moments of true pairs of images and of shuffled ones; in whatever batches the images come."""
     sites, grid = first.description.ffn_sites, settings.grid
     chosen = list(range(len(sites))) if layers is None else list(layers)
     rows = sum(sites[layer].width for layer in chosen)
@@ -293,16 +293,16 @@ def best_partners(
     step = max(1, CHUNK // n_y)
     for begin in range(0, n_x, step):
         rows = slice(begin, min(begin + step, n_x))
-        found, shuffled = (_without_self(m.correlations(rows), start + begin, same) for m in (true, null))
-        rows_best.append(_best(found, partners, dim=1))
+        correlations, shuffled = (_without_self(m.correlations(rows), start + begin, same) for m in (true, null))
+        rows_best.append(_best(correlations, partners, dim=1))
         rows_null.append(shuffled.amax(1))
         null_best = torch.maximum(null_best, shuffled.amax(0))
-        value, row = _best(found, partners, dim=0)
+        value, row = _best(correlations, partners, dim=0)
         best, kept = torch.cat([best, value]).topk(partners, dim=0)
         index = torch.cat([index, torch.where(row < 0, -1, row + start + begin)]).gather(0, kept)
     return MatchPart(
         start=start,
-        row_partner=torch.cat([found for _, found in rows_best]).cpu(),
+        row_partner=torch.cat([index for _, index in rows_best]).cpu(),
         row_correlation=torch.cat([value for value, _ in rows_best]).cpu(),
         row_null=torch.cat(rows_null).cpu(),
         column_partner=index.T.cpu(),

@@ -34,9 +34,10 @@ class CrossMoments:
             )
         if not len(x):
             return
+        count, total = len(x), self.samples + len(x)
         x_mean, x = _centred(x)
         y_mean, y = _centred(y)
-        weight = self.samples * len(x) / (self.samples + len(x))
+        weight = self.samples * count / total
         x_step, y_step = x_mean - self.mean_x, y_mean - self.mean_y
         self.square_x += _squares(x) + weight * x_step**2
         self.square_y += _squares(y) + weight * y_step**2
@@ -44,28 +45,9 @@ class CrossMoments:
         x = torch.cat([x, (weight**0.5 * x_step).float()[None]])
         y = torch.cat([y, (weight**0.5 * y_step).float()[None]])
         self.cross.addmm_(x.T, y)
-        self._join_means(x_step, y_step, len(x) - 1)
-
-    def merge(self, other: CrossMoments) -> None:
-        """Add all samples of another of the same neurons."""
-        if self.cross.shape != other.cross.shape:
-            raise BadConfig(
-                f"moments of {tuple(self.cross.shape)} and {tuple(other.cross.shape)} neurons do not add up."
-            )
-        if not other.samples:
-            return
-        weight = self.samples * other.samples / (self.samples + other.samples)
-        x_step, y_step = other.mean_x - self.mean_x, other.mean_y - self.mean_y
-        self.square_x += other.square_x + weight * x_step**2
-        self.square_y += other.square_y + weight * y_step**2
-        self.cross += other.cross
-        self.cross.addr_((weight * x_step).float(), y_step.float())
-        self._join_means(x_step, y_step, other.samples)
-
-    def _join_means(self, x_step: Tensor, y_step: Tensor, samples: int) -> None:
-        self.samples += samples
-        self.mean_x += x_step * (samples / self.samples)
-        self.mean_y += y_step * (samples / self.samples)
+        self.mean_x += x_step * (count / total)
+        self.mean_y += y_step * (count / total)
+        self.samples = total
 
     @property
     def constant_x(self) -> Tensor:
@@ -80,10 +62,10 @@ class CrossMoments:
         """float32 (rows, n_y), -inf where one of both is constant."""
         scale_x = torch.where(self.constant_x, 1.0, self.square_x).rsqrt()[rows].float()
         scale_y = torch.where(self.constant_y, 1.0, self.square_y).rsqrt().float()
-        found = (self.cross[rows] * scale_x[:, None]).mul_(scale_y).clamp_(-1, 1)
-        found[self.constant_x[rows]] = -torch.inf
-        found[:, self.constant_y] = -torch.inf
-        return found
+        correlations = (self.cross[rows] * scale_x[:, None]).mul_(scale_y).clamp_(-1, 1)
+        correlations[self.constant_x[rows]] = -torch.inf
+        correlations[:, self.constant_y] = -torch.inf
+        return correlations
 
 
 def _centred(x: Tensor) -> tuple[Tensor, Tensor]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import combinations
 
+import networkx as nx
 import numpy as np
 
 from pipeline.match.counterparts import MatchResult
@@ -29,62 +31,35 @@ def clusters(matches: dict[tuple[str, str], MatchResult], *, models: int = 3) ->
     they are taken greedily, largest first, then by correlation, then by name, so that each neuron is in one at most.
     matches: by the slugs of both models, each pair once.
     """
-    edges = _rosetta_pairs(matches)
-    found = []
-    for component in _components(edges):
-        left = set(component)
+    graph = _rosetta_pairs(matches)
+    taken = []
+    for component in list(nx.connected_components(graph)):
+        left = graph.subgraph(component).copy()
         while len(left) >= models:
-            sizes = [_cluster(clique, edges) for clique in _cliques(set(), set(left), set(), edges)]
-            best = min(sizes, key=_rank)
+            best = min((_cluster(clique, graph) for clique in nx.find_cliques(left)), key=_rank)
             if len(best.neurons) < models:
                 break
-            found.append(best)
-            left -= set(best.neurons)
-    return sorted(found, key=_rank)
+            taken.append(best)
+            left.remove_nodes_from(best.neurons)
+    return sorted(taken, key=_rank)
 
 
 def _rank(cluster: Cluster) -> tuple[int, float, tuple[Neuron, ...]]:
     return -len(cluster.neurons), -cluster.correlation, cluster.neurons
 
 
-def _rosetta_pairs(matches: dict[tuple[str, str], MatchResult]) -> dict[Neuron, dict[Neuron, float]]:
-    edges: dict[Neuron, dict[Neuron, float]] = {}
-    for (one, other), match in matches.items():
+def _rosetta_pairs(matches: dict[tuple[str, str], MatchResult]) -> nx.Graph:
+    """The significant mutual-best pairs as edges, each with its correlation."""
+    graph = nx.Graph()
+    for (first, second), match in matches.items():
         side = match.first
         for index in np.flatnonzero(side.mutual & side.significant[:, 0]):
-            a, b = (one, int(index)), (other, int(side.partner[index, 0]))
-            edges.setdefault(a, {})[b] = edges.setdefault(b, {})[a] = float(side.correlation[index, 0])
-    return edges
+            neurons = (first, int(index)), (second, int(side.partner[index, 0]))
+            graph.add_edge(*neurons, correlation=float(side.correlation[index, 0]))
+    return graph
 
 
-def _components(edges: dict[Neuron, dict[Neuron, float]]) -> Iterator[set[Neuron]]:
-    left = set(edges)
-    while left:
-        component, frontier = set(), [left.pop()]
-        while frontier:
-            node = frontier.pop()
-            component.add(node)
-            new = left & set(edges[node])
-            left -= new
-            frontier.extend(new)
-        yield component
-
-
-def _cliques(
-    inside: set[Neuron], may: set[Neuron], done: set[Neuron], edges: dict[Neuron, dict[Neuron, float]]
-) -> Iterator[set[Neuron]]:
-    """All maximal cliques (Bron and Kerbosch 1973, with a pivot)."""
-    if not may and not done:
-        yield inside
-        return
-    pivot = max(may | done, key=lambda node: len(may & set(edges[node])))
-    for node in sorted(may - set(edges[pivot])):
-        near = set(edges[node])
-        yield from _cliques(inside | {node}, may & near, done & near, edges)
-        may, done = may - {node}, done | {node}
-
-
-def _cluster(clique: set[Neuron], edges: dict[Neuron, dict[Neuron, float]]) -> Cluster:
+def _cluster(clique: Iterable[Neuron], graph: nx.Graph) -> Cluster:
     neurons = tuple(sorted(clique))
-    pairs = [edges[a][b] for i, a in enumerate(neurons) for b in neurons[i + 1 :]]
+    pairs = [graph.edges[pair]["correlation"] for pair in combinations(neurons, 2)]
     return Cluster(neurons, sum(pairs) / len(pairs) if pairs else 0.0)

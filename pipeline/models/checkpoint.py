@@ -106,8 +106,7 @@ def _torch(file: IO[bytes], location: str) -> Any:
             raise WeightsUnreadable(f"{location} is truncated or damaged: {_first_line(error)}.") from error
         raise WeightsUnreadable(
             f"{location} holds Python objects besides tensors, and loading them would run code: refused. "
-            f"Save the "
-            "state dict alone, where you trust the file: "
+            "Save the state dict alone, where you trust the file: "
             "safetensors.torch.save_file(model.state_dict(), 'weights.safetensors')."
         ) from error
     except (RuntimeError, BadZipFile, EOFError, KeyError, ValueError, OSError) as error:
@@ -126,13 +125,12 @@ def unwrapped(checkpoint: Any, location: str) -> dict[str, Tensor]:
         if inner is None:
             break
         checkpoint = inner
-    found = type(checkpoint).__name__
+    kind = type(checkpoint).__name__
     if isinstance(checkpoint, dict):
-        found = f"the keys {listed(map(str, checkpoint))}"
+        kind = f"the keys {listed(map(str, checkpoint))}"
     raise WeightsUnreadable(
-        f"{location} holds no state dict but {found}. Expected tensors by name, or a dict with them under "
-        f"one of "
-        f"{', '.join(WRAPPERS)}."
+        f"{location} holds no state dict but {kind}. Expected tensors by name, or a dict with them under "
+        f"one of {', '.join(WRAPPERS)}."
     )
 
 

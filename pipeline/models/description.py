@@ -184,9 +184,8 @@ def family_of(module: nn.Module, plan: Blueprint) -> Family:
         f"{plan.id}: no family describes the class {qualified_class(module)}.\n"
         f"  FFN-like modules: {len(ffns)}{_examples(ffns)}\n"
         f"  attention-like modules: {len(attentions)}{_examples(attentions)}\n"
-        f"Known families: {', '.join(sorted({family.name for family in FAMILIES}))}. To add one, describe "
-        f"the form in "
-        "pipeline/models/families/: one literal (docs/families.md)."
+        f"Known families: {', '.join(sorted({family.name for family in FAMILIES}))}. To add one, "
+        "describe the form in pipeline/models/families/: one literal (docs/families.md)."
     )
 
 

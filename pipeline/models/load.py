@@ -133,8 +133,7 @@ def _unreachable(plan: Blueprint, error: Exception) -> str:
     return (
         f"{plan.id}: its weights are neither in the local cache nor can they be fetched from the hub.\n"
         f"  {_told(error)}\n"
-        "Connect this machine once (they are kept), set HF_ENDPOINT to a mirror or HF_HOME to a filled "
-        "cache, "
+        "Connect this machine once (they are kept), set HF_ENDPOINT to a mirror or HF_HOME to a filled cache, "
         "or use --weights FILE --as NAME, or --random-weights to try the pipeline."
     )
 

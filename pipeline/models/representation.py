@@ -21,25 +21,25 @@ def representation(model: LoadedModel, x: Tensor) -> Tensor:
     """
     read: dict[int, Tensor] = {}
 
-    def keep(place: int, given: Tensor) -> None:
-        read[place] = given
+    def keep(index: int, given: Tensor) -> None:
+        read[index] = given
 
     heads = _readers(model)
     with ExitStack() as hooks:
-        for place, head in enumerate(heads):
-            hook = head.register_forward_pre_hook(lambda module, args, place=place: keep(place, args[0]))
+        for index, head in enumerate(heads):
+            hook = head.register_forward_pre_hook(lambda module, args, index=index: keep(index, args[0]))
             hooks.callback(hook.remove)
         out = model.module(x)
     if heads:
-        found = torch.cat([read[place] for place in range(len(heads))], dim=-1)
+        vectors = torch.cat([read[index] for index in range(len(heads))], dim=-1)
     else:
-        found = out[0] if isinstance(out, tuple) else out
-    if found.ndim != 2 or len(found) != len(x):
+        vectors = out[0] if isinstance(out, tuple) else out
+    if vectors.ndim != 2 or len(vectors) != len(x):
         raise BadConfig(
-            f"{model.description.slug}: its readout has the shape {tuple(found.shape)}, not one vector an image: "
+            f"{model.description.slug}: its readout has the shape {tuple(vectors.shape)}, not one vector an image: "
             "there is no final representation to decompose."
         )
-    return found
+    return vectors
 
 
 def _readers(model: LoadedModel) -> list[nn.Module]:
@@ -61,6 +61,6 @@ def is_clip(model: LoadedModel) -> bool:
 def classifiers(module: nn.Module) -> list[nn.Module]:
     """The modules of a timm model that make its logits: one, two in distilled models, none where it has no classes."""
     getter: Any = getattr(module, "get_classifier", None)
-    found = getter() if getter is not None else nn.Identity()
-    heads = list(found) if isinstance(found, tuple | list | nn.ModuleList) else [found]
+    classifier = getter() if getter is not None else nn.Identity()
+    heads = list(classifier) if isinstance(classifier, tuple | list | nn.ModuleList) else [classifier]
     return [head for head in heads if head is not None and not isinstance(head, nn.Identity)]

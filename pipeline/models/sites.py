@@ -132,23 +132,12 @@ def heads_of(module: nn.Module) -> tuple[int, int] | None:
     return (heads, _inputs_of(projection) // heads) if isinstance(projection, nn.Linear | nn.Conv2d) else None
 
 
-def attention_kind(module: nn.Module, path: str) -> str:
-    """How the queries of an attention module see keys: from its class, for MaxViT's two from its path."""
-    name = type(module).__name__
-    if "attn_grid" in path:
-        return "grid"
-    if "attn_block" in path:
-        return "window"
-    if name == "GlobalSubSampleAttn":
-        return "pooled" if getattr(module, "sr_ratio", 1) > 1 else "global"
-    kinds = {
-        "WindowAttention": "window",
-        "WindowMultiHeadAttention": "window",  # Swin v2 CR
-        "LocallyGroupedAttn": "window",
-        "FactorAttnConvRelPosEnc": "factorised",
-        "GPSA": "positional",
-    }
-    return kinds.get(name, "global")
+def attention_kind(family: Family, module: nn.Module, path: str) -> str:
+    """How the queries of an attention module see keys, as its family says."""
+    if family.pooling_ratio and getattr(module, family.pooling_ratio, 1) > 1:
+        return "pooled"
+    names = {type(module).__name__, *path.split(".")}
+    return next((kind for name, kind in family.attention_kinds if name in names), "global")
 
 
 def find_sites(
@@ -167,7 +156,7 @@ def find_sites(
     attentions = [path for path in trace.calls if path in attention_paths]
     return (
         tuple(_ffn_site(layer, path, modules[path], trace) for layer, path in enumerate(ffns)),
-        tuple(_attention_site(layer, path, modules[path], trace) for layer, path in enumerate(attentions)),
+        tuple(_attention_site(layer, path, modules[path], trace, family) for layer, path in enumerate(attentions)),
         trace.flops,
     )
 
@@ -183,15 +172,15 @@ def attention_like(model: nn.Module) -> list[str]:
 
 
 def _match(family: Family, modules: dict[str, nn.Module]) -> tuple[set[str], set[str]]:
-    found = {
+    candidates = {
         "FFN": {path for path, module in modules.items() if ffn_parts(module) is not None},
         "attention": {path for path, module in modules.items() if heads_of(module) is not None},
     }
     wanted = {"FFN": family.ffn, "attention": family.attention}
     matched: dict[str, set[str]] = {}
     for what, pattern in wanted.items():
-        matched[what] = {path for path in found[what] if re.fullmatch(pattern, path)}
-        strays = {p for p in found[what] - matched[what] if not re.fullmatch(family.outside, p)}
+        matched[what] = {path for path in candidates[what] if re.fullmatch(pattern, path)}
+        strays = {p for p in candidates[what] - matched[what] if not re.fullmatch(family.outside, p)}
         expected = {path for path in modules if re.fullmatch(pattern, path)} - matched[what]
         if strays or expected or not matched[what]:
             raise UnknownFamily(_misfit(family, what, pattern, matched[what], strays, expected))
@@ -221,7 +210,7 @@ def _run(model: nn.Module, family: Family, input_size: tuple[int, int], ffns: se
     prefix = family.prefix(model)
     weight = next(model.parameters())
 
-    def record(path: str, x: Tensor, channels: int, flops: int) -> None:
+    def note_call(path: str, x: Tensor, channels: int, flops: int) -> None:
         layout = layout_of(tuple(x.shape), channels)
         grid, before = grid_of(tuple(x.shape), layout, grids, prefix)
         trace.calls.setdefault(path, []).append(_Call(tuple(x.shape), grid, before, layout, flops))
@@ -233,10 +222,10 @@ def _run(model: nn.Module, family: Family, input_size: tuple[int, int], ffns: se
             grids.append((int(height), int(width)))
 
     def ffn_hook(path: str) -> Callable[..., None]:
-        return lambda module, args: record(path, args[0], _inputs_of(module), counter.so_far)
+        return lambda module, args: note_call(path, args[0], _inputs_of(module), counter.so_far)
 
     def attention_hook(path: str) -> Callable[..., None]:
-        return lambda module, args, out: record(path, args[0], _attended(module), counter.so_far)
+        return lambda module, args, out: note_call(path, args[0], _attended(module), counter.so_far)
 
     with ExitStack() as hooks, RunningFlops() as counter:
         for module in model.modules():
@@ -302,8 +291,7 @@ def grid_of(
             if tokens == height * width + len(before):
                 return (height, width), before
     raise UnknownFamily(
-        f"A site received {tokens} tokens, which is no patch grid of the model ({grids}) with its prefix "
-        f"tokens "
+        f"A site received {tokens} tokens, which is no patch grid of the model ({grids}) with its prefix tokens "
         f"{prefix} or without them. Name the prefix tokens in the family's description (docs/families.md)."
     )
 
@@ -312,8 +300,7 @@ def _check_ran(family: Family, trace: _Trace, paths: set[str]) -> None:
     idle = paths - set(trace.calls)
     if idle:
         raise UnknownFamily(
-            f"Sites of the family {family.name!r} that the forward pass never calls as modules: "
-            f"{_some(idle)}. "
+            f"Sites of the family {family.name!r} that the forward pass never calls as modules: {_some(idle)}. "
             "Their activations cannot be read; describe the form in pipeline/models/families/ (docs/families.md)."
         )
 
@@ -347,7 +334,7 @@ def _ffn_site(layer: int, path: str, module: nn.Module, trace: _Trace) -> FfnSit
     )
 
 
-def _attention_site(layer: int, path: str, module: nn.Module, trace: _Trace) -> AttentionSite:
+def _attention_site(layer: int, path: str, module: nn.Module, trace: _Trace, family: Family) -> AttentionSite:
     calls = trace.calls[path]
     heads, head_dim = heads_of(module) or (0, 0)
     own = calls[0].layout != "windows"
@@ -357,7 +344,7 @@ def _attention_site(layer: int, path: str, module: nn.Module, trace: _Trace) -> 
         path=path,
         heads=heads,
         head_dim=head_dim,
-        kind=attention_kind(module, path),
+        kind=attention_kind(family, module, path),
         grids=tuple(call.grid for call in shown),
         prefix_tokens=shown[0].prefix,
         depth=calls[-1].flops / TRACE_BATCH / trace.flops,
@@ -368,7 +355,7 @@ def _next_ffn_call(path: str, trace: _Trace) -> _Call:
     """Attention inside windows has lost the patch grid; the FFN behind it in the same block has it."""
     paths = list(trace.calls)
     later = (call for p in paths[paths.index(path) + 1 :] for call in trace.calls[p] if call.layout != "windows")
-    found = next(later, None)
-    if found is None:
+    following = next(later, None)
+    if following is None:
         raise SiteMissing(f"{path} works in windows and no FFN follows it: its patch grid cannot be read.")
-    return found
+    return following

@@ -154,12 +154,12 @@ def quantile_rows(
     chosen = [_near_quantiles(below[:, i], peaks[gallery, i], settings.lower_quantiles) for i in range(len(units))]
     maps = _maps(model, site, probe_set, images[gallery].tolist(), units, chosen, batch)
     for i, unit in enumerate(units):
-        for rank, place in enumerate(chosen[i]):
-            row = gallery[place]
+        for rank, index in enumerate(chosen[i]):
+            row = gallery[index]
             share = float(np.searchsorted(below[:, i], peaks[row, i]) / len(below))
-            scale, cells = maps[place, i]
-            told = (float(peaks[row, i]), float(means[row, i]))
-            yield _example(probe_set, site, unit, ("quantile", rank, int(images[row]), share), told, scale, cells)
+            scale, cells = maps[index, i]
+            values = (float(peaks[row, i]), float(means[row, i]))
+            yield _example(probe_set, site, unit, ("quantile", rank, int(images[row]), share), values, scale, cells)
 
 
 def _near_quantiles(below: np.ndarray, held: np.ndarray, quantiles: Sequence[float]) -> list[int]:
@@ -168,10 +168,10 @@ def _near_quantiles(below: np.ndarray, held: np.ndarray, quantiles: Sequence[flo
     chosen: list[int] = []
     for quantile in quantiles:
         order = np.argsort(np.abs(shares - quantile), kind="stable")
-        free = [int(place) for place in order if int(place) not in chosen]
+        free = [int(index) for index in order if int(index) not in chosen]
         if free:
             chosen.append(free[0])
-    return sorted(chosen, key=lambda place: (-held[place], place))
+    return sorted(chosen, key=lambda index: (-held[index], index))
 
 
 @torch.no_grad()
@@ -186,10 +186,10 @@ def _maps(
 ) -> dict[tuple[int, int], tuple[int, tuple[np.ndarray, float, float]]]:
     """(place in images, place in units) -> scale that fired, and its map, low and high, for the pairs `chosen`."""
     wanted: dict[int, list[int]] = {}
-    for i, places in enumerate(chosen):
-        for place in places:
-            wanted.setdefault(place, []).append(i)
-    found: dict[tuple[int, int], tuple[int, tuple[np.ndarray, float, float]]] = {}
+    for i, indices in enumerate(chosen):
+        for index in indices:
+            wanted.setdefault(index, []).append(i)
+    maps_of: dict[tuple[int, int], tuple[int, tuple[np.ndarray, float, float]]] = {}
     own = torch.tensor(list(units))
     done = 0
     for numbers, pixels in batches(probe_set, images, model.description, batch):
@@ -199,10 +199,10 @@ def _maps(
             members = wanted.get(done + row, [])
             if members:
                 maps = [call[row][:, own[members].to(call.device)].T.float() for call in calls]  # (members, tokens)
-                for i, one in zip(members, _strongest_scale(maps), strict=True):
-                    found[done + row, i] = one
+                for i, map_of_unit in zip(members, _strongest_scale(maps), strict=True):
+                    maps_of[done + row, i] = map_of_unit
         done += len(numbers)
-    return found
+    return maps_of
 
 
 def _strongest_scale(maps: Sequence[Tensor]) -> Iterator[tuple[int, tuple[np.ndarray, float, float]]]:

@@ -84,9 +84,9 @@ def _reduced(call: Tensor, grid: Grid) -> tuple[Tensor, Tensor, Tensor]:
         torch.sum(torch.mul(x, x, out=square), 1, out=sums[2, own])
         torch.sum(torch.mul(square, x, out=product), 1, out=sums[3, own])
         torch.sum(torch.mul(square, square, out=product), 1, out=sums[4, own])
-        places = x.unflatten(1, grid)
+        cells = x.unflatten(1, grid)
         for i, (_, (top, bottom)) in enumerate(rows):
-            band = places[:, top:bottom].amax(1)  # (chunk, columns, width)
+            band = cells[:, top:bottom].amax(1)  # (chunk, columns, width)
             for j, (_, (left, right)) in enumerate(columns):
                 torch.amax(band[:, left:right], 1, out=blocks[i * len(columns) + j, own])
     names = [COLUMNS * row + column for row, _ in rows for column, _ in columns]

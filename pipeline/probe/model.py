@@ -45,8 +45,8 @@ class ProbeSettings:
 
     def hash(self, probe_set: str) -> str:
         """16 hex digits that stand for these settings on that probe set."""
-        told = json.dumps({**asdict(self), "probe_set": probe_set}, sort_keys=True)
-        return hashlib.sha256(told.encode()).hexdigest()[:16]
+        facts = json.dumps({**asdict(self), "probe_set": probe_set}, sort_keys=True)
+        return hashlib.sha256(facts.encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,8 +64,8 @@ class Membership:
         panel[panel_of([image.sha256 for image in images], settings.panel)] = True
         sizes = Counter(image.label for image in images if image.label)
         classes = tuple(sorted(name for name, size in sizes.items() if size >= settings.least_class))
-        place = {name: index for index, name in enumerate(classes)}
-        labels = torch.tensor([place.get(image.label, -1) for image in images], dtype=torch.int64)
+        index_of = {name: index for index, name in enumerate(classes)}
+        labels = torch.tensor([index_of.get(image.label, -1) for image in images], dtype=torch.int64)
         return cls(panel, labels, classes)
 
 

@@ -104,8 +104,8 @@ class Distribution:
         wanted = np.asarray(shares) * self.total[unit]
         right = np.clip(np.searchsorted(counts, wanted), 1, len(counts) - 1)  # the edge behind the bin it falls into
         part = (wanted - counts[right - 1]) / np.maximum(counts[right] - counts[right - 1], 1)
-        found = values[right - 1] + part * (values[right] - values[right - 1])
-        return [float(value) for value in found]
+        quantiles = values[right - 1] + part * (values[right] - values[right - 1])
+        return [float(value) for value in quantiles]
 
     def histogram(self, unit: int, bins: int) -> tuple[float, float, list[int]]:
         """(low, high, counts): equal bins between the extremes; counts are whole and sum to all images."""

@@ -8,10 +8,18 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from pipeline.decompose.align import Alignment, Batch, Held, fit_alignment
-from pipeline.decompose.components import Component, Level
-from pipeline.decompose.contributions import Contributing, direct_components
-from pipeline.decompose.features import FeatureSet, Lens
+from pipeline.decompose import (
+    Alignment,
+    Batch,
+    Component,
+    Contributing,
+    FeatureSet,
+    Held,
+    Lens,
+    Level,
+    direct_components,
+    fit_alignment,
+)
 from pipeline.images.probe_set import ProbeSet, batches
 from pipeline.label.embedder import Embedder
 from pipeline.models import LoadedModel
@@ -78,8 +86,8 @@ class Compared:
 
     def of(self, probe: ProbeSet) -> Iterator[Batch]:
         """Contributions to the representations of other images."""
-        for places, pixels in batches(probe, range(len(probe)), self.model.description, BATCH):
-            yield torch.tensor(places), self.contributions(pixels)
+        for indices, pixels in batches(probe, range(len(probe)), self.model.description, BATCH):
+            yield torch.tensor(indices), self.contributions(pixels)
 
     def _read(self) -> Iterator[Batch]:
         return self.of(self.probe)

@@ -13,14 +13,18 @@ from torch import Tensor
 from torch.nn import functional
 
 from atlas_schema.errors import BadConfig
-from pipeline.decompose.align import Alignment, Batch
+from pipeline.decompose import Alignment, Batch
 
 GROUP = 3
 """Components that are looked at together: the published number."""
 
 
 def along(batches: Iterable[Batch], groups: Sequence[Sequence[int]], alignment: Alignment, text: Tensor) -> Tensor:
-    """(groups, images): the sum of the aligned contributions of each group along a text. text: (e,), of length 1."""
+    """How far groups of components say a text of each image, (groups, images): their aligned contributions along it,
+    summed.
+
+    text: (e,), of length 1.
+    """
     pulled = alignment.pull(text[None])[:, 0]  # (components, d)
     return _collected(
         batches,
@@ -32,35 +36,37 @@ def along(batches: Iterable[Batch], groups: Sequence[Sequence[int]], alignment: 
 
 
 def restricted(batches: Iterable[Batch], groups: Sequence[Sequence[int]]) -> Tensor:
-    """(groups, images, d): the sum of the contributions of each group, not aligned."""
+    """The representation restricted to each group of components, (groups, images, d): their contributions summed."""
     return _collected(
         batches, lambda vectors: torch.stack([vectors[:, list(group)].sum(1) for group in groups], dim=1)
     ).transpose(0, 1)
 
 
 def likeness(held: Tensor, query: Tensor) -> Tensor:
-    """(..., images): cosines. held: (..., images, d), query: (..., d), both sums over the same components."""
+    """Cosines of restricted representations with a query's, (..., images). held: (..., images, d), query: (..., d),
+    both sums over the same components.
+    """
     return functional.cosine_similarity(held, query[..., None, :], dim=-1)
 
 
 def first(values: Tensor, count: int, leave_out: int | None = None) -> list[int]:
-    """Places of the greatest of (images,) values, equal ones in their order; `leave_out`: the query's own place."""
+    """The images of the greatest of (images,) values, equal ones in their order; `leave_out`: the query itself."""
     order = values.argsort(descending=True, stable=True).tolist()
-    return [place for place in order if place != leave_out][:count]
+    return [image for image in order if image != leave_out][:count]
 
 
 def precision(values: Tensor, relevant: Tensor, count: int, leave_out: int | None = None) -> float:
     """Share of relevant images among the first `count`. relevant: (images,) bool."""
-    found = first(values, count, leave_out)
-    return float(relevant[found].double().mean()) if found else 0.0
+    best = first(values, count, leave_out)
+    return float(relevant[best].double().mean()) if best else 0.0
 
 
 def _collected(batches: Iterable[Batch], measure: Callable[[Tensor], Tensor]) -> Tensor:
-    """What `measure` makes of the vectors of each image, by the image's place."""
-    places, parts = [], []
+    """What `measure` makes of the vectors of each image, in the order of the images."""
+    images, parts = [], []
     for where, vectors in batches:
-        places.append(where)
+        images.append(where)
         parts.append(measure(vectors))
     if not parts:
         raise BadConfig("retrieval: no images to search among.")
-    return torch.cat(parts)[torch.cat(places).argsort()]
+    return torch.cat(parts)[torch.cat(images).argsort()]

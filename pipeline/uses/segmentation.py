@@ -14,12 +14,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from pipeline.decompose.reading import classified
+from pipeline.decompose import class_outputs
 from pipeline.models import LoadedModel
 
 
 def contrasts(vectors: Tensor, targets: Tensor) -> Tensor:
-    """(images, d): for each image the vector of its class less the mean over classes.
+    """The direction of each image's class, (images, d): its vector less the mean over classes.
 
     vectors: (classes, d), such as embeddings of texts. targets: (images,) int64.
     """
@@ -27,28 +27,31 @@ def contrasts(vectors: Tensor, targets: Tensor) -> Tensor:
 
 
 def class_directions(model: LoadedModel, representation: Tensor, targets: Tensor, among: Sequence[int]) -> Tensor:
-    """(images, d): along what each image's output for its class rises against the mean of those it competes with.
+    """The direction, (images, d), along which each image's output for its class rises against the mean of those it
+    competes with.
 
     representation: (images, d). targets: (images,) int64, places in `among`, the outputs that compete. Of a linear
     classifier the difference of its weights; elsewhere the derivative at the image's own representation.
     """
     with torch.inference_mode(False), torch.enable_grad():
         z = representation.detach().clone().requires_grad_()
-        outputs = classified(model, z)[:, torch.as_tensor(among, device=z.device)]
+        outputs = class_outputs(model, z)[:, torch.as_tensor(among, device=z.device)]
         own = outputs.gather(1, targets.to(z.device)[:, None])[:, 0]
-        (found,) = torch.autograd.grad((own - outputs.mean(1)).sum(), z)
-        return found
+        (directions,) = torch.autograd.grad((own - outputs.mean(1)).sum(), z)
+        return directions
 
 
 def segmented(heat: Tensor) -> Tensor:
-    """bool (images, height, width): where the positive part of a heat is above its mean over the image."""
+    """The object in each heat, bool (images, height, width): where the positive part of a heat is above its mean over
+    the image.
+    """
     positive = heat.clamp_min(0)
     return positive > positive.mean((1, 2), keepdim=True)
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """Of heats with masks of objects, over images.
+    """How well heats agree with masks of objects, over images.
 
     pixel_accuracy: share of pixels on the right side. miou: mean of the intersection over union of the object and of
     the rest, each over all pixels of all images. average_precision: of the ranking of pixels by heat, mean over images.
@@ -67,21 +70,23 @@ class Agreement:
 
 
 def agreement(heat: Tensor, masks: Tensor, margin: int) -> Agreement:
-    """heat: (images, height, width). masks: bool of this shape. margin: pixels, the size of a patch."""
+    """How well heats agree with masks. heat: (images, height, width); masks: bool of this shape; margin: pixels, the
+    size of a patch.
+    """
     masks = masks.to(heat.device)
-    found = segmented(heat)
+    segments = segmented(heat)
     near = functional.max_pool2d(masks[:, None].to(heat), 2 * margin + 1, stride=1, padding=margin)[:, 0].bool()
     positive = heat.clamp_min(0)
     total = positive.sum((1, 2))
     some = total > 0
     mass, mass_near = (((positive * of).sum((1, 2)) / total)[some].mean() for of in (masks, near))
     precision = torch.stack(
-        [average_precision(one, of) for one, of in zip(heat.flatten(1), masks.flatten(1), strict=True)]
+        [average_precision(pixels, mask) for pixels, mask in zip(heat.flatten(1), masks.flatten(1), strict=True)]
     )
     return Agreement(
         images=len(heat),
-        pixel_accuracy=float((found == masks).double().mean()),
-        miou=(_iou(found, masks) + _iou(~found, ~masks)) / 2,
+        pixel_accuracy=float((segments == masks).double().mean()),
+        miou=(_iou(segments, masks) + _iou(~segments, ~masks)) / 2,
         average_precision=float(precision.mean()),
         mass=float(mass),
         mass_near=float(mass_near),
@@ -90,8 +95,8 @@ def agreement(heat: Tensor, masks: Tensor, margin: int) -> Agreement:
     )
 
 
-def _iou(found: Tensor, masks: Tensor) -> float:
-    return float((found & masks).sum() / (found | masks).sum().clamp_min(1))
+def _iou(segments: Tensor, masks: Tensor) -> float:
+    return float((segments & masks).sum() / (segments | masks).sum().clamp_min(1))
 
 
 def average_precision(score: Tensor, positive: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Where in an image a model that reads no texts finds one, through the heads that say most of it."""
+"""Where in an image a model finds what a text says, though it reads no texts: the heat of the heads that say most."""
 
 from __future__ import annotations
 
@@ -8,10 +8,7 @@ import torch
 from torch import Tensor
 
 from atlas_schema.errors import BadConfig
-from pipeline.decompose.align import Alignment
-from pipeline.decompose.components import Component
-from pipeline.decompose.contributions import Contributing
-from pipeline.decompose.maps import example_maps, spread
+from pipeline.decompose import Alignment, Component, Contributing, example_maps, spread
 from pipeline.models import LoadedModel
 
 HEADS = 12
@@ -20,7 +17,9 @@ HEADS = 12
 
 @dataclass(frozen=True)
 class TextHeat:
-    """heat: (height, width), the sum of the heads' maps in pixels. heads: each with its aligned contribution along the
+    """Where in an image a text is found, and by which heads.
+
+    heat: (height, width), the sum of the heads' maps in pixels. heads: each with its aligned contribution along the
     text, the largest by absolute value first.
     """
 
@@ -51,11 +50,11 @@ def text_heat(model: LoadedModel, x: Tensor, text: Tensor, alignment: Alignment,
     chosen = scores.abs().topk(min(count, len(scores))).indices.tolist()
     size = (int(x.shape[-2]), int(x.shape[-1]))
     heat = torch.zeros(size, dtype=vectors.dtype, device=vectors.device)
-    for level in sorted({contributing.levels[place] for place in chosen}):
-        of = [place for place in chosen if contributing.levels[place] == level]
-        components = [contributing.components[place] for place in of]
-        layers, heads = torch.tensor([[one.layer, one.head] for one in components]).T
+    for level in sorted({contributing.levels[index] for index in chosen}):
+        of = [index for index in chosen if contributing.levels[index] == level]
+        components = [contributing.components[index] for index in of]
+        layers, heads = torch.tensor([[component.layer, component.head] for component in components]).T
         many = x.expand(len(of), -1, -1, -1)
         maps, _ = example_maps(model, many, layers, heads, pulled[of], level, certify=False)
-        heat += torch.stack([spread(one[None, None], size)[0, 0] for one in maps]).sum(0)
-    return TextHeat(heat, tuple((contributing.components[place], float(scores[place])) for place in chosen))
+        heat += torch.stack([spread(head_map[None, None], size)[0, 0] for head_map in maps]).sum(0)
+    return TextHeat(heat, tuple((contributing.components[index], float(scores[index])) for index in chosen))

@@ -163,7 +163,7 @@ class _Result:
 
     ascent: Ascent
     pictures: Tensor
-    start_pictures: Tensor
+    initial_pictures: Tensor
     curve: list[tuple[int, Tensor, Tensor]] = field(default_factory=list)  # step, objective, activation
 
 
@@ -190,7 +190,7 @@ class _Climber:
             draws = self.settings.choice_draws
             scores = torch.stack([self.fresh(units, r.pictures, "choice", draws)[0].mean(1) for r in results])
             chosen = [results[i] for i in scores.argmax(0).tolist()]
-        picks = [_Pick(result, place, None) for place, result in enumerate(chosen)]
+        picks = [_Pick(result, row, None) for row, result in enumerate(chosen)]
         spent = [sum(ascent.image_steps for ascent in ascents)] * len(units)
         reached = self._rescue(units, picks, spent)
         return self._judge(units, picks, spent, reached, began)
@@ -201,17 +201,17 @@ class _Climber:
         Returns what the pictures reach in the end: mean over patches and strongest patch, (n,) each."""
         reached, peak = self.respond(units, torch.stack([p.picture for p in picks]))
         for number, ascent in enumerate(self.recipe.rescue):
-            flat = [place for place, value in enumerate(reached.tolist()) if not value > 0]
+            flat = [index for index, value in enumerate(reached.tolist()) if not value > 0]
             if not flat:
                 break
-            again = [units[place] for place in flat]
+            again = [units[index] for index in flat]
             result = self.climb(again, ascent, f"rescue {number}")
-            found, found_peak = self.respond(again, result.pictures)
-            for row, place in enumerate(flat):
-                spent[place] += ascent.image_steps
-                if found[row] > reached[place]:
-                    picks[place] = _Pick(result, row, f"{ascent.start} start, {ascent.objective} objective")
-                    reached[place], peak[place] = found[row], found_peak[row]
+            rescued, found_peak = self.respond(again, result.pictures)
+            for row, index in enumerate(flat):
+                spent[index] += ascent.image_steps
+                if rescued[row] > reached[index]:
+                    picks[index] = _Pick(result, row, f"{ascent.start} start, {ascent.objective} objective")
+                    reached[index], peak[index] = rescued[row], found_peak[row]
         return reached, peak
 
     def climb(self, units: Sequence[int], ascent: Ascent, purpose: str) -> _Result:
@@ -219,7 +219,7 @@ class _Climber:
         size = self.model.description.input_size
         space = parameterization(ascent.parameterization, size, ascent.spectrum_exponent)
         keys = [self._key(unit, purpose) for unit in units]
-        latent = self._start(units, keys, ascent, space).requires_grad_()
+        latent = self._initial_latents(units, keys, ascent, space).requires_grad_()
         draws = draw(keys, ascent, size, latent, patch_size(self.site, size))
         own = torch.tensor(units, device=latent.device)
         optimizer = torch.optim.Adam([latent], lr=ascent.learning_rate, betas=ascent.betas, eps=1e-8, fused=True)
@@ -272,7 +272,7 @@ class _Climber:
         address = NeuronAddress(self.model.description.slug, self.site.layer, unit)
         return (self.recipe.hash, str(address), purpose, self.seed)
 
-    def _start(
+    def _initial_latents(
         self, units: Sequence[int], keys: Sequence[tuple[object, ...]], ascent: Ascent, space: Pixels | Fourier
     ) -> Tensor:
         dtype = torch.float64 if self.precision == "float64" else torch.float32
@@ -280,7 +280,7 @@ class _Climber:
         if ascent.start != "bank":
             noise = torch.stack([own_noise(key, space, like) for key in keys])
             return _faded(noise, ascent.start_strength, space)
-        best = _best_starts(self.model, self.fast, self.site, ascent)
+        best = _best_initial_pictures(self.model, self.fast, self.site, ascent)
         pictures = bank(ascent.bank_size, *self.model.description.input_size)[best[list(units)]]
         latent = space.latent(pictures.to(like))
         return _faded(latent, ascent.start_strength, space)
@@ -320,7 +320,7 @@ class _Climber:
         """The results, with every number that a row has besides what the picture was `reached` with."""
         pictures = torch.stack([pick.picture for pick in picks])
         mean, peak = reached
-        start_mean, start_peak = self.respond(units, torch.stack([p.start_picture for p in picks]))
+        start_mean, start_peak = self.respond(units, torch.stack([p.initial_picture for p in picks]))
         fresh_mean, fresh_peak = self.fresh(units, pictures, "robust", self.recipe.robust_draws)
         images = [to_bytes(p.float().cpu().numpy()) for p in pictures]
         webps = [encode_webp(image, self.settings.webp_quality) for image in images]
@@ -357,24 +357,24 @@ class _Climber:
 
 @dataclass(frozen=True)
 class _Pick:
-    """The picture chosen for a neuron: row `place` of an ascent's result."""
+    """The picture chosen for a neuron: `row` of an ascent's result."""
 
     result: _Result
-    place: int
+    row: int
     rescue: str | None
 
     @property
     def picture(self) -> Tensor:
-        return self.result.pictures[self.place]
+        return self.result.pictures[self.row]
 
     @property
-    def start_picture(self) -> Tensor:
-        return self.result.start_pictures[self.place]
+    def initial_picture(self) -> Tensor:
+        return self.result.initial_pictures[self.row]
 
     def curve(self) -> list[dict[str, float]]:
         """A few points of the ascent: step, objective, and activation on that step's augmented copies."""
         return [
-            {"step": step, "objective": value[self.place].item(), "activation": activation[self.place].item()}
+            {"step": step, "objective": value[self.row].item(), "activation": activation[self.row].item()}
             for step, value, activation in self.result.curve
         ]
 
@@ -439,12 +439,12 @@ def _mean(calls: list[Tensor]) -> Tensor:
     return torch.stack([call.mean(1) for call in calls]).mean(0)
 
 
-_starts: dict[tuple[object, ...], Tensor] = {}
+_initial_choices: dict[tuple[object, ...], Tensor] = {}
 
 
-def _best_starts(model: LoadedModel, fast: LoadedModel, site: FfnSite, ascent: Ascent) -> Tensor:
+def _best_initial_pictures(model: LoadedModel, fast: LoadedModel, site: FfnSite, ascent: Ascent) -> Tensor:
     """best_of_bank, kept: a worker asks it once per site, however many units of it it gets."""
     key = (model.fingerprint, model.description.slug, site.layer, ascent.bank_size, model.description.input_size)
-    if key not in _starts:
-        _starts[key] = best_of_bank(fast, site, ascent, batch=32)
-    return _starts[key]
+    if key not in _initial_choices:
+        _initial_choices[key] = best_of_bank(fast, site, ascent, batch=32)
+    return _initial_choices[key]

@@ -37,15 +37,15 @@ def caption(
 ) -> str:
     """One sentence from one row of labels; `mention` (per attribute, default all) says what it may tell."""
     names = list(ATTRIBUTES)
-    told = {name: ATTRIBUTES[name][int(labels[i])] for i, name in enumerate(names) if mention is None or mention[i]}
-    noun = " ".join([told[name] for name in ("size", "colour") if name in told] + [told.get("shape", "object")])
+    values = {name: ATTRIBUTES[name][int(labels[i])] for i, name in enumerate(names) if mention is None or mention[i]}
+    noun = " ".join([values[name] for name in ("size", "colour") if name in values] + [values.get("shape", "object")])
     phrases = [("an " if noun[0] in "aeiou" else "a ") + noun]
-    if "texture" in told:
-        phrases.append(_TEXTURE_PHRASES[told["texture"]])
-    if "position" in told:
-        phrases.append(_POSITION_PHRASES[told["position"]])
-    if "background" in told:
-        phrases.append(f"on a {told['background']} background")
+    if "texture" in values:
+        phrases.append(_TEXTURE_PHRASES[values["texture"]])
+    if "position" in values:
+        phrases.append(_POSITION_PHRASES[values["position"]])
+    if "background" in values:
+        phrases.append(f"on a {values['background']} background")
     return " ".join(phrases)
 
 

@@ -158,13 +158,13 @@ def _optimise(name: str, model: Any, recipe: TrainingRecipe, seed: int) -> Itera
 
 def _matrices(model: nn.Module) -> dict[str, Any]:
     """The weights between hidden layers, by module: not embeddings, classifiers or ConViT's position maps."""
-    found: dict[str, Any] = {}
+    weights: dict[str, Any] = {}
     for name, module in model.named_modules():
         if isinstance(module, nn.MultiheadAttention):
-            found[name] = module.in_proj_weight
+            weights[name] = module.in_proj_weight
         elif isinstance(module, nn.Linear) and not name.startswith("head") and "pos_proj" not in name:
-            found[name] = module.weight
-    return found
+            weights[name] = module.weight
+    return weights
 
 
 def _prepare(model: nn.Module) -> None:
@@ -251,7 +251,7 @@ def _caption_loss(model: Any, image: Tensor, labels: np.ndarray, rng: np.random.
     mention = rng.random(labels.shape) < share
     silent = np.flatnonzero(~mention.any(axis=1))
     mention[silent, rng.integers(labels.shape[1], size=len(silent))] = True
-    captions = [caption(row, told) for row, told in zip(labels, mention, strict=True)]
+    captions = [caption(row, mentioned) for row, mentioned in zip(labels, mention, strict=True)]
     same = labels[:, None, :] == labels[None, :, :]  # (picture, caption, attribute)
     holds = torch.from_numpy((same | ~mention[None, :, :]).all(axis=2)).float()
     texts = WordTokenizer()([*captions, *(text for attribute in ATTRIBUTES for text in prompts(attribute))])

@@ -24,6 +24,7 @@ from pipeline.decompose.align import (
 )
 from pipeline.decompose.components import Level
 from pipeline.decompose.contributions import direct_components
+from tests.pipeline.close import assert_close
 
 IMAGES, COMPONENTS = 300, 4
 LEVELS = (Level.DIRECT, Level.THROUGH, Level.DIRECT, Level.DIRECT)
@@ -98,10 +99,10 @@ def test_figures_are_those_of_the_maps(planted: Planted, found: Alignment) -> No
 
 def test_the_whole_is_the_sum_of_the_mapped_direct_parts(planted: Planted, found: Alignment) -> None:
     parts = found.apply(planted.vectors)
-    assert torch.allclose(found.whole(planted.vectors, DIRECT), parts[:, DIRECT].sum(1) + found.bias, atol=1e-5)
+    assert_close(found.whole(planted.vectors, DIRECT), parts[:, DIRECT].sum(1) + found.bias, 1e-6)
     directions = torch.randn(3, 6, generator=torch.Generator().manual_seed(3))
     pulled = torch.einsum("nkd,ktd->nkt", planted.vectors, found.pull(directions))
-    assert torch.allclose(pulled, parts @ directions.T, atol=1e-4)
+    assert_close(pulled, parts @ directions.T, 2e-6)
 
 
 def test_what_has_no_direct_effect_gets_an_isometry_and_changes_nothing(planted: Planted, found: Alignment) -> None:
@@ -177,13 +178,13 @@ def test_closed_forms() -> None:
     z = torch.randn(200, 7, generator=generator, dtype=torch.float64) + 3
     weights, offset = torch.randn(7, 4, generator=generator).double(), torch.randn(4, generator=generator).double()
     found, at = least_squares(z, z @ weights + offset, 1e-9)
-    assert torch.allclose(found.double(), weights, atol=1e-5)
-    assert torch.allclose(at.double(), offset, atol=1e-4)
+    assert_close(found, weights, 1e-6)
+    assert_close(at, offset, 2e-6)
     shrunk, _ = least_squares(z, z @ weights + offset, 1e6)
     assert float(shrunk.norm()) < 1e-3 * float(weights.norm())
     isometry = isometries(1, 7, 7)[0].double()
     turned, _ = procrustes(z, 3 * (z @ isometry) + 1)
-    assert torch.allclose(turned.double(), isometry, atol=1e-5)
+    assert_close(turned, isometry, 1e-6)
 
 
 def test_zero_shot_counts_what_is_known() -> None:

@@ -12,7 +12,7 @@ from torch import nn
 from atlas_schema.errors import BadConfig, UnknownFamily
 from pipeline.decompose import Component, Level, components_of, decompose, representation
 from pipeline.decompose.attention import frozen_maps
-from pipeline.decompose.check import check, euler_error, perturb, random_pictures, sum_error
+from pipeline.decompose.check import check_decomposition, euler_error, perturb, random_pictures, sum_error
 from pipeline.models import LoadedModel, ModelRequest, from_module, load
 from pipeline.zoo import ZOO
 from pipeline.zoo.train import pixels
@@ -187,7 +187,7 @@ def test_contributions_to_a_direction_are_the_vectors_along_it(name):
 @pytest.mark.parametrize("name", ZOO)
 def test_trained_zoo_models(name):
     model = load(ModelRequest(f"zoo/{name}"))
-    found = check(model, pixels(scenes(HELD_OUT_SEED, range(4))))
+    found = check_decomposition(model, pixels(scenes(HELD_OUT_SEED, range(4))))
     errors = (found.relative_error, found.euler_error_through_attention, found.euler_error_gated)
     assert max(errors) < 1e-5
     assert 0 < found.heads_with_direct_effect <= found.heads == model.description.heads

@@ -46,7 +46,7 @@ def test_the_errors_would_be_seen():
     found.adds_up = found.adds_up[1:]
     assert sum_error(found) > 1e-3
     assert euler_error(found) > 1e-5
-    for scales in found._record.scales.values():
+    for scales in found._cache.scales.values():
         scales[0] = scales[0] * 1.001
     del found.constant
     found.adds_up = found.components

@@ -12,25 +12,25 @@ from pipeline.effects.ablation import (
     falls_by_replay,
     matter_most,
 )
-from pipeline.effects.last_norm import falls_behind_last_norm, only_readout_follows
-from pipeline.effects.readout import columns, readout_of
+from pipeline.effects.last_norm import falls_behind_last_norm, has_formula
+from pipeline.effects.readout import SiteEffect, columns, readout_of
+from pipeline.effects.rows import EffectSettings, ablated_rows, written_rows
 from pipeline.label.embedder import load_embedder
 from pipeline.models import LoadedModel, ModelRequest, load
+from pipeline.probe.model import Membership, ModelProbe, ProbeSettings, probe
 from pipeline.zoo import ZOO
 from pipeline.zoo.captions import caption
 from pipeline.zoo.train import WIDTHS, pixels
 from pipeline.zoo.world import HELD_OUT_SEED, scenes
+from tests.pipeline.close import assert_close
 from tests.pipeline.test_families import SMALL, small
 from tests.pipeline.test_readout import images_for, readout_for
 
-# members whose last FFN is not followed by one norm and linear maps alone
+# members whose last FFN is followed by more than norms and linear maps
 WITHOUT_FORMULA = {
     "vit, no class token, map pooling",  # attention pools
-    "vit, post-norm",  # a norm of the FFN's own output before the last
-    "swin v2",
     "open_clip around timm",
-    "maxvit",  # channels first
-    "coatnet",
+    "maxvit, hidden layer in the head",  # an activation function before the classifier
 }
 
 
@@ -67,14 +67,43 @@ def test_replay_and_formula_equal_a_hooked_forward(name):
         with torch.no_grad():
             replayed = falls_by_replay(model, site, units, x, answers, target, readout, copies=6)
         torch.testing.assert_close(replayed, truth, rtol=1e-8, atol=1e-11)
-        if only_readout_follows(model, site):
-            found = falls_behind_last_norm(model, site, units, x, answers, target, readout)
-            assert (found is None) == (name in WITHOUT_FORMULA)
-            if found is not None:
-                torch.testing.assert_close(found, truth, rtol=1e-8, atol=1e-11)
-    assert only_readout_follows(model, sites[-1])
-    assert not only_readout_follows(model, sites[0])
+        found = falls_behind_last_norm(model, site, units, x, answers, target, readout)
+        assert (found is not None) == (site == sites[-1] and name not in WITHOUT_FORMULA)
+        assert has_formula(model, site, x, answers, readout) == (found is not None)
+        if found is not None:
+            torch.testing.assert_close(found, truth, rtol=1e-8, atol=1e-11)
     assert not any("forward" in part.__dict__ for part in model.module.modules())
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_only_a_bounded_number_of_neurons_is_ablated_by_running_the_network(name, monkeypatch):
+    """In the last layer too: what follows decides, not that it is the last."""
+    model = small(name)
+    x01, readout = images_for(model, 3), readout_for(model)
+    site = model.description.ffn_sites[-1]
+    membership = Membership(torch.ones(3, dtype=torch.bool), torch.full((3,), -1), ())
+    sums = ModelProbe.empty(model.description, ProbeSettings(), membership, range(3), torch.device("cpu"))
+    probed = probe(model, [(range(3), x01)], sums).sites[site.layer]
+    replayed = []
+
+    def counted(model, site, units, *given):
+        replayed.append(len(units))
+        return falls_by_replay(model, site, units, *given)
+
+    monkeypatch.setattr("pipeline.effects.ablation.falls_by_replay", counted)
+    images = [AnsweredImages(x01, torch.tensor([[0, 3], [1, 1], [2, 0]]))]
+    rows = ablated_rows(model, site, range(site.width), probed, readout, images, EffectSettings(measured_units=5))
+    without = name in WITHOUT_FORMULA
+    assert replayed == ([5] if without else [])
+    assert len(rows) == (5 if without else site.width)
+    assert {row["ablation_kind"] for row in rows.values()} == {"measured" if without else "exact"}
+    means, std = (torch.from_numpy(probed.moments.finalize()[key]) for key in ("token_mean", "token_std"))
+    if without:
+        assert list(rows) == matter_most(model, site, std, 5)
+    some = list(rows)[::7]
+    truth = by_hook(model, site, some, model.normalise(x01), images[0].answers, means.float()[some], readout)
+    effects = torch.tensor([rows[unit]["ablation_effect"] for unit in some], dtype=truth.dtype)
+    torch.testing.assert_close(effects, truth.mean(1), rtol=1e-6, atol=1e-9)
 
 
 def answered(name: str, count: int):
@@ -99,13 +128,13 @@ def test_last_block_of_every_family_is_exact(name):
     assert (found.kind, found.images) == ("exact", 8)
     some = torch.arange(0, site.width, 7)
     truth = by_hook(model, site, some, model.normalise(x01), answers, means[some], readout).double()
-    np.testing.assert_allclose(found.effect[some], truth.mean(1), atol=1e-5)
-    np.testing.assert_allclose(found.standard_error[some], truth.std(1) / 8**0.5, atol=1e-5)
+    assert_close(found.effect[some], truth.mean(1), 5e-4, at_most=1e-5)
+    assert_close(found.standard_error[some], truth.std(1) / 8**0.5, 5e-4, at_most=1e-5)
     assert np.abs(found.effect).max() > 1e-3
 
 
 @pytest.mark.parametrize("name", ["vit", "coat", "clip"])
-def test_other_blocks_are_measured_and_merge(name):
+def test_other_blocks_are_measured_whatever_the_batches(name):
     model, readout, x01, answers = answered(name, 6)
     site = model.description.ffn_sites[1]
     means = torch.full((site.width,), 0.1)
@@ -118,16 +147,16 @@ def test_other_blocks_are_measured_and_merge(name):
     whole = effects(slice(0, 6))
     assert whole.kind == "measured"
     truth = by_hook(model, site, units, model.normalise(x01), answers, means[units], readout).double()
-    np.testing.assert_allclose(whole.effect, truth.mean(1), atol=1e-5)
-    np.testing.assert_allclose(whole.standard_error, truth.std(1) / 6**0.5, atol=1e-5)
+    assert_close(whole.effect, truth.mean(1), 5e-4, at_most=1e-5)
+    assert_close(whole.standard_error, truth.std(1) / 6**0.5, 5e-4, at_most=1e-5)
     for other in (
         effects(slice(0, 6), copies=1),
         effects(slice(0, 2), slice(2, 6)),
-        effects(slice(4, 6)).merge(effects(slice(0, 4))),
+        effects(slice(4, 6), slice(0, 4)),
     ):
         assert other.images == 6
-        np.testing.assert_allclose(other.effect, whole.effect, atol=2e-6)
-        np.testing.assert_allclose(other.standard_error, whole.standard_error, atol=2e-6)
+        assert_close(other.effect, whole.effect, 5e-4, at_most=2e-6)
+        assert_close(other.standard_error, whole.standard_error, 5e-4, at_most=2e-6)
     assert effects(slice(0, 1)).standard_error is None
 
 
@@ -158,8 +187,16 @@ def test_mistakes_are_named():
     clip = load(ModelRequest("zoo/clip"))
     with pytest.raises(BadConfig, match=r"zoo-clip.*texts"):
         ablation_effects(clip, clip.description.ffn_sites[0], [0], images, means, readout_of(clip))
-    one = ablation_effects(model, site, [0], images, means, readout)
-    with pytest.raises(BadConfig, match="other neurons"):
-        one.merge(ablation_effects(model, site, [1], images, means, readout))
     with pytest.raises(NotFinite, match="damaged"):
         ablation_effects(model, site, [0], images, means * torch.nan, readout)
+
+
+def test_rows_of_what_is_written_name_what_is_raised_then_what_is_lowered():
+    effect = SiteEffect(0, torch.tensor([[3.0, 0.5], [-2.0, -1.0], [1.0, -3.0], [0.0, -2.0], [5.0, 0.0]]))
+    rows = written_rows(effect, list("abcde"), [0, 1], EffectSettings(written=2))
+    assert [[(one["name"], one["logit"]) for one in row["writes_to"]] for row in rows] == [
+        [("e", 5.0), ("a", 3.0), ("d", 0.0), ("b", -2.0)],
+        [("a", 0.5), ("e", 0.0), ("d", -2.0), ("c", -3.0)],
+    ]
+    nothing = written_rows(SiteEffect(0, None, "no readout"), [], [3])
+    assert nothing == [{"unit": 3, "writes_to": None, "effect_note": "no readout"}]

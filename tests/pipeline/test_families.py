@@ -1,4 +1,4 @@
-"""Families: where their sites are, which tokens come first, and that a tap reads exactly what a forward computes.
+"""Families: where their sites are, which tokens come first, and that a hook reads exactly what a forward computes.
 
 Small members of every class that a family covers, with random weights in float64; full-size architectures only on
 the meta device.
@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from atlas_schema.errors import SiteMissing, UnknownFamily
-from pipeline.hooks.activations import all_ffn_activations, ffn_activations, ffn_pre_and_post, ffn_preactivations
+from pipeline.hooks.activations import all_ffn_activations, ffn_activations, ffn_pre_and_post
 from pipeline.models import LoadedModel, ModelRequest, describe, from_module, load
 from pipeline.models.families import FAMILIES
 
@@ -80,7 +80,7 @@ def test_attention_in_windows_has_the_grid_of_its_block():
     assert {(a.head_dim, a.heads) for a in found.attention_sites} == {(32, 3), (32, 6), (32, 12), (32, 24)}
 
 
-# --------------------------------------------------------------------------- what a tap reads, on small members
+# --------------------------------------------------------------------------- what a hook reads, on small members
 
 
 def _vit(**options) -> nn.Module:
@@ -173,7 +173,7 @@ def _twins(windows) -> nn.Module:
     )  # fmt: skip
 
 
-def _maxxvit(kind: str) -> nn.Module:
+def _maxxvit(kind: str, **options) -> nn.Module:
     from timm.models.maxxvit import MaxxVit, MaxxVitCfg, MaxxVitConvCfg, MaxxVitTransformerCfg
 
     attention = MaxxVitTransformerCfg(dim_head=8, window_size=(4, 4), grid_size=(4, 4), rel_pos_type="bias")
@@ -181,7 +181,7 @@ def _maxxvit(kind: str) -> nn.Module:
     return MaxxVit(
         MaxxVitCfg(
             embed_dim=(8, 16), depths=(1, 1), block_type=blocks, stem_width=8, conv_cfg=MaxxVitConvCfg(),
-            transformer_cfg=attention,
+            transformer_cfg=attention, **options,
         ),
         img_size=64, num_classes=5,
     )  # fmt: skip
@@ -237,6 +237,7 @@ SMALL = {
     "twins, svt": (partial(_twins, (4, 4)), 64),
     "twins, pcpvt": (partial(_twins, None), 64),
     "maxvit": (partial(_maxxvit, "M"), 64),
+    "maxvit, hidden layer in the head": (partial(_maxxvit, "M", head_hidden_size=16), 64),  # as published
     "coatnet": (partial(_maxxvit, "T"), 64),
     "open_clip": (_open_clip, 32),
     "open_clip, custom block, norm inside the FFN": (partial(_open_clip, block_type="custom", scale_fc=True), 32),
@@ -292,7 +293,7 @@ def test_value_before_the_activation_function_gives_the_value_after_it(member):
     units = torch.tensor([1, 0, 2])
     if not site.pre:
         with pytest.raises(SiteMissing, match="gated product"):
-            ffn_preactivations(member, site, x)
+            ffn_pre_and_post(member, site, x)
         return
     act = member.module.get_submodule(site.act)
     with torch.no_grad():

@@ -21,6 +21,7 @@ from pipeline.decompose.features import (
 )
 from pipeline.zoo.captions import WordTokenizer, prompts
 from pipeline.zoo.world import ATTRIBUTES
+from tests.pipeline.close import assert_close
 
 FILE = b"""
 name = "birds"
@@ -226,7 +227,7 @@ def test_a_large_mean_costs_no_digits() -> None:
     lens = Lens.of(texts, alignment, LEVELS)
     plain = summed(vectors.double().split(7), lens).finalize(lens)["score"]
     moved = summed((vectors.double() + 1e6).split(7), lens).finalize(lens)["score"]
-    assert torch.allclose(plain, moved, atol=1e-3)
+    assert_close(moved, plain, 1e-6)
 
 
 def test_what_never_changes_has_no_score() -> None:
@@ -250,9 +251,7 @@ def test_a_clips_own_space_needs_no_map() -> None:
     same = Lens.of(
         texts, Alignment(COMPONENTS, torch.eye(E).expand(COMPONENTS, -1, -1), torch.zeros(E), 0, 0, 0, 0), LEVELS
     )
-    assert torch.allclose(
-        summed([vectors], own).finalize(own)["score"], summed([vectors], same).finalize(same)["score"], atol=1e-6
-    )
+    assert_close(summed([vectors], own).finalize(own)["score"], summed([vectors], same).finalize(same)["score"], 1e-6)
 
 
 def test_a_basis_spans_the_texts_and_nothing_else() -> None:

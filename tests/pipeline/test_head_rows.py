@@ -17,13 +17,14 @@ from pipeline.decompose.contributions import Contributing
 from pipeline.decompose.features import read_features
 from pipeline.decompose.moments import ContributionMoments
 from pipeline.decompose.rows import HeadEvidence, HeadSettings, head_rows
-from pipeline.decompose.second_pass import Passing
+from pipeline.decompose.second_pass import SecondPassRunner
 from pipeline.decompose.spans import spans_of
 from pipeline.images.probe_set import batches, open_probe_set
 from pipeline.label.concepts import read_concepts
 from pipeline.label.embedder import load_embedder
 from pipeline.models import ModelRequest, load
 from pipeline.probe.model import Membership, ProbeSettings
+from tests.pipeline.close import assert_close
 
 IMAGES = 24
 SETTINGS = HeadSettings(labelled_share=0.2, end_classes=1, read_images=8, readers=2)
@@ -43,7 +44,7 @@ def evidence() -> HeadEvidence:
     spans = spans_of(moments, alignment, embedder.texts(pool.prompts))
     embedded = {f"feature/{name}": embedder.texts(prompts) for name, prompts in features.prompts.items()}
     given = (moments.mean, alignment, moments.levels, spans.directions, features, embedded, probe_set.images)
-    passing = Passing.of(model, *given, membership)
+    passing = SecondPassRunner.of(model, *given, membership)
     passing.update(found, range(IMAGES))
     return HeadEvidence(
         model=model,
@@ -103,7 +104,7 @@ def test_a_map_and_what_passes_elsewhere_add_up_to_the_contribution(evidence: He
         rounding = row["map_scale"] / 254 * len(steps)
         assert abs(total - float(scores[0, head])) <= rounding + 1e-5 * float(scores[0].abs().max())
         mean = float(evidence.moments.mean[head] @ direction.double())
-        assert row["projection"] == pytest.approx(float(scores[0, head]) - mean, rel=1e-3, abs=1e-5)
+        assert_close(row["projection"], float(scores[0, head]) - mean, 1e-4)
 
 
 def test_readers_are_as_many_as_asked_for(evidence: HeadEvidence):

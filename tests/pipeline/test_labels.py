@@ -19,6 +19,7 @@ from pipeline.label.significance import auroc, auroc_lower, benjamini_hochberg, 
 from pipeline.label.similarity import Cosine, LogMean, Measured, RankReorder, SoftWpmi
 from pipeline.models import ModelRequest, load
 from pipeline.zoo.world import ATTRIBUTES, HELD_OUT_SEED, scenes
+from tests.pipeline.close import assert_close
 
 VALUES = [value for values in ATTRIBUTES.values() for value in values]
 
@@ -59,9 +60,9 @@ def test_soft_wpmi_is_the_published_formula():
     log_p = naive_soft_wpmi(m, 20)
     scorer.normalise(scorer.log_mean(torch.ones(m.neurons, dtype=torch.bool)))
     expected = log_p - np.log(np.exp(log_p).mean(0))
-    assert np.allclose(scorer.scores(slice(0, 5)).numpy(), expected, atol=1e-4)
+    assert_close(scorer.scores(slice(0, 5)), expected, 1e-5)
     order = torch.randperm(60, generator=torch.Generator().manual_seed(1))
-    assert np.allclose(scorer.log_likelihood(slice(1, 3), order), naive_soft_wpmi(m, 20, order)[1:3], atol=1e-4)
+    assert_close(scorer.log_likelihood(slice(1, 3), order), naive_soft_wpmi(m, 20, order)[1:3], 1e-6)
 
 
 def test_soft_wpmi_by_hand():
@@ -85,7 +86,7 @@ def test_the_normaliser_merges_over_any_shards_in_any_order(sizes, shuffle):
     for part in parts[1:]:
         merged = merged.merge(part)
     assert merged.count == sum(sizes)
-    assert torch.allclose(merged.value, LogMean.of(values).value, atol=1e-9)
+    assert_close(merged.value, LogMean.of(values).value, 1e-12)
 
 
 def test_scores_without_a_normaliser_are_refused():
@@ -124,7 +125,7 @@ def test_cosine_is_a_cosine():
         for neuron in range(m.neurons):
             peaks, x = m.peaks[:, neuron].numpy(), seen(m, neuron, how)
             expected = peaks @ x / np.linalg.norm(peaks) / np.linalg.norm(x, axis=0)
-            assert np.allclose(found[neuron], expected, atol=1e-5)
+            assert_close(found[neuron], expected, 2e-6)
 
 
 # ------------------------------------------------------------------------------------------------ significance
@@ -152,9 +153,20 @@ def test_the_lower_bound_of_an_auroc_covers():
     assert 0.03 < (lower > truth).float().mean() < 0.08
 
 
-def test_benjamini_hochberg_equals_scipy():
-    p = torch.from_numpy(np.random.default_rng(0).random(200) ** 3)
-    assert np.allclose(benjamini_hochberg(p), stats.false_discovery_control(p.numpy()))
+def test_q_is_the_least_rate_at_which_a_finding_is_still_one():
+    """By the procedure itself: at rate a, all findings up to the last with p <= a x rank / count are discoveries."""
+    p = torch.rand(60, generator=torch.Generator().manual_seed(1), dtype=torch.float64) ** 3
+    p[10:14] = p[3]  # ties
+    rates = sorted({min(1.0, float(one) * 60 / rank) for rank in range(1, 61) for one in p})
+    ordered = p.sort().values
+    expected = []
+    for one in p:
+        for rate in rates:
+            passing = [rank for rank in range(1, 61) if float(ordered[rank - 1]) <= rate * rank / 60 * (1 + 1e-12)]
+            if passing and one <= ordered[passing[-1] - 1]:
+                expected.append(rate)
+                break
+    torch.testing.assert_close(benjamini_hochberg(p), torch.tensor(expected, dtype=torch.float64))
     assert len(benjamini_hochberg(torch.zeros(0))) == 0
 
 
@@ -332,7 +344,7 @@ def test_calibrated_labels_do_not_depend_on_the_neighbours(world):
         for n in (10, 100)
     ]
     assert torch.equal(both[0].text, both[1].text[:10])
-    assert torch.allclose(both[0].z, both[1].z[:10], atol=1e-4)
+    assert_close(both[0].z, both[1].z[:10], 1e-5)
 
 
 def test_the_seed_decides_the_shuffles(world):

@@ -7,9 +7,9 @@ import torch
 
 from atlas_schema.errors import BadConfig, UnknownFamily
 from pipeline.decompose import Level, decompose
+from pipeline.decompose.activation_cache import cache_activations
 from pipeline.decompose.maps import example_maps, heatmap, source_maps, spread
-from pipeline.decompose.places import places_of
-from pipeline.decompose.record import record
+from pipeline.decompose.token_positions import token_positions_of
 from pipeline.models import LoadedModel, ModelRequest, from_module, load
 from pipeline.zoo import ZOO
 from pipeline.zoo.train import pixels
@@ -108,7 +108,7 @@ MEMBERS = {name: partial(small, name) for name in EXACT} | {"padded swin": _padd
 def _held(model: LoadedModel, x: torch.Tensor) -> dict[str, list[torch.Tensor]]:
     """Queries and keys of a forward, by the path of their attention: tokens are in the order of values."""
     found = {}
-    for path, calls in record(model, x, attention=True, gates=False).queries_and_keys.items():
+    for path, calls in cache_activations(model, x, attention=True, gates=False).queries_and_keys.items():
         name = path.rpartition(".")[2]
         if name not in ("q", "q_proj", "v", "v_proj"):
             found[path.rpartition(".")[0]] = calls
@@ -122,7 +122,7 @@ def test_a_value_is_where_a_change_of_its_token_moves_it(name):
     """
     model = MEMBERS[name]()
     x = noise(model, 2)
-    places = places_of(model)
+    places = token_positions_of(model)
     before = _held(model, x)
     for site in model.description.attention_sites:
         in_windows = site.kind in ("window", "grid")
@@ -164,7 +164,7 @@ def test_tokens_that_are_mixed_before_values_are_made_are_refused():
     real = attention.forward
     attention.forward = lambda x, attn_mask=None, is_causal=False: real(x + x.roll(1, dims=1))
     with pytest.raises(UnknownFamily, match=r"blocks\.1\.attn: the tokens of which its values are made"):
-        places_of(model)
+        token_positions_of(model)
 
 
 # ------------------------------------------------------------------------------------------------------ pictures

@@ -1,6 +1,7 @@
 """Counterparts: permuted copies are found, correlations are numpy's, sums merge, and shuffled images give the null."""
 
-from itertools import pairwise
+from itertools import combinations, pairwise
+from math import comb
 
 import numpy as np
 import pytest
@@ -165,22 +166,16 @@ def test_a_constant_neuron_has_no_partner_and_is_none(batches):
     offset=st.sampled_from([0.0, 50.0]),
     backwards=st.booleans(),
 )
-def test_any_split_and_order_equals_one_pass(cuts, seed, offset, backwards):
+def test_any_batches_in_any_order_equal_one_pass(cuts, seed, offset, backwards):
     rng = np.random.default_rng(seed)
     x = torch.from_numpy(rng.normal(offset, 1 + 9 * rng.random(6), size=(60, 6))).float()
     y = torch.from_numpy(rng.normal(size=(60, 5))).float() + x[:, :5]
     whole = CrossMoments(6, 5)
     whole.update(x, y)
-    edges = [0, *sorted(cuts), 60]
-    parts = []
-    for begin, end in pairwise(edges):
-        part = CrossMoments(6, 5)
-        for half in (slice(begin, (begin + end) // 2), slice((begin + end) // 2, end)):
-            part.update(x[half], y[half])
-        parts.append(part)
+    batches = list(pairwise([0, *sorted(cuts), 60]))
     merged = CrossMoments(6, 5)
-    for part in reversed(parts) if backwards else parts:
-        merged.merge(part)
+    for begin, end in reversed(batches) if backwards else batches:
+        merged.update(x[begin:end], y[begin:end])
     assert merged.samples == 60
     truth = np.corrcoef(x.double().T, y.double().T)[:6, 6:]
     np.testing.assert_allclose(merged.correlations(), whole.correlations(), atol=1e-6)
@@ -188,12 +183,10 @@ def test_any_split_and_order_equals_one_pass(cuts, seed, offset, backwards):
     np.testing.assert_allclose(merged.square_x, 60 * x.double().var(0, correction=0), rtol=1e-4)
 
 
-def test_slices_of_images_merge_to_the_whole(vit, batches):
-    whole = pair_moments(vit, vit, batches)
-    slices = [pair_moments(vit, vit, batches[:1]), pair_moments(vit, vit, batches[1:])]
-    for kind in (0, 1):
-        slices[0][kind].merge(slices[1][kind])
-        torch.testing.assert_close(slices[0][kind].correlations(), whole[kind].correlations(), atol=1e-6, rtol=0)
+def test_the_order_of_batches_changes_nothing(vit, batches):
+    whole, turned = pair_moments(vit, vit, batches), pair_moments(vit, vit, batches[::-1])
+    for one, other in zip(whole, turned, strict=True):
+        torch.testing.assert_close(other.correlations(), one.correlations(), atol=1e-6, rtol=0)
 
 
 def test_null_is_of_shuffled_images():
@@ -295,6 +288,39 @@ def test_overlapping_cliques_give_each_neuron_one_cluster():
     assert [cluster.neurons for cluster in clusters(matches)] == [(("a", 0), ("b", 0), ("c", 0))]
 
 
+@given(
+    st.lists(st.tuples(*[st.integers(0, 4)] * 4, st.sampled_from([0.3, 0.5, 0.7, 0.9])), max_size=12),
+    st.integers(2, 4),
+)
+@settings(max_examples=60, deadline=None)
+def test_clusters_are_the_greedy_choice_among_all_sets_of_neurons(drawn, least):
+    """Against every subset of the neurons: the largest clique first, then the most alike, then by name."""
+    sides: dict[tuple[str, str], dict[int, tuple[int, float]]] = {}
+    for first, second, one, other, correlation in drawn:
+        taken = sides.setdefault(("abcde"[min(first, second)], "abcde"[max(first, second)]), {})
+        if first != second and one not in taken and other not in {mate for mate, _ in taken.values()}:
+            taken[one] = (other, correlation)
+    matches = {pair: side_of([(one, *mate) for one, mate in side.items()]) for pair, side in sides.items()}
+    edges = {
+        frozenset([(pair[0], one), (pair[1], other)]): np.float32(correlation)
+        for pair, side in sides.items()
+        for one, (other, correlation) in side.items()
+    }
+    left, expected = sorted({neuron for edge in edges for neuron in edge}), []
+    while True:
+        cliques = [
+            (-size, -sum(float(edges[frozenset(pair)]) for pair in combinations(group, 2)) / comb(size, 2), group)
+            for size in range(least, 6)
+            for group in combinations(left, size)
+            if all(frozenset(pair) in edges for pair in combinations(group, 2))
+        ]
+        if not cliques:
+            break
+        expected.append(min(cliques))
+        left = [neuron for neuron in left if neuron not in expected[-1][2]]
+    assert [cluster.neurons for cluster in clusters(matches, models=least)] == [group for *_, group in sorted(expected)]
+
+
 def test_mistakes_are_named(vit, batches):
     with pytest.raises(BadConfig, match="no images"):
         match_models(vit, vit, [])
@@ -307,8 +333,6 @@ def test_mistakes_are_named(vit, batches):
         moments.update(torch.tensor([[0.0, float("nan")]]), torch.zeros(1, 2))
     with pytest.raises(BadConfig, match="2 and 2 neurons"):
         moments.update(torch.zeros(2, 2), torch.zeros(3, 2))
-    with pytest.raises(BadConfig, match="do not add up"):
-        moments.merge(CrossMoments(2, 3))
     module = load(ModelRequest("zoo/vit")).module
     own = from_module(module, name="mine", input_size=(64, 64))
     with pytest.raises(BadConfig, match="no neuron 512"):

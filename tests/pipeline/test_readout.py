@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn import functional
 
 from atlas_schema.errors import BadConfig
-from pipeline.effects.readout import class_names, columns, direct_effects, readout_of, written
+from pipeline.effects.readout import class_names, columns, direct_effects, readout_of
 from pipeline.models import LoadedModel, ModelRequest, describe, from_module, load
 from pipeline.models.representation import classifiers
 from pipeline.zoo.train import pixels
@@ -170,15 +170,6 @@ def test_the_model_runs_as_before_afterwards():
         assert torch.equal(model.module(model.normalise(x01)), before)
     assert all(p.grad is None and not p.requires_grad for p in model.module.parameters())
     assert not any(m._forward_hooks for m in model.module.modules())
-
-
-def test_written_names_what_is_raised_then_what_is_lowered():
-    effect = torch.tensor([[3.0, 0.0], [-2.0, -1.0], [1.0, -3.0], [0.0, -2.0], [5.0, 0.0]])
-    assert written(effect, list("abcde"), listed=2) == [
-        [("e", 5.0), ("a", 3.0), ("b", -2.0)],
-        [("d", -2.0), ("c", -3.0)],
-    ]
-    assert written(effect, list("abcde"), [1], listed=5) == [[("b", -1.0), ("d", -2.0), ("c", -3.0)]]
 
 
 def test_zoo_classes_have_names_and_the_neurons_write_to_them():

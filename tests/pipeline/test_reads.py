@@ -184,7 +184,7 @@ def test_sums_do_not_depend_on_how_images_are_split():
     levels = [Level.DIRECT] * len(axes)
     whole = reads(model, [x], axes, levels)
     split = reads(model, [x[:2], x[2:3]], axes, levels)
-    rest = ReadSums.of(reads(model, [x[3:]], axes, levels).arrays())
+    rest = reads(model, [x[3:]], axes, levels)
     empty = ReadSums(*whole.mean.shape)
     rest.merge(split)
     rest.merge(empty)

@@ -19,6 +19,7 @@ from pipeline.draw.contact_sheet import Row, contact_sheet
 from pipeline.uses.choosing import merits, named, ranked
 from pipeline.uses.retrieval import along, first, likeness, precision, restricted
 from pipeline.zoo.world import labels_for, scenes
+from tests.pipeline.close import assert_close
 
 COMPONENTS = (
     Component("head", 0, 0),
@@ -49,9 +50,9 @@ def test_sums_over_groups_are_those_of_the_images_in_their_places() -> None:
     aligned = alignment.apply(vectors)
     found = along(shuffled(vectors), groups, alignment, text)
     wanted = torch.stack([aligned[:, group].sum(1) @ text for group in groups])
-    assert torch.allclose(found, wanted, atol=1e-5)
+    assert_close(found, wanted, 1e-6)
     held = restricted(shuffled(vectors), groups)
-    assert torch.allclose(held, torch.stack([vectors[:, group].sum(1) for group in groups]), atol=1e-5)
+    assert_close(held, torch.stack([vectors[:, group].sum(1) for group in groups]), 1e-6)
     cosines = likeness(held, held[:, 3])
     assert torch.allclose(cosines[1], functional.cosine_similarity(vectors[:, 0], vectors[3:4, 0]), atol=1e-5)
     assert torch.allclose(cosines[:, 3], torch.ones(3), atol=1e-5)

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from pipeline.decompose import Level, decompose, representation
+from pipeline.decompose.classifiers import class_outputs
 from pipeline.decompose.maps import heatmap, source_maps
-from pipeline.decompose.reading import classified
 from pipeline.effects.readout import class_names
 from pipeline.label.embedder import load_embedder
 from pipeline.models import LoadedModel, ModelRequest, load
@@ -16,6 +16,7 @@ from pipeline.zoo import ZOO
 from pipeline.zoo.captions import prompts
 from pipeline.zoo.train import pixels
 from pipeline.zoo.world import ATTRIBUTES, HELD_OUT_SEED, scenes
+from tests.pipeline.close import assert_close
 from tests.pipeline.test_decompose import noise, small
 
 OBJECT = ("shape", "colour", "texture")
@@ -67,7 +68,7 @@ def test_directions_of_classes_are_derivatives_of_their_outputs(name):
         step = torch.randn(z.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 1e-6
 
         def contrast(at):
-            outputs = classified(model, at)[:, list(among)]
+            outputs = class_outputs(model, at)[:, list(among)]
             return outputs.gather(1, targets[:, None])[:, 0] - outputs.mean(1)
 
         rise = (contrast(z + step) - contrast(z - step)) / 2
@@ -138,4 +139,4 @@ def test_the_direct_heat_is_the_heads_share_of_the_output():
     heads = found.scores(direction)[:, : model.description.heads].sum(1)
     maps = source_maps(model, x, direction).sites
     rest = sum(site.elsewhere.sum(1) for site in maps)
-    torch.testing.assert_close(heatmap(model, x, direction).sum((1, 2)) + rest, heads, rtol=1e-4, atol=1e-4)
+    assert_close(heatmap(model, x, direction).sum((1, 2)) + rest, heads, 2e-5)

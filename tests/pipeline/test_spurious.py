@@ -15,6 +15,7 @@ from jobs.commands.spurious import spurious
 from pipeline.decompose.components import Component
 from pipeline.uses.spurious import fit_probe, group_accuracies, spurious_components, without
 from pipeline.zoo.world import scenes
+from tests.pipeline.close import assert_close
 
 COMPONENTS = (
     *(Component("head", 0, head) for head in range(8)),
@@ -25,10 +26,11 @@ COMPONENTS = (
 DIRECT = torch.ones(len(COMPONENTS), dtype=torch.bool)
 
 
-def test_the_probe_is_at_the_minimum_of_its_loss() -> None:
+@pytest.mark.parametrize("classes", [2, 3, 5])
+def test_the_probe_is_at_the_minimum_of_its_loss(classes: int) -> None:
     generator = torch.Generator().manual_seed(0)
     z = torch.randn(80, 6, generator=generator) * torch.tensor([1, 100, 0.01, 1, 1, 1]) + 5
-    labels = torch.randint(3, (80,), generator=generator)
+    labels = torch.randint(classes, (80,), generator=generator)
     probe = fit_probe(z, labels, penalty=0.3)
 
     def loss(weights: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
@@ -46,10 +48,20 @@ def test_the_probe_is_at_the_minimum_of_its_loss() -> None:
 def test_a_probe_needs_two_classes_and_survives_a_constant() -> None:
     with pytest.raises(BadConfig, match="at least two"):
         fit_probe(torch.randn(5, 3), torch.zeros(5, dtype=torch.int64))
+    with pytest.raises(BadConfig, match="1 classes"):
+        fit_probe(torch.randn(5, 3), torch.ones(5, dtype=torch.int64))
     with pytest.raises(BadConfig, match="0 classes"):
         fit_probe(torch.randn(0, 3), torch.zeros(0, dtype=torch.int64))
     z = torch.stack([torch.tensor([-1.0, -1, 1, 1]), torch.full((4,), 7.0)], dim=1)
     assert fit_probe(z, torch.tensor([0, 0, 1, 1]))(z).argmax(1).tolist() == [0, 0, 1, 1]
+
+
+def test_a_class_without_images_is_never_the_answer() -> None:
+    z = torch.randn(60, 4, generator=torch.Generator().manual_seed(2))
+    labels = 2 * (z[:, 0] > 0).long()
+    probe, two = fit_probe(z, labels), fit_probe(z, labels // 2)
+    assert torch.equal(probe(z).argmax(1), 2 * two(z).argmax(1))
+    torch.testing.assert_close(probe.weights[[0, 2]], two.weights)
 
 
 def test_left_out_is_replaced_by_its_mean() -> None:
@@ -58,7 +70,7 @@ def test_left_out_is_replaced_by_its_mean() -> None:
     direct = torch.tensor([True, True, False, True])
     replaced = vectors.clone()
     replaced[:, [0, 3]] = means[[0, 3]]
-    assert torch.allclose(without(vectors, direct, [3, 0], means), replaced[:, direct].sum(1), atol=1e-6)
+    assert_close(without(vectors, direct, [3, 0], means), replaced[:, direct].sum(1), 1e-6)
     assert torch.equal(without(vectors, direct, [], means), vectors[:, direct].sum(1))
 
 

@@ -14,7 +14,7 @@ from pipeline.models.families.swin import SWIN
 from pipeline.models.families.twins import TWINS
 from pipeline.models.families.vit import BEIT, CLIP_OF_TIMM, DEIT, EVA, VIT
 
-__all__ = ["FAMILIES", "Family", "families_named", "matching_families", "qualified_class"]
+__all__ = ["FAMILIES", "Family", "convolution_maps", "families_named", "matching_families", "qualified_class"]
 
 FAMILIES: tuple[Family, ...] = (
     VIT,
@@ -42,6 +42,13 @@ def matching_families(module: nn.Module, architecture: str) -> list[Family]:
     if qualified_class(module) == WRAPPER:
         return [of_trunk(family) for family in matching_families(module.get_submodule("trunk"), "")]
     return _claimants([f for f in FAMILIES if qualified_class(module) in f.classes], architecture)
+
+
+def convolution_maps(module: nn.Module) -> tuple[str, ...]:
+    """Paths of the last maps of a model's convolution blocks, in their order: what they add is no attention or FFN."""
+    last = {block: name for family in FAMILIES for block, name in family.convolutions}
+    blocks = ((path, qualified_class(part)) for path, part in module.named_modules())
+    return tuple(f"{path}.{last[block]}" for path, block in blocks if block in last)
 
 
 def families_named(timm_module: str, architecture: str) -> list[Family]:

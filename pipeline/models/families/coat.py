@@ -11,6 +11,7 @@ COAT = Family(
     classes=("timm.models.coat.CoaT",),
     ffn=r"serial_blocks[1-4]\.\d+\.mlp|parallel_blocks\.\d+\.mlp2",
     attention=r"serial_blocks[1-4]\.\d+\.factoratt_crpe|parallel_blocks\.\d+\.factoratt_crpe[2-4]",
+    attention_kinds=(("FactorAttnConvRelPosEnc", "factorised"),),
     prefix=lambda model: ("class",),  # every stage puts its own class token in front
     timm_modules=("coat",),
 )

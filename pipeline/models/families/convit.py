@@ -24,6 +24,7 @@ CONVIT = Family(
     classes=("timm.models.convit.ConVit",),
     ffn=r"blocks\.\d+\.mlp",
     attention=r"blocks\.\d+\.attn",
+    attention_kinds=(("GPSA", "positional"),),
     prefix=lambda model: ("class",),
     timm_modules=("convit",),
     prepare=cache_positions,

@@ -21,6 +21,14 @@ class Family:
     attention: str
     # FFNs and attention that never see the patch grid (pooling heads): not in the atlas
     outside: str = r"(?!)"
+    # how the queries of its attention see keys, as the column attention_kind has it: the first entry whose name is the
+    # class of the module or a part of its path; where none is, "global"
+    attention_kinds: tuple[tuple[str, str], ...] = ()
+    # attribute of its attention modules that tells by how much keys are pooled: above 1 the kind is "pooled"
+    pooling_ratio: str = ""
+    # convolution blocks between attention and FFNs: the qualified class of a block and the last map in it, whose
+    # output the block adds
+    convolutions: tuple[tuple[str, str], ...] = ()
     # the tokens before the patches, in order: "class", "distillation", "register"; a site may run before they are
     # added (ConViT), which the traced shapes show
     prefix: Callable[[nn.Module], tuple[str, ...]] = field(default=lambda model: ())

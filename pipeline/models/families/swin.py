@@ -11,6 +11,7 @@ SWIN = Family(
     ),
     ffn=r"(layers|stages)\.\d+\.blocks\.\d+\.mlp",
     attention=r"(layers|stages)\.\d+\.blocks\.\d+\.attn",
+    attention_kinds=(("WindowAttention", "window"), ("WindowMultiHeadAttention", "window")),
     outside=r".*\.attn\.meta_mlp",  # v2-cr: makes position biases, sees no image
     timm_modules=("swin_transformer", "swin_transformer_v2", "swin_transformer_v2_cr"),
 )

@@ -7,5 +7,7 @@ TWINS = Family(
     classes=("timm.models.twins.Twins",),
     ffn=r"blocks\.\d+\.\d+\.mlp",
     attention=r"blocks\.\d+\.\d+\.attn",
+    attention_kinds=(("LocallyGroupedAttn", "window"),),
+    pooling_ratio="sr_ratio",
     timm_modules=("twins",),
 )

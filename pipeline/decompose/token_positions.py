@@ -27,8 +27,8 @@ _IMAGES = 2  # tell the axis of images from that of windows
 
 
 @dataclass(frozen=True)
-class Places:
-    """Of the values of one call of an attention.
+class TokenPositions:
+    """Where the values of one call of an attention lie on a patch grid.
 
     grid: height and width of the patch grid that they are on, the site's own or a coarser one. patch: int64
     (positions,), for each value of an image, windows first, its patch, row by row; -1 for a prefix token or padding.
@@ -54,14 +54,16 @@ class Places:
         return spread.transpose(1, 2).unflatten(2, self.grid), elsewhere
 
 
-def places_of(model: LoadedModel) -> dict[str, list[Places]]:
-    """By the path of each attention site, the places of its values, a call each. One forward of two images.
+def token_positions_of(model: LoadedModel) -> dict[str, list[TokenPositions]]:
+    """Where the values of each attention site lie, by its path, a call each; from one forward of two images.
 
     UnknownFamily where a site has no map that makes values, or values are no tokens in another order.
     """
     modules = {site.path: model.module.get_submodule(site.path) for site in model.description.attention_sites}
     maps = {path: frozen_maps(path, module) for path, module in modules.items()}
-    reading = _Reading({weight: one for found in maps.values() for weight, one in found.items() if one.makes_values})
+    seen = _SeenTokens(
+        {weight: value_map for found in maps.values() for weight, value_map in found.items() if value_map.makes_values}
+    )
     weight = next(parameter for parameter in model.module.parameters() if parameter.is_floating_point())
     with ExitStack() as stack, torch.no_grad():
         for part in model.module.modules():
@@ -69,10 +71,10 @@ def places_of(model: LoadedModel) -> dict[str, list[Places]]:
                 stub(stack, part, lambda x: x)
         for site in model.description.attention_sites:
             open_up(stack, site.path, modules[site.path])
-            _number(stack, model, site, reading, maps[site.path])
-        stack.enter_context(reading)
+            _number(stack, model, site, seen, maps[site.path])
+        stack.enter_context(seen)
         model.module(weight.new_zeros(_IMAGES, 3, *model.description.input_size))
-    return {site.path: _places(site, maps[site.path], reading) for site in model.description.attention_sites}
+    return {site.path: _positions(site, maps[site.path], seen) for site in model.description.attention_sites}
 
 
 @dataclass
@@ -87,8 +89,8 @@ class _Numbered:
         return self.prefix + self.grid[0] * self.grid[1]
 
 
-class _Reading(TorchFunctionMode):
-    """Reads what the maps of values receive."""
+class _SeenTokens(TorchFunctionMode):
+    """A context in which the inputs of the maps that make values are kept."""
 
     def __init__(self, maps: dict[int, FrozenMap]) -> None:
         super().__init__()
@@ -109,7 +111,7 @@ class _Reading(TorchFunctionMode):
 
 
 def _number(
-    stack: ExitStack, model: LoadedModel, site: AttentionSite, reading: _Reading, maps: dict[int, FrozenMap]
+    stack: ExitStack, model: LoadedModel, site: AttentionSite, seen: _SeenTokens, maps: dict[int, FrozenMap]
 ) -> None:
     """Hooks that put numbers in place of the tokens of a site, and again behind convolutions inside it."""
     attention = model.module.get_submodule(site.path)
@@ -123,7 +125,7 @@ def _number(
         first = args[0] if args else next(iter(kwargs.values()))
         numbered = _Numbered(next(grids), len(site.prefix_tokens))
         marked = _numbers(first, numbered, channels_first, second, site.path)
-        reading.numbered[site.path] = numbered
+        seen.numbered[site.path] = numbered
 
         def swap(given: Any) -> Any:
             return marked if given is first else given
@@ -133,13 +135,13 @@ def _number(
     stack.callback(module.register_forward_pre_hook(tokens, with_kwargs=True).remove)
     for part in attention.modules():
         if isinstance(part, nn.Conv2d) and id(part.weight) not in maps and part is not output_projection(attention):
-            stack.callback(part.register_forward_hook(_pooled(reading, site.path)).remove)
+            stack.callback(part.register_forward_hook(_pooled(seen, site.path)).remove)
 
 
-def _pooled(reading: _Reading, path: str) -> Callable[..., Tensor]:
+def _pooled(seen: _SeenTokens, path: str) -> Callable[..., Tensor]:
     def renumber(part: nn.Module, args: Any, out: Tensor) -> Tensor:
         numbered = _Numbered((int(out.shape[-2]), int(out.shape[-1])), 0)
-        reading.numbered[path] = numbered
+        seen.numbered[path] = numbered
         return _numbers(out, numbered, True, False, path)
 
     return renumber
@@ -160,18 +162,18 @@ def _numbers(like: Tensor, numbered: _Numbered, channels_first: bool, second: bo
     return (marked.movedim(-1, 1) if channels_first else marked).contiguous()
 
 
-def _places(site: AttentionSite, maps: dict[int, FrozenMap], reading: _Reading) -> list[Places]:
-    paths = [one.path for one in maps.values() if one.makes_values]
-    if len(paths) != 1 or len(reading.read.get(paths[0], [])) != len(site.grids):
+def _positions(site: AttentionSite, maps: dict[int, FrozenMap], seen: _SeenTokens) -> list[TokenPositions]:
+    paths = [candidate.path for candidate in maps.values() if candidate.makes_values]
+    if len(paths) != 1 or len(seen.read.get(paths[0], [])) != len(site.grids):
         raise UnknownFamily(
             f"{site.path}: {len(paths)} maps make its values ({', '.join(paths)}), expected one that runs "
             f"{len(site.grids)} times: what single tokens add cannot be read."
         )
-    return [_read(site.path, received, numbered) for received, numbered in reading.read[paths[0]]]
+    return [_read(site.path, received, numbered) for received, numbered in seen.read[paths[0]]]
 
 
-def _read(path: str, received: Tensor, numbered: _Numbered) -> Places:
-    """Places from the numbers in what a value map received, channels last."""
+def _read(path: str, received: Tensor, numbered: _Numbered) -> TokenPositions:
+    """The positions, from the numbers in what a value map received, channels last."""
     marks = received[..., 0]
     for axis in (0, 1):
         rows = marks.movedim(axis, 0).reshape(_IMAGES, -1) if marks.shape[axis] % _IMAGES == 0 else marks[:0]
@@ -179,7 +181,7 @@ def _read(path: str, received: Tensor, numbered: _Numbered) -> Places:
         token = torch.where(rows == 0, -1, token)
         alike = len(rows) and bool((token == token[0]).all()) and bool((received == marks[..., None]).all())
         if alike and _all_once(token[0], numbered.tokens):
-            return Places(numbered.grid, (token[0].long() - numbered.prefix).clamp(min=-1), axis)
+            return TokenPositions(numbered.grid, (token[0].long() - numbered.prefix).clamp(min=-1), axis)
     raise UnknownFamily(
         f"{path}: the tokens of which its values are made are not those of its grid {numbered.grid} in another order: "
         "what single tokens add cannot be put on the patch grid."

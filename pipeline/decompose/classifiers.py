@@ -1,4 +1,4 @@
-"""What a representation answers about an image: by the model's own classifier, or by its likeness with texts.
+"""Classifying images by their representations: by the model's own classifier, or zero-shot by likeness with texts.
 
 Questions come in groups: of a zoo model one an attribute (shape, colour, ...), of any other classifier one, its
 classes.
@@ -24,10 +24,12 @@ CLASS = "class"
 
 
 @dataclass(frozen=True)
-class Reading:
-    """How representations answer. by: "classifier" or "texts". groups: names of the questions. scores: from
-    representations (n, d), in the CLIP's space (n, e) where texts answer, to (n, answers) of each group. labels: the
-    right answers (images, groups), int64, of all probe images, -1 where none is known.
+class Classifier:
+    """How representations answer questions about images.
+
+    by: "classifier" or "texts". groups: names of the questions. scores: from representations (n, d), in the CLIP's
+    space (n, e) where texts answer, to (n, answers) of each group. labels: the right answers (images, groups), int64,
+    of all probe images, -1 where none is known.
     """
 
     by: str
@@ -37,52 +39,56 @@ class Reading:
     texts: tuple[Tensor, ...] = ()  # (answers, e) of each group, each of length 1, where texts answer
 
     def margins(self, representation: Tensor, images: Tensor) -> Tensor:
-        """(n, groups): by how much the score of the right answer about image `images[n]` is over the best other: the
-        answer is right where that is above 0. NaN where the right answer is unknown.
+        """By how much the right answer about image `images[n]` scores over the best other, (n, groups): the answer is
+        right where that is above 0. NaN where the right answer is unknown.
         """
         labels = self.labels.to(images.device)[images]
         columns = []
-        for place, scores in enumerate(self.scores(representation)):
-            right = labels[:, place, None].clamp_min(0)
+        for group, scores in enumerate(self.scores(representation)):
+            right = labels[:, group, None].clamp_min(0)
             others = scores.scatter(1, right, -torch.inf).amax(1)
             columns.append(scores.gather(1, right)[:, 0] - others)
         return torch.where(labels >= 0, torch.stack(columns, dim=1), torch.nan)
 
 
-def classifier_reading(model: LoadedModel, readout: Readout, images: Sequence[ProbeImage]) -> Reading | None:
+def own_classifier(model: LoadedModel, readout: Readout, images: Sequence[ProbeImage]) -> Classifier | None:
     """The model's own classifier, where it has one whose outputs have names that answer some of the images."""
     if is_clip(model) or readout.reason or not readout.names:
         return None
     answer = answers_for(readout, None)
     groups = _groups(readout.names)
-    place = {output: (g, i) for g, outputs in enumerate(groups.values()) for i, output in enumerate(outputs)}
+    group_of = {output: (g, i) for g, outputs in enumerate(groups.values()) for i, output in enumerate(outputs)}
     labels = torch.full((len(images), len(groups)), -1)
     for row, image in enumerate(images):
-        found = answer(image)
-        for output in [] if found is None else found.tolist():
-            group, index = place[output]
+        right = answer(image)
+        for output in [] if right is None else right.tolist():
+            group, index = group_of[output]
             labels[row, group] = index
     if not bool((labels >= 0).any()):
         return None
     columns = [torch.tensor(outputs) for outputs in groups.values()]
 
     def scores(representation: Tensor) -> list[Tensor]:
-        outputs = classified(model, representation)
+        outputs = class_outputs(model, representation)
         return [outputs[..., one.to(outputs.device)] for one in columns]
 
-    return Reading("classifier", tuple(groups), scores, labels)
+    return Classifier("classifier", tuple(groups), scores, labels)
 
 
-def text_reading(texts: Mapping[str, tuple[Sequence[str], Tensor]], images: Sequence[ProbeImage]) -> Reading | None:
-    """Likeness with texts. texts: by group the values and their embeddings (values, e); a group is an attribute of the
-    images by its name, or CLASS. None where no image has a value of any group.
+def zero_shot_classifier(
+    texts: Mapping[str, tuple[Sequence[str], Tensor]], images: Sequence[ProbeImage]
+) -> Classifier | None:
+    """The classifier by likeness with texts; None where no image has a value of any group.
+
+    texts: by group the values and their embeddings (values, e); a group is an attribute of the images by its name, or
+    CLASS.
     """
     known = {group: {value: i for i, value in enumerate(values)} for group, (values, _) in texts.items()}
     labels = torch.full((len(images), len(texts)), -1)
     for row, image in enumerate(images):
-        told = dict(image.attributes) | ({CLASS: image.label} if image.label else {})
+        values_of = dict(image.attributes) | ({CLASS: image.label} if image.label else {})
         for column, group in enumerate(texts):
-            labels[row, column] = known[group].get(told.get(group, ""), -1)
+            labels[row, column] = known[group].get(values_of.get(group, ""), -1)
     answered = [column for column in range(len(texts)) if bool((labels[:, column] >= 0).any())]
     if not answered:
         return None
@@ -90,12 +96,12 @@ def text_reading(texts: Mapping[str, tuple[Sequence[str], Tensor]], images: Sequ
     vectors = [functional.normalize(texts[group][1].float(), dim=1) for group in chosen]
 
     def scores(representation: Tensor) -> list[Tensor]:
-        return [representation @ one.to(representation).T for one in vectors]
+        return [representation @ embedded.to(representation).T for embedded in vectors]
 
-    return Reading("texts", tuple(chosen), scores, labels[:, answered], tuple(vectors))
+    return Classifier("texts", tuple(chosen), scores, labels[:, answered], tuple(vectors))
 
 
-def classified(model: LoadedModel, representation: Tensor) -> Tensor:
+def class_outputs(model: LoadedModel, representation: Tensor) -> Tensor:
     """The model's outputs from its final representation (..., d): `representation` and this are its forward."""
     module = model.module
     heads = classifiers(module)
@@ -105,15 +111,15 @@ def classified(model: LoadedModel, representation: Tensor) -> Tensor:
     squashed = getattr(getattr(getattr(module, "head", None), "pre_logits", None), "act", None)
     if isinstance(squashed, nn.Module):
         representation = squashed(representation)
-    found: Tensor = heads[0](representation)
-    return found
+    outputs: Tensor = heads[0](representation)
+    return outputs
 
 
 def _groups(names: Sequence[str]) -> dict[str, list[int]]:
     """Outputs by attribute where all names are `attribute: value`; else one group."""
     if not all(": " in name for name in names):
         return {CLASS: list(range(len(names)))}
-    found: dict[str, list[int]] = {}
+    groups: dict[str, list[int]] = {}
     for index, name in enumerate(names):
-        found.setdefault(name.partition(": ")[0], []).append(index)
-    return found
+        groups.setdefault(name.partition(": ")[0], []).append(index)
+    return groups

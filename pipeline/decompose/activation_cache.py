@@ -1,4 +1,4 @@
-"""One plain forward, and what of it a replay needs: heads, FFN outputs, norm statistics, queries, keys, gates.
+"""The activations of one plain forward that a replay needs: heads, FFN outputs, norm statistics, queries, keys, gates.
 
 Everything is kept a call, not a module: CoaT calls one FFN at three scales.
 """
@@ -16,6 +16,7 @@ from atlas_schema.errors import BadConfig, UnknownFamily
 from pipeline.decompose.attention import FrozenMap, QueriesAndKeys, frozen_maps, open_up, output_projection
 from pipeline.hooks.frozen import centred, is_norm, reciprocal_deviation, stub
 from pipeline.models import FfnSite, LoadedModel
+from pipeline.models.families import convolution_maps
 from pipeline.models.representation import representation
 
 # FFNs that multiply a map by an activation function's output: this output, not a ratio, is their gate
@@ -23,8 +24,8 @@ _MULTIPLIED = ("GluMlp", "SwiGLU", "GeGluMlp")
 
 
 @dataclass
-class Record:
-    """Of one forward. Lists are calls in their order, keys are module paths."""
+class ActivationCache:
+    """What one forward computed. Lists are calls in their order, keys are module paths."""
 
     representation: Tensor  # (images, d)
     heads: dict[str, list[Tensor]] = field(default_factory=dict)  # attention: the input of its output projection
@@ -37,33 +38,33 @@ class Record:
 
 
 @torch.no_grad()
-def record(model: LoadedModel, x: Tensor, *, attention: bool, gates: bool) -> Record:
-    """Runs the model once. x: normalised; attention: keep queries and keys; gates: keep those of FFNs.
+def cache_activations(model: LoadedModel, x: Tensor, *, attention: bool, gates: bool) -> ActivationCache:
+    """The activations of one forward of the model.
 
-    UnknownFamily where an attention's output is not the projection of its heads, or a part cannot be held; BadConfig
-    below float32.
+    x: normalised; attention: with queries and keys; gates: with those of FFNs. UnknownFamily where an attention's
+    output is not the projection of its heads, or a part cannot be held; BadConfig below float32.
     """
     _check_precision(model, x)
-    found = Record(torch.empty(0))
+    cache = ActivationCache(torch.empty(0))
     if attention:
         for site in model.description.attention_sites:
-            found.maps |= frozen_maps(site.path, model.module.get_submodule(site.path))
+            cache.maps |= frozen_maps(site.path, model.module.get_submodule(site.path))
     with ExitStack() as stack:
         for site in model.description.attention_sites:
-            _record_heads(stack, found, site.path, model.module.get_submodule(site.path))
+            _cache_heads(stack, cache, site.path, model.module.get_submodule(site.path))
         for ffn in model.description.ffn_sites:
-            _record_output(stack, found.ffns.setdefault(ffn.path, []), model.module.get_submodule(ffn.path))
+            _cache_output(stack, cache.ffns.setdefault(ffn.path, []), model.module.get_submodule(ffn.path))
             if gates:
-                _record_gates(stack, found, ffn, model.module.get_submodule(ffn.path))
-        for path in convolutions(model.module):
-            _record_output(stack, found.convolutions.setdefault(path, []), model.module.get_submodule(path))
+                _cache_gates(stack, cache, ffn, model.module.get_submodule(ffn.path))
+        for path in convolution_maps(model.module):
+            _cache_output(stack, cache.convolutions.setdefault(path, []), model.module.get_submodule(path))
         for path, module in model.module.named_modules():
             if is_norm(module):
-                _record_scales(stack, found.scales.setdefault(path, []), module)
+                _cache_scales(stack, cache.scales.setdefault(path, []), module)
         if attention:
-            stack.enter_context(QueriesAndKeys(found.maps, found.queries_and_keys, replay=False))
-        found.representation = representation(model, x)
-    return found
+            stack.enter_context(QueriesAndKeys(cache.maps, cache.queries_and_keys, replay=False))
+        cache.representation = representation(model, x)
+    return cache
 
 
 def _check_precision(model: LoadedModel, x: Tensor) -> None:
@@ -74,8 +75,8 @@ def _check_precision(model: LoadedModel, x: Tensor) -> None:
         )
 
 
-def _record_heads(stack: ExitStack, found: Record, path: str, module: nn.Module) -> None:
-    calls = found.heads.setdefault(path, [])
+def _cache_heads(stack: ExitStack, cache: ActivationCache, path: str, module: nn.Module) -> None:
+    calls = cache.heads.setdefault(path, [])
     projected: list[Tensor] = []
 
     def keep(part: nn.Module, args: Any, out: Tensor) -> None:
@@ -95,28 +96,18 @@ def _record_heads(stack: ExitStack, found: Record, path: str, module: nn.Module)
     stack.callback(module.register_forward_hook(check).remove)
 
 
-def _record_output(stack: ExitStack, calls: list[Tensor], module: nn.Module) -> None:
+def _cache_output(stack: ExitStack, calls: list[Tensor], module: nn.Module) -> None:
     stack.callback(module.register_forward_hook(lambda m, args, out: calls.append(out)).remove)
 
 
-def convolutions(module: nn.Module) -> tuple[str, ...]:
-    """Paths of the last maps of convolution blocks that are not linear, in their order: what they add is a component.
-
-    In timm's MaxViT and CoAtNet: the stem, then each inverted bottleneck.
-    """
-    last = {"Stem": "conv2", "MbConvBlock": "conv3_1x1"}
-    own = [(path, part) for path, part in module.named_modules() if type(part).__module__ == "timm.models.maxxvit"]
-    return tuple(f"{path}.{last[type(part).__name__]}" for path, part in own if type(part).__name__ in last)
-
-
-def _record_scales(stack: ExitStack, calls: list[Tensor], norm: nn.Module) -> None:
+def _cache_scales(stack: ExitStack, calls: list[Tensor], norm: nn.Module) -> None:
     def keep(module: nn.Module, args: Any, out: Tensor) -> None:
         calls.append(reciprocal_deviation(norm, centred(norm, args[0])))
 
     stack.callback(norm.register_forward_hook(keep).remove)
 
 
-def _record_gates(stack: ExitStack, found: Record, site: FfnSite, module: nn.Module) -> None:
+def _cache_gates(stack: ExitStack, cache: ActivationCache, site: FfnSite, module: nn.Module) -> None:
     path = gate_path(site)
     act = module.get_submodule(path.removeprefix(f"{site.path}."))
     weight = next(module.parameters())
@@ -125,7 +116,7 @@ def _record_gates(stack: ExitStack, found: Record, site: FfnSite, module: nn.Mod
             f"{path} ({type(act).__name__}) is not 0 at 0: it is no gate on its input, and the level 'gated' does "
             "not exist."
         )
-    calls = found.gates.setdefault(path, [])
+    calls = cache.gates.setdefault(path, [])
 
     def forward(z: Tensor) -> Tensor:
         before = z.clone() if getattr(act, "inplace", False) else z
