@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
 import posixpath
 import re
 from collections.abc import Mapping
@@ -12,6 +10,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from jinja2 import Environment, PackageLoader, select_autoescape
+
+from site_builder.folders import replace, write_by_content
+from site_builder.section import Size
 
 STATIC = Path(__file__).parent / "static"
 _IMPORT = re.compile(rb'^import [^"]* from "(\.[^"]+)";', re.MULTILINE)
@@ -26,26 +27,22 @@ def app_files() -> list[Path]:
     return [path for path in sorted(STATIC.rglob("*")) if path.is_file() and not path.name.endswith(".d.ts")]
 
 
+def size() -> Size:
+    """Of all its files."""
+    files = app_files()
+    return Size(len(files), sum(path.stat().st_size for path in files))
+
+
 def write(folder: Path, manifest: Mapping[str, Any], dataset_url: str | None) -> set[str]:
     """Write the app and, last, index.html, which carries the manifest. Returns what the page names."""
     files = {path.relative_to(STATIC).as_posix(): path.read_bytes() for path in app_files()}
-    content = hashlib.sha256()
-    for name, data in files.items():
-        content.update(f"{name} {len(data)} ".encode() + data)
-    home = f"app-{content.hexdigest()[:12]}"
-    for name, data in files.items():
-        path = folder / home / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if not path.exists():
-            path.write_bytes(data)
+    home = write_by_content(folder, "app", files)
     (folder / ".nojekyll").touch()  # GitHub Pages would otherwise leave out what begins with a dot or underscore
     modules = sorted(_imported("main.js", files) - {"main.js"})
     page = _SHELL.get_template("shell.html").render(
         app=home, modules=modules, manifest=manifest, connect=connect_sources(dataset_url)
     )
-    unfinished = folder / ".index.html.tmp"
-    unfinished.write_text(page, encoding="utf-8")
-    os.replace(unfinished, folder / "index.html")
+    replace(folder / "index.html", page.encode())
     return {home}
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
@@ -33,7 +33,6 @@ class HeadsSource:
     read_packs: tuple[int, ...] = ()  # files of each FFN layer that say which heads read which neurons
     texts: tuple[str, ...] = ()  # one a row of head_texts by which the head is found
     features: frozenset[str] = frozenset()
-    probe_sets: frozenset[str] = field(default_factory=frozenset)
 
 
 def heads_source(atlas: Atlas, slug: str) -> HeadsSource | None:
@@ -44,7 +43,7 @@ def heads_source(atlas: Atlas, slug: str) -> HeadsSource | None:
     texts = read_rows(atlas, HEAD_TEXTS, slug, ["text", "explained"])
     features = read_rows(atlas, HEAD_FEATURES, slug, ["feature"])
     reads = read_rows(atlas, HEAD_READS, slug, ["layer", "unit"])
-    examples = read_rows(atlas, HEAD_EXAMPLES, slug, ["map_height", "map_width", "probe_set"])
+    examples = read_rows(atlas, HEAD_EXAMPLES, slug, ["map_height", "map_width"])
     tokens = zip(examples["map_height"].to_pylist(), examples["map_width"].to_pylist(), strict=True)
     return HeadsSource(
         slug=slug,
@@ -54,7 +53,6 @@ def heads_source(atlas: Atlas, slug: str) -> HeadsSource | None:
         read_packs=read_packs(reads["layer"].to_pylist(), reads["unit"].to_pylist()),
         texts=tuple(texts.filter(pc.greater_equal(texts["explained"], FOUND_BY))["text"].to_pylist()),
         features=frozenset(features["feature"].to_pylist()),
-        probe_sets=frozenset(examples["probe_set"].to_pylist()),
     )
 
 

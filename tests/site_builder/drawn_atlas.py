@@ -287,7 +287,7 @@ def draw_atlas(folder: Path | str, models: tuple[Drawn, ...] = SMALL, command: s
     run = {
         "run_id": "20260102-030400-test",
         "command": command,
-        "config": json.dumps({"models": [m.slug for m in models]}),
+        "config": json.dumps({"models": [{"model": f"zoo/{m.slug}", "name": m.slug} for m in models]}),
         "code_version": "test",
         "machine": json.dumps({"cpus": 2}),
         "started": began,

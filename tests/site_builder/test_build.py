@@ -48,7 +48,12 @@ def stamps(site: Path) -> dict[str, int]:
 def test_the_report_counts_what_is_there(built: tuple[Path, SiteReport]) -> None:
     out, report = built
     neurons = sum(sum(model.widths) for model in SMALL[:2]) + 2 * (2 + 26)
-    assert (report.models, report.layers, report.neurons, report.images) == (3, 9, neurons, "sprite")
+    assert (report.models, report.counts["layers"], report.counts["neurons"], report.images) == (
+        3,
+        9,
+        neurons,
+        "sprite",
+    )
     found = measure(out)
     assert (report.files, report.bytes) == (found.files, found.bytes)
     assert str(out) in str(report)
@@ -109,7 +114,7 @@ def test_building_again_writes_nothing_new(small_atlas: Path, tmp_path: Path) ->
     before = stamps(tmp_path / "site")
     second = build_site(small_atlas, tmp_path / "site")
     after = stamps(tmp_path / "site")
-    assert (first.layers_reused, second.layers_reused) == (0, 9)
+    assert (first.counts["layers_reused"], second.counts["layers_reused"]) == (0, 9)
     changed = {name for name in after if before.get(name) != after[name]}
     assert changed <= {"index.html", ".neuron-atlas-site", ".nojekyll"}
     assert before.keys() == after.keys()
@@ -126,7 +131,7 @@ def test_a_changed_layer_alone_is_built_again_and_the_old_one_goes(tmp_path: Pat
     report = build_site(atlas, tmp_path / "site")
     after = manifest_of(tmp_path / "site")
     assert [model["slug"] for model in after["models"]] == ["three", "two"]
-    assert report.layers_reused == 1
+    assert report.counts["layers_reused"] == 1
     assert not (tmp_path / "site" / "d" / "one").exists()
     assert not (tmp_path / "site" / before["wall"]["file"]).exists()
     assert after["models"][1]["layers"][0]["folder"] == before["models"][1]["layers"][0]["folder"]
@@ -149,7 +154,7 @@ def test_an_interrupted_build_leaves_the_old_site_and_the_next_one_completes(
     assert not (out / "index.html").exists()
     monkeypatch.undo()
     report = build_site(small_atlas, out)
-    assert report.layers == 9
+    assert report.counts["layers"] == 9
     assert not list(out.rglob("*.tmp"))
 
 
