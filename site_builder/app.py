@@ -15,7 +15,8 @@ from site_builder.folders import replace, write_by_content
 from site_builder.section import Size
 
 STATIC = Path(__file__).parent / "static"
-_IMPORT = re.compile(rb'^import [^"]* from "(\.[^"]+)";', re.MULTILINE)
+#: What a module needs before it runs, and scripts of pages that come with the site (static/pages/index.js).
+_IMPORT = re.compile(rb'^import [^"]* from "(\.[^"]+)";|\bsoon: \(\) => import\("(\.[^"]+)"\)', re.MULTILINE)
 _SHELL = Environment(
     loader=PackageLoader("site_builder"), autoescape=select_autoescape(), trim_blocks=True, lstrip_blocks=True
 )
@@ -53,7 +54,7 @@ def _imported(name: str, files: Mapping[str, bytes]) -> set[str]:
         module = waiting.pop()
         if module not in found:
             found.add(module)
-            own = [match.decode() for match in _IMPORT.findall(files[module])]
+            own = [(first or second).decode() for first, second in _IMPORT.findall(files[module])]
             waiting += [posixpath.normpath(posixpath.join(posixpath.dirname(module), other)) for other in own]
     return found
 

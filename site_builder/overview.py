@@ -59,7 +59,7 @@ def size(outline: Outline) -> Size:
 
 def tables_of(sections: Any) -> list[Table]:
     """Tables that the pages show, each once."""
-    found = (*TABLES, *(table for section in sections for table in section.tables))
+    found = (*(table for section in sections for table in section.tables), *TABLES)
     return list({table.name: table for table in found}.values())
 
 
