@@ -15,10 +15,11 @@ from typing import Any
 
 from atlas_schema.head_tables import HEAD_EXAMPLES, HEAD_FEATURES, HEAD_READS, HEAD_TEXTS, HEADS
 from atlas_schema.read import Atlas
-from site_builder.head_tables import READ_PACK, lists_of, read_packs, read_rows
+from site_builder.head_tables import READ_PACK, read_packs
 from site_builder.maps import signed_texts
 from site_builder.outline import Neuron
 from site_builder.packs import columnar, dump, rounded
+from site_builder.reading import lists_of, read_rows
 
 #: Neurons that a head's page names: those that it reads most.
 NEURONS_READ = 12

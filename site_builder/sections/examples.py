@@ -14,10 +14,10 @@ import pyarrow as pa
 
 from atlas_schema.tables import NEURON_EXAMPLES
 from site_builder.folders import content_name, write_folder
-from site_builder.footers import bytes_of, largest_of, layer_footer
 from site_builder.maps import MAP_SIDE, map_texts
 from site_builder.outline import Layer, Outline
 from site_builder.packs import packs, packs_of, rounded, with_empty_packs
+from site_builder.reading import bytes_of, largest_of, layer_footer
 from site_builder.section import Section, Size, Stage, Work, Written
 
 #: Raise it when these files change for the same dataset.

@@ -24,9 +24,9 @@ from site_builder.clusters import (
     rosetta_clusters,
 )
 from site_builder.folders import write_by_content
-from site_builder.footers import layer_footer
 from site_builder.outline import Layer, Neuron, Outline
 from site_builder.packs import packs, packs_of, rounded, with_empty_packs
+from site_builder.reading import layer_footer
 from site_builder.section import Section, Size, Stage, Work, Written
 
 #: Bytes of a counterpart, and of a cluster for each of its neurons.

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from atlas_schema.errors import NothingThere
 from atlas_schema.tables import NEURONS
 from site_builder.folders import content_name, write_folder
-from site_builder.footers import bytes_of, footer_of, values_of
 from site_builder.layers import FORMAT, LayerSummary, build_layer
 from site_builder.mosaics import Layers, write_depth, write_wall
 from site_builder.outline import Layer, Outline
 from site_builder.packs import PACK, packs_of
+from site_builder.reading import bytes_of, footer_of, values_of
 from site_builder.section import Section, Size, Stage, Work, Written
 from site_builder.sprites import BUNDLE, SHEET, THUMB
 

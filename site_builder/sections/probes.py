@@ -16,8 +16,8 @@ import pyarrow as pa
 from atlas_schema.shards import parse_shard_path
 from atlas_schema.tables import PROBE_IMAGES
 from site_builder.folders import content_name, write_folder
-from site_builder.footers import bytes_of, footer_of
 from site_builder.outline import Outline
+from site_builder.reading import bytes_of, footer_of
 from site_builder.section import Section, Size, Work, Written
 
 #: Raise it when these files change for the same dataset.

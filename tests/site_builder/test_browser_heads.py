@@ -16,7 +16,7 @@ from selenium.webdriver.common.keys import Keys
 from atlas_schema.head_tables import HEAD_EXAMPLES, HEAD_FEATURES, HEAD_READS, HEADS
 from atlas_schema.read import Atlas
 from site_builder.build import build_site
-from site_builder.head_tables import read_rows
+from site_builder.reading import read_rows
 
 pytestmark = [pytest.mark.browser, pytest.mark.skipif(bool(missing()), reason=missing())]
 

@@ -25,9 +25,10 @@ from atlas_schema.read import Atlas
 from site_builder import budget
 from site_builder.build import SiteReport, build_site
 from site_builder.features import CARRIERS, feature_files, spearman
-from site_builder.head_tables import READ_PACK, read_packs, read_rows
+from site_builder.head_tables import READ_PACK, read_packs
 from site_builder.heads import FEATURE_FIGURES, NEURONS_READ, Columns, HeadRows, head_files
 from site_builder.maps import LEVELS, MAP_SIDE, block_means, signed_texts
+from site_builder.reading import read_rows
 from site_builder.survey import survey
 
 EMPTY_ROWS: dict[str, list[Any]] = {}

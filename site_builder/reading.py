@@ -1,11 +1,16 @@
-"""What the footers of a dataset's shards tell, without their rows: sizes, counts, largest values."""
+"""Reading a dataset's shards for the sections of the site: what footers tell, and whole tables of one model."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from atlas_schema.columns import Table
 from atlas_schema.errors import ShardCorrupt
+from atlas_schema.parquet import damage
 from atlas_schema.read import Atlas
 from atlas_schema.shards import shard_path
 
@@ -47,6 +52,36 @@ def values_of(footer: pq.FileMetaData, leaf: str) -> int:
         column.num_values - (column.statistics.null_count or 0 if column.statistics is not None else 0)
         for column in _leaves(footer, leaf)
     )
+
+
+def count_rows(atlas: Atlas, table: Table, slug: str) -> int:
+    """Rows of a table that has one shard a model; 0 where the atlas lacks the shard. Raises ShardCorrupt."""
+    path = shard_path(table, slug)
+    if not atlas.store.exists(path):
+        return 0
+    with atlas.store.open(path) as file, damage(path):
+        return int(pq.ParquetFile(file).metadata.num_rows)
+
+
+def read_rows(atlas: Atlas, table: Table, slug: str, columns: Sequence[str] | None = None) -> pa.Table:
+    """All rows of a table that has one shard a model, in the order of its key; none where the atlas lacks the shard.
+
+    A column that came to the table after the atlas was written has no values. Raises ShardCorrupt.
+    """
+    names = list(table.names if columns is None else columns)
+    path = shard_path(table, slug)
+    schema = pa.schema([table.schema().field(name) for name in names])
+    if not atlas.store.exists(path):
+        return schema.empty_table()
+    with atlas.store.open(path) as file, damage(path):
+        found = pq.ParquetFile(file, page_checksum_verification=True).read(columns=names)
+    absent = {name: pa.nulls(len(found), schema.field(name).type) for name in names if name not in found.column_names}
+    return pa.table({name: absent[name] if name in absent else found[name] for name in names})
+
+
+def lists_of(rows: pa.Table) -> dict[str, list[Any]]:
+    """A table as lists, one a column."""
+    return {name: rows.column(name).to_pylist() for name in rows.column_names}
 
 
 def _leaves(footer: pq.FileMetaData, leaf: str) -> list[pq.ColumnChunkMetaData]:
