@@ -158,6 +158,32 @@ def test_an_interrupted_build_leaves_the_old_site_and_the_next_one_completes(
     assert not list(out.rglob("*.tmp"))
 
 
+@pytest.mark.parametrize("name", ["depth-", "wall-", "model-", "index.html", "strip.webp"])
+def test_a_file_is_there_whole_or_not_at_all(
+    name: str, small_atlas: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A build that is killed while it writes: files are named by their content, so half a one would stay for ever."""
+    real = Path.write_bytes
+
+    def half(path: Path, data: bytes) -> int:
+        if name in path.name:
+            real(path, data[: len(data) // 2])
+            raise KeyboardInterrupt
+        return real(path, data)
+
+    monkeypatch.setattr(Path, "write_bytes", half)
+    with pytest.raises(KeyboardInterrupt):
+        build_site(small_atlas, tmp_path / "site")
+    monkeypatch.undo()
+    build_site(small_atlas, tmp_path / "site")
+    build_site(small_atlas, tmp_path / "whole")
+    assert contents(tmp_path / "site") == contents(tmp_path / "whole")
+
+
+def contents(site: Path) -> dict[str, bytes]:
+    return {path.relative_to(site).as_posix(): path.read_bytes() for path in site.rglob("*") if path.is_file()}
+
+
 def test_range_mode_points_at_the_pictures_in_the_dataset(small_atlas: Path, tmp_path: Path) -> None:
     report = build_site(small_atlas, tmp_path / "site", target="s3", dataset_url="https://example.org/atlas/")
     manifest = manifest_of(tmp_path / "site")

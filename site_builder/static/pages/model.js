@@ -88,7 +88,9 @@ function Made({ model }) {
   const stages = stagesOf(model);
   if (stages.length === 0) return html`<p class="note">This atlas does not record what its stages ran with.</p>`;
   return html`<div class="scroll"><table class="made"><thead><tr>${["Stage", "Precision", "Software", "Code", "Date", "Settings"].map((name) => html`<th scope="col" key=${name}>${name}</th>`)}</tr></thead>
-      <tbody>${stages.map((one) => html`<tr key=${one.stage}><th scope="row">${one.stage}</th><td>${one.precision ?? "–"}</td><td>${versions(one.software) || "–"}</td>
+      <tbody>${stages.map((one) => html`<tr key=${one.stage}><th scope="row">${one.stage}</th><td>${one.precision || "–"}</td><td>${versions(one.software) || "–"}</td>
         <td>${one.code_version ? html`<code>${one.code_version}</code>` : "–"}</td><td>${one.started ? day(one.started) : "–"}</td><td>${one.settings ? html`<code>${one.settings}</code>` : "–"}</td></tr>`)}</tbody></table></div>
-    <p class="note"><${Explained} name="Stages" column="stages" table="models" /> – in <b>precision</b>: each unit chose for its device (<code>neurons.precision</code>), or none was recorded; elsewhere: not recorded.</p>`;
+    <p class="note"><${Explained} name="Stages" column="stages" table="models" /> – in <b>precision</b>: each unit chose for its device (<code>neurons.precision</code>), or none was recorded; elsewhere: not recorded.</p>
+    ${stages.some(({ facts }) => facts) && html`<details><summary>What decided each result, beside the weights</summary>
+      ${stages.filter(({ facts }) => facts).map(({ stage, facts }) => html`<h3 key=${stage}>${stage}</h3><pre tabindex="0"><code>${pretty(facts)}</code></pre>`)}</details>`}`;
 }
