@@ -12,7 +12,7 @@ import shutil
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from atlas_schema.errors import BadConfig, ForeignAtlas, NothingThere, nearest
@@ -151,10 +151,9 @@ def _claim(folder: Path) -> None:
 
 def _prune(folder: Path, kept: set[str], patterns: Iterable[str]) -> None:
     """Remove what earlier builds left where `patterns` say that all is ours; other files of the folder stay."""
+    stays = kept | {parent.as_posix() for path in kept for parent in PurePosixPath(path).parents}
     for path in [old for pattern in patterns for old in folder.glob(pattern)]:
-        name = path.relative_to(folder).as_posix()
-        holds_kept = any(other == name or other.startswith(f"{name}/") for other in kept)
-        if not holds_kept and path.exists():
+        if path.relative_to(folder).as_posix() not in stays and path.exists():
             shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 

@@ -388,8 +388,23 @@ def test_a_models_page_says_what_each_stage_ran_with(
         ]
         assert "What decided each result" in page.text("main")
         page.open(f"{address}/older/#/m/drawn-vit", "table.made")
-        assert cells(page) == [["visualize", "float32", "torch 2.8.0, timm 1.0.20", "–", "–", "00112233aabbccdd"]]
+        assert cells(page) == [["visualize", "float32", "torch 2.8.0, timm 1.0.20", "00112233aabbccdd"]]
+        assert "Not recorded of any stage: code, date" in page.text("main")
         assert "What decided each result" not in page.text("main")
+    page.requests()
+
+
+def test_what_all_stages_share_is_said_once(
+    seen: Seen, small_atlas: Path, tmp_path: Path, unpacked: Callable[[Path], Any]
+) -> None:
+    build_site(small_atlas, tmp_path / "site")
+    stages = [{**STAGES[0], "stage": stage} for stage in ("evidence", "label")]
+    with_model(tmp_path / "site", "drawn-vit", unpacked, stages=stages, software=None, precision=None)
+    with plain_server(tmp_path) as (address, _):
+        page = seen.page
+        page.open(f"{address}/site/#/m/drawn-vit", "table.made")
+        assert cells(page) == [[stage, "2026-01-02 03:04 UTC", "aaaabbbbccccdddd"] for stage in ("evidence", "label")]
+        assert "All stages: software torch 2.9.9; code 1.2.3." in page.text("main")
     page.requests()
 
 

@@ -287,6 +287,14 @@ def test_modules_stay_small_and_name_no_other_host() -> None:
     assert "MIT" in (STATIC / "vendor" / "LICENSE-preact.txt").read_text()
 
 
+def test_what_comes_with_the_page_does_not_grow(built: tuple[Path, SiteReport]) -> None:
+    """Before the first picture a browser reads these, in one wave; lower the limits when there is less to read."""
+    page = (built[0] / "index.html").read_text()
+    names = set(re.findall(r'(?:src|href)="(app-[^"]+\.(?:js|css))"', page))
+    assert len(names) <= 38
+    assert sum((built[0] / name).stat().st_size for name in names) <= 208_000
+
+
 def get(address: str, path: str, **headers: str) -> tuple[int, bytes, http.client.HTTPMessage]:
     connection = http.client.HTTPConnection(address.removeprefix("http://"), timeout=5)
     connection.request("GET", path, headers=headers)

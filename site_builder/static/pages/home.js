@@ -77,16 +77,20 @@ function contents() {
 function InAll() {
   const [model, ...others] = site.models;
   if (others.some(({ stages }) => stages.join() !== model.stages.join())) return null;
+  return html`<p class="note in-all">${others.length > 0 ? "All have" : "It has"} ${inWords(model, " yet")}.</p>`;
+}
+
+/** "pictures, labels; no counterparts", of which what lacks leads to the model's page. */
+function inWords(model, yet = "") {
   const { has, lacks } = inAndOut(model);
-  return html`<p class="note in-all">${others.length > 0 ? "All have" : "It has"} ${has.join(", ")}${lacks.length > 0 && html`; <a href=${link.model(model.slug)}>no ${lacks.join(", ")}</a> yet`}.</p>`;
+  const lacking = lacks.length > 0 && html`<a href=${link.model(model.slug)}>no ${lacks.join(", ")}</a>${yet}`;
+  return html`${has.join(", ")}${has.length > 0 && lacking && "; "}${lacking}`;
 }
 
 /** What was done for a model; what was not is said on its page, with the command that adds it. */
 function Stages({ model }) {
-  const { has, lacks } = inAndOut(model);
   if (site.models.every(({ stages }) => stages.join() === model.stages.join())) return null; // said once, above
-  if (lacks.length === 0) return html`<span class="note stages">has ${has.join(", ")}</span>`;
-  return html`<span class="note stages">has ${has.join(", ")}; <a href=${link.model(model.slug)}>no ${lacks.join(", ")}</a></span>`;
+  return html`<span class="note stages">has ${inWords(model)}</span>`;
 }
 
 /** One small picture a layer, from input to output. */

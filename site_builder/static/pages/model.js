@@ -83,14 +83,27 @@ function Facts({ model }) {
   ${model.recipe_json && html`<details><summary>All settings of the recipe</summary><pre tabindex="0"><code>${pretty(model.recipe_json)}</code></pre></details>`}`;
 }
 
+/** What is told of each stage; what all share is said once. */
+const COLUMNS = [
+  { name: "Precision", of: ({ precision }) => precision || null },
+  { name: "Software", of: ({ software }) => versions(software) || null, once: true },
+  { name: "Code", of: ({ code_version }) => code_version || null, once: true },
+  { name: "Date", of: ({ started }) => (started ? day(started) : null) },
+  { name: "Settings", of: ({ settings }) => settings && html`<code>${settings}</code>` },
+];
+
 /** What each stage ran with; older atlases say it of the model as a whole, and not when. */
 function Made({ model }) {
   const stages = stagesOf(model);
   if (stages.length === 0) return html`<p class="note">This atlas does not record what its stages ran with.</p>`;
-  return html`<div class="scroll"><table class="made"><thead><tr>${["Stage", "Precision", "Software", "Code", "Date", "Settings"].map((name) => html`<th scope="col" key=${name}>${name}</th>`)}</tr></thead>
-      <tbody>${stages.map((one) => html`<tr key=${one.stage}><th scope="row">${one.stage}</th><td>${one.precision || "–"}</td><td>${versions(one.software) || "–"}</td>
-        <td>${one.code_version ? html`<code>${one.code_version}</code>` : "–"}</td><td>${one.started ? day(one.started) : "–"}</td><td>${one.settings ? html`<code>${one.settings}</code>` : "–"}</td></tr>`)}</tbody></table></div>
-    <p class="note"><${Explained} name="Stages" column="stages" table="models" /> – in <b>precision</b>: each unit chose for its device (<code>neurons.precision</code>), or none was recorded; elsewhere: not recorded.</p>
+  const shared = COLUMNS.filter(({ of, once }) => once && stages.length > 1 && of(stages[0]) !== null && stages.every((one) => of(one) === of(stages[0])));
+  const unknown = COLUMNS.filter(({ of }) => stages.every((one) => of(one) === null));
+  const columns = COLUMNS.filter((column) => !shared.includes(column) && !unknown.includes(column));
+  return html`${shared.length > 0 && html`<p class="note">All stages: ${shared.map(({ name, of }) => `${name.toLowerCase()} ${of(stages[0])}`).join("; ")}.</p>`}
+    <div class="scroll"><table class="made"><thead><tr>${["Stage", ...columns.map(({ name }) => name)].map((name) => html`<th scope="col" key=${name}>${name}</th>`)}</tr></thead>
+      <tbody>${stages.map((one) => html`<tr key=${one.stage}><th scope="row">${one.stage}</th>${columns.map(({ name, of }) => html`<td key=${name}>${of(one) ?? "–"}</td>`)}</tr>`)}</tbody></table></div>
+    <p class="note"><${Explained} name="stages" column="stages" table="models">A dash: not recorded; for the precision also where each worker chose for its device (<code>neurons.precision</code>).<//>
+      ${unknown.length > 0 && ` Not recorded of any stage: ${unknown.map(({ name }) => name.toLowerCase()).join(", ")}.`}</p>
     ${stages.some(({ facts }) => facts) && html`<details><summary>What decided each result, beside the weights</summary>
       ${stages.filter(({ facts }) => facts).map(({ stage, facts }) => html`<h3 key=${stage}>${stage}</h3><pre tabindex="0"><code>${pretty(facts)}</code></pre>`)}</details>`}`;
 }
