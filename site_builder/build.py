@@ -69,40 +69,50 @@ def build_site(
     SiteTooLarge.
     """
     host, mode = _settings(target, images, dataset_url)
-    atlas, folder = Atlas(os.fspath(atlas_url)), Path(out)
-    held = survey(atlas, sections)
-    if not any(held.counts.values()):
-        shown = " or ".join(section.name for section, part in held.parts if section.counts(part))
-        raise NothingThere(f"{atlas_url}: no {shown} to show yet; run `neuron-atlas run` into it first")
+    folder, held = Path(out), survey(Atlas(os.fspath(atlas_url)), sections)
+    _require_something(held, atlas_url)
     check(host, estimate(held, mode), mode)
     _claim(folder)
     made = _write_sections(held, folder, mode)
     told = overview.write(folder, held.outline, made)
-    manifest = {
-        **told.manifest,
-        "title": title,
-        "images": {"mode": mode, "base": app.browser_url(dataset_url) if mode == "range" else ""},
-        "dataset": dataset_url or "",
-        "frame": "https://huggingface.co" if target == "hf-space" else "",
-    }
-    kept = app.write(folder, manifest, dataset_url if mode == "range" else None)
-    if target == "hf-space":
-        replace(folder / "README.md", app.space_card(title).encode())
-    paths = kept | told.paths | {path for _, written in made for path in written.paths}
+    paths = told.paths | {path for _, written in made for path in written.paths}
+    paths |= _write_page(folder, told.manifest, title, target, mode, dataset_url)
     _prune(folder, paths, ("app-*", *overview.FOLDERS, *(one for section, _ in made for one in section.folders)))
     found = measure(folder)
     check(host, found, mode)
-    counts = {name: count for _, written in made for name, count in written.counts.items()}
     return SiteReport(
         out=str(folder),
         target=target,
         images=mode,
         models=len(held.outline.models),
-        counts={**held.counts, **counts},
+        counts={**held.counts, **{name: count for _, written in made for name, count in written.counts.items()}},
         files=found.files,
         bytes=found.bytes,
         said=[written.said for _, written in made if written.said],
     )
+
+
+def _require_something(held: Survey, atlas_url: str | os.PathLike[str]) -> None:
+    if not any(held.counts.values()):
+        shown = " or ".join(section.name for section, part in held.parts if section.counts(part))
+        raise NothingThere(f"{atlas_url}: no {shown} to show yet; run `neuron-atlas run` into it first")
+
+
+def _write_page(
+    folder: Path, told: dict[str, Any], title: str, target: str, images: str, dataset_url: str | None
+) -> set[str]:
+    """Write the scripts and, last, the page with its manifest; the paths that it names of them."""
+    base = dataset_url if images == "range" else None
+    manifest = {
+        **told,
+        "title": title,
+        "images": {"mode": images, "base": app.browser_url(base)},
+        "dataset": dataset_url or "",
+        "frame": "https://huggingface.co" if target == "hf-space" else "",
+    }
+    if target == "hf-space":
+        replace(folder / "README.md", app.space_card(title).encode())
+    return app.write(folder, manifest, base)
 
 
 def _write_sections(held: Survey, folder: Path, images: str) -> list[tuple[Section[Any], Written]]:
