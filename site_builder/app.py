@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
 import posixpath
 import re
 from collections.abc import Mapping
@@ -13,8 +11,12 @@ from urllib.parse import urlsplit
 
 from jinja2 import Environment, PackageLoader, select_autoescape
 
+from site_builder.folders import replace, write_by_content
+from site_builder.section import Size
+
 STATIC = Path(__file__).parent / "static"
-_IMPORT = re.compile(rb'^import [^"]* from "(\.[^"]+)";', re.MULTILINE)
+#: What a module needs before it runs, and scripts of pages that come with the site (static/pages/index.js).
+_IMPORT = re.compile(rb'^import [^"]* from "(\.[^"]+)";|\bsoon: \(\) => import\("(\.[^"]+)"\)', re.MULTILINE)
 _SHELL = Environment(
     loader=PackageLoader("site_builder"), autoescape=select_autoescape(), trim_blocks=True, lstrip_blocks=True
 )
@@ -26,26 +28,22 @@ def app_files() -> list[Path]:
     return [path for path in sorted(STATIC.rglob("*")) if path.is_file() and not path.name.endswith(".d.ts")]
 
 
+def size() -> Size:
+    """Of all its files."""
+    files = app_files()
+    return Size(len(files), sum(path.stat().st_size for path in files))
+
+
 def write(folder: Path, manifest: Mapping[str, Any], dataset_url: str | None) -> set[str]:
     """Write the app and, last, index.html, which carries the manifest. Returns what the page names."""
     files = {path.relative_to(STATIC).as_posix(): path.read_bytes() for path in app_files()}
-    content = hashlib.sha256()
-    for name, data in files.items():
-        content.update(f"{name} {len(data)} ".encode() + data)
-    home = f"app-{content.hexdigest()[:12]}"
-    for name, data in files.items():
-        path = folder / home / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if not path.exists():
-            path.write_bytes(data)
+    home = write_by_content(folder, "app", files)
     (folder / ".nojekyll").touch()  # GitHub Pages would otherwise leave out what begins with a dot or underscore
     modules = sorted(_imported("main.js", files) - {"main.js"})
     page = _SHELL.get_template("shell.html").render(
         app=home, modules=modules, manifest=manifest, connect=connect_sources(dataset_url)
     )
-    unfinished = folder / ".index.html.tmp"
-    unfinished.write_text(page, encoding="utf-8")
-    os.replace(unfinished, folder / "index.html")
+    replace(folder / "index.html", page.encode())
     return {home}
 
 
@@ -56,7 +54,7 @@ def _imported(name: str, files: Mapping[str, bytes]) -> set[str]:
         module = waiting.pop()
         if module not in found:
             found.add(module)
-            own = [match.decode() for match in _IMPORT.findall(files[module])]
+            own = [(first or second).decode() for first, second in _IMPORT.findall(files[module])]
             waiting += [posixpath.normpath(posixpath.join(posixpath.dirname(module), other)) for other in own]
     return found
 

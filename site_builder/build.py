@@ -7,29 +7,24 @@ no longer names is then removed. Whoever opens the site while it is rebuilt meet
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from atlas_schema.errors import BadConfig, ForeignAtlas, NothingThere, nearest
 from atlas_schema.read import Atlas
-from atlas_schema.tables import NEURONS
 from site_builder import app, overview
-from site_builder.budget import HOSTS, Host, Size, check, estimate, megabytes
-from site_builder.evidence import write_evidence
-from site_builder.folders import content_name, write_folder
-from site_builder.head_pages import write_heads
-from site_builder.layers import FORMAT, LayerSummary, build_layer
-from site_builder.packs import PACK
-from site_builder.sprites import BUNDLE, THUMB
-from site_builder.survey import LayerSource, survey
+from site_builder.budget import HOSTS, Host, check, estimate
+from site_builder.folders import replace
+from site_builder.section import Section, Size, Work, Written
+from site_builder.sections import SECTIONS
+from site_builder.survey import Survey, survey
 
 MARK = ".neuron-atlas-site"  # says that a folder is a site of ours, which may be built over
-OURS = ("d/*", "d/*/*", "f/*", "p/*", "r/*", "s/*")
 MODES = ("sprite", "range", "files")
 
 
@@ -41,22 +36,14 @@ class SiteReport:
     target: str
     images: str
     models: int
-    layers: int
-    layers_reused: int
-    neurons: int
-    heads: int
+    counts: dict[str, int]  # of each section, by name: neurons, layers, layers_reused, heads
     files: int
     bytes: int
-    notes: list[str] = field(default_factory=list)
+    said: list[str] = field(default_factory=list)  # a phrase a section
 
     def __str__(self) -> str:
-        lines = [
-            f"{self.out}: {self.neurons:,} neurons in {self.layers} layers of {self.models} models"
-            f" ({self.layers_reused} layers unchanged), {self.heads:,} attention heads, {self.files:,} files,"
-            f" {megabytes(self.bytes)}",
-            f"large pictures: {self.images}; built for {self.target}",
-        ]
-        return "\n".join(lines + self.notes)
+        size = Size(self.files, self.bytes)
+        return f"{self.out}: {', '.join(self.said)}, {size}\nlarge pictures: {self.images}; built for {self.target}"
 
 
 def build_site(
@@ -67,6 +54,7 @@ def build_site(
     images: str = "auto",
     dataset_url: str | None = None,
     title: str = "Neuron atlas",
+    sections: Sequence[Section[Any]] = SECTIONS,
 ) -> SiteReport:
     """Build the site of the atlas at `atlas_url` into the folder `out`.
 
@@ -75,50 +63,63 @@ def build_site(
     only; `files`: one file each; `range`: the dataset's own shards at `dataset_url`, by Range requests;
     `auto`: range where the host and a dataset URL allow it, else sprite.
     dataset_url: where the dataset is published (https://..., s3 over https, or hf://datasets/ORG/NAME).
+    sections: what the site shows.
 
-    Raises BadConfig, NothingThere (no atlas, or no neurons yet), ForeignAtlas (`out` holds something else),
+    Raises BadConfig, NothingThere (no atlas, or nothing to show yet), ForeignAtlas (`out` holds something else),
     SiteTooLarge.
     """
     host, mode = _settings(target, images, dataset_url)
-    atlas, folder = Atlas(os.fspath(atlas_url)), Path(out)
-    held = survey(atlas)
-    if not held.layers and not held.heads:
-        raise NothingThere(f"{atlas_url}: no neurons or heads to show yet; run `neuron-atlas run` into it first")
+    folder, held = Path(out), survey(Atlas(os.fspath(atlas_url)), sections)
+    _require_something(held, atlas_url)
     check(host, estimate(held, mode), mode)
     _claim(folder)
-
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        built = list(pool.map(lambda source: _write_layer(atlas, source, folder, mode), held.layers))
-        evidence = write_evidence(atlas, folder, held, pool)
-        heads = write_heads(atlas, folder, held, evidence.labels, pool)
-    layers = {(source.slug, source.layer): made[:2] for source, made in zip(held.layers, built, strict=True)}
-    written = overview.write(atlas, folder, held, layers, evidence, heads)
-    manifest = {
-        **written.manifest,
-        "title": title,
-        "images": {"mode": mode, "base": app.browser_url(dataset_url) if mode == "range" else ""},
-        "dataset": dataset_url or "",
-        "frame": "https://huggingface.co" if target == "hf-space" else "",
-    }
-    kept = app.write(folder, manifest, dataset_url if mode == "range" else None)
-    if target == "hf-space":
-        _replace(folder / "README.md", app.space_card(title).encode())
-    shown = {f"d/{name}" for name, _ in layers.values()} | evidence.folders | heads.folders
-    _prune(folder, {*kept, *written.files, *shown})
+    made = _write_sections(held, folder, mode)
+    told = overview.write(folder, held.outline, made)
+    paths = told.paths | {path for _, written in made for path in written.paths}
+    paths |= _write_page(folder, told.manifest, title, target, mode, dataset_url)
+    _prune(folder, paths, ("app-*", *overview.FOLDERS, *(one for section, _ in made for one in section.folders)))
     found = measure(folder)
     check(host, found, mode)
     return SiteReport(
         out=str(folder),
         target=target,
         images=mode,
-        models=len(held.models),
-        layers=len(held.layers),
-        layers_reused=sum(made[2] for made in built),
-        neurons=sum(len(source.units) for source in held.layers),
-        heads=sum(source.rows["heads"] for source in held.heads),
+        models=len(held.outline.models),
+        counts={**held.counts, **{name: count for _, written in made for name, count in written.counts.items()}},
         files=found.files,
         bytes=found.bytes,
+        said=[written.said for _, written in made if written.said],
     )
+
+
+def _require_something(held: Survey, atlas_url: str | os.PathLike[str]) -> None:
+    if not any(held.counts.values()):
+        shown = " or ".join(section.name for section, part in held.parts if section.counts(part))
+        raise NothingThere(f"{atlas_url}: no {shown} to show yet; run `neuron-atlas run` into it first")
+
+
+def _write_page(
+    folder: Path, told: dict[str, Any], title: str, target: str, images: str, dataset_url: str | None
+) -> set[str]:
+    """Write the scripts and, last, the page with its manifest; the paths that it names of them."""
+    base = dataset_url if images == "range" else None
+    manifest = {
+        **told,
+        "title": title,
+        "images": {"mode": images, "base": app.browser_url(base)},
+        "dataset": dataset_url or "",
+        "frame": "https://huggingface.co" if target == "hf-space" else "",
+    }
+    if target == "hf-space":
+        replace(folder / "README.md", app.space_card(title).encode())
+    return app.write(folder, manifest, base)
+
+
+def _write_sections(held: Survey, folder: Path, images: str) -> list[tuple[Section[Any], Written]]:
+    """Each section with what it wrote."""
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        work = Work(held.outline, folder, images, pool)
+        return [(section, section.write(work, part)) for section, part in held.parts]
 
 
 def _settings(target: str, images: str, dataset_url: str | None) -> tuple[Host, str]:
@@ -145,24 +146,6 @@ def _hint(name: str, known: Any) -> str:
     return f" (nearest: {close[0]})" if close else ""
 
 
-def _write_layer(atlas: Atlas, layer: LayerSource, folder: Path, mode: str) -> tuple[str, LayerSummary, bool]:
-    """The layer's folder below d/, its summary, and whether it was there already."""
-    settings = f"{FORMAT} {mode} {PACK} {BUNDLE} {THUMB}".encode()
-    name = content_name(f"{layer.slug}/{layer.layer:05d}", atlas.store.read(layer.shard), settings)
-
-    def files() -> dict[str, bytes]:
-        rows = atlas.neurons(layer.slug, layer.layer, NEURONS.names)
-        if rows is None:
-            raise NothingThere(f"{layer.shard}: removed while the site was built; build it again")
-        places = atlas.picture_locations(layer.slug, layer.layer) if mode == "range" else ()
-        made, summary = build_layer(rows, layer.shard, mode, places)
-        return {**made, "summary.json": json.dumps(summary.as_json()).encode()}
-
-    reused = write_folder(folder / "d", name, files)
-    said = (folder / "d" / name / "summary.json").read_text()
-    return name, LayerSummary(**json.loads(said)), reused
-
-
 def _claim(folder: Path) -> None:
     """Take `folder` as a site's; refuse one that holds anything else."""
     if folder.exists() and not folder.is_dir():
@@ -176,21 +159,11 @@ def _claim(folder: Path) -> None:
     (folder / MARK).write_text("Built by `neuron-atlas site build`; the next build replaces what is here.\n")
 
 
-def _replace(path: Path, data: bytes) -> None:
-    unfinished = path.with_name(f".{path.name}.tmp")
-    unfinished.write_bytes(data)
-    os.replace(unfinished, path)
-
-
-def _prune(folder: Path, kept: set[str]) -> None:
-    """Remove what earlier builds left in folders of ours; other files in the site's folder are not."""
-    for old in folder.glob("app-*"):
-        if old.name not in kept:
-            shutil.rmtree(old)
-    for path in [old for pattern in OURS for old in folder.glob(pattern)]:
-        name = path.relative_to(folder).as_posix()
-        holds_kept = any(other == name or other.startswith(f"{name}/") for other in kept)
-        if not holds_kept and path.exists():
+def _prune(folder: Path, kept: set[str], patterns: Iterable[str]) -> None:
+    """Remove what earlier builds left where `patterns` say that all is ours; other files of the folder stay."""
+    stays = kept | {parent.as_posix() for path in kept for parent in PurePosixPath(path).parents}
+    for path in [old for pattern in patterns for old in folder.glob(pattern)]:
+        if path.relative_to(folder).as_posix() not in stays and path.exists():
             shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 

@@ -16,12 +16,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from site_builder.outline import Neuron
 from site_builder.packs import dump, rounded
 
-#: (slug, layer, unit)
-Neuron = tuple[str, int, int]
-#: Fewest models of a cluster.
-MODELS = 3
+#: A cluster has neurons of so many models at least.
+LEAST_MODELS = 3
 #: Clusters of one pack, and of one page of their list.
 CLUSTER_PACK = 64
 
@@ -73,7 +72,7 @@ def rosetta_clusters(pairs: Iterable[Pair]) -> list[Cluster]:
     for pair in pairs:
         edges.setdefault(pair.first, {})[pair.second] = pair
         edges.setdefault(pair.second, {})[pair.first] = pair
-    waiting = [_cluster(clique, edges) for clique in _cliques(edges) if len(clique) >= MODELS]
+    waiting = [_cluster(clique, edges) for clique in _cliques(edges) if len(clique) >= LEAST_MODELS]
     heap = [(cluster.rank, cluster) for cluster in waiting]
     heapq.heapify(heap)
     found: list[Cluster] = []
@@ -84,7 +83,7 @@ def rosetta_clusters(pairs: Iterable[Pair]) -> list[Cluster]:
         if len(left) == len(cluster.members):
             found.append(cluster)
             taken.update(left)
-        elif len(left) >= MODELS:  # what a better one left of it waits its turn
+        elif len(left) >= LEAST_MODELS:  # what a better one left of it waits its turn
             rest = _cluster(left, edges)
             heapq.heappush(heap, (rest.rank, rest))
     return found

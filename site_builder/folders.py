@@ -38,3 +38,20 @@ def write_by_content(site: Path, prefix: str, files: Mapping[str, bytes]) -> str
     name = content_name(prefix, *(part for inner in sorted(files) for part in (inner.encode(), files[inner])))
     write_folder(site, name, lambda: files)
     return name
+
+
+def write_file(site: Path, prefix: str, suffix: str, data: bytes) -> str:
+    """Write a file that is named by its content, unless it is there; its path in the site."""
+    name = f"{prefix}-{hashlib.sha256(data).hexdigest()[:12]}{suffix}"
+    path = site / name
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        replace(path, data)
+    return name
+
+
+def replace(path: Path, data: bytes) -> None:
+    """Write a file in one step: whoever opens it meets the old one or the new, whole."""
+    unfinished = path.with_name(f".{path.name}.tmp")
+    unfinished.write_bytes(data)
+    os.replace(unfinished, path)

@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
-import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from atlas_schema.columns import Table
 from atlas_schema.head_tables import HEAD_EXAMPLES, HEAD_FEATURES, HEAD_READS, HEAD_TABLES, HEAD_TEXTS, HEADS
-from atlas_schema.parquet import damage
 from atlas_schema.read import Atlas
-from atlas_schema.shards import shard_path
+from site_builder.reading import count_rows, read_rows
 
 #: A head is found by a text that explains so much of its variance: the last of its texts explain next to nothing.
 FOUND_BY = 0.01
@@ -33,18 +28,17 @@ class HeadsSource:
     read_packs: tuple[int, ...] = ()  # files of each FFN layer that say which heads read which neurons
     texts: tuple[str, ...] = ()  # one a row of head_texts by which the head is found
     features: frozenset[str] = frozenset()
-    probe_sets: frozenset[str] = field(default_factory=frozenset)
 
 
 def heads_source(atlas: Atlas, slug: str) -> HeadsSource | None:
     """What there is of the heads of a model; None where it has no table of heads."""
-    rows = {table.name: count for table in HEAD_TABLES.values() if (count := _rows(atlas, table, slug))}
+    rows = {table.name: count for table in HEAD_TABLES.values() if (count := count_rows(atlas, table, slug))}
     if HEADS.name not in rows:
         return None
     texts = read_rows(atlas, HEAD_TEXTS, slug, ["text", "explained"])
     features = read_rows(atlas, HEAD_FEATURES, slug, ["feature"])
     reads = read_rows(atlas, HEAD_READS, slug, ["layer", "unit"])
-    examples = read_rows(atlas, HEAD_EXAMPLES, slug, ["map_height", "map_width", "probe_set"])
+    examples = read_rows(atlas, HEAD_EXAMPLES, slug, ["map_height", "map_width"])
     tokens = zip(examples["map_height"].to_pylist(), examples["map_width"].to_pylist(), strict=True)
     return HeadsSource(
         slug=slug,
@@ -54,24 +48,7 @@ def heads_source(atlas: Atlas, slug: str) -> HeadsSource | None:
         read_packs=read_packs(reads["layer"].to_pylist(), reads["unit"].to_pylist()),
         texts=tuple(texts.filter(pc.greater_equal(texts["explained"], FOUND_BY))["text"].to_pylist()),
         features=frozenset(features["feature"].to_pylist()),
-        probe_sets=frozenset(examples["probe_set"].to_pylist()),
     )
-
-
-def read_rows(atlas: Atlas, table: Table, slug: str, columns: Sequence[str] | None = None) -> pa.Table:
-    """All rows of a head table of one model, in the order of its key; no rows where the atlas lacks the table.
-
-    A column that came to the table after the atlas was written has no values. Raises ShardCorrupt.
-    """
-    names = list(table.names if columns is None else columns)
-    path = shard_path(table, slug)
-    schema = pa.schema([table.schema().field(name) for name in names])
-    if not atlas.store.exists(path):
-        return schema.empty_table()
-    with atlas.store.open(path) as file, damage(path):
-        found = pq.ParquetFile(file, page_checksum_verification=True).read(columns=names)
-    absent = {name: pa.nulls(len(found), schema.field(name).type) for name in names if name not in found.column_names}
-    return pa.table({name: absent[name] if name in absent else found[name] for name in names})
 
 
 def read_packs(layers: Sequence[int], units: Sequence[int]) -> tuple[int, ...]:
@@ -80,16 +57,3 @@ def read_packs(layers: Sequence[int], units: Sequence[int]) -> tuple[int, ...]:
     for layer, unit in zip(layers, units, strict=True):
         counts[layer] = max(counts[layer], unit // READ_PACK + 1)
     return tuple(counts)
-
-
-def lists_of(rows: pa.Table) -> dict[str, list[Any]]:
-    """A table as lists, one a column."""
-    return {name: rows.column(name).to_pylist() for name in rows.column_names}
-
-
-def _rows(atlas: Atlas, table: Table, slug: str) -> int:
-    path = shard_path(table, slug)
-    if not atlas.store.exists(path):
-        return 0
-    with atlas.store.open(path) as file, damage(path):
-        return int(pq.ParquetFile(file).metadata.num_rows)

@@ -9,16 +9,17 @@ Tables in a file are columns, with a value that all rows share written once; `un
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
 from atlas_schema.head_tables import HEAD_EXAMPLES, HEAD_FEATURES, HEAD_READS, HEAD_TEXTS, HEADS
 from atlas_schema.read import Atlas
-from site_builder.clusters import Neuron
-from site_builder.head_tables import READ_PACK, lists_of, read_packs, read_rows
+from site_builder.head_tables import READ_PACK, read_packs
+from site_builder.maps import signed_texts
+from site_builder.outline import Neuron
 from site_builder.packs import columnar, dump, rounded
-from site_builder.signed_maps import signed_texts
+from site_builder.reading import lists_of, read_rows
 
 #: Neurons that a head's page names: those that it reads most.
 NEURONS_READ = 12
@@ -52,7 +53,7 @@ class HeadRows:
         return [most[layer] for layer in sorted(most)]
 
 
-def head_files(rows: HeadRows, neuron_labels: Mapping[Neuron, str], named: set[str]) -> dict[str, bytes]:
+def head_files(rows: HeadRows, neuron_labels: Mapping[Neuron, str], named: Set[str]) -> dict[str, bytes]:
     """File name -> gzip JSON. neuron_labels: of the atlas's neurons; named: probe sets whose images it lists."""
     files = {"heads.json.gz": dump(_all_heads(rows))}
     for layer in sorted(set(rows.heads["layer"])):
@@ -80,7 +81,7 @@ def _all_heads(rows: HeadRows) -> dict[str, Any]:
     return rounded({**columnar(heads), "scores": {name: scores[name] for name in sorted(scores)}}, DIGITS)
 
 
-def _layer(rows: HeadRows, layer: int, neuron_labels: Mapping[Neuron, str], named: set[str]) -> dict[str, Any]:
+def _layer(rows: HeadRows, layer: int, neuron_labels: Mapping[Neuron, str], named: Set[str]) -> dict[str, Any]:
     texts = _renamed(
         rows.texts, {"head": "unit"}, ("text", "explained", "cumulative", "deviation"), _at(rows.texts, layer)
     )
@@ -105,7 +106,7 @@ def _renamed(columns: Columns, names: Mapping[str, str], kept: Sequence[str], pl
     return {new: [columns[name][at] for at in places] for name, new in wanted.items()}
 
 
-def _examples(columns: Columns, places: Sequence[int], named: set[str]) -> Columns:
+def _examples(columns: Columns, places: Sequence[int], named: Set[str]) -> Columns:
     names = {"head": "unit", "image_index": "image", "probe_set": "probe"}
     names |= {"map_height": "rows", "map_width": "columns", "map_scale": "scale"}
     made = _renamed(columns, names, ("direction", "projection", "elsewhere"), places)

@@ -1,186 +1,93 @@
-"""What spans layers: a model's facts, its strip of depth, the wall of the home page, the manifest."""
+"""The manifest, which every page begins with, and a file of facts for each model.
+
+What is in them comes from the models, sites and runs tables, and from what each section wrote.
+"""
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from atlas_schema.read import Atlas
-from atlas_schema.tables import NEURONS, SCHEMA_VERSION, TABLES
-from site_builder.evidence import Evidence
-from site_builder.head_pages import HeadPages
-from site_builder.layers import LayerSummary
-from site_builder.packs import PACK, dump
-from site_builder.sprites import BUNDLE, sheet, thumbnail
-from site_builder.survey import Survey
+from atlas_schema.columns import Table
+from atlas_schema.tables import MODELS, RUNS, SCHEMA_VERSION, SITES
+from site_builder.attribution import worked_on
+from site_builder.folders import write_file
+from site_builder.outline import Outline
+from site_builder.packs import dump
+from site_builder.section import Section, Size, Written
 
-#: Rows of the home page's wall, from early layers to late ones, and how many columns it aims at.
-WALL_ROWS, WALL_COLUMNS, WALL_NARROW = 6, 14, 8
-#: Side of a picture in a model's strip of depth: shown at half of it.
-DEPTH_SIDE = 80
+#: Tables that no section reads: their rows are what every section starts from.
+TABLES = (MODELS, SITES, RUNS)
+#: The page with its manifest, mark, card and .nojekyll; and the facts of a model.
+SITE_SIZE, MODEL_SIZE = Size(4, 80_000), Size(1, 20_000)
+#: Where the facts lie.
+FOLDERS = ("d/*", "d/*/*")
 
-#: (folder below d/, summary) of each layer that has neurons, by slug and layer.
-Layers = Mapping[tuple[str, int], tuple[str, LayerSummary]]
+#: Each section with what it wrote.
+Made = Sequence[tuple[Section[Any], Written]]
 
 
 @dataclass(frozen=True)
 class Overview:
+    """What the pages are told, and the files that it names beside those of the sections."""
+
     manifest: dict[str, Any]
-    files: set[str]  # paths in the site that the manifest names
+    paths: set[str]
 
 
-def write(atlas: Atlas, folder: Path, held: Survey, layers: Layers, evidence: Evidence, heads: HeadPages) -> Overview:
-    """Write these files into the site at `folder`, except those that are there already, and list them."""
-    runs, entries, files = atlas.runs(), [], set()
-    for model in held.models:
-        entry = _model_entry(atlas, folder, model, held, layers, runs)
-        _add_evidence(entry, evidence, heads)
-        entries.append(entry)
-        files |= {name for name in (entry["file"], entry["depth"]) if name}
-    wall = _wall(atlas, folder, entries, layers)
-    if wall:
-        files.add(wall["file"])
-    manifest = {
+def write(folder: Path, outline: Outline, made: Made) -> Overview:
+    """Write the facts of every model into the site at `folder`, except those that are there, and the manifest."""
+    runs = outline.atlas.runs()
+    entries = [_model_entry(folder, outline, model, made, runs) for model in outline.models]
+    manifest: dict[str, Any] = {
         "schema": SCHEMA_VERSION,
-        "pack": PACK,
-        "bundle": BUNDLE,
-        "columns": {table.name: _explanations(table.columns) for table in TABLES.values()},
+        "columns": {table.name: explanations(table) for table in tables_of(section for section, _ in made)},
+        "stages": [[one.name, one.command, one.has, one.adds] for section, _ in made for one in section.stages],
         "models": entries,
-        "wall": wall,
-        **evidence.manifest,
-        **heads.manifest,
     }
-    return Overview(manifest, files)
+    for _, written in made:
+        manifest |= written.manifest
+    return Overview(manifest, {entry["file"] for entry in entries})
 
 
-def _explanations(columns: Sequence[Any]) -> dict[str, dict[str, str]]:
-    return {column.name: {"means": column.means, "unit": column.unit, "absent": column.absent} for column in columns}
+def size(outline: Outline) -> Size:
+    """Of the page and of all models' facts, from above."""
+    return sum((MODEL_SIZE for _ in outline.models), SITE_SIZE)
+
+
+def tables_of(sections: Any) -> list[Table]:
+    """Tables that the pages show, each once."""
+    found = (*(table for section in sections for table in section.tables), *TABLES)
+    return list({table.name: table for table in found}.values())
+
+
+def explanations(table: Table) -> dict[str, dict[str, str]]:
+    """The sentences of a table's columns, which stand behind every figure."""
+    return {
+        column.name: {"means": column.means, "unit": column.unit, "absent": column.absent} for column in table.columns
+    }
 
 
 def _model_entry(
-    atlas: Atlas,
-    folder: Path,
-    model: dict[str, Any],
-    held: Survey,
-    layers: Layers,
-    runs: Sequence[dict[str, Any]],
+    folder: Path, outline: Outline, model: Mapping[str, Any], made: Made, runs: Sequence[Mapping[str, Any]]
 ) -> dict[str, Any]:
-    slug = model["slug"]
-    sites = held.sites[slug]
-    own = [layers.get((slug, site["layer"])) for site in sites]
-    summaries = [made and made[1] for made in own]
-    facts = {
-        "model": model,
-        "sites": sites,
-        "attention": held.attention.get(slug, []),
-        "layers": [summary and summary.as_json() for summary in summaries],
-        "runs": [run for run in runs if _worked_on(run, model)],
-    }
-    present = [summary for summary in summaries if summary]
-    return {
-        "slug": slug,
-        "model_id": model["model_id"],
-        "family": model["family"],
-        "source": model["source"],
-        "neurons": model["neurons"],
-        "described": sum(summary.described for summary in present),
-        "inactive": sum(summary.inactive for summary in present),
-        "labelled": sum(summary.labelled for summary in present),
-        "stages": [stage for stage in NEURONS.stages if any(stage in summary.stages for summary in present)],
-        "file": _write_by_content(folder, f"d/{slug}/model-", ".json.gz", dump(facts)),
-        "depth": _depth(atlas, folder, slug, own),
-        "layers": [_layer_entry(site, made) for site, made in zip(sites, own, strict=True)],
-    }
+    slug, sites = model["slug"], outline.sites[model["slug"]]
+    facts: dict[str, Any] = {"model": model, "sites": sites, "attention": outline.attention.get(slug, [])}
+    entry: dict[str, Any] = {name: model[name] for name in ("slug", "model_id", "family", "source", "neurons")}
+    entry["stages"] = [name for _, written in made for name in written.stages.get(slug, ())]
+    for _, written in made:
+        facts |= written.facts.get(slug, {})
+        entry |= written.models.get(slug, {})
+    facts["runs"] = [run for run in runs if worked_on(run, model)]
+    entry["file"] = write_file(folder, f"d/{slug}/model", ".json.gz", dump(facts))
+    entry["layers"] = [_layer_entry(site, made) for site in sites]
+    return entry
 
 
-def _layer_entry(site: Mapping[str, Any], made: tuple[str, LayerSummary] | None) -> dict[str, Any]:
-    if made is None:
-        return {"width": site["width"], "folder": None, "ranges": []}
-    return {"width": site["width"], "folder": f"d/{made[0]}", "ranges": made[1].ranges}
-
-
-def _add_evidence(entry: dict[str, Any], evidence: Evidence, heads: HeadPages) -> None:
-    """Say in a model's entry where its examples, its counterparts and its heads are."""
-    for layer, place in enumerate(entry["layers"]):
-        for stage, folders in (("examples", evidence.examples), ("matches", evidence.matches)):
-            if (entry["slug"], layer) in folders:
-                place[stage] = folders[entry["slug"], layer]
-                if stage not in entry["stages"]:
-                    entry["stages"].append(stage)
-    entry["heads"] = heads.entries.get(entry["slug"])
-    if entry["heads"]:
-        entry["stages"].append("heads")
-
-
-def _worked_on(run: Mapping[str, Any], model: Mapping[str, Any]) -> bool:
-    """Whether a run's configuration or command names the model; the text is searched for its names."""
-    said = f"{run['config']} {run['command']}"
-    return model["slug"] in said or model["model_id"] in said or model["model_id"].rpartition("/")[2] in said
-
-
-def _depth(atlas: Atlas, folder: Path, slug: str, layers: Sequence[tuple[str, LayerSummary] | None]) -> str | None:
-    """One picture a described layer, side by side: the layer's best."""
-    chosen = [(made[1].layer, made[1].best[0], made[0]) for made in layers if made and made[1].best]
-    if not chosen:
-        return None
-    name = f"d/{slug}/depth-{_digest(chosen, DEPTH_SIDE)}.webp"
-    if not (folder / name).exists():
-        pictures = [atlas.picture(f"{slug}/mlp/{layer}/{unit}") for layer, unit, _ in chosen]
-        thumbs = [thumbnail(picture, DEPTH_SIDE) for picture in pictures]
-        (folder / name).write_bytes(sheet(thumbs, len(chosen), DEPTH_SIDE))
-    return name
-
-
-def _wall(atlas: Atlas, folder: Path, entries: Sequence[dict[str, Any]], layers: Layers) -> dict[str, Any] | None:
-    """Pictures by depth, a column a model; then the models come round again, with other pictures."""
-    shown = [index for index, entry in enumerate(entries) if entry["depth"]]
-    if not shown:
-        return None
-    shown = [shown[i * len(shown) // WALL_COLUMNS] for i in range(WALL_COLUMNS)] if len(shown) > WALL_COLUMNS else shown
-    columns = len(shown) * max(1, round(WALL_COLUMNS / len(shown)))
-    narrow = len(shown) * (WALL_NARROW // len(shown)) if len(shown) <= WALL_NARROW else WALL_NARROW
-    used: Counter[tuple[str, int]] = Counter()
-    tiles: list[tuple[int, int, int] | None] = [None] * (WALL_ROWS * columns)
-    for column in range(columns):
-        index = shown[column % len(shown)]
-        slug = entries[index]["slug"]
-        depths = [
-            layer
-            for layer, entry in enumerate(entries[index]["layers"])
-            if entry["folder"] and layers[slug, layer][1].best
-        ]
-        for row in range(WALL_ROWS):
-            layer = depths[round(row * (len(depths) - 1) / (WALL_ROWS - 1))]
-            best = _best(layers, slug, layer)
-            if used[slug, layer] < len(best):
-                tiles[row * columns + column] = (index, layer, best[used[slug, layer]])
-                used[slug, layer] += 1
-    name = f"d/wall-{_digest(tiles, sorted(made[0] for made in layers.values()))}.webp"
-    if not (folder / name).exists():
-        addresses = [tile and f"{entries[tile[0]]['slug']}/mlp/{tile[1]}/{tile[2]}" for tile in tiles]
-        thumbs = [thumbnail(atlas.picture(address)) if address else None for address in addresses]
-        (folder / name).write_bytes(sheet(thumbs, columns))
-    return {"file": name, "columns": columns, "rows": WALL_ROWS, "narrow": narrow, "tiles": tiles}
-
-
-def _best(layers: Layers, slug: str, layer: int) -> list[int]:
-    """Units of a layer whose pictures hold best; none where the layer has no pictures."""
-    return layers[slug, layer][1].best if (slug, layer) in layers else []
-
-
-def _digest(*inputs: Any) -> str:
-    return hashlib.sha256(json.dumps(inputs).encode()).hexdigest()[:12]
-
-
-def _write_by_content(folder: Path, prefix: str, suffix: str, data: bytes) -> str:
-    name = f"{prefix}{hashlib.sha256(data).hexdigest()[:12]}{suffix}"
-    path = folder / name
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if not path.exists():
-        path.write_bytes(data)
-    return name
+def _layer_entry(site: Mapping[str, Any], made: Made) -> dict[str, Any]:
+    entry: dict[str, Any] = {"width": site["width"]}
+    for _, written in made:
+        entry |= written.layers.get((site["slug"], site["layer"]), {})
+    return entry

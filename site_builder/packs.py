@@ -91,10 +91,15 @@ def columnar(columns: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
     return {"shared": shared, "columns": {name: values for name, values in columns.items() if name not in shared}}
 
 
+def packs_of(units: Sequence[int]) -> list[int]:
+    """Numbers of the packs that hold these units, ascending."""
+    return sorted({unit // PACK for unit in units})
+
+
 def with_empty_packs(made: Mapping[int, bytes], units: Sequence[int]) -> dict[str, bytes]:
     """File name -> pack, with an empty one for those of `units` of which none has a row: a page asks for all."""
     empty = dump({"shard": "", "shared": {}, "columns": {"unit": []}})
-    return {f"{number:05d}.json.gz": made.get(number, empty) for number in sorted({unit // PACK for unit in units})}
+    return {f"{number:05d}.json.gz": made.get(number, empty) for number in packs_of(units)}
 
 
 def _constant(values: Sequence[Any]) -> bool:

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from site_builder.clusters import Neuron
+from site_builder.outline import Neuron
 from site_builder.packs import dump, rounded
 
 #: Labels of one pack.

@@ -13,6 +13,7 @@
  * @typedef {{title: string, schema: string, images: {mode: "sprite"|"range"|"files", base: string},
  *   pack: number, bundle: number,
  *   columns: Record<string, Record<string, {means: string, unit: string, absent: string}>>,
+ *   stages: [string, string, string, string][],
  *   models: ModelEntry[], wall: {file: string, side: number, columns: number, rows: number,
  *   tiles: ([number, number, number]|null)[]}|null, dataset: string, frame: string,
  *   probes: Record<string, {folder: string, images: number, thumbnails: boolean}>, probe_bundle: number,
@@ -20,6 +21,8 @@
  *   search: SearchIndex|null, read_pack: number, head_search: SearchIndex|null,
  *   features: {folder: string, list: FeatureEntry[]}|null}} Manifest
  */
+
+// stages: name as the dataset's columns have it, `run --stages` that adds it, what a model then has, in a sentence what it adds
 
 /** An error whose message is meant for the reader of the page. */
 export class Trouble extends Error {}

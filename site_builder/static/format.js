@@ -62,3 +62,18 @@ export function pretty(/** @type {string} */ text) {
     return text;
   }
 }
+
+/** A number as its digits; absent: null, so that a figure says why. */
+export const written = (/** @type {number|null|undefined} */ value) => (value === null || value === undefined ? null : String(value));
+
+/** An instant to the minute. */
+export const day = (/** @type {string|null|undefined} */ instant) =>
+  instant ? new Date(instant).toISOString().slice(0, 16).replace("T", " ") + " UTC" : "not recorded";
+
+/** "torch 2.8.0, timm 1.0.20"; a text stays as it is. */
+export const versions = (/** @type {{name: string, version: string}[]|string|null|undefined} */ software) =>
+  typeof software === "string" ? software : (software ?? []).map(({ name, version }) => `${name} ${version}`).join(", ");
+
+/** What each stage of a model ran with; what an older atlas says of the model as a whole is said of each. @returns {Record<string, any>[]} */
+export const stagesOf = (/** @type {Record<string, any>} */ { stages, software, precision }) =>
+  (stages ?? []).map((/** @type {Record<string, any>} */ one) => ({ software, precision: one.stage === "visualize" ? precision : null, ...one }));

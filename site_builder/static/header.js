@@ -17,10 +17,10 @@ export function Header({ route }) {
     event.preventDefault();
     if (text.trim() === "") return;
     event.target.querySelector("input").blur();
-    if (isAddress(text, route)) return void (location.hash = jumpTarget(text, route) ?? link.search(text.trim()));
+    if (isAddress(text, route)) return void (location.hash = jumpTarget(text, route) ?? link.search({ q: text.trim() }));
     // Part of a model's name may also be a word of labels (coat): then both are listed.
     Promise.all([findLabels(text), findLabels(text, site.head_search)]).catch(() => [[], []]).then(([labels, said]) => {
-      location.hash = (labels.length + said.length === 0 ? jumpTarget(text, route) : null) ?? link.search(text.trim());
+      location.hash = (labels.length + said.length === 0 ? jumpTarget(text, route) : null) ?? link.search({ q: text.trim() });
     });
   };
   const what = [site.search && "labels", site.head_search && "what heads say"].filter(Boolean).join(" and ");

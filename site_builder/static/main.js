@@ -7,22 +7,15 @@ import { useKeys } from "./keys.js";
 import { Failure, Lazy } from "./parts.js";
 import { link, parseHash } from "./route.js";
 import { rememberScroll, restoreScroll } from "./scroll.js";
-import { ClusterPage, ClustersPage } from "./pages/cluster.js";
-import { HelpPage } from "./pages/help.js";
-import { HomePage } from "./pages/home.js";
-import { LayerPage } from "./pages/layer.js";
-import { ModelPage } from "./pages/model.js";
-import { NeuronPage } from "./pages/neuron.js";
-import { SearchPage, UnknownPage } from "./pages/search.js";
+import { PAGES } from "./pages/index.js";
 
+const nameOf = (/** @type {string} */ page) => `${page[0].toUpperCase()}${page.slice(1)}Page`;
 const later = (load, name) => (props) => html`<${Lazy} load=${load} name=${name} props=${props} />`;
 
-const PAGES = {
-  home: HomePage, model: ModelPage, layer: LayerPage, neuron: NeuronPage,
-  heads: later(() => import("./pages/heads.js"), "HeadsPage"), head: later(() => import("./pages/head.js"), "HeadPage"),
-  feature: later(() => import("./pages/features.js"), "FeaturePage"), features: later(() => import("./pages/features.js"), "FeaturesPage"),
-  cluster: ClusterPage, clusters: ClustersPage, search: SearchPage, help: HelpPage, random: HomePage, unknown: UnknownPage,
-};
+/** Component of each page that is drawn. @type {Record<string, any>} */
+const COMPONENTS = Object.fromEntries(await Promise.all(PAGES.filter(({ soon, late }) => soon ?? late).map(
+  async ({ page, soon, late }) => [page, soon ? (await soon())[nameOf(page)] : later(late, nameOf(page))])));
+const STAYS = PAGES.filter(({ stays }) => stays).map(({ page }) => page);
 
 function App() {
   const [route, setRoute] = useState(parseHash(location.hash));
@@ -40,7 +33,7 @@ function App() {
   }, []);
   const before = useRef("");
   useEffect(() => {
-    restoreScroll(["neuron", "head"].includes(route.page) && before.current === route.page);
+    restoreScroll(STAYS.includes(route.page) && before.current === route.page);
     before.current = route.page;
   }, [route.hash]);
   useKeys({
@@ -48,7 +41,7 @@ function App() {
     r: () => (location.hash = link.random()),
     "?": () => (location.hash = route.page === "help" ? link.home() : link.help()),
   }, [route.page]);
-  const Page = PAGES[route.page];
+  const Page = COMPONENTS[route.page] ?? COMPONENTS.home; // `random` is on its way to a neuron
   // A page keeps its state while its own address changes; another kind of page starts anew.
   return html`<${Header} route=${route} />
     <main id="main" tabindex="-1"><${Guard} key=${route.page}><${Page} route=${route} /><//></main>`;

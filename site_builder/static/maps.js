@@ -1,6 +1,6 @@
 // Maps on a canvas: of activation, in three ways, and of what patches pass towards a direction and away; where on the picture they lie.
 
-const MAP_SIDE = 28; // as in examples.py: maps of more tokens a side come as block maxima
+const MAP_SIDE = 28; // as in maps.py: maps of more tokens a side come as block maxima
 
 /** Colours of the heat overlay, from weak to strong: dark violet, red, yellow. */
 const HEAT = [[52, 10, 90], [140, 28, 110], [214, 62, 62], [246, 142, 40], [252, 222, 110]];
@@ -43,7 +43,7 @@ export const clear = (/** @type {HTMLCanvasElement} */ canvas) => canvas.getCont
 const [TOWARDS, AWAY] = [[226, 30, 38], [30, 84, 232]];
 
 /**
- * Draw what each patch passes: red towards, blue away, clear nothing (see signed_maps.py for the digits).
+ * Draw what each patch passes: red towards, blue away, clear nothing (see maps.py for the digits).
  * @param {HTMLCanvasElement} canvas @param {import("./heads.js").HeadExample} example
  * @param {number} full what has the strongest colour
  */

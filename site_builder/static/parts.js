@@ -2,7 +2,9 @@
 import { html, useEffect, useRef, useState } from "./vendor/htm-preact.js";
 import { site, Trouble } from "./data.js";
 import { figure } from "./format.js";
+import { PAGES } from "./pages/index.js";
 import { pictureUrl } from "./pictures.js";
+import { link } from "./route.js";
 
 /**
  * The value of a promise, or why there is none. While the next value loads the last one is still given, as `stale`:
@@ -22,6 +24,13 @@ export function useLoaded(load, inputs) {
     return () => void (current = false);
   }, inputs);
   return { ...state, error: state.of === of ? state.error : undefined, stale: state.of !== of };
+}
+
+/** The name of the page in the browser's tab. */
+export function useTitle(/** @type {string} */ title) {
+  useEffect(() => {
+    document.title = title === "" ? site.title : `${title} · ${site.title}`;
+  }, [title]);
 }
 
 /** Why a page or a part of it has nothing to show, and what to do. */
@@ -49,7 +58,7 @@ export function Lazy({ load, name, props }) {
 export function useExplanation(name, column, table, tag = "dd") {
   const [open, setOpen] = useState(false);
   const [serial] = useState(() => explanations++); // one column may be explained at several places of a page
-  const about = site.columns[table][column];
+  const about = site.columns[table]?.[column];
   if (about === undefined) return [null, null];
   const id = `means-${serial}`;
   return [
@@ -62,7 +71,7 @@ export function useExplanation(name, column, table, tag = "dd") {
 /** One figure with its unit, what it is compared with, and its explanation. */
 export function Figure({ name, column, table = "neurons", value, unit, compare, children }) {
   const [button, sentence] = useExplanation(name, column, table);
-  const about = site.columns[table][column];
+  const about = site.columns[table]?.[column];
   const missing = value === null || value === undefined;
   return html`<div class="figure">
     <dt>${name}${button}</dt>
@@ -120,6 +129,13 @@ export function Choice({ name, value, options, onChange }) {
       onClick=${() => onChange(key)}>${label}</button>`)}
   </div>`;
 }
+
+/**
+ * Words that lead to pages of this atlas: from the home page, or of a model.
+ * @param {any} about the manifest, or the model's entry in it
+ */
+export const entries = (about, ofModel = false) => PAGES.filter(({ form = "" }) => /\/\{slug\}$/.test(form) === ofModel)
+  .map(({ entry }) => entry?.(about, { html, link })).filter(Boolean);
 
 /** Where one is: links from the atlas down. @param {{trail: [string, string|null][]}} props */
 export function Trail({ trail }) {

@@ -1,27 +1,47 @@
 // Hash addresses: the one place that reads and writes them. Pure, so that links survive every host.
+import { PAGES } from "./pages/index.js";
 
 /**
- * @typedef {{page: "home"|"model"|"layer"|"neuron"|"heads"|"head"|"feature"|"features"|"cluster"|"clusters"|"search"|"help"|"random"|"unknown",
- *   slug?: string, layer?: number, unit?: number, number?: number, feature?: string, query: URLSearchParams, hash: string}} Route
- *   unit: of a head's page the head
+ * @typedef {{page: string, slug?: string, layer?: number, unit?: number, head?: number, number?: number, feature?: string,
+ *   query: URLSearchParams, hash: string}} Route the page, and the parts of its form
  */
 
-/** @type {[Route["page"], RegExp][]} */
-const FORMS = [
-  ["neuron", /^n\/([a-z0-9-]+)\/(\d+)\/(\d+)$/],
-  ["layer", /^m\/([a-z0-9-]+)\/(\d+)$/],
-  ["model", /^m\/([a-z0-9-]+)$/],
-  ["head", /^h\/([a-z0-9-]+)\/(\d+)\/(\d+)$/],
-  ["heads", /^h\/([a-z0-9-]+)$/],
-  ["feature", /^f\/([^/]+)$/],
-  ["features", /^features$/],
-  ["cluster", /^r\/(\d+)$/],
-  ["clusters", /^rosetta$/],
-  ["search", /^s$/],
-  ["help", /^help$/],
-  ["random", /^r$/],
-  ["home", /^$/],
-];
+/** Kinds of the parts of an address. @type {Record<string, {form: string, read: (text: string) => any, write: (value: any) => string}>} */
+const KINDS = {
+  slug: { form: "[a-z0-9-]+", read: String, write: String },
+  whole: { form: "\\d+", read: Number, write: String },
+  text: { form: "[^/]+", read: decoded, write: encodeURIComponent },
+};
+const PART = /\{(\w+)(?::(\w+))?\}/;
+
+/** A form of address as what reads it and what writes it. */
+function formed(/** @type {string} */ form) {
+  const pieces = form.split("/").map((piece) => {
+    const [, name, kind = "slug"] = PART.exec(piece) ?? [];
+    return name === undefined ? piece : { name, ...KINDS[kind] };
+  });
+  const parts = pieces.filter((piece) => typeof piece !== "string");
+  const pattern = new RegExp(`^${pieces.map((piece) => (typeof piece === "string" ? piece : `(${piece.form})`)).join("/")}$`);
+  return {
+    /** The parts of a path of this form, or null. */
+    read(/** @type {string} */ path) {
+      const found = pattern.exec(path);
+      return found && Object.fromEntries(parts.map(({ name, read }, at) => [name, read(found[at + 1])]));
+    },
+    /** The address with these values of its parts and, behind them, a query: a text, or values by name (empty ones are left out). */
+    write(/** @type {any[]} */ ...values) {
+      const rest = [...values];
+      const path = pieces.map((piece) => (typeof piece === "string" ? piece : piece.write(rest.shift()))).join("/");
+      const query = queryText(rest[0] ?? "");
+      return `#/${path}${query && `?${query}`}`;
+    },
+  };
+}
+
+const queryText = (/** @type {string|Record<string, any>} */ query) => (typeof query === "string" ? query
+  : Object.entries(query).filter(([, value]) => (value ?? "") !== "").map(([name, value]) => `${name}=${encodeURIComponent(value)}`).join("&"));
+
+const FORMS = PAGES.flatMap(({ page, form }) => (form === undefined ? [] : [{ page, ...formed(form) }]));
 
 /** @param {string} hash with or without its leading "#/" @returns {Route} */
 export function parseHash(hash) {
@@ -29,14 +49,9 @@ export function parseHash(hash) {
   const cut = text.indexOf("?");
   const path = (cut < 0 ? text : text.slice(0, cut)).replace(/\/+$/, "");
   const query = new URLSearchParams(cut < 0 ? "" : text.slice(cut + 1));
-  for (const [page, form] of FORMS) {
-    const found = form.exec(path);
-    if (found) {
-      if (page === "cluster") return { page, number: Number(found[1]), query, hash: path };
-      if (page === "feature") return { page, feature: decoded(found[1]), query, hash: path };
-      const [, slug, layer, unit] = found;
-      return { page, slug, layer: whole(layer), unit: whole(unit), query, hash: path };
-    }
+  for (const { page, read } of FORMS) {
+    const parts = read(path);
+    if (parts) return { page, ...parts, query, hash: path };
   }
   return { page: "unknown", query, hash: path };
 }
@@ -51,23 +66,8 @@ function decoded(/** @type {string} */ text) {
 
 const whole = (/** @type {string|undefined} */ text) => (text === undefined ? undefined : Number(text));
 
-export const link = {
-  home: () => "#/",
-  help: () => "#/help",
-  random: () => "#/r",
-  cluster: (/** @type {number} */ number) => `#/r/${number}`,
-  clusters: (page = 0) => (page > 0 ? `#/rosetta?page=${page + 1}` : "#/rosetta"),
-  model: (/** @type {string} */ slug, query = "") => `#/m/${slug}${query ? "?" + query : ""}`,
-  layer: (/** @type {string} */ slug, /** @type {number} */ layer, query = "") =>
-    `#/m/${slug}/${layer}${query ? "?" + query : ""}`,
-  neuron: (/** @type {string} */ slug, /** @type {number} */ layer, /** @type {number} */ unit) =>
-    `#/n/${slug}/${layer}/${unit}`,
-  heads: (/** @type {string} */ slug, by = "") => `#/h/${slug}${by === "" ? "" : `?by=${encodeURIComponent(by)}`}`,
-  head: (/** @type {string} */ slug, /** @type {number} */ layer, /** @type {number} */ head) => `#/h/${slug}/${layer}/${head}`,
-  features: () => "#/features",
-  feature: (/** @type {string} */ name, query = "") => `#/f/${encodeURIComponent(name)}${query ? "?" + query : ""}`,
-  search: (/** @type {string} */ text, slug = "") => `#/s?q=${encodeURIComponent(text)}${slug === "" ? "" : `&m=${slug}`}`,
-};
+/** Address of each page, by name: link.neuron(slug, layer, unit). @type {Record<string, (...parts: any[]) => string>} */
+export const link = Object.fromEntries(FORMS.map(({ page, write }) => [page, write]));
 
 /** The id of a neuron in rows, citations and on the command line. */
 export const addressOf = (/** @type {string} */ slug, /** @type {number} */ layer, /** @type {number} */ unit) =>
@@ -77,7 +77,7 @@ export const addressOf = (/** @type {string} */ slug, /** @type {number} */ laye
 export const headAddressOf = (/** @type {string} */ slug, /** @type {number} */ layer, /** @type {number} */ head) =>
   `${slug}/head/${layer}/${head}`;
 
-/** @typedef {{models: {slug: string, model_id: string}[], layer?: number, unit?: number, heads: boolean}} Wanted heads: of attention, not of FFNs */
+/** @typedef {{models: {slug: string, model_id: string}[], layer?: number, unit?: number, heads: boolean}} Wanted heads: of attention, not of FFNs; then `unit` is the head */
 
 /**
  * What somebody typed into the jump box: an address in any of the usual spellings, or part of a name.
@@ -92,8 +92,8 @@ export function readJump(text, models, here) {
   const pasted = /#\/(.*)$/.exec(text);
   if (pasted) {
     const route = parseHash(pasted[1]);
-    const { layer, unit } = route;
-    return { models: models.filter((model) => model.slug === route.slug), layer, unit, heads: isOfHeads(route) };
+    const { layer, unit, head } = route;
+    return { models: models.filter((model) => model.slug === route.slug), layer, unit: unit ?? head, heads: isOfHeads(route) };
   }
   const plain = text.trim().toLowerCase();
   const parts = /^(?:(.*?)[/@])??(?:(mlp|head)\/)?(\d+)(?:[/:](\d+))?$/.exec(plain);

@@ -1,17 +1,8 @@
 // What was done for a model in this atlas, and the commands that add the rest.
 import { html } from "./vendor/htm-preact.js";
-import { findModel } from "./data.js";
+import { findModel, site } from "./data.js";
 
-/** @type {{stage: string, command: string, has: string, adds: string}[]} stage: as the dataset's columns name it */
-const STAGES = [
-  { stage: "visualize", command: "visualize", has: "pictures", adds: "a picture of what excites the neuron most" },
-  { stage: "evidence", command: "probe", has: "statistics on real images", adds: "statistics on real images: how rarely it fires, and the picture's place among them" },
-  { stage: "examples", command: "probe", has: "exciting images", adds: "exciting images with the places that fire" },
-  { stage: "label", command: "probe,label", has: "labels", adds: "a label in words, and how sure it is" },
-  { stage: "effect", command: "probe,effect", has: "effects", adds: "the classes it writes to, and what its ablation costs" },
-  { stage: "matches", command: "probe,match", has: "counterparts", adds: "its counterparts in other models" },
-  { stage: "heads", command: "decompose", has: "heads in words", adds: "what each attention head adds to the final representation, in words, and which heads read the neuron" },
-];
+const STAGES = site.stages.map(([stage, command, has, adds]) => ({ stage, command, has, adds }));
 
 /** What a model has and lacks, in words. @param {{stages: string[]}} entry */
 export function inAndOut({ stages }) {

@@ -1,5 +1,5 @@
 // A wall of thumbnails of which only what is on screen is in the page: 3,072 neurons cost a few hundred nodes.
-import { html, useCallback, useEffect, useLayoutEffect, useRef, useState } from "./vendor/htm-preact.js";
+import { html, useCallback, useLayoutEffect, useRef, useState } from "./vendor/htm-preact.js";
 import { folderOf, number5 } from "./data.js";
 import { figure, percent } from "./format.js";
 import { tileStyle } from "./pictures.js";
@@ -44,7 +44,8 @@ export function Wall({ slug, layer, table, order }) {
     reveal(box.current, Math.floor(to / view.columns), view.side + GAP);
     measure();
   };
-  useEffect(() => {
+  // at once, not after the next frame: the next key starts from the neuron that has the focus then
+  useLayoutEffect(() => {
     if (asked > 0) box.current.querySelector(`[data-at="${focus}"]`)?.focus({ preventScroll: true });
   }, [asked]);
   useArrows(focus, view.columns, order.length, move);
@@ -133,7 +134,7 @@ function reveal(element, row, step) {
 
 /** Arrows, Home and End move the focus along the wall, from anywhere on the page but a field or a group of buttons. */
 function useArrows(focus, columns, length, move) {
-  useEffect(() => {
+  useLayoutEffect(() => {
     const steps = { ArrowLeft: focus - 1, ArrowRight: focus + 1, ArrowUp: focus - columns, ArrowDown: focus + columns, Home: 0, End: length - 1 };
     const onKey = (event) => {
       if (!(event.key in steps) || event.ctrlKey || event.metaKey || event.altKey || event.target.matches("input, textarea, select")) return;

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import gzip
+import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -30,3 +34,9 @@ def evident_atlas(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def alone_atlas(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return Path(draw_atlas(tmp_path_factory.mktemp("alone") / "atlas", HEADS_ALONE))
+
+
+@pytest.fixture
+def unpacked() -> Callable[[Path], Any]:
+    """Reads a file of gzip JSON."""
+    return lambda path: json.loads(gzip.decompress(path.read_bytes()))

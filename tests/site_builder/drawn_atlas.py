@@ -37,6 +37,8 @@ from atlas_schema.tables import MODELS, NEURON_MATCHES, NEURONS, PROBE_IMAGES, R
 PROVENANCE = {"code_version": "test", "precision": "float32", "recipe": "drawn"}
 FINGERPRINT = "0123456789abcdef" * 4
 RECIPE_HASH = "00112233aabbccdd"
+SOFTWARE = [{"name": "torch", "version": "2.8.0"}, {"name": "timm", "version": "1.0.20"}]
+BEGAN = datetime(2026, 1, 2, 3, 4, tzinfo=UTC)
 
 
 @dataclass(frozen=True)
@@ -246,7 +248,7 @@ def _attention(model: Drawn, layer: int) -> dict[str, Any]:
 
 
 def _model(model: Drawn) -> dict[str, Any]:
-    return {
+    row = {
         "slug": model.slug,
         "model_id": f"zoo/{model.slug}",
         "family": model.family,
@@ -271,8 +273,25 @@ def _model(model: Drawn) -> dict[str, Any]:
         "precision": "float32",
         "probe_set": model.probe_set,
         "probe_name": model.probe_set and "drawn discs",
-        "software": [{"name": "torch", "version": "2.8.0"}, {"name": "timm", "version": "1.0.20"}],
+        "software": SOFTWARE,
+        "stages": [_stage(stage) for stage in sorted(model.stages)],
     }
+    return {name: value for name, value in row.items() if name in MODELS.names}
+
+
+def _stage(stage: str) -> dict[str, Any]:
+    """What a model's row says of a stage, as far as the table has a field for it."""
+    said = {
+        "stage": stage,
+        "settings": RECIPE_HASH,
+        "facts": json.dumps({"drawn": stage}),
+        "precision": "float32",
+        "code_version": "test",
+        "software": SOFTWARE,
+        "started": BEGAN,
+    }
+    fields = MODELS.column("stages").type.value_type
+    return {fields.field(i).name: said.get(fields.field(i).name) for i in range(fields.num_fields)}
 
 
 def draw_atlas(folder: Path | str, models: tuple[Drawn, ...] = SMALL, command: str = "neuron-atlas run") -> str:
@@ -283,15 +302,14 @@ def draw_atlas(folder: Path | str, models: tuple[Drawn, ...] = SMALL, command: s
         write_model(store, model, widths)
     for probe_set in sorted({model.probe_set for model in models if model.probe_set}):
         write_rows(store, PROBE_IMAGES, probe_set, probe_rows(probe_set), provenance=PROVENANCE)
-    began = datetime(2026, 1, 2, 3, 4, tzinfo=UTC)
     run = {
         "run_id": "20260102-030400-test",
         "command": command,
-        "config": json.dumps({"models": [m.slug for m in models]}),
+        "config": json.dumps({"models": [{"model": f"zoo/{m.slug}", "name": m.slug} for m in models]}),
         "code_version": "test",
         "machine": json.dumps({"cpus": 2}),
-        "started": began,
-        "finished": began + timedelta(minutes=3),
+        "started": BEGAN,
+        "finished": BEGAN + timedelta(minutes=3),
         "status": "done",
         "units_done": 9,
         "units_failed": 0,

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from selenium.webdriver.common.keys import Keys
 
 from atlas_schema.read import Atlas
 from site_builder.build import build_site
+from site_builder.packs import dump
 from site_builder.serve import make_server
 
 pytestmark = [pytest.mark.browser, pytest.mark.skipif(bool(missing()), reason=missing())]
@@ -337,3 +339,92 @@ def test_numbers_are_written_as_people_read_them(seen: Seen) -> None:
         "percents": ["88 %", "0.42 %", "0 %", "120 %"],
         "spreads": ["0.13", "12", "–", "0"],
     }
+
+
+STAGES = [
+    {
+        "stage": "evidence",
+        "settings": "aaaabbbbccccdddd",
+        "facts": '{"probe": "drawn discs"}',
+        "precision": "",
+        "code_version": "1.2.3",
+        "started": "2026-01-02T03:04:00+00:00",
+        "software": [{"name": "torch", "version": "2.9.9"}],
+    },
+    {"stage": "visualize", "settings": "0011223344556677", "precision": "bfloat16", "software": None},
+]
+
+
+def with_model(site: Path, slug: str, unpacked: Callable[[Path], Any], **changes: Any) -> None:
+    """Change a model's row in a built site; None takes a column away."""
+    (path,) = site.glob(f"d/{slug}/model-*.json.gz")
+    facts = unpacked(path)
+    model = {name: value for name, value in {**facts["model"], **changes}.items() if value is not None}
+    path.write_bytes(dump({**facts, "model": model}))
+
+
+def cells(page: Page) -> list[list[str]]:
+    page.wait(lambda: page.all("table.made"))
+    return [
+        [cell.text for cell in page.driver.execute_script("return [...arguments[0].children]", row)]
+        for row in page.all("table.made tbody tr")
+    ]
+
+
+def test_a_models_page_says_what_each_stage_ran_with(
+    seen: Seen, small_atlas: Path, tmp_path: Path, unpacked: Callable[[Path], Any]
+) -> None:
+    page, versions = seen.page, [{"name": "torch", "version": "2.8.0"}, {"name": "timm", "version": "1.0.20"}]
+    build_site(small_atlas, tmp_path / "site")
+    build_site(small_atlas, tmp_path / "older")
+    with_model(tmp_path / "site", "drawn-vit", unpacked, stages=STAGES, software=None, precision=None)
+    older = [{"stage": "visualize", "settings": "00112233aabbccdd"}]  # says it of the model as a whole
+    with_model(tmp_path / "older", "drawn-vit", unpacked, stages=older, software=versions, precision="float32")
+    with plain_server(tmp_path) as (address, _):
+        page.open(f"{address}/site/#/m/drawn-vit", "table.made")
+        assert cells(page) == [
+            ["evidence", "–", "torch 2.9.9", "1.2.3", "2026-01-02 03:04 UTC", "aaaabbbbccccdddd"],
+            ["visualize", "bfloat16", "–", "–", "–", "0011223344556677"],
+        ]
+        assert "What decided each result" in page.text("main")
+        page.open(f"{address}/older/#/m/drawn-vit", "table.made")
+        assert cells(page) == [["visualize", "float32", "torch 2.8.0, timm 1.0.20", "00112233aabbccdd"]]
+        assert "Not recorded of any stage: code, date" in page.text("main")
+        assert "What decided each result" not in page.text("main")
+    page.requests()
+
+
+def test_what_all_stages_share_is_said_once(
+    seen: Seen, small_atlas: Path, tmp_path: Path, unpacked: Callable[[Path], Any]
+) -> None:
+    build_site(small_atlas, tmp_path / "site")
+    stages = [{**STAGES[0], "stage": stage} for stage in ("evidence", "label")]
+    with_model(tmp_path / "site", "drawn-vit", unpacked, stages=stages, software=None, precision=None)
+    with plain_server(tmp_path) as (address, _):
+        page = seen.page
+        page.open(f"{address}/site/#/m/drawn-vit", "table.made")
+        assert cells(page) == [[stage, "2026-01-02 03:04 UTC", "aaaabbbbccccdddd"] for stage in ("evidence", "label")]
+        assert "All stages: software torch 2.9.9; code 1.2.3." in page.text("main")
+    page.requests()
+
+
+def test_what_no_stage_of_pictures_says_is_a_dash_with_its_reason(
+    seen: Seen, small_atlas: Path, tmp_path: Path, unpacked: Callable[[Path], Any]
+) -> None:
+    """Where no picture was made a model has no recipe and no seed."""
+    build_site(small_atlas, tmp_path / "site")
+    nothing = dict.fromkeys(("recipe", "recipe_hash", "recipe_json", "seed", "precision", "software", "stages"))
+    with_model(tmp_path / "site", "drawn-vit", unpacked, **nothing)
+    with plain_server(tmp_path) as (address, _):
+        page = seen.page
+        for where in ("m/drawn-vit", "n/drawn-vit/1/7"):
+            page.open(f"{address}/site/#/{where}", ".facts")
+            text = page.text("main")
+            for wrong in ("null", "undefined", "NaN", "[object"):
+                assert wrong not in text, (where, wrong)
+            assert "All settings of the recipe" not in text
+        page.open(f"{address}/site/#/m/drawn-vit", ".facts")
+        recipe = next(one.text for one in page.all(".facts .figure") if one.text.startswith("Recipe"))
+        assert "–" in recipe
+        assert "does not record what its stages ran with" in page.text("main")
+    page.requests()

@@ -16,7 +16,7 @@ from selenium.webdriver.common.keys import Keys
 from atlas_schema.head_tables import HEAD_EXAMPLES, HEAD_FEATURES, HEAD_READS, HEADS
 from atlas_schema.read import Atlas
 from site_builder.build import build_site
-from site_builder.head_tables import read_rows
+from site_builder.reading import read_rows
 
 pytestmark = [pytest.mark.browser, pytest.mark.skipif(bool(missing()), reason=missing())]
 
@@ -470,7 +470,7 @@ def test_the_home_and_help_pages_know_heads(seen: Seen) -> None:
     text = page.text("main")
     for word in ("attention head", "contribution", "through attention", "TextSpan", "alignment", "ablation of a head"):
         assert word in text, word
-    page.all("details summary")[1].click()
+    next(one for one in page.all("details summary") if one.text == "The table heads").click()
     assert "variance_share" in page.text("main")
 
 

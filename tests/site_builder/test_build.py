@@ -48,7 +48,12 @@ def stamps(site: Path) -> dict[str, int]:
 def test_the_report_counts_what_is_there(built: tuple[Path, SiteReport]) -> None:
     out, report = built
     neurons = sum(sum(model.widths) for model in SMALL[:2]) + 2 * (2 + 26)
-    assert (report.models, report.layers, report.neurons, report.images) == (3, 9, neurons, "sprite")
+    assert (report.models, report.counts["layers"], report.counts["neurons"], report.images) == (
+        3,
+        9,
+        neurons,
+        "sprite",
+    )
     found = measure(out)
     assert (report.files, report.bytes) == (found.files, found.bytes)
     assert str(out) in str(report)
@@ -109,7 +114,7 @@ def test_building_again_writes_nothing_new(small_atlas: Path, tmp_path: Path) ->
     before = stamps(tmp_path / "site")
     second = build_site(small_atlas, tmp_path / "site")
     after = stamps(tmp_path / "site")
-    assert (first.layers_reused, second.layers_reused) == (0, 9)
+    assert (first.counts["layers_reused"], second.counts["layers_reused"]) == (0, 9)
     changed = {name for name in after if before.get(name) != after[name]}
     assert changed <= {"index.html", ".neuron-atlas-site", ".nojekyll"}
     assert before.keys() == after.keys()
@@ -126,7 +131,7 @@ def test_a_changed_layer_alone_is_built_again_and_the_old_one_goes(tmp_path: Pat
     report = build_site(atlas, tmp_path / "site")
     after = manifest_of(tmp_path / "site")
     assert [model["slug"] for model in after["models"]] == ["three", "two"]
-    assert report.layers_reused == 1
+    assert report.counts["layers_reused"] == 1
     assert not (tmp_path / "site" / "d" / "one").exists()
     assert not (tmp_path / "site" / before["wall"]["file"]).exists()
     assert after["models"][1]["layers"][0]["folder"] == before["models"][1]["layers"][0]["folder"]
@@ -149,8 +154,34 @@ def test_an_interrupted_build_leaves_the_old_site_and_the_next_one_completes(
     assert not (out / "index.html").exists()
     monkeypatch.undo()
     report = build_site(small_atlas, out)
-    assert report.layers == 9
+    assert report.counts["layers"] == 9
     assert not list(out.rglob("*.tmp"))
+
+
+@pytest.mark.parametrize("name", ["depth-", "wall-", "model-", "index.html", "strip.webp"])
+def test_a_file_is_there_whole_or_not_at_all(
+    name: str, small_atlas: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A build that is killed while it writes: files are named by their content, so half a one would stay for ever."""
+    real = Path.write_bytes
+
+    def half(path: Path, data: bytes) -> int:
+        if name in path.name:
+            real(path, data[: len(data) // 2])
+            raise KeyboardInterrupt
+        return real(path, data)
+
+    monkeypatch.setattr(Path, "write_bytes", half)
+    with pytest.raises(KeyboardInterrupt):
+        build_site(small_atlas, tmp_path / "site")
+    monkeypatch.undo()
+    build_site(small_atlas, tmp_path / "site")
+    build_site(small_atlas, tmp_path / "whole")
+    assert contents(tmp_path / "site") == contents(tmp_path / "whole")
+
+
+def contents(site: Path) -> dict[str, bytes]:
+    return {path.relative_to(site).as_posix(): path.read_bytes() for path in site.rglob("*") if path.is_file()}
 
 
 def test_range_mode_points_at_the_pictures_in_the_dataset(small_atlas: Path, tmp_path: Path) -> None:
@@ -254,6 +285,14 @@ def test_modules_stay_small_and_name_no_other_host() -> None:
         assert not re.search(r"https?://(?!www\.w3\.org)", text), path.name
     assert (STATIC / "vendor" / "LICENSE-htm.txt").read_text().strip().startswith("Apache License")
     assert "MIT" in (STATIC / "vendor" / "LICENSE-preact.txt").read_text()
+
+
+def test_what_comes_with_the_page_does_not_grow(built: tuple[Path, SiteReport]) -> None:
+    """Before the first picture a browser reads these, in one wave; lower the limits when there is less to read."""
+    page = (built[0] / "index.html").read_text()
+    names = set(re.findall(r'(?:src|href)="(app-[^"]+\.(?:js|css))"', page))
+    assert len(names) <= 38
+    assert sum((built[0] / name).stat().st_size for name in names) <= 208_000
 
 
 def get(address: str, path: str, **headers: str) -> tuple[int, bytes, http.client.HTTPMessage]:

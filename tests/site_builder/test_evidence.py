@@ -23,10 +23,12 @@ from atlas_schema.store import Store
 from atlas_schema.tables import NEURON_EXAMPLES, NEURON_MATCHES
 from site_builder import budget
 from site_builder.build import SiteReport, build_site
-from site_builder.clusters import Neuron, Pair, numbers_of, rosetta_clusters
-from site_builder.examples import MAP_SIDE, block_maxima, example_packs, map_texts
-from site_builder.probes import PROBE_BUNDLE
+from site_builder.clusters import Pair, numbers_of, rosetta_clusters
+from site_builder.maps import MAP_SIDE, block_maxima, map_texts
+from site_builder.outline import Neuron, outline_of
 from site_builder.search_index import Labelled, index_files, search_index, words_of
+from site_builder.sections.examples import example_packs
+from site_builder.sections.probes import PROBE_BUNDLE
 from site_builder.survey import survey
 
 
@@ -305,9 +307,9 @@ def test_neurons_of_a_label_come_most_certain_first() -> None:
 
 def test_the_index_of_the_site_knows_every_label(built: tuple[Path, SiteReport], evident_atlas: Path) -> None:
     about = manifest_of(built[0])["search"]
-    held = survey(Atlas(str(evident_atlas)))
-    assert about["neurons"] == sum(layer.labels for layer in held.layers) > 200
-    assert about["texts"] == len(frozenset().union(*(layer.texts for layer in held.layers)))
+    labels = outline_of(Atlas(str(evident_atlas))).labels
+    assert about["neurons"] == len(labels) > 200
+    assert about["texts"] == len(set(labels.values()))
 
 
 def test_the_size_with_evidence_is_foretold_from_above(built: tuple[Path, SiteReport], evident_atlas: Path) -> None:
@@ -326,7 +328,7 @@ def test_new_counterparts_leave_pictures_and_examples_alone(tmp_path: Path) -> N
     (Path(atlas) / path).unlink()
     report = build_site(atlas, tmp_path / "site")
     after = entry_of(tmp_path / "site", "one")["layers"][0]
-    assert report.layers_reused == 1
+    assert report.counts["layers_reused"] == 1
     assert "matches" not in after
     assert {"folder": after["folder"], "examples": after["examples"]} == {
         "folder": before["folder"],

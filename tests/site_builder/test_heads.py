@@ -24,11 +24,11 @@ from atlas_schema.head_tables import HEAD_EXAMPLES, HEAD_FEATURES, HEAD_READS, H
 from atlas_schema.read import Atlas
 from site_builder import budget
 from site_builder.build import SiteReport, build_site
-from site_builder.examples import MAP_SIDE
 from site_builder.features import CARRIERS, feature_files, spearman
-from site_builder.head_tables import READ_PACK, read_packs, read_rows
+from site_builder.head_tables import READ_PACK, read_packs
 from site_builder.heads import FEATURE_FIGURES, NEURONS_READ, Columns, HeadRows, head_files
-from site_builder.signed_maps import LEVELS, block_means, signed_texts
+from site_builder.maps import LEVELS, MAP_SIDE, block_means, signed_texts
+from site_builder.reading import read_rows
 from site_builder.survey import survey
 
 EMPTY_ROWS: dict[str, list[Any]] = {}
@@ -328,7 +328,7 @@ def test_heads_are_found_by_every_text_that_explains_a_hundredth(
 def test_an_atlas_without_heads_has_no_files_of_them(small_atlas: Path, tmp_path: Path) -> None:
     report = build_site(small_atlas, tmp_path / "site")
     manifest = manifest_of(tmp_path / "site")
-    assert (manifest["features"], manifest["head_search"], report.heads) == (None, None, 0)
+    assert (manifest["features"], manifest["head_search"], report.counts["heads"]) == (None, None, 0)
     assert all(entry["heads"] is None for entry in manifest["models"])
     assert not list((tmp_path / "site").rglob("*heads-*"))
     assert not (tmp_path / "site" / "f").exists()
@@ -336,7 +336,7 @@ def test_an_atlas_without_heads_has_no_files_of_them(small_atlas: Path, tmp_path
 
 def test_a_site_may_have_heads_alone(alone_atlas: Path, tmp_path: Path) -> None:
     report = build_site(alone_atlas, tmp_path / "site")
-    assert (report.neurons, report.heads) == (0, 3)
+    assert (report.counts["neurons"], report.counts["heads"]) == (0, 3)
     assert "3 attention heads" in str(report)
     assert heads_of(tmp_path / "site", "drawn-alone")["layers"] == [1, 2]
     size = budget.estimate(survey(Atlas(str(alone_atlas))), "sprite")
@@ -350,7 +350,7 @@ def test_any_table_but_heads_may_be_missing(lacking: Any, alone_atlas: Path, tmp
     shutil.rmtree(atlas / lacking.name)
     report = build_site(atlas, tmp_path / "site")
     size = budget.estimate(survey(Atlas(str(atlas))), "sprite")
-    assert report.heads == 3
+    assert report.counts["heads"] == 3
     assert report.files <= size.files <= report.files + 10
     pack = unpack(tmp_path / "site" / heads_of(tmp_path / "site", "drawn-alone")["folder"] / "00001.json.gz")
     empty = {"head_texts": "texts", "head_features": "features", "head_examples": "examples", "head_reads": "neurons"}
@@ -367,14 +367,14 @@ def test_a_column_that_came_later_has_no_values_in_an_older_atlas(alone_atlas: P
     assert found.column_names == list(HEAD_FEATURES.names)
     assert found["ablation_margin"].null_count == len(rows) > 0
     assert found["score"].to_pylist() == rows["score"].to_pylist()
-    assert build_site(atlas, tmp_path / "site").heads == 3
+    assert build_site(atlas, tmp_path / "site").counts["heads"] == 3
 
 
 def test_without_the_table_of_heads_there_are_none(tmp_path: Path) -> None:
     models = (Drawn("one", (8,), stages=("visualize", "heads"), probe_set=PROBE_SET, heads=(2,)),)
     atlas = Path(draw_atlas(tmp_path / "atlas", models))
     shutil.rmtree(atlas / "heads")
-    assert build_site(atlas, tmp_path / "site").heads == 0
+    assert build_site(atlas, tmp_path / "site").counts["heads"] == 0
     assert heads_of(tmp_path / "site", "one") is None
 
 
@@ -393,11 +393,11 @@ def test_new_heads_leave_pictures_alone_and_old_ones_go(tmp_path: Path) -> None:
     build_site(atlas, tmp_path / "site")
     before = heads_of(tmp_path / "site", "one")["folder"]
     again = build_site(atlas, tmp_path / "site")
-    assert (heads_of(tmp_path / "site", "one")["folder"], again.layers_reused) == (before, 1)
+    assert (heads_of(tmp_path / "site", "one")["folder"], again.counts["layers_reused"]) == (before, 1)
     shutil.rmtree(atlas / "head_texts")
     report = build_site(atlas, tmp_path / "site")
     after = heads_of(tmp_path / "site", "one")["folder"]
-    assert report.layers_reused == 1
+    assert report.counts["layers_reused"] == 1
     assert after != before
     assert (tmp_path / "site" / after).exists()
     assert not (tmp_path / "site" / before).exists()

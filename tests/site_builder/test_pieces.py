@@ -14,12 +14,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from atlas_schema.read import Atlas
 from site_builder.budget import HOSTS, SiteTooLarge, check, estimate
 from site_builder.layers import activation_ranks, ranges_of, trust_order
+from site_builder.outline import Layer, Outline
 from site_builder.packs import dump, layer_table, packs, plain
+from site_builder.sections import neurons
 from site_builder.serve import byte_range
 from site_builder.sprites import BUNDLE, bundle, mean_color, sheet, thumbnail
-from site_builder.survey import LayerSource, Survey
+from site_builder.survey import Survey
 
 
 def unpack(data: bytes) -> dict:
@@ -124,8 +127,9 @@ def test_a_bundle_holds_the_bytes_untouched() -> None:
 
 def atlas_of(layers: int, width: int, kilobytes: float = 12) -> Survey:
     """A survey of one model of `layers` layers whose pictures have so many kilobytes."""
-    source = LayerSource("m", 0, "shard", tuple(range(width)), int(width * kilobytes * 1000), 96)
-    return Survey([{}], {}, [source] * layers)
+    source = neurons.LayerSource(Layer("m", 0, layers, tuple(range(width))), int(width * kilobytes * 1000), 96)
+    outline = Outline(Atlas("memory://nothing"), [{"slug": "m"}])
+    return Survey(outline, ((neurons.SECTION, [source] * layers),))
 
 
 def test_github_pages_holds_one_vit_base_whole_but_not_two() -> None:

@@ -5,10 +5,9 @@ import { fetchCluster, fetchClusters, fetchExamples, labelOf } from "../evidence
 import { figure, plural } from "../format.js";
 import { useKeys } from "../keys.js";
 import { nextOverlay, OVERLAYS } from "../maps.js";
-import { Choice, Failure, Trail, useLoaded, usePreference } from "../parts.js";
+import { Choice, Failure, Trail, useLoaded, usePreference, useTitle } from "../parts.js";
 import { addressOf, link } from "../route.js";
 import { ExampleTile, NeuronTile } from "../tiles.js";
-import { useTitle } from "../title.js";
 
 const SHOWN = 5; // exciting images of a member
 
@@ -75,8 +74,8 @@ export function ClustersPage({ route }) {
       : `${plural(about.clusters, "cluster")} of neurons of three or more models that fire on the same places of the same images: every two are each other's best counterpart, above what shuffled images reach. Most models first, then the highest correlation.`}</p>
     ${error && html`<${Failure} error=${error} />`}
     <ol class="clusters" start=${page * (about?.pack ?? 0)}>${(stale ? [] : value ?? []).map((cluster, at) => html`<${ClusterRow} key=${at} number=${page * (about?.pack ?? 0) + at} cluster=${cluster} />`)}</ol>
-    ${pages > 1 && html`<nav class="pager" aria-label="Pages">${page > 0 && html`<a href=${link.clusters(page - 1)}>← earlier</a>`}
-      <span>page ${page + 1} of ${pages}</span>${page < pages - 1 && html`<a href=${link.clusters(page + 1)}>later →</a>`}</nav>`}`;
+    ${pages > 1 && html`<nav class="pager" aria-label="Pages">${page > 0 && html`<a href=${link.clusters({ page: page > 1 ? page : "" })}>← earlier</a>`}
+      <span>page ${page + 1} of ${pages}</span>${page < pages - 1 && html`<a href=${link.clusters({ page: page + 2 })}>later →</a>`}</nav>`}`;
 }
 
 function ClusterRow({ number, cluster }) {

@@ -5,9 +5,8 @@ import { site } from "../data.js";
 import { count, figure, fine, hundredth, plural, points } from "../format.js";
 import { fetchFeature, figuresWords, findFeature, has } from "../heads.js";
 import { useKeys } from "../keys.js";
-import { Explained, Failure, Trail, useLoaded } from "../parts.js";
+import { Explained, Failure, Trail, useLoaded, useTitle } from "../parts.js";
 import { link } from "../route.js";
-import { useTitle } from "../title.js";
 import { isLayerHere } from "../tiles.js";
 
 const ROWS = 30; // of the list, until more are asked for

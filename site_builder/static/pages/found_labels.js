@@ -16,7 +16,7 @@ export function FoundLabels({ text, labels, model }) {
   const [groups, setGroups] = useState(GROUPS);
   const neurons = labels.reduce((sum, label) => sum + label.neurons, 0);
   const labelled = site.models.filter((entry) => entry.labelled > 0);
-  const choose = (event) => location.replace(link.search(text, event.target.value));
+  const choose = (event) => location.replace(link.search({ q: text, m: event.target.value }));
   return html`<div class="sortbar"><p>${plural(neurons, "neuron")} with ${plural(labels.length, "label")}</p>
       ${labelled.length > 1 && html`<div><label for="of-model">Model</label><select id="of-model" value=${model} onChange=${choose}>
         <option value="">all</option>${labelled.map((entry) => html`<option key=${entry.slug} value=${entry.slug}>${entry.slug}</option>`)}</select></div>`}</div>

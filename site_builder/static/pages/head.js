@@ -4,16 +4,15 @@ import { fetchModel, findModel } from "../data.js";
 import { grids } from "../format.js";
 import { fetchHead } from "../heads.js";
 import { useKeys } from "../keys.js";
-import { Copy, Failure, Trail, useLoaded } from "../parts.js";
+import { Copy, Failure, Trail, useLoaded, useTitle } from "../parts.js";
 import { headAddressOf, link, parseHash } from "../route.js";
-import { useTitle } from "../title.js";
 import { HeadImages } from "./head_images.js";
 import { HeadNumbers, Matters, Spectrum } from "./head_numbers.js";
 import { CiteHead, HeadFacts } from "./head_use.js";
 import { FeaturesSection, HeadLabel, NeuronsRead, Texts } from "./head_words.js";
 
 export function HeadPage({ route }) {
-  const { slug, layer, unit: head } = route;
+  const { slug, layer, head } = route;
   useTitle(headAddressOf(slug, layer, head));
   const { value, error, stale } = useLoaded(async () => {
     const [told, model] = await Promise.all([fetchHead(slug, layer, head), fetchModel(slug)]);
@@ -55,8 +54,8 @@ function Body({ slug, layer, head, row, all, texts, features, examples, neurons,
 
 /** From where the address is now: keys may come faster than pages are drawn. */
 const go = (direction) => () => {
-  const { page, slug, layer, unit } = parseHash(location.hash);
-  const way = page === "head" ? waysFrom(slug, layer, unit)[direction] : null;
+  const { page, slug, layer, head } = parseHash(location.hash);
+  const way = page === "head" ? waysFrom(slug, layer, head)[direction] : null;
   if (way) location.hash = way.href;
 };
 

@@ -16,7 +16,7 @@ export function HeadLabel({ row, texts }) {
     return html`<div class="label-line"><span class="label none">unlabelled</span><span class="certainty">${best === undefined ? "this atlas has no texts for this head"
       : html`no text explains a tenth of what it adds; the best, “${best.text}”, explains ${fine(best.explained)}`}</span></div>`;
   }
-  return html`<div class="label-line"><a class="label" href=${link.search(row.label)}>${row.label}</a>
+  return html`<div class="label-line"><a class="label" href=${link.search({ q: row.label })}>${row.label}</a>
     <span class="certainty">explains <b>${fine(best?.explained)}</b> of its variance, <${Explained} name="all texts" column="texts_explain" table="heads">all ${texts.length} texts ${fine(row.texts_explain)}<//></span>
     ${next.length > 0 && html`<span class="next">next: ${next.slice(0, 3).map((one) => one.text).join(", ")}</span>`}</div>`;
 }
@@ -26,7 +26,7 @@ export function Texts({ row, texts }) {
   const [all, setAll] = useState(false);
   if (texts.length === 0) return html`<p class="note">This atlas has no texts for this head: no list of texts, or no CLIP to compare them in, was given to the run.</p>`;
   const shown = all ? texts : texts.slice(0, SHOWN);
-  return html`<ol class="texts">${shown.map((one) => html`<li key=${one.text}><a href=${link.search(one.text)}>${one.text}</a><b>${fine(one.explained)}</b>
+  return html`<ol class="texts">${shown.map((one) => html`<li key=${one.text}><a href=${link.search({ q: one.text })}>${one.text}</a><b>${fine(one.explained)}</b>
       <${Waterfall} from=${one.cumulative - one.explained} to=${one.cumulative} /></li>`)}</ol>
     ${texts.length > shown.length && html`<button class="plain" type="button" onClick=${() => setAll(true)}>All ${texts.length} texts</button>`}
     <p class="note"><${Explained} name="Explained" column="explained" table="head_texts">Share of the variance that each text explains<//>, in the order in which

@@ -6,9 +6,8 @@ import { HeadMap } from "../headmap.js";
 import { fetchHeads, has, headsOf } from "../heads.js";
 import { useKeys } from "../keys.js";
 import { measureAsked, measuresOf } from "../measures.js";
-import { Failure, Trail, useLoaded } from "../parts.js";
+import { Failure, Trail, useLoaded, useTitle } from "../parts.js";
 import { link } from "../route.js";
-import { useTitle } from "../title.js";
 import { SignedBar } from "../charts.js";
 
 const ROWS = 40; // of the list, until more are asked for
@@ -22,7 +21,7 @@ export function HeadsPage({ route }) {
   }, [slug]);
   useKeys({ u: () => (location.hash = link.model(slug)) }, [slug]);
   const by = route.query.get("by");
-  const choose = (key) => location.replace(link.heads(slug, key));
+  const choose = (key) => location.replace(link.heads(slug, { by: key }));
   return html`<${Trail} trail=${[["Models", link.home()], [slug, link.model(slug)], ["Heads", null]]} />
     <h1>Attention heads <span class="of">of ${slug}</span></h1>
     ${error && html`<${Failure} error=${error}><p><a href=${link.home()}>All models of this atlas</a></p><//>`}
@@ -66,6 +65,6 @@ export function HeadsSection({ slug, route, sites }) {
   const { value, error, stale } = useLoaded(() => fetchHeads(slug), [slug]);
   return html`<section aria-labelledby="heads"><h2 id="heads">Attention heads</h2>
     ${error && html`<${Failure} error=${error} />`}
-    ${!error && !stale && value && html`<p class="lede">${summary(slug, value.rows)}. <a href=${link.heads(slug, route.query.get("by") ?? "")}>As a list</a></p>
-      <${HeadMap} slug=${slug} heads=${value} by=${route.query.get("by")} sites=${sites} onMeasure=${(key) => location.replace(link.model(slug, `by=${encodeURIComponent(key)}`))} />`}</section>`;
+    ${!error && !stale && value && html`<p class="lede">${summary(slug, value.rows)}. <a href=${link.heads(slug, { by: route.query.get("by") })}>As a list</a></p>
+      <${HeadMap} slug=${slug} heads=${value} by=${route.query.get("by")} sites=${sites} onMeasure=${(key) => location.replace(link.model(slug, { by: key }))} />`}</section>`;
 }

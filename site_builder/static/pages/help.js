@@ -1,7 +1,7 @@
 // Keys, words, and how to read a page.
 import { html } from "../vendor/htm-preact.js";
 import { site } from "../data.js";
-import { useTitle } from "../title.js";
+import { useTitle } from "../parts.js";
 
 const KEYS = [
   ["/", "search labels and what heads say, or jump to a model, a layer, a neuron or a head"],
@@ -38,9 +38,6 @@ const WORDS = [
   ["inactive", "No start made the neuron fire. Its picture shows where the search ended and nothing else."],
 ];
 
-const TABLES = [["neurons", "The table of neurons"], ["heads", "The table of heads"], ["head_texts", "Texts of heads"], ["head_features", "Heads, FFNs and features"],
-  ["head_examples", "Images of heads"], ["head_reads", "Which heads read a neuron"]];
-
 export function HelpPage() {
   useTitle("Help");
   return html`<h1>Help</h1>
@@ -49,10 +46,10 @@ export function HelpPage() {
     <section><h2>Words</h2><dl class="forms words">${WORDS.map(([word, means]) => html`<div key=${word}><dt>${word}</dt><dd>${means}</dd></div>`)}</dl></section>
     <section><h2>Columns</h2>
       <p>The same sentences stand behind every <span class="why">?</span>.</p>
-      ${TABLES.map(([table, title]) => html`<${Table} key=${table} table=${table} title=${title} />`)}</section>`;
+      ${Object.keys(site.columns).map((table) => html`<${Table} key=${table} table=${table} />`)}</section>`;
 }
 
-function Table({ table, title }) {
-  return html`<details open=${table === "neurons"}><summary>${title}</summary><dl class="forms words">${Object.entries(site.columns[table]).map(([name, about]) => html`<div key=${name}>
+function Table({ table }) {
+  return html`<details open=${table === "neurons"}><summary>The table <code>${table}</code></summary><dl class="forms words">${Object.entries(site.columns[table]).map(([name, about]) => html`<div key=${name}>
     <dt><code>${name}</code></dt><dd>${about.means}${about.unit && ` (${about.unit})`}${about.absent && `; absent where ${about.absent}`}.</dd></div>`)}</dl></details>`;
 }

@@ -2,24 +2,23 @@
 import { html, useState } from "../vendor/htm-preact.js";
 import { described, site } from "../data.js";
 import { count, plural } from "../format.js";
-import { Snippet } from "../parts.js";
+import { entries, Snippet, useTitle } from "../parts.js";
 import { tileStyle } from "../pictures.js";
 import { link } from "../route.js";
 import { inAndOut } from "../stages.js";
-import { useTitle } from "../title.js";
 
 export function HomePage() {
   useTitle("");
   const neurons = site.models.reduce((sum, model) => sum + model.described, 0);
   const headed = site.models.filter((model) => model.heads !== null);
+  const more = entries(site);
   return html`<section class="intro">
       <h1>${neurons > 0 ? "What excites each neuron of a vision transformer" : "What each attention head of a vision transformer adds"}</h1>
       ${neurons > 0 && html`<p>${plural(neurons, "FFN neuron")} of ${plural(site.models.length, "model")}: ${contents()}, and the numbers that say how far
         to trust them. <a href=${link.random()}>Open any one</a></p>`}
       ${headed.length > 0 && html`<p class=${neurons > 0 ? "more" : ""}>${heads(headed)}</p>`}
-      ${(site.search || site.clusters) && html`<p class="more">${site.search && html`${plural(site.search.neurons, "neuron")} ${site.search.neurons === 1 ? "has" : "have"} a
-          label: search for one above.`}${" "}${site.clusters && html`<a href=${link.clusters()}>${plural(site.clusters.clusters, "Rosetta cluster")}</a>: neurons
-          of three or more models that fire alike.`}</p>`}
+      ${(site.search || more.length > 0) && html`<p class="more">${site.search && html`${plural(site.search.neurons, "neuron")} ${site.search.neurons === 1 ? "has" : "have"} a
+          label: search for one above.`}${more.map((words) => html` ${words}`)}</p>`}
     </section>
     ${site.wall && html`<${Wall} wall=${site.wall} />`}
     <section aria-labelledby="models"><h2 id="models">Models</h2><${InAll} /><${Models} /></section>
@@ -55,7 +54,7 @@ function Models() {
       <span class="note">${model.model_id}</span></div>
     <div class="facts">${model.family} · ${plural(model.layers.length, "layer")} · ${model.described === model.neurons
       ? plural(model.neurons, "neuron") : `${count(model.described)} of ${plural(model.neurons, "neuron")}`}${model.inactive > 0
-      && ` · ${count(model.inactive)} inactive`}${model.heads && html` · <a href=${link.heads(model.slug)}>${plural(model.heads.layers.reduce((all, own) => all + own, 0), "head")}</a>`}<${Stages} model=${model} /></div>
+      && ` · ${count(model.inactive)} inactive`}${entries(model, true).map((words) => html` · ${words}`)}<${Stages} model=${model} /></div>
     <${DepthStrip} model=${model} />
   </li>`)}</ul>`;
 }
@@ -63,9 +62,7 @@ function Models() {
 /** What there is of attention heads. */
 function heads(models) {
   const total = models.reduce((sum, { heads: { layers } }) => sum + layers.reduce((all, own) => all + own, 0), 0);
-  const features = site.features?.list ?? [];
-  return html`${plural(total, "attention head")} of ${plural(models.length, "model")}: what each adds to the final representation${models.some(({ heads: own }) => own.texts) && ", in words"}, and what it costs to take it away.
-    ${features.length > 0 && html` <a href=${link.features()}>${plural(features.length, "feature")}</a>: which heads carry ${features.slice(0, 3).map(({ name }, at) => html`${at > 0 && ", "}<a href=${link.feature(name)}>${name}</a>`)}${features.length > 3 && " …"}`}`;
+  return html`${plural(total, "attention head")} of ${plural(models.length, "model")}: what each adds to the final representation${models.some(({ heads: own }) => own.texts) && ", in words"}, and what it costs to take it away.`;
 }
 
 /** What there is to see of a neuron, as far as any model of this atlas has it. */
@@ -80,16 +77,20 @@ function contents() {
 function InAll() {
   const [model, ...others] = site.models;
   if (others.some(({ stages }) => stages.join() !== model.stages.join())) return null;
+  return html`<p class="note in-all">${others.length > 0 ? "All have" : "It has"} ${inWords(model, " yet")}.</p>`;
+}
+
+/** "pictures, labels; no counterparts", of which what lacks leads to the model's page. */
+function inWords(model, yet = "") {
   const { has, lacks } = inAndOut(model);
-  return html`<p class="note in-all">${others.length > 0 ? "All have" : "It has"} ${has.join(", ")}${lacks.length > 0 && html`; <a href=${link.model(model.slug)}>no ${lacks.join(", ")}</a> yet`}.</p>`;
+  const lacking = lacks.length > 0 && html`<a href=${link.model(model.slug)}>no ${lacks.join(", ")}</a>${yet}`;
+  return html`${has.join(", ")}${has.length > 0 && lacking && "; "}${lacking}`;
 }
 
 /** What was done for a model; what was not is said on its page, with the command that adds it. */
 function Stages({ model }) {
-  const { has, lacks } = inAndOut(model);
   if (site.models.every(({ stages }) => stages.join() === model.stages.join())) return null; // said once, above
-  if (lacks.length === 0) return html`<span class="note stages">has ${has.join(", ")}</span>`;
-  return html`<span class="note stages">has ${has.join(", ")}; <a href=${link.model(model.slug)}>no ${lacks.join(", ")}</a></span>`;
+  return html`<span class="note stages">has ${inWords(model)}</span>`;
 }
 
 /** One small picture a layer, from input to output. */

@@ -4,9 +4,8 @@ import { fetchLayer, fetchModel, findModel } from "../data.js";
 import { ordered, possible, readAsked, writeAsked } from "../filters.js";
 import { count, grids, plural } from "../format.js";
 import { useKeys } from "../keys.js";
-import { Failure, Trail, useLoaded } from "../parts.js";
+import { Failure, Trail, useLoaded, useTitle } from "../parts.js";
 import { link } from "../route.js";
-import { useTitle } from "../title.js";
 import { Wall } from "../wall.js";
 
 const NAMES = { show: "Show", label: "Label", fires: "Fires on", picture: "Picture" };

@@ -2,12 +2,11 @@
 import { html } from "../vendor/htm-preact.js";
 import { Shares } from "../charts.js";
 import { described, fetchModel, findModel } from "../data.js";
-import { count, figure, grids, percent, plural, pretty } from "../format.js";
-import { Failure, Figure, Lazy, Trail, useLoaded } from "../parts.js";
+import { count, day, figure, grids, percent, plural, pretty, stagesOf, versions, written } from "../format.js";
+import { entries, Explained, Failure, Figure, Lazy, Trail, useLoaded, useTitle } from "../parts.js";
 import { tileStyle } from "../pictures.js";
 import { link } from "../route.js";
 import { Lacking } from "../stages.js";
-import { useTitle } from "../title.js";
 import { Runs } from "./runs.js";
 
 export function ModelPage({ route }) {
@@ -18,7 +17,7 @@ export function ModelPage({ route }) {
   const entry = findModel(route.slug);
   return html`<${Trail} trail=${[["Models", link.home()], [route.slug, null]]} />
     <h1>${route.slug}</h1>
-    <p class="lede">${value.model.model_id} · ${value.model.family} · ${plural(value.model.neurons, "neuron")} in ${plural(value.sites.length, "layer")}${entry.described < entry.neurons && `, ${count(entry.described)} of them in this atlas`}${entry.heads && html` · <a href=${link.heads(route.slug)}>${plural(value.model.heads, "attention head")}</a>`}</p>
+    <p class="lede">${value.model.model_id} · ${value.model.family} · ${plural(value.model.neurons, "neuron")} in ${plural(value.sites.length, "layer")}${entry.described < entry.neurons && `, ${count(entry.described)} of them in this atlas`}${entries(entry, true).map((words) => html` · ${words}`)}</p>
     <section aria-labelledby="layers"><h2 id="layers">Layers, from the input to the output</h2>
       <p class="note">The eight pictures of a layer that hold best under fresh random transforms, best first.</p>
       <ol class="layers">${value.sites.map((site) => html`<${LayerRow} key=${site.layer} slug=${route.slug} site=${site}
@@ -27,6 +26,7 @@ export function ModelPage({ route }) {
     ${entry.heads && html`<${Lazy} load=${() => import("./heads.js")} name="HeadsSection" props=${{ slug: route.slug, route, sites: value.attention }} />`}
     <${Lacking} slug=${route.slug} />
     <section aria-labelledby="facts"><h2 id="facts">Facts</h2><${Facts} model=${value.model} /></section>
+    <section aria-labelledby="made"><h2 id="made">How each stage was made</h2><${Made} model=${value.model} /></section>
     <section aria-labelledby="runs"><h2 id="runs">Runs</h2><${Runs} runs=${value.runs} /></section>`;
 }
 
@@ -76,11 +76,34 @@ function Facts({ model }) {
     ${fact("Input", "input_height", `${model.input_height} × ${model.input_width}`, { unit: "pixel" })}
     ${fact("Preprocessing", "mean", `mean ${list(model.mean)}; std ${list(model.std)}; ${model.interpolation}`)}
     ${fact("Representation", "representation_dim", count(model.representation_dim), { unit: "numbers" })}
-    ${fact("Recipe of the pictures", "recipe", html`${model.recipe} <code>${model.recipe_hash}</code>`)}
-    ${fact("Seed", "seed", String(model.seed))}
-    ${fact("Precision", "precision", model.precision)}
+    ${fact("Recipe of the pictures", "recipe", model.recipe && html`${model.recipe} <code>${model.recipe_hash}</code>`)}
+    ${fact("Seed", "seed", written(model.seed))}
     ${fact("Probe set", "probe_set", model.probe_set && html`${model.probe_name} <code>${model.probe_set}</code>`)}
-    ${fact("Versions", "software", (model.software ?? []).map((item) => `${item.name} ${item.version}`).join(", "))}
   </dl>
-  <details><summary>All settings of the recipe</summary><pre tabindex="0"><code>${pretty(model.recipe_json)}</code></pre></details>`;
+  ${model.recipe_json && html`<details><summary>All settings of the recipe</summary><pre tabindex="0"><code>${pretty(model.recipe_json)}</code></pre></details>`}`;
+}
+
+/** What is told of each stage; what all share is said once. */
+const COLUMNS = [
+  { name: "Precision", of: ({ precision }) => precision || null },
+  { name: "Software", of: ({ software }) => versions(software) || null, once: true },
+  { name: "Code", of: ({ code_version }) => code_version || null, once: true },
+  { name: "Date", of: ({ started }) => (started ? day(started) : null) },
+  { name: "Settings", of: ({ settings }) => settings && html`<code>${settings}</code>` },
+];
+
+/** What each stage ran with; older atlases say it of the model as a whole, and not when. */
+function Made({ model }) {
+  const stages = stagesOf(model);
+  if (stages.length === 0) return html`<p class="note">This atlas does not record what its stages ran with.</p>`;
+  const shared = COLUMNS.filter(({ of, once }) => once && stages.length > 1 && of(stages[0]) !== null && stages.every((one) => of(one) === of(stages[0])));
+  const unknown = COLUMNS.filter(({ of }) => stages.every((one) => of(one) === null));
+  const columns = COLUMNS.filter((column) => !shared.includes(column) && !unknown.includes(column));
+  return html`${shared.length > 0 && html`<p class="note">All stages: ${shared.map(({ name, of }) => `${name.toLowerCase()} ${of(stages[0])}`).join("; ")}.</p>`}
+    <div class="scroll"><table class="made"><thead><tr>${["Stage", ...columns.map(({ name }) => name)].map((name) => html`<th scope="col" key=${name}>${name}</th>`)}</tr></thead>
+      <tbody>${stages.map((one) => html`<tr key=${one.stage}><th scope="row">${one.stage}</th>${columns.map(({ name, of }) => html`<td key=${name}>${of(one) ?? "–"}</td>`)}</tr>`)}</tbody></table></div>
+    <p class="note"><${Explained} name="stages" column="stages" table="models">A dash: not recorded; for the precision also where each worker chose for its device (<code>neurons.precision</code>).<//>
+      ${unknown.length > 0 && ` Not recorded of any stage: ${unknown.map(({ name }) => name.toLowerCase()).join(", ")}.`}</p>
+    ${stages.some(({ facts }) => facts) && html`<details><summary>What decided each result, beside the weights</summary>
+      ${stages.filter(({ facts }) => facts).map(({ stage, facts }) => html`<h3 key=${stage}>${stage}</h3><pre tabindex="0"><code>${pretty(facts)}</code></pre>`)}</details>`}`;
 }

@@ -18,7 +18,7 @@ export function LabelLine({ row }) {
     <${Explained} name="held-out AUROC" column="label_auroc">held-out AUROC ${figure(row.label_auroc)}<//>`;
   if (row.label_status === "labelled") {
     const next = rest.filter((one) => one.text !== row.label).slice(0, 3);
-    return html`<div class="label-line"><a class="label" href=${link.search(row.label)}>${row.label}</a>
+    return html`<div class="label-line"><a class="label" href=${link.search({ q: row.label })}>${row.label}</a>
       <span class="certainty"><b>${certainty(row.label_auroc)}</b> · ${numbers}</span>
       ${next.length > 0 && html`<span class="next">next: ${next.map((one) => one.text).join(", ")}</span>`}</div>`;
   }

@@ -1,9 +1,6 @@
 // The runs that made this part of the atlas.
 import { html } from "../vendor/htm-preact.js";
-import { plural, pretty } from "../format.js";
-
-const day = (/** @type {string|null} */ instant) =>
-  instant === null ? "not recorded" : new Date(instant).toISOString().slice(0, 16).replace("T", " ") + " UTC";
+import { day, plural, pretty } from "../format.js";
 
 export function Runs({ runs }) {
   if (runs.length === 0) return html`<p class="note">This atlas records no run.</p>`;

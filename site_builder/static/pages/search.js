@@ -4,9 +4,8 @@ import { described, site } from "../data.js";
 import { count } from "../format.js";
 import { jumpMatches } from "../jump.js";
 import { findLabels } from "../labels.js";
-import { Failure, useLoaded } from "../parts.js";
+import { Failure, useLoaded, useTitle } from "../parts.js";
 import { link } from "../route.js";
-import { useTitle } from "../title.js";
 import { FoundLabels, FoundSaid } from "./found_labels.js";
 
 export function SearchPage({ route }) {
@@ -40,7 +39,7 @@ function Forms() {
   const model = site.models.find((entry) => entry.described > 0);
   const headed = site.models.find((entry) => entry.heads !== null);
   const examples = [...(model ? ofNeurons(model) : []), ...(headed ? ofHeads(headed) : []),
-    ...(site.search || site.head_search ? [["words of a label or a head's text, or how they begin", "stripes", link.search("stripes")]] : [])];
+    ...(site.search || site.head_search ? [["words of a label or a head's text, or how they begin", "stripes", link.search({ q: "stripes" })]] : [])];
   if (examples.length === 0) return html`<p><a href=${link.home()}>To the start</a></p>`;
   return html`<p>What the box above takes:</p>
     <dl class="forms">${examples.map(([name, text, href]) => html`<div key=${name}><dt>${name}</dt>

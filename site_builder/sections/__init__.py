@@ -1,0 +1,20 @@
+"""Sections of the site, in the order in which they are surveyed, written and told of.
+
+A new table's pages are a module here (its description last), its line in SECTIONS, and a page in static/pages.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from site_builder.section import Section
+from site_builder.sections import examples, heads, labels, matches, neurons, probes
+
+SECTIONS: tuple[Section[Any], ...] = (
+    neurons.SECTION,
+    labels.SECTION,
+    examples.SECTION,
+    matches.SECTION,
+    probes.SECTION,
+    heads.SECTION,
+)
