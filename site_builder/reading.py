@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 
 from atlas_schema.columns import Table
 from atlas_schema.errors import ShardCorrupt
-from atlas_schema.parquet import damage
+from atlas_schema.parquet import damage, require_version
 from atlas_schema.read import Atlas
 from atlas_schema.shards import shard_path
 
@@ -19,9 +19,11 @@ def footer_of(atlas: Atlas, shard: str) -> pq.FileMetaData:
     """The footer of the shard at this path. Raises FileNotFoundError, ShardCorrupt."""
     with atlas.store.open(shard) as file:
         try:
-            return pq.ParquetFile(file).metadata
+            footer = pq.ParquetFile(file).metadata
         except (OSError, ValueError) as error:
             raise ShardCorrupt(f"{shard}: its footer cannot be read ({error}). Run the stage again", shard) from error
+    require_version(footer, shard)
+    return footer
 
 
 def layer_footer(
@@ -60,7 +62,9 @@ def count_rows(atlas: Atlas, table: Table, slug: str) -> int:
     if not atlas.store.exists(path):
         return 0
     with atlas.store.open(path) as file, damage(path):
-        return int(pq.ParquetFile(file).metadata.num_rows)
+        footer = pq.ParquetFile(file).metadata
+        require_version(footer, path)
+        return int(footer.num_rows)
 
 
 def read_rows(atlas: Atlas, table: Table, slug: str, columns: Sequence[str] | None = None) -> pa.Table:
@@ -74,7 +78,9 @@ def read_rows(atlas: Atlas, table: Table, slug: str, columns: Sequence[str] | No
     if not atlas.store.exists(path):
         return schema.empty_table()
     with atlas.store.open(path) as file, damage(path):
-        found = pq.ParquetFile(file, page_checksum_verification=True).read(columns=names)
+        parquet = pq.ParquetFile(file, page_checksum_verification=True)
+        require_version(parquet.metadata, path)
+        found = parquet.read(columns=names)
     absent = {name: pa.nulls(len(found), schema.field(name).type) for name in names if name not in found.column_names}
     return pa.table({name: absent[name] if name in absent else found[name] for name in names})
 

@@ -29,14 +29,16 @@ from drawn_heads import head_tables
 from PIL import Image
 
 from atlas_schema.columns import Table
-from atlas_schema.parts import WorkUnit, commit_part
-from atlas_schema.shards import reduce_layer, write_rows
+from atlas_schema.parts import commit_part
+from atlas_schema.shards import ShardPlace, assemble, write_rows
 from atlas_schema.store import Store
-from atlas_schema.tables import MODELS, NEURON_MATCHES, NEURONS, PROBE_IMAGES, RUNS, SITES
+from atlas_schema.tables import MODELS, NEURON_MATCHES, NEURONS, PROBE_IMAGES, RUNS, SITES, tables_of
+from atlas_schema.units import Neurons, Pair, WorkUnit
 
 PROVENANCE = {"code_version": "test", "precision": "float32", "recipe": "drawn"}
 FINGERPRINT = "0123456789abcdef" * 4
 RECIPE_HASH = "00112233aabbccdd"
+SETTINGS = "a0b1c2d3e4f50617"
 SOFTWARE = [{"name": "torch", "version": "2.8.0"}, {"name": "timm", "version": "1.0.20"}]
 BEGAN = datetime(2026, 1, 2, 3, 4, tzinfo=UTC)
 
@@ -154,6 +156,7 @@ def filled(table: Table, row: dict[str, Any], stage: str = "") -> dict[str, Any]
 def write_model(store: Store, model: Drawn, widths: dict[str, tuple[int, ...]] | None = None) -> None:
     """The model's row, its sites, and all its shards. widths: of the models that may hold counterparts."""
     layers = len(model.widths)
+    matches: list[dict[str, Any]] = []
     for layer, width in enumerate(model.widths):
         if layer in model.skipped_layers:
             continue
@@ -161,15 +164,15 @@ def write_model(store: Store, model: Drawn, widths: dict[str, tuple[int, ...]] |
         for start, stop in _ranges(model, width):
             made = _rows(model, layer, range(start, stop), widths or {})
             for stage in (stage for stage in model.stages if stage not in WHOLE):
-                unit = WorkUnit(stage, model.slug, layer, start, stop, FINGERPRINT, RECIPE_HASH, 7)
+                unit = WorkUnit(stage, model.slug, Neurons(layer, start, stop), FINGERPRINT, SETTINGS)
                 commit_part(store, unit, made[stage], provenance=PROVENANCE)
                 (examples if stage == "examples" else own).append(unit)
-            if "matches" in made:
-                rows = made["matches"]
-                write_rows(store, NEURON_MATCHES, model.slug, rows, provenance=PROVENANCE, layer=layer, layers=layers)
+            matches += made.get("matches", [])
         for units in (own, examples):
             if units:
-                reduce_layer(store, model.slug, layer, layers, units)
+                table = tables_of(units[0].stage)[0]
+                assemble(store, [ShardPlace(table, model.slug, layer, layers)], units)
+    _write_matches(store, model, matches)
     if model.heads and model.probe_set:
         grids = [model.grid(layer) for layer in range(len(model.heads))]
         for table, rows in head_tables(model.slug, model.widths, model.heads, grids, model.probe_set).items():
@@ -179,6 +182,20 @@ def write_model(store: Store, model: Drawn, widths: dict[str, tuple[int, ...]] |
     sites += [filled(SITES, _attention(model, layer)) for layer in range(len(model.heads))]
     write_rows(store, SITES, model.slug, sites, provenance=PROVENANCE)
     write_rows(store, MODELS, model.slug, [filled(MODELS, _model(model))], provenance=PROVENANCE)
+
+
+def _write_matches(store: Store, model: Drawn, rows: list[dict[str, Any]]) -> None:
+    """The model's shards of counterparts: one part a partner, then a shard a layer."""
+    units = []
+    for partner in sorted({row["partner_slug"] for row in rows}):
+        unit = WorkUnit("pairs", model.slug, Pair(partner, "0" * 16), FINGERPRINT, SETTINGS)
+        own = [row for row in rows if row["partner_slug"] == partner]
+        commit_part(store, unit, own, provenance=PROVENANCE)
+        units.append(unit)
+    layers = [layer for layer in range(len(model.widths)) if layer not in model.skipped_layers]
+    if units:
+        places = [ShardPlace(NEURON_MATCHES, model.slug, layer, len(model.widths)) for layer in layers]
+        assemble(store, places, units)
 
 
 def _rows(model: Drawn, layer: int, units: range, widths: dict[str, tuple[int, ...]]) -> dict[str, list[Any]]:
