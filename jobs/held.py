@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from atlas_schema.parts import committed_units
-from atlas_schema.read import Atlas
+from atlas_schema.shards import parse_shard_path
 from atlas_schema.store import Store
+from atlas_schema.tables import MODELS
 from atlas_schema.units import Cut, Identity, Pair, WorkUnit
 from jobs import stages
-from jobs.claim import claimed_identities
+from jobs.claim import claimed, claimed_identities
 from jobs.graph import Job
 from jobs.keys import pair_cut
 from jobs.plan import Job as PlannedJob
@@ -60,8 +61,10 @@ def _partners(prepared: Prepared) -> dict[tuple[str, str], Identity]:
     """By stage that is cut along pairs, and slug: what each model of the run or of the atlas is known by now."""
     names = [stage.name for stage in stages.STAGES if stage.cut == "pair"]
     found: dict[tuple[str, str], Identity] = {}
-    for row in Atlas(prepared.store).models():
-        found |= {(name, row["slug"]): own for name, own in claimed_identities(row).items() if name in names}
+    places = [parse_shard_path(path) for path in prepared.store.list(MODELS.name)]
+    for slug in sorted({place[1] for place in places if place}):
+        claims = claimed_identities(claimed(prepared.store, slug))  # a damaged row claims nothing
+        found |= {(name, slug): own for name, own in claims.items() if name in names}
     for model in prepared.models:
         for name in names:
             if name in model.keys:
