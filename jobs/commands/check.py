@@ -1,4 +1,4 @@
-"""check decomposition."""
+"""The command `check decomposition`: whether a representation is the sum of its heads, FFNs, image and constants."""
 
 from __future__ import annotations
 

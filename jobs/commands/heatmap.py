@@ -1,4 +1,4 @@
-"""heatmap."""
+"""The command `heatmap`: where in an image a model sees a text, a class, or what another image shows."""
 
 from __future__ import annotations
 

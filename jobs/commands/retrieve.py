@@ -1,4 +1,4 @@
-"""retrieve."""
+"""The command `retrieve`: images by a text or an image, as only some heads and FFNs see them."""
 
 from __future__ import annotations
 

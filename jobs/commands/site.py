@@ -1,4 +1,4 @@
-"""site build, site serve."""
+"""The commands `site build` and `site serve`: the pages of an atlas, built and shown."""
 
 from __future__ import annotations
 

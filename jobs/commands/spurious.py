@@ -1,4 +1,4 @@
-"""spurious."""
+"""The command `spurious`: what a linear classifier gains without the components that carry a misleading feature."""
 
 from __future__ import annotations
 

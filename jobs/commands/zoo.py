@@ -1,4 +1,4 @@
-"""zoo train."""
+"""The command `zoo train`: the small models that ship with the project, trained from scratch."""
 
 from __future__ import annotations
 

@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -46,13 +45,6 @@ def test_help_of_every_command_loads_nothing_heavy():
 def test_the_check_above_would_notice():
     """The control: a module that does import torch and pyarrow."""
     assert set(loaded_by("import pipeline.models, atlas_schema.tables")) >= {"torch", "pyarrow"}
-
-
-def test_help_answers_in_well_under_a_second():
-    """CPU time of the whole process, which a busy machine does not stretch as it does the clock."""
-    code = "from jobs.cli import call; import os; call(['--help']); print('CPU', sum(os.times()[:2]))"
-    best = min(float(python(code).stdout.split()[-1]) for _ in range(3))
-    assert best < 0.8
 
 
 @pytest.mark.parametrize("words", EVERY_COMMAND, ids=" ".join)
@@ -204,7 +196,7 @@ def test_ctrl_c_in_any_command_is_told_without_a_traceback(
 ):
     def interrupted(store: object) -> None:
         os.kill(os.getpid(), signal.SIGINT)
-        time.sleep(10)
+        raise AssertionError("the signal did not end the command")
 
     monkeypatch.setattr("atlas_schema.card.write_card", interrupted)
     before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it

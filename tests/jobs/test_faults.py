@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from atlas_schema.errors import BadConfig, ForeignAtlas
+from atlas_schema.errors import BadConfig, ForeignAtlas, StoreFailed
 from atlas_schema.read import Atlas
 from atlas_schema.store import Store
 from atlas_schema.validate import validate
@@ -77,7 +77,9 @@ def test_a_unit_that_always_fails_is_named_and_the_next_run_does_it(run_into: Ru
     assert attempts == [1, 2]
     assert Atlas(str(folder)).runs()[-1]["failures"][0]["unit"] == FIRST
     assert neurons(folder).num_rows == 128 - 16, "the rest can be read"
-    assert {one.kind for one in validate(Store(str(folder)))} != set(), "and the gap is a violation"
+    (gap,) = validate(Store(str(folder)))
+    assert (gap.path, gap.kind) == ("neurons/zoo-vit--random/train-00000-of-00004.parquet", "missing")
+    assert gap.message.startswith("16 of 64 planned units: 0, 1, 2")
 
     before = parts(folder)
     report = run_into(folder)
@@ -248,3 +250,21 @@ def test_an_atlas_of_another_layout_is_refused_by_name(
     with pytest.raises(ForeignAtlas, match=r"schema version 2\.0\.0; this code reads"):
         Atlas(str(folder)).models()
     assert snapshot(folder) == before
+
+
+def test_a_run_is_done_when_everything_is_written(
+    run_into: Runner, clean: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """The card is written while the run's row still says running; where that fails, the row never says done."""
+    folder = Path(shutil.copytree(clean, tmp_path / "atlas"))
+    seen: list[str] = []
+
+    def fail(store: Store) -> None:
+        seen.append(Atlas(store).runs()[-1]["status"])
+        raise StoreFailed("the card cannot be written")
+
+    monkeypatch.setattr("jobs.driver.write_card", fail)
+    report = run_into(folder)
+    assert seen == ["running"]
+    assert (report.status, report.exit_code) == ("failed", 1)
+    assert Atlas(str(folder)).runs()[-1]["status"] == "failed"

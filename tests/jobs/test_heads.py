@@ -208,6 +208,19 @@ def test_a_damaged_partial_sends_its_stage_back_to_work(run_into: Runner, clean_
     alike(tables(folder), tables(clean_heads))
 
 
+def test_heads_join_an_atlas_of_another_recipe(run_into: Runner, tmp_path: Path) -> None:
+    """What the site proposes for a model with pictures alone; its default recipe is not the one they were made with."""
+    folder = tmp_path / "atlas"
+    alone = {**HEADS, "models": ["zoo/clip"]}
+    assert run_into(folder, **{**alone, "stages": "visualize", "layers": "0", "units": "0:4"}).exit_code == 0
+    assert run_into(folder, **{**alone, "recipe": "reference"}).exit_code == 0
+    assert validate(Store(str(folder))) == []
+    (model,) = Atlas(str(folder)).models()
+    assert model["recipe"] == "tiny"
+    assert {one["stage"] for one in model["stages"]} >= {"visualize", "decompose", "heads"}
+    assert len(Atlas(str(folder)).heads("zoo-clip")) == 16
+
+
 def test_a_lost_table_of_heads_is_named_and_built_again(run_into: Runner, clean_heads: Path, tmp_path: Path) -> None:
     folder = tmp_path / "atlas"
     shutil.copytree(clean_heads, folder)

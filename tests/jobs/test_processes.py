@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
 import shutil
@@ -63,13 +64,23 @@ def wait_until(true: Callable[[], object], seconds: float = 400) -> None:
         time.sleep(0.1)
 
 
+def processes_of(folder: Path) -> list[int]:
+    """Processes of runs that keep the marks of their failpoints in this folder: a driver, and its Ray's workers."""
+    found = []
+    for environment in Path("/proc").glob("[0-9]*/environ"):
+        with contextlib.suppress(OSError):  # it ended meanwhile
+            if f"ATLAS_FAILPOINT_MARKS={folder}" in environment.read_bytes().decode(errors="replace"):
+                found.append(int(environment.parent.name))
+    return [pid for pid in found if pid != os.getpid()]
+
+
 def test_a_killed_driver_is_resumed_where_it_stood(start: Start, run_into: Runner, clean: Path, tmp_path: Path):
     folder = tmp_path / "atlas"
     process = start(folder, "receipt#3=kill")
     _, errors = process.communicate(timeout=400)
     assert process.returncode == -signal.SIGKILL, errors
     assert (folder / LOCK_PATH).exists()
-    time.sleep(3)  # its workers notice and end; what they commit until then counts
+    wait_until(lambda: not processes_of(tmp_path))  # its workers notice and end; what they commit until then counts
     before = parts(folder)
     assert 3 <= len(before) < UNITS
 
@@ -115,7 +126,7 @@ def test_the_second_ctrl_c_ends_it_at_once(start: Start, tmp_path: Path):
     log = folder / ".atlas/logs"
     wait_until(lambda: any('"started"' in file.read_text() for file in log.glob("*")) or process.poll() is not None)
     process.send_signal(signal.SIGINT)
-    time.sleep(2)
+    wait_until(lambda: any('"stopping"' in file.read_text() for file in log.glob("*")))
     process.send_signal(signal.SIGINT)
     began = time.monotonic()
     _, errors = process.communicate(timeout=200)

@@ -1,0 +1,65 @@
+"""What the docs state of constants is what the code has."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from atlas_schema.columns import SCHEMA_VERSION
+from jobs.config import ModelEntry, RunConfig
+from jobs.driver import GRACE_SECONDS
+from jobs.graph import FAN_IN
+from jobs.lock import WATCH_SECONDS
+from jobs.loop import Policy
+from jobs.machine import WORKER_MEMORY
+from jobs.plan import SPEEDS
+from jobs.settings import Settings
+from jobs.stages import groups
+
+DOCS = Path(__file__).parents[2] / "docs"
+WORDS = {8: "eight", 16: "sixteen", 3: "three"}
+
+
+def said(page: str) -> str:
+    """A page's text with single blanks."""
+    return " ".join((DOCS / page).read_text().split())
+
+
+def default(option: str) -> str:
+    return f"{RunConfig.model_fields[option].default:g}"
+
+
+@pytest.mark.parametrize(
+    ("page", "words"),
+    [
+        ("running.md", f"{SPEEDS['cpu'] / 1e9:g} GFLOP/s a CPU thread, {SPEEDS['cuda'] / 1e12:g} TFLOP/s a GPU"),
+        ("running.md", f"gives those at work {GRACE_SECONDS:g} seconds"),
+        ("running.md", f"watched for {WATCH_SECONDS:g} s, then taken over"),
+        ("running.md", f"a unit that takes down {WORDS[Policy().felled]} workers is given up"),
+        ("running.md", f"needs about {WORKER_MEMORY >> 30} GB a worker"),
+        ("running.md", f"| {', '.join(default(name) for name in ('examples', 'panel', 'match_images'))} |"),
+        ("running.md", f"| aimed length of a work unit | {default('unit_seconds')} |"),
+        ("running.md", f"| attempts after the first for a unit that fails | {default('retries')} |"),
+        ("running.md", f"| a worker without a step for so long is replaced | {default('hang_seconds')} |"),
+        ("architecture.md", f"{WORDS[FAN_IN]} neighbours are merged into one"),
+        ("decisions/stages.md", f"The {WORDS[Settings().effect.measured_units]} are those of the layer"),
+        ("decisions/stages.md", f"the schema is {SCHEMA_VERSION}"),
+        ("../CHANGELOG.md", f"Dataset schema {SCHEMA_VERSION}"),
+    ],
+    ids=lambda value: value[:60],
+)
+def test_numbers_in_the_docs_are_those_of_the_code(page: str, words: str) -> None:
+    assert words in said(page)
+
+
+def test_every_option_and_every_group_of_stages_stands_in_the_docs() -> None:
+    table = said("running.md")
+    named = set(re.findall(r"`([a-z_]+)`", table.split("| option |")[1].split("## Exit codes")[0]))
+    assert (set(RunConfig.model_fields) | set(ModelEntry.model_fields)) - {"model"} <= named
+    assert set(groups()) <= named
+
+
+def test_the_changelog_names_no_work_to_come() -> None:
+    assert "to come" not in said("../CHANGELOG.md")
