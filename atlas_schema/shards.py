@@ -15,9 +15,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from atlas_schema.columns import Table
+from atlas_schema.columns import SCHEMA_VERSION, Table
 from atlas_schema.errors import ForeignAtlas, NothingThere, ShardCorrupt
-from atlas_schema.parquet import check_whole, encode
+from atlas_schema.faults import reached
+from atlas_schema.parquet import decode, encode, versions_agree
 from atlas_schema.parts import decode_part, part_path
 from atlas_schema.rows import rows_to_table
 from atlas_schema.store import Store
@@ -87,6 +88,9 @@ def assemble(
     of several stages are joined. A neuron that several parts describe comes from the part that sorts first by its cut
     and key. planned: by layer the ranges of units whose rows are kept, all where None.
 
+    A shard never loses rows, or columns of a stage: what the one that stands there says and no part does (the parts
+    were not downloaded with it, or were cleaned away) stays.
+
     Raises NothingThere where a unit's part is missing, ShardCorrupt naming a damaged part, ForeignAtlas where
     the units, or a shard that stands there, follow other weights or settings.
     """
@@ -97,11 +101,65 @@ def assemble(
         parts[stage] = _parts(store, table, [unit for unit in units if unit.stage == stage])
     for place in places:
         own = {stage: list(_of_place(place, held, planned)) for stage, held in parts.items()}
+        standing = _standing(store, place.path, identity)
+        if standing is not None:
+            for part in _lacking(place, own, *standing):
+                own.setdefault(part.unit.stage, []).append(part)
+            own = {stage: own[stage] for stage in table.stages if stage in own}
         data = _joined(table, {stage: _stacked(held) for stage, held in own.items()})
-        encoded = encode(table, data, _shard_metadata(place, own, identity))
-        _require_same_identity(store, place.path, identity)
-        _write_if_new(store, place.path, encoded)
+        known = identity if standing is None else _settings_of(own, standing[1]) | identity
+        _write_if_new(store, place.path, encode(table, data, _shard_metadata(place, own, known)))
     return [place.path for place in places]
+
+
+def _standing(store: Store, path: str, identity: Mapping[str, str]) -> tuple[pa.Table, dict[str, str]] | None:
+    """Rows and footer of the shard that is there; None where there is none, or it is damaged and may go.
+
+    ForeignAtlas where it is of other weights, settings or another schema.
+    """
+    try:
+        rows, footer = decode(store.read(path), path)
+    except (FileNotFoundError, ShardCorrupt):
+        return None
+    differs = [name for name, value in identity.items() if footer.get(name, value) != value]
+    if not versions_agree(footer.get("schema_version", "")):
+        differs = ["schema_version"]
+    if differs:
+        raise ForeignAtlas(
+            f"{path}: holds rows of another "
+            + " and ".join(f"{name} ({footer.get(name)}, not {identity.get(name, SCHEMA_VERSION)})" for name in differs)
+            + "; it is left as it is. Use another folder, or another name for the model (--as NAME)"
+        )
+    return rows, footer
+
+
+def _lacking(
+    place: ShardPlace, own: Mapping[str, Sequence[_Part]], rows: pa.Table, footer: Mapping[str, str]
+) -> Iterator[_Part]:
+    """What a standing shard says and no part does: a part a stage, which comes after all others."""
+    table = place.table
+    if table.shard != "layer":  # one part fills it whole
+        return
+    keys = {part.footer["key"] for parts in own.values() for part in parts}
+    others = [key for key in footer.get("parts", "").split(",") if key not in keys]  # those that the rows came from
+    for stage in table.stages:
+        parts = own.get(stage, [])
+        kept = rows if len(table.stages) == 1 else rows.filter(reached(table, stage, rows))
+        names = ("unit", "partner_slug") if "partner_slug" in table.key else ("unit",)
+        held = {key for part in parts for key in zip(*(part.rows[name].to_pylist() for name in names), strict=True)}
+        there = zip(*(kept[name].to_pylist() for name in names), strict=True)
+        kept = kept.filter(pa.array([key not in held for key in there], pa.bool_()))
+        if kept.num_rows:
+            schema = table.part_schema(stage)
+            cut = Pair(place.slug, "0" * 16) if "partner_slug" in table.key else Neurons(place.layer, 0, 0)
+            told, others = {"key": ",".join(others)} if others else {}, []
+            yield _Part(WorkUnit(stage, place.slug, cut, "", ""), kept.select(schema.names).cast(schema), told)
+
+
+def _settings_of(own: Mapping[str, Sequence[_Part]], footer: Mapping[str, str]) -> dict[str, str]:
+    """What a standing footer says of weights and settings of the stages of which rows are there."""
+    names = ["fingerprint", *(f"{stage}_settings" for stage in own)]
+    return {name: footer[name] for name in names if name in footer}
 
 
 def shard_identity(slug: str, units: Sequence[WorkUnit]) -> dict[str, str]:
@@ -215,26 +273,11 @@ def _shard_metadata(
         name: sorted({footer[name] for footer in footers if name in footer}) for footer in footers for name in footer
     }
     merged = {name: ",".join(values) for name, values in said.items() if name not in own}
-    keys = ",".join(footer["key"] for footer in footers)
+    keys = ",".join(footer["key"] for footer in footers if "key" in footer)
     where = {"slug": place.slug, "stage": ",".join(parts)}
     if place.table.shard == "layer":
         where |= {"layer": str(place.layer), "layers": str(place.layers)}
     return {**merged, **identity, **where, "parts": keys}
-
-
-def _require_same_identity(store: Store, path: str, identity: Mapping[str, str]) -> None:
-    """Refuse to overwrite a sound shard of other weights or settings; a damaged one may go."""
-    try:
-        found = check_whole(store.read(path), path)
-    except (FileNotFoundError, ShardCorrupt):
-        return
-    differs = [name for name, value in identity.items() if found.get(name, value) != value]
-    if differs:
-        raise ForeignAtlas(
-            f"{path}: holds rows of another "
-            + " and ".join(f"{name} ({found.get(name)}, not {identity[name]})" for name in differs)
-            + "; it is left as it is. Use another folder, or another name for the model (--as NAME)"
-        )
 
 
 def _write_if_new(store: Store, path: str, encoded: bytes) -> None:

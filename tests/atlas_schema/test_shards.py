@@ -330,3 +330,64 @@ def test_a_table_with_several_rows_a_neuron(folder: Store) -> None:
     assert [held.count(unit) for unit in range(30)] == [1 + unit % 3 for unit in range(30)]
     keys = list(zip(*(rows[name].to_pylist() for name in ("unit", "kind", "rank")), strict=True))
     assert keys == sorted(keys)
+
+
+# --- a shard never loses rows, or columns of a stage
+
+
+def test_a_wider_run_on_a_copy_without_parts_loses_nothing(folder: Store) -> None:
+    """A downloaded dataset is exactly that: shards and no parts. 128 rows must not become 80."""
+    first = units_of(0, 64, 16)
+    evidence = units_of(0, 64, 64, stage="evidence", settings="e" * 16)
+    for unit in [*first, *evidence]:
+        commit(folder, unit)
+    path = reduce_layer(folder, SLUG, 0, 1, [*first, *evidence])
+    before = rows_of(folder, path)
+    for unit in [*first, *evidence]:
+        folder.delete(part_path(unit))
+    wider = [unit for unit in units_of(0, 96, 16) if unit.start >= 48]  # one of them again, two new ones
+    for unit in wider:
+        commit(folder, unit, seconds=9.0)
+    assert reduce_layer(folder, SLUG, 0, 1, wider) == path
+    after = rows_of(folder, path)
+    assert [row["unit"] for row in after] == list(range(96))
+    assert after[:48] == before[:48]
+    assert [row["seconds"] for row in after[48:]] == [9.0] * 48, "what parts say goes before what stood there"
+    assert [row["probe_set"] is None for row in after] == [False] * 64 + [True] * 32, "nor a column of a stage"
+    metadata = decode(folder.read(path), path)[1]
+    assert metadata["evidence_settings"] == "e" * 16
+    assert {unit.key for unit in [*wider, *first[:3], *evidence]} <= set(metadata["parts"].split(","))
+    encoded = folder.read(path)
+    reduce_layer(folder, SLUG, 0, 1, wider)
+    assert folder.read(path) == encoded, "and doing it again changes nothing"
+
+
+def test_examples_and_counterparts_are_kept_as_neurons_are(folder: Store) -> None:
+    first, second = units_of(0, 20, 10, stage="examples")
+    commit(folder, first)
+    path = reduce_layer(folder, SLUG, 0, 1, [first])
+    before = rows_of(folder, path)
+    folder.delete(part_path(first))
+    commit(folder, second)
+    reduce_layer(folder, SLUG, 0, 1, [second])
+    assert [row for row in rows_of(folder, path) if row["unit"] < 10] == before
+    assert {row["unit"] for row in rows_of(folder, path)} == set(range(20))
+
+    paths = []
+    for partner in ("zoo-pit", "zoo-swin"):
+        unit = WorkUnit("pairs", SLUG, Pair(partner, "0" * 16), FINGERPRINT, SETTINGS)
+        facts = {"slug": SLUG, "layer": 0, "partner_slug": partner}
+        rows = [
+            row | facts | {"address": f"{SLUG}/mlp/0/{n}"}
+            for n in range(4)
+            for row in made_rows(NEURON_MATCHES, "pairs", n)
+        ]
+        commit(folder, unit, rows)
+        paths += assemble(folder, [ShardPlace(NEURON_MATCHES, SLUG, 0, 1)], [unit])
+        folder.delete(part_path(unit))
+    rows = rows_of(folder, paths[0])
+    assert {(row["unit"], row["partner_slug"]) for row in rows} == {
+        (n, p) for n in range(4) for p in ("zoo-pit", "zoo-swin")
+    }
+    keys = [tuple(row[name] for name in NEURON_MATCHES.key) for row in rows]
+    assert keys == sorted(set(keys))
