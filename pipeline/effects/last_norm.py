@@ -33,7 +33,7 @@ from pipeline.models import FfnSite, LoadedModel
 NUMBERS_AT_ONCE = 1 << 24
 
 
-@dataclass
+@dataclass(eq=False)
 class _Norm:
     """One call of a norm behind the site. Rows are its tokens, one after the other."""
 
@@ -277,10 +277,13 @@ def _path(
         return None
     path = _Path(norm.module, calls[0], norm.rows(norm.x.detach(), len(out))[:, read], *mixing, reads[:, :, read])
     if first:
-        if not torch.equal(path.mix, functional.one_hot(path.mix.argmax(1), path.mix.shape[1]).to(path.mix)):
+        token = path.mix.argmax(1)
+        one_each = functional.one_hot(token, path.mix.shape[1]).to(path.mix)
+        if not torch.allclose(path.mix, one_each, rtol=0, atol=1e-4):
             return None  # tokens are averaged between the norms
         before = first[calls[0]]
-        path.first, path.first_rows = before.module, sequence(before.x.detach(), site)[:, path.mix.argmax(1)]
+        path.mix, path.first = one_each, before.module
+        path.first_rows = sequence(before.x.detach(), site)[:, token]
     return path
 
 

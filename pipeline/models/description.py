@@ -71,7 +71,7 @@ class LoadedModel:
     )
 
     def normalise(self, x01: Tensor) -> Tensor:
-        """(batch, 3, height, width) in [0, 1] -> what the module takes, on x01's device and in its dtype."""
+        """Pictures (batch, 3, height, width) in [0, 1] as the module takes them, on x01's device and in its dtype."""
         place = (x01.device, x01.dtype)
         if place not in self._scales:
             with torch.inference_mode(False):  # else a later gradient could not keep them

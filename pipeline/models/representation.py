@@ -13,7 +13,7 @@ from pipeline.models.description import LoadedModel
 
 
 def representation(model: LoadedModel, x: Tensor) -> Tensor:
-    """(images, d), by one forward. x: normalised.
+    """The final representation of some images, (images, d), by one forward. x: normalised.
 
     A distilled model has two classifiers: what they read is concatenated, class token first. An activation function
     right before the classifier (MaxViT) belongs to it: the representation is what it receives. BadConfig where what the

@@ -1,5 +1,4 @@
-"""FFN and attention sites of a model: found by its family's description, measured on one forward without
-data.
+"""FFN and attention sites of a model: found by its family's description, measured on one forward without data.
 
 Shapes are never computed from formulas: the model runs once on the meta device and what its modules received
 is read. Prefix tokens and patch grids follow from these shapes and from the grids of the convolutions before

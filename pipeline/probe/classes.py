@@ -11,7 +11,7 @@ from pipeline.probe.measure import Measured
 
 
 class ClassSums:
-    """Sums (classes, width) float64 of the images' peaks, and images (classes,) behind them.
+    """Sums of the images' peaks by class, (classes, width) float64, and images (classes,) behind them.
 
     labels: (images of the whole set,) int64, the class of each image or -1.
     """
@@ -32,7 +32,7 @@ class ClassSums:
         self.images += other.images
 
     def finalize(self) -> Tensor:
-        """(classes, width): mean peak, NaN for a class without images."""
+        """The mean peak of each class, (classes, width); NaN for a class without images."""
         return (self.sums / self.images[:, None]).cpu()
 
     def arrays(self) -> dict[str, Tensor]:

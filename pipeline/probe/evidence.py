@@ -184,7 +184,7 @@ def _maps(
     chosen: Sequence[Sequence[int]],
     batch: int,
 ) -> dict[tuple[int, int], tuple[int, tuple[np.ndarray, float, float]]]:
-    """(place in images, place in units) -> scale that fired, and its map, low and high, for the pairs `chosen`."""
+    """The map of each pair `chosen`: (index in images, index in units) -> scale that fired; map, low, high."""
     wanted: dict[int, list[int]] = {}
     for i, indices in enumerate(chosen):
         for index in indices:

@@ -23,7 +23,7 @@ Grid = tuple[int, int]
 
 @dataclass(frozen=True, eq=False)
 class Measured:
-    """One batch at one FFN site."""
+    """What one batch of images shows at one FFN site."""
 
     images: Tensor  # (batch,) int64: indices in the probe set
     hidden: Sequence[Tensor]  # a call each: (batch, tokens, width), patch tokens only
@@ -40,7 +40,8 @@ class Measured:
 
 
 def measure(images: Tensor, hidden: Sequence[Tensor], grids: Sequence[Grid]) -> Measured:
-    """Measure a batch. images: (batch,); hidden: a call each, (batch, tokens, width); grids: a call each.
+    """The few numbers per image and neuron that accumulators take. images: (batch,); hidden: a call each, (batch,
+    tokens, width); grids: a call each.
 
     On a CPU image by image, so that what is read again is still in the cache: some ten times quicker than on the
     whole batch. Sums of an image are float32, those over images float64.

@@ -91,7 +91,7 @@ class SiteProbe:
     def empty(
         cls, site: FfnSite, settings: ProbeSettings, membership: Membership, capacity: int, device: torch.device
     ) -> SiteProbe:
-        """capacity: images of the panel that can come."""
+        """Accumulators that have seen no image. capacity: images of the panel that can come."""
         width, tokens = site.width, max(height * columns for height, columns in site.grids)
         return cls(
             Moments(width, device),
@@ -128,7 +128,7 @@ class SiteProbe:
 
     @classmethod
     def of(cls, arrays: Mapping[str, np.ndarray]) -> SiteProbe:
-        """From what `arrays` gave."""
+        """The accumulators that `arrays` gave."""
         parts: dict[str, dict[str, Tensor]] = {kind: {} for kind in cls.KINDS}
         for name, array in arrays.items():
             kind, _, field = name.partition("/")
@@ -151,7 +151,7 @@ class ModelProbe:
         indices: Sequence[int],
         device: torch.device,
     ) -> ModelProbe:
-        """For a pass over the images `indices` of the set."""
+        """Accumulators that have seen no image, for a pass over the images `indices` of the set."""
         capacity = int(membership.panel[torch.as_tensor(indices, dtype=torch.int64)].sum())
         device = torch.device("cpu") if device.type == "mps" else device  # Metal has no float64
         return cls(

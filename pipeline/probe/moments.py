@@ -12,7 +12,7 @@ from pipeline.probe.measure import POWERS, Measured
 
 
 class Moments:
-    """Sums over all patch tokens of all images, float64: (width,) each; merging adds them up."""
+    """Power sums over all patch tokens of all images, float64: (width,) each; merging adds them up."""
 
     def __init__(self, width: int, device: torch.device | str = "cpu") -> None:
         self.powers = torch.zeros(POWERS, width, dtype=torch.float64, device=device)
@@ -30,7 +30,9 @@ class Moments:
         self.tokens += other.tokens
 
     def finalize(self) -> dict[str, np.ndarray]:
-        """token_mean, token_std, token_kurtosis (NaN where a neuron never changes), fraction_active: (width,)."""
+        """The moments by name, (width,) each: token_mean, token_std, token_kurtosis (NaN where a neuron never changes),
+        fraction_active.
+        """
         first, second, third, fourth = (self.powers / max(self.tokens, 1)).cpu().numpy()
         variance = np.maximum(second - first**2, 0)
         # What is left of sums that cancel is rounding, not variance.

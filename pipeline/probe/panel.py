@@ -22,7 +22,7 @@ def panel_of(hashes: Sequence[str], size: int) -> list[int]:
 
 
 class Panel:
-    """Peak and mean (float16), window of the peak (uint8), (images, width) each; images by index.
+    """The numbers of the panel's images: peak and mean (float16), window of the peak (uint8), (images, width) each.
 
     members: (images of the whole set,) bool. capacity: how many of them can come.
     """
@@ -54,7 +54,7 @@ class Panel:
         self.filled = len(images)
 
     def arrays(self) -> dict[str, Tensor]:
-        """What came, by index of the image."""
+        """The numbers of the images that came, by index of the image."""
         order = self.images[: self.filled].argsort()
         held = {"images": self.images, "peak": self.peak, "mean": self.mean, "window": self.window}
         return {name: array[: self.filled][order] for name, array in held.items()}

@@ -41,7 +41,7 @@ def bins_of(values: Tensor) -> Tensor:
 
 
 def edges() -> np.ndarray:
-    """(BINS + 1,) float64: bin b holds values from edges[b] to edges[b + 1]."""
+    """The edges of the bins, float64 (BINS + 1,): bin b holds values from edges[b] to edges[b + 1]."""
     bits = (np.arange(_LOWEST, _HIGHEST + 1, dtype=np.int64) << (23 - MANTISSA_BITS)).astype(np.int32)
     positive = bits.view(np.float32).astype(np.float64)  # (HALF + 1,)
     return np.concatenate([-positive[::-1], positive])
@@ -56,7 +56,7 @@ class Sketch:
         self.high = torch.full((width,), -torch.inf, device=device)
 
     def update(self, values: Tensor) -> None:
-        """values: (batch, width)."""
+        """Take in the values of some images, (batch, width)."""
         flat = bins_of(values) + torch.arange(values.shape[1], device=values.device) * BINS
         self.counts.view(-1).index_add_(0, flat.view(-1), torch.ones_like(flat.view(-1), dtype=torch.int32))
         self.low = torch.minimum(self.low, values.amin(0))
@@ -108,7 +108,7 @@ class Distribution:
         return [float(value) for value in quantiles]
 
     def histogram(self, unit: int, bins: int) -> tuple[float, float, list[int]]:
-        """(low, high, counts): equal bins between the extremes; counts are whole and sum to all images."""
+        """A histogram, (low, high, counts): equal bins between the extremes; counts are whole and sum to all images."""
         low, high = float(self.low[unit]), float(self.high[unit])
         if not high > low:
             return low, high, [int(self.total[unit])]

@@ -34,8 +34,11 @@ class TopImages:
         return len(self.peak)
 
     def update(self, batch: Measured) -> None:
-        """Only neurons that some image of the batch enters are touched, ever fewer as images go by, and of these only
-        the places that change hands: a place keeps its image until a better one takes it, whatever its rank."""
+        """Take in a batch.
+
+        Only neurons that some image of the batch enters are touched, ever fewer as images go by, and of these only the
+        slots that change hands: a slot keeps its image until a better one takes it, whatever its rank.
+        """
         touched = (batch.peak.amax(0) >= self.peak.amin(0)).nonzero()[:, 0]
         if not len(touched):
             return
@@ -44,19 +47,19 @@ class TopImages:
             torch.cat([self.peak[:, touched], came]),
             torch.cat([self.image[:, touched], batch.images[:, None].expand_as(came)]),
             self.count,
-        )  # (count, touched): places below count, then rows of the batch
+        )  # (count, touched): slots below count, then rows of the batch
         stays = torch.zeros(self.count + len(came), len(touched), dtype=torch.bool, device=chosen.device)
         stays.scatter_(0, chosen, True)
-        # Entering rows first, places to vacate first: the i-th of one takes the i-th of the other.
+        # Entering rows first, slots to vacate first: the i-th of one takes the i-th of the other.
         entering = chosen.sort(dim=0, descending=True).values
         vacated = stays[: self.count].int().argsort(dim=0, stable=True)
         rank, column = (entering >= self.count).nonzero(as_tuple=True)
-        place = vacated[rank, column]
-        self._enter(batch, place, touched[column], entering[rank, column] - self.count)
+        slot = vacated[rank, column]
+        self._enter(batch, slot, touched[column], entering[rank, column] - self.count)
 
-    def _enter(self, batch: Measured, place: Tensor, unit: Tensor, row: Tensor) -> None:
-        """Put image `row` of the batch at `place` of neuron `unit`: (entries,) each."""
-        at = place, unit
+    def _enter(self, batch: Measured, slot: Tensor, unit: Tensor, row: Tensor) -> None:
+        """Put image `row` of the batch in a `slot` of neuron `unit`: (entries,) each."""
+        at = slot, unit
         self.peak[at] = batch.peak[row, unit]
         self.mean[at] = batch.mean[row, unit]
         self.image[at] = batch.images[row]
@@ -66,7 +69,7 @@ class TopImages:
             fired = maps.amax(1) > best
             best = torch.where(fired, maps.amax(1), best)
             cells, low, high = quantized(maps[fired])
-            own = place[fired], unit[fired]
+            own = slot[fired], unit[fired]
             self.scale[own] = scale
             self.low[own], self.high[own] = low, high
             self.cells[own[0], own[1], : cells.shape[1]] = cells

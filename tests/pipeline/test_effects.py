@@ -1,5 +1,8 @@
 """Mean ablation: equal to a hook that sets the activation in a whole forward, image by image, in every family."""
 
+from copy import deepcopy
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -73,6 +76,19 @@ def test_replay_and_formula_equal_a_hooked_forward(name):
         if found is not None:
             torch.testing.assert_close(found, truth, rtol=1e-8, atol=1e-11)
     assert not any("forward" in part.__dict__ for part in model.module.modules())
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_the_formula_is_found_in_float32_as_in_float64(name):
+    model, answers = small(name), torch.tensor([[0, 3], [1, 1]])
+    single = replace(model, module=deepcopy(model.module).float())
+    x, site, readout = model.normalise(images_for(model, 2)), model.description.ffn_sites[-1], readout_for(model)
+    units, target = torch.arange(site.width), torch.linspace(-0.2, 0.5, site.width, dtype=torch.float64)
+    whole = falls_behind_last_norm(model, site, units, x, answers, target, readout)
+    found = falls_behind_last_norm(single, site, units, x.float(), answers, target.float(), readout)
+    assert has_formula(single, site, x.float(), answers, readout) == (whole is not None) == (found is not None)
+    if whole is not None:
+        assert_close(found, whole, 1e-4)
 
 
 @pytest.mark.parametrize("name", SMALL)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import json
 import pkgutil
 from collections.abc import Iterator
 from dataclasses import FrozenInstanceError, asdict, fields, is_dataclass
+from pathlib import Path
 
 import pytest
 
@@ -51,3 +53,13 @@ def test_settings_are_frozen_data_that_json_holds(kind: type):
     with pytest.raises(FrozenInstanceError):
         setattr(made, fields(kind)[0].name, None)
     assert made == kind()
+
+
+def test_each_field_is_heeded():
+    """A setting that nothing reads would be in keys and change nothing."""
+    folders = [Path(pipeline.__file__).parents[1] / name for name in ("pipeline", "jobs")]
+    trees = [ast.parse(path.read_text()) for folder in folders for path in folder.rglob("*.py")]
+    read = {node.attr for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+    for kind in SETTINGS:
+        own = {field.name for field in fields(kind) if not is_dataclass(getattr(kind(), field.name))}
+        assert own <= read, (kind.__name__, own - read)

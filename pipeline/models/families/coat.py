@@ -1,5 +1,4 @@
-"""CoaT and CoaT-Lite: serial blocks per scale; CoaT adds parallel blocks whose FFN is one module for three
-scales.
+"""CoaT and CoaT-Lite: serial blocks per scale, in CoaT also parallel blocks with one FFN for three scales.
 
 `mlp2`, `mlp3` and `mlp4` of a parallel block are the same object: one site, called once per scale.
 """

@@ -1,6 +1,4 @@
-"""MaxViT and CoAtNet: convolution blocks, then attention in windows and over a dilated grid; no prefix
-tokens.
-"""
+"""MaxViT and CoAtNet: convolution blocks, then attention in windows and over a dilated grid; no prefix tokens."""
 
 from pipeline.models.families.family import Family
 

@@ -1,6 +1,4 @@
-"""The plain form: one stack of `blocks`, each with `attn` and `mlp` (ViT, DeiT, DINO, CLIP of timm, EVA,
-BEiT).
-"""
+"""The plain form: one stack of `blocks`, each with `attn` and `mlp` (ViT, DeiT, DINO, CLIP of timm, EVA, BEiT)."""
 
 from dataclasses import replace
 
