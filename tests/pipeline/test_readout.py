@@ -25,6 +25,7 @@ UNREACHED = {
     "coat-lite": ["do not reach"] * 4 + [""],
     "convit": ["do not reach"] * 2 + [""] * 2,
     "maxvit": ["Silu"] * 2 + [""] * 2,
+    "maxvit, hidden layer in the head": ["Tanh"] * 4,
     "open_clip around timm": ["ScaledDotProduct"] * 3,
 }
 
