@@ -13,5 +13,5 @@
 | `card`, `docs` | README.md of the dataset and docs/tables.md, generated |
 
 Below these: `rows` (rows against declarations), `parquet` (the bytes of a file), `pages` (one picture by the page
-index), `faults` (what can be wrong with one file), and `errors`, the exceptions of the whole project.
+index), `file_faults` (what can be wrong with one file), and `errors`, the exceptions of the whole project.
 """

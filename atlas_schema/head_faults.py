@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from atlas_schema.faults import Violation, some
+from atlas_schema.file_faults import Violation, some
 from atlas_schema.head_tables import HEAD_FEATURES, HEAD_READS, HEADS
 
 

@@ -1,4 +1,4 @@
-"""One picture through the page index: the file's tail and one page are read, not a row group of 256 pictures.
+"""Reads one picture out of a Parquet file, by its page index.
 
 pyarrow writes the page index and does not offer it for reading, so the few structures on the way are read here:
 footer -> column chunk -> offset index -> page header -> value, in Thrift's compact protocol

@@ -1,4 +1,4 @@
-"""Partials: parts that hold named arrays for later stages: sums over a slice of the probe images, or maps of a model.
+"""Parts that hold named arrays instead of rows: what later stages read.
 
 They lie where parts lie, are named and committed as parts are, and are read array by array: whoever needs one
 layer of a model reads the bytes of that layer.

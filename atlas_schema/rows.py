@@ -1,4 +1,4 @@
-"""Rows against their table: what a column may hold, for those who write rows and those who validate them."""
+"""Checks rows against the declaration of their table, where they are written and where they are validated."""
 
 from __future__ import annotations
 

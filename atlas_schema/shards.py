@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 
 from atlas_schema.columns import SCHEMA_VERSION, Table
 from atlas_schema.errors import ForeignAtlas, NothingThere, ShardCorrupt
-from atlas_schema.faults import reached
+from atlas_schema.file_faults import reached
 from atlas_schema.parquet import decode, encode, versions_agree
 from atlas_schema.parts import decode_part, part_path
 from atlas_schema.rows import rows_to_table

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 from atlas_schema.columns import SCHEMA_VERSION, Table
 from atlas_schema.errors import AtlasError, ForeignAtlas, NothingThere, ShardCorrupt
-from atlas_schema.faults import Violation, file_faults, image_faults, reached, some, value_faults
+from atlas_schema.file_faults import Violation, file_faults, image_faults, reached, some, value_faults
 from atlas_schema.head_faults import head_faults
 from atlas_schema.parquet import check_whole, damage, footer_metadata, versions_agree
 from atlas_schema.parts import PARTS, decode_part, is_part_path

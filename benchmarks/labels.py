@@ -26,7 +26,7 @@ from torch import Tensor
 
 from benchmarks.machine import description
 from pipeline.hooks.activations import all_ffn_activations
-from pipeline.images.crops import VIEWS, windows_of_grid
+from pipeline.images.windows import VIEWS, windows_of_grid
 from pipeline.label.concepts import read_concepts
 from pipeline.label.embedder import load_embedder
 from pipeline.label.labels import LabelSettings, LayerLabels, better_view, label_layer

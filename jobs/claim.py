@@ -1,4 +1,4 @@
-"""The claim a run lays on a model, stage by stage: its rows of `models` and `sites`, and the refusal to mix results.
+"""Refuses a run that would mix its results with others'; makes the rows of `models` and `sites` that say what is whose.
 
 A stage of a model carries its own settings, arithmetic, software and date. A run is refused only where it would mix
 what it itself computes: other weights, or other facts of a stage that it has units of. What it leaves alone stays.
@@ -19,7 +19,7 @@ from atlas_schema.store import Store
 from atlas_schema.tables import MODELS, SITES
 from atlas_schema.units import Identity
 from jobs.facts import differences
-from jobs.keys import StageKey
+from jobs.identities import StageIdentity
 from jobs.ranges import Range, union
 from jobs.records import local_folder
 from jobs.stages import place_of
@@ -43,7 +43,7 @@ SHARED = {
 def model_row(
     description: ModelDescription,
     fingerprint: str,
-    keys: Mapping[str, StageKey],
+    keys: Mapping[str, StageIdentity],
     inputs: Inputs,
     precision: str | None,
     there: Row | None,
@@ -73,7 +73,7 @@ def model_row(
     return row | _pictures(keys, inputs, before) | _probe_set(keys, inputs, before)
 
 
-def _pictures(keys: Mapping[str, StageKey], inputs: Inputs, before: Row) -> Row:
+def _pictures(keys: Mapping[str, StageIdentity], inputs: Inputs, before: Row) -> Row:
     """Recipe and seed belong to the pictures: another stage leaves them as they are."""
     if PICTURES in keys:
         recipe = inputs.recipe
@@ -81,7 +81,7 @@ def _pictures(keys: Mapping[str, StageKey], inputs: Inputs, before: Row) -> Row:
     return {name: before.get(name) for name in ("recipe", "recipe_hash", "recipe_json", "seed")}
 
 
-def _probe_set(keys: Mapping[str, StageKey], inputs: Inputs, before: Row) -> Row:
+def _probe_set(keys: Mapping[str, StageIdentity], inputs: Inputs, before: Row) -> Row:
     """The set that measured the neurons; of a model whose neurons were not measured, that of its heads."""
     images = inputs.probe_set
     if images is not None and ("probe" in keys or not before.get("probe_set")):
@@ -89,7 +89,7 @@ def _probe_set(keys: Mapping[str, StageKey], inputs: Inputs, before: Row) -> Row
     return {name: before.get(name) for name in ("probe_set", "probe_name")}
 
 
-def _stages(keys: Mapping[str, StageKey], precision: str | None, before: Sequence[Row]) -> list[Row]:
+def _stages(keys: Mapping[str, StageIdentity], precision: str | None, before: Sequence[Row]) -> list[Row]:
     """What this run claims and what earlier ones did, in the order of the pipeline.
 
     A stage that was claimed before stays as it was; where its units now mix two kinds of arithmetic, none is named.
@@ -171,7 +171,7 @@ def _site(slug: str, kind: str, site: Any) -> Row:
 
 
 def refuse_foreign(
-    store: Store, description: ModelDescription, fingerprint: str, keys: Mapping[str, StageKey]
+    store: Store, description: ModelDescription, fingerprint: str, keys: Mapping[str, StageIdentity]
 ) -> Row | None:
     """The row of `models` that the atlas holds of a model, None where it holds none. Nothing is touched.
 

@@ -61,10 +61,10 @@ class RunConfig(_Frozen):
     """
 
     models: tuple[ModelEntry, ...] = Field(min_length=1)
-    recipe: str = Field(default="fast", description="fast or reference.")
+    recipe: str = Field(default="fast", description="How pictures are made: fast, or reference (as published, slower).")
     seed: int = Field(default=0, ge=0, lt=2**63, description="Seed of all random numbers.")
     layers: str = Field(default="all", description="FFN layers: all, or a list such as 0,5,-1 or 0:4.")
-    units: str = Field(default="all", description="Units of each layer: all, or a list such as 0:16.")
+    units: str = Field(default="all", description="Neurons of each layer: all, or a list such as 0:16.")
     stages: tuple[str, ...] = Field(
         default=("visualize",), description=f"{','.join(groups())} or some (default: visualize; with --probe: all)."
     )
@@ -74,34 +74,39 @@ class RunConfig(_Frozen):
     )
     probe_images: Literal["auto", "embed", "reference", "none"] = Field(
         default="auto",
-        description="What the atlas holds of them: embed (thumbnails), reference, none (default: by licence).",
+        description="What the atlas shows of them: embed (thumbnails), reference (names), none (default: by licence).",
     )
     examples: int = Field(default=9, ge=1, le=64, description="Strongest images kept of each neuron.")
-    panel: int = Field(default=2048, ge=64, description="Images for which all neurons' numbers are kept.")
+    panel: int = Field(
+        default=2048, ge=64, description="Images of which every neuron's numbers are kept, for labels and alignment."
+    )
     match_images: int = Field(
         default=512, ge=16, description="Probe images on which neurons of two models are compared."
     )
     embedder: str = Field(default="zoo/clip", description="Compares images with texts: zoo/clip, open_clip/NAME/TAG.")
     concepts: str | None = Field(
         default=None,
-        description="Texts for labels: general, zoo, or a file, one text a line (default: as the embedder).",
+        description="Texts for labels: general, zoo, or a file, one a line (default: words that the embedder knows).",
     )
     texts: str | None = Field(default=None, description="Texts that heads are described with (default: as --concepts).")
     features: str | None = Field(
-        default=None, description="Features of heads: general, zoo, or a TOML file (default: as the embedder)."
+        default=None,
+        description="What heads are scored for, such as colour: general, zoo, or a TOML file (default: words that it knows).",
     )
     out: str = Field(default="atlas", description="The atlas: a folder, or a URL such as s3://bucket/atlas.")
-    address: str | None = Field(default=None, description="A Ray cluster, HOST:PORT or auto (default: this machine).")
+    address: str | None = Field(
+        default=None, description="The Ray cluster to run on, HOST:PORT or auto (default: this machine)."
+    )
     workers: int | None = Field(default=None, ge=1, description="Workers (default: one per GPU, or one per core).")
     threads: int | None = Field(default=None, ge=1, description="CPU threads of a worker (default: cores / workers).")
     device: Literal["auto", "cpu", "cuda", "mps"] = Field(default="auto", description="auto, cpu, cuda or mps.")
     precision: Literal["float64", "float32", "bfloat16"] | None = Field(
-        default=None, description="float32, bfloat16 or float64 (default: measured)."
+        default=None, description="float32, bfloat16 or float64 (default: the fastest of the first two on the device)."
     )
-    unit_seconds: float = Field(default=60.0, gt=0, description="Aimed length of a work unit in seconds.")
-    retries: int = Field(default=2, ge=0, description="Attempts after the first, for a unit that fails.")
+    unit_seconds: float = Field(default=60.0, gt=0, description="Aimed length of one task in seconds.")
+    retries: int = Field(default=2, ge=0, description="Attempts after the first, for a task that fails.")
     hang_seconds: float = Field(
-        default=600.0, gt=0, description="A worker without a step for so many seconds is replaced."
+        default=600.0, gt=0, description="A worker that shows no progress for so many seconds is replaced."
     )
 
     @field_validator("models", mode="before")

@@ -1,4 +1,4 @@
-"""`run`: from a config to a complete atlas, or as far as it goes; what is committed is never done again.
+"""The command `run`: prepare, lock, claim, compute, assemble. Done again, it goes on where it ended.
 
 Order of things: describe, load, open what stages read, compare with what the folder holds, all before anything is
 written; then lock, claim, compute on Ray, assemble each shard as its stages complete, and close the run's record. No
@@ -19,6 +19,7 @@ from atlas_schema.parts import PartReceipt, part_path
 from atlas_schema.shards import write_rows
 from atlas_schema.tables import MODELS, SITES
 from atlas_schema.units import Neurons, WorkUnit
+from jobs.assembly import MOST_REPAIRS, Shards
 from jobs.claim import model_row, planned_before, planned_with, refuse_foreign, site_rows
 from jobs.config import RunConfig
 from jobs.failpoints import failpoint
@@ -42,7 +43,6 @@ from jobs.records import (
     now,
     record_failure,
 )
-from jobs.shards import MOST_REPAIRS, Shards
 from jobs.signals import StopRequest
 from jobs.version import code_version
 

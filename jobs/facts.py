@@ -1,4 +1,4 @@
-"""The facts that decide results: what stages read beside a model and other stages, each under one name.
+"""Every input and setting that decides a result, under one name; and how a stage's facts become a hash.
 
 A stage names its facts (`jobs.stages`); their values, with the stage's version and the settings of what it reads,
 make the hash that stands in its work units. What only decides speed or place is no fact.

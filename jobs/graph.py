@@ -1,4 +1,4 @@
-"""Which work can begin: the units of all stages of a run, each once, and never before what it reads. Pure.
+"""Decides which work units may begin: each once, and never before what it reads is committed. Pure.
 
 A stage of a model is a job. What a job has committed, it knows; what it may begin follows from that: units that are
 missing, and of a pass over images, once no slice is missing, merges of neighbours up to one partial of all. A unit that

@@ -1,4 +1,4 @@
-"""What an atlas holds of a run's stages, and of those that the run leaves alone: jobs with their committed units."""
+"""Lists what the output folder holds of each stage, so that nothing is computed again."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from atlas_schema.units import Cut, Identity, Pair, WorkUnit
 from jobs import stages
 from jobs.claim import claimed, claimed_identities
 from jobs.graph import Job
-from jobs.keys import pair_cut
+from jobs.identities import pair_cut
 from jobs.plan import Job as PlannedJob
 from jobs.plan import Partner, Plan
 from jobs.prepare import Prepared

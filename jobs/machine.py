@@ -1,4 +1,4 @@
-"""Which device, how many workers, how many threads: decided once, before the plan is cut."""
+"""Decides device, workers and threads, before work is divided into units."""
 
 from __future__ import annotations
 

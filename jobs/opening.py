@@ -1,4 +1,4 @@
-"""From a config to a run's inputs: only what the facts of its stages need is opened, and tried."""
+"""Opens the probe images, the embedder and the texts that the stages of a run need, and tries them."""
 
 from __future__ import annotations
 

@@ -13,8 +13,8 @@ from atlas_schema.store import Store
 from atlas_schema.units import Identity
 from jobs.claim import claimed, claimed_identities, refuse_foreign, refuse_other_folder
 from jobs.config import RunConfig
+from jobs.identities import StageIdentity, stage_identities
 from jobs.inputs import Inputs
-from jobs.keys import StageKey, keys_of
 from jobs.opening import open_inputs
 from jobs.plan import Counts, Machine, Plan, make_plan
 from jobs.stages import Stage, stages_of
@@ -32,8 +32,8 @@ class PreparedModel:
 
     description: ModelDescription
     fingerprint: str
-    keys: Mapping[str, StageKey]  # of its stages in this run
-    read: Mapping[str, StageKey]  # of the embedder's stages that these read
+    keys: Mapping[str, StageIdentity]  # of its stages in this run
+    read: Mapping[str, StageIdentity]  # of the embedder's stages that these read
     earlier: Mapping[str, Identity]  # by stage: what the atlas holds of it and this run leaves alone
 
 
@@ -102,7 +102,7 @@ def _prepared(store: Store, stages: Iterable[Stage], inputs: Inputs, model: Load
     own = [stage for stage in stages if stage.owner == "model"]
     description = model.description
     there = claimed_identities(claimed(store, description.slug))
-    keys = keys_of(own, inputs, description, model.fingerprint, there)
+    keys = stage_identities(own, inputs, description, model.fingerprint, there)
     mine = {stage.name: keys[stage.name] for stage in own}
     refuse_foreign(store, description, model.fingerprint, mine)
     read = {name: key for name, key in keys.items() if name not in mine}

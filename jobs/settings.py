@@ -9,7 +9,7 @@ from pipeline.decompose.rows import HeadSettings
 from pipeline.decompose.second_pass import ProjectSettings
 from pipeline.decompose.spans import SpanSettings
 from pipeline.effects.rows import EffectSettings
-from pipeline.images.crops import ViewSettings
+from pipeline.images.windows import ViewSettings
 from pipeline.label.concepts import ClassPromptSettings
 from pipeline.label.labels import LabelSettings
 from pipeline.match.counterparts import MatchSettings

@@ -1,4 +1,4 @@
-"""Which code ran: the package's version, and of what it stands on."""
+"""Versions of this project and of its libraries, as an atlas keeps them."""
 
 from __future__ import annotations
 

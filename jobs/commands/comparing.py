@@ -1,4 +1,4 @@
-"""From what a user names to a model compared with texts: shared by the commands that use a decomposition."""
+"""Loads what the commands heatmap, retrieve and spurious compare: a model, images, texts and the model's alignment."""
 
 from __future__ import annotations
 

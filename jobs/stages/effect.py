@@ -1,4 +1,4 @@
-"""Effects: what a neuron writes to the output, and what the output loses without it."""
+"""The stage that tells what a neuron writes to the output, and what the output loses without it."""
 
 from __future__ import annotations
 
@@ -66,10 +66,14 @@ def read_model(work: Work, slug: str) -> ReadModel:
 
 
 def cost(sizes: Sizes) -> Cost:
-    """Sixteen neurons of a layer are ablated by running the rest of the network on 64 images, the others by formula."""
+    """Some neurons of a layer are ablated by running the rest of the network on some images, the others by formula."""
+    from pipeline.effects.rows import EffectSettings
+
     assert sizes.site is not None
-    rest = max(sizes.forward - sizes.to_site, 0.0)
-    return Cost(each=16 / max(sizes.site.width, 16) * 64 * rest + 1e-3 * SECOND, fixed=64 * sizes.forward, bytes=150)
+    settings = EffectSettings()
+    rest = max(sizes.forward - sizes.to_site, 0.0) * settings.measured_images
+    share = min(1.0, settings.measured_units / sizes.site.width)
+    return Cost(each=share * rest + 1e-3 * SECOND, fixed=settings.measured_images * sizes.forward, bytes=150)
 
 
 EFFECT = Stage(

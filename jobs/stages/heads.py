@@ -1,4 +1,4 @@
-"""Heads: what each attention head adds to the final representation, in numbers, words and images.
+"""The stages that decompose attention heads: pool, decompose, align, spans, project, heads.
 
 pool (texts embedded) ───────┐
 decompose (slices, merges) ──┼─> align ─> spans ─> project (slices, merges) ─> heads

@@ -1,4 +1,4 @@
-"""Labels: the text that describes best what fires a neuron."""
+"""The stages that name neurons: embed (images), texts, and label, which finds the text that fits a neuron best."""
 
 from __future__ import annotations
 
@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from atlas_schema.units import WorkUnit
     from jobs.inputs import Inputs
     from jobs.work import Work
-
-VIEWS = 10  # of each image: the whole, and nine windows
 
 
 def embed(work: Work, unit: WorkUnit) -> dict[str, np.ndarray]:
@@ -78,6 +76,13 @@ def too_few_halves(inputs: Inputs) -> str:
     return ""
 
 
+def embed_cost(sizes: Sizes) -> Cost:
+    """A forward of every view of an image; the vectors are kept in half precision."""
+    from pipeline.images.windows import VIEWS
+
+    return Cost(each=VIEWS * sizes.forward, kept_each=VIEWS * 2 * sizes.description.representation_dim)
+
+
 def label_cost(sizes: Sizes) -> Cost:
     """Each neuron is compared with every text in two views, on real and shuffled images; its crops with each other."""
     assert sizes.site is not None
@@ -95,7 +100,7 @@ EMBED = Stage(
     facts=("images", "panel", "view settings"),
     merge="pipeline.label.views:Views",
     compute=embed,
-    cost=lambda sizes: Cost(each=VIEWS * sizes.forward, kept_each=VIEWS * 2 * sizes.description.representation_dim),
+    cost=embed_cost,
 )
 TEXTS = Stage(
     name="texts",

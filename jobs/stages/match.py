@@ -1,4 +1,4 @@
-"""Counterparts: the neurons of two models, or of one, that fire on the same places of the same images."""
+"""The stage that finds counterparts: neurons, of two models or of one, that fire on the same places of images."""
 
 from __future__ import annotations
 

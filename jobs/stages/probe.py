@@ -1,4 +1,4 @@
-"""Evidence: one pass over real images, and what it says of each neuron."""
+"""The stages on real images: probe, evidence, examples, and judge, which compares pictures with real images."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from jobs.work import Work
     from pipeline.probe.model import SiteProbe
 
-GALLERY = 128  # images of one forward to the layer, for the examples from the lower quantiles
 SECOND = 4.0e10  # FLOPs that stand for a second of one core where no arithmetic of a model is done
 
 
@@ -76,8 +75,12 @@ def pass_cost(sizes: Sizes) -> Cost:
 
 def examples_cost(sizes: Sizes) -> Cost:
     """One forward of the gallery to the layer a unit; each example has its map of a byte a token."""
-    count = sizes.examples + 5
-    return Cost(each=2e-3 * SECOND, fixed=GALLERY * sizes.to_site, bytes=count * (0.8 * sizes.tokens + 150))
+    from pipeline.probe.evidence import ExampleSettings
+
+    settings = ExampleSettings()
+    count = sizes.examples + len(settings.lower_quantiles)
+    bytes_each = count * (0.8 * sizes.tokens + 150)
+    return Cost(each=2e-3 * SECOND, fixed=settings.gallery * sizes.to_site, bytes=bytes_each)
 
 
 PROBE = Stage(

@@ -1,4 +1,4 @@
-"""Pictures: an image optimized to activate each neuron."""
+"""The stage that makes pictures: an image optimized to activate each neuron."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
 | module | what it says |
 | --- | --- |
 | `probe_set` | the images of a run, with an identity; batches of pixels |
-| `crops` | views of an image: whole, and nine windows |
+| `windows` | views of an image: whole, and nine windows |
 | `decoding` | bytes of a file -> RGB picture, or why not; thumbnails |
 | `licences` | which licences let a thumbnail be published |
 | `entry` | what a source says of one image before it is read; what a source is |

@@ -1,6 +1,6 @@
 """Embeddings of pictures and texts by a CLIP, or of pictures alone by any other model, all of length 1.
 
-A view is the whole picture or one of its nine windows (`pipeline.images.crops`). Views are embedded once for a
+A view is the whole picture or one of its nine windows (`pipeline.images.windows`). Views are embedded once for a
 probe set and serve every neuron of every model: ten vectors an image.
 """
 
@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from atlas_schema.errors import BadConfig, NoNetwork, NotFinite
 from pipeline import zoo
-from pipeline.images.crops import VIEWS, WINDOWS
+from pipeline.images.windows import VIEWS, WINDOWS
 from pipeline.label.concepts import knows_few_words
 from pipeline.models import LoadedModel, ModelDescription, ModelRequest, load
 from pipeline.models.preprocess import RESAMPLING, centre_of, pixels_of

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from atlas_schema.errors import BadConfig
-from pipeline.images.crops import VIEWS
+from pipeline.images.windows import VIEWS
 
 
 class Views:

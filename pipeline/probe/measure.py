@@ -14,7 +14,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from pipeline.images.crops import COLUMNS, ROWS, windows_of_grid
+from pipeline.images.windows import COLUMNS, ROWS, windows_of_grid
 
 POWERS = 4
 

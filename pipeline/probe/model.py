@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 
 from pipeline.hooks.activations import stream_ffn_activations
-from pipeline.images.crops import ViewSettings
 from pipeline.images.probe_set import ProbeSet
+from pipeline.images.windows import ViewSettings
 from pipeline.models import LoadedModel, ModelDescription
 from pipeline.models.sites import FfnSite
 from pipeline.probe.classes import ClassSums

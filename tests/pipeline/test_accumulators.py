@@ -14,8 +14,8 @@ from atlas_schema.errors import BadConfig
 from pipeline.accumulators import merged
 from pipeline.decompose.contributions import Contributing
 from pipeline.decompose.moments import ContributionMoments
-from pipeline.images.crops import VIEWS
 from pipeline.images.probe_set import batches, open_probe_set
+from pipeline.images.windows import VIEWS
 from pipeline.label.views import Views
 from pipeline.models import ModelRequest, load
 from pipeline.probe.model import Membership, ModelProbe, ProbeSettings, probe

@@ -9,7 +9,7 @@ from PIL import Image
 
 from atlas_schema.errors import BadConfig, NotFinite, WeightsMismatch
 from pipeline.decompose import representation
-from pipeline.images.crops import VIEWS, WINDOWS, window_of, windows_of_grid
+from pipeline.images.windows import VIEWS, WINDOWS, window_of, windows_of_grid
 from pipeline.label.concepts import read_concepts
 from pipeline.label.embedder import image_views, load_embedder
 from pipeline.models import ModelRequest, load

@@ -11,7 +11,7 @@ from scipy import stats
 
 from atlas_schema.errors import BadConfig, NotFinite
 from pipeline.hooks.activations import all_ffn_activations
-from pipeline.images.crops import windows_of_grid
+from pipeline.images.windows import windows_of_grid
 from pipeline.label.concepts import read_concepts
 from pipeline.label.embedder import load_embedder
 from pipeline.label.labels import LabelSettings, label_layer, strongest_count

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from pipeline.hooks.activations import all_ffn_activations
-from pipeline.images.crops import windows_of_grid
 from pipeline.images.probe_set import ProbeSet, batches, open_probe_set
+from pipeline.images.windows import windows_of_grid
 from pipeline.models import LoadedModel, ModelRequest, load
 from pipeline.probe.evidence import EvidenceSettings, Picture, evidence_rows, judge_rows, quantile_rows, top_rows
 from pipeline.probe.measure import measure

@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional
 
 from atlas_schema.errors import BadConfig
-from pipeline.images.crops import VIEWS
+from pipeline.images.windows import VIEWS
 from pipeline.label.embedder import load_embedder
 from pipeline.label.readability import (
     RandomCrops,

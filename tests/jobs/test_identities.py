@@ -12,8 +12,8 @@ import pytest
 import jobs.stages
 from jobs.config import ModelEntry, RunConfig
 from jobs.facts import FACTS, differences, facts_text, settings_hash
+from jobs.identities import stage_identities
 from jobs.inputs import EmbedderChoice, HeadTexts, Inputs
-from jobs.keys import keys_of
 from jobs.settings import Settings
 from jobs.stages import STAGES
 from pipeline.decompose.features import FeatureSet
@@ -73,7 +73,7 @@ class Given:
 
     def keys(self) -> dict[str, tuple[str, str]]:
         """Of every stage, what stands in its units' keys."""
-        made = keys_of(jobs.stages.STAGES, self.inputs(), self.model, self.weights)
+        made = stage_identities(jobs.stages.STAGES, self.inputs(), self.model, self.weights)
         return {name: (key.identity.fingerprint, key.identity.settings) for name, key in made.items()}
 
 
@@ -284,13 +284,13 @@ def test_stages_stand_behind_those_that_they_read() -> None:
 
 
 def test_settings_are_the_hash_of_the_facts_that_the_atlas_keeps() -> None:
-    for key in keys_of(STAGES, BEFORE.inputs(), VIT, "f" * 64).values():
+    for key in stage_identities(STAGES, BEFORE.inputs(), VIT, "f" * 64).values():
         assert settings_hash(key.facts) == key.identity.settings
 
 
 def test_differences_are_said_in_words() -> None:
     def text(given: Given, name: str) -> str:
-        return keys_of(STAGES, given.inputs(), given.model, given.weights)[name].facts
+        return stage_identities(STAGES, given.inputs(), given.model, given.weights)[name].facts
 
     assert differences(text(BEFORE, "visualize"), text(replace(BEFORE, seed=5), "visualize")) == [
         "seed (found 0, expected 5)"
@@ -310,9 +310,11 @@ def test_a_stage_that_is_left_alone_is_taken_as_the_atlas_has_it() -> None:
     from atlas_schema.units import Identity
 
     later = replace(BEFORE, recipe=replace(FAST, robust_draws=99))
-    theirs = keys_of(STAGES, BEFORE.inputs(), VIT, "f" * 64)
+    theirs = stage_identities(STAGES, BEFORE.inputs(), VIT, "f" * 64)
     claimed = {"visualize": Identity("f" * 64, theirs["visualize"].identity.settings)}
     judged = [stage for stage in STAGES if stage.name in ("probe", "judge")]
-    now = keys_of(judged, later.inputs(), VIT, "f" * 64, claimed)
+    now = stage_identities(judged, later.inputs(), VIT, "f" * 64, claimed)
     assert now["judge"] == theirs["judge"], "the pictures that are there are judged, whatever recipe is named"
-    assert now["judge"] != keys_of(judged, later.inputs(), VIT, "f" * 64)["judge"], "without pictures it is another"
+    assert now["judge"] != stage_identities(judged, later.inputs(), VIT, "f" * 64)["judge"], (
+        "without pictures it is another"
+    )

@@ -8,8 +8,8 @@ import pytest
 
 from atlas_schema.store import Store
 from atlas_schema.units import Identity, Neurons, Pair, Whole
+from jobs.assembly import Shards, Target
 from jobs.graph import Graph, Job
-from jobs.shards import Shards, Target
 from jobs.stages import STAGES
 
 STAGE = {stage.name: stage for stage in STAGES}

@@ -1,4 +1,4 @@
-"""The identity of every stage of every model of a run: the weights, and the hash of all else that decides results."""
+"""What parts are known by, stage by stage: the weights, and the hash of all else that decides their result."""
 
 from __future__ import annotations
 
@@ -14,32 +14,29 @@ if TYPE_CHECKING:
     from jobs.inputs import Inputs
     from pipeline.models import ModelDescription
 
-Key = tuple[str, str]
-"""Stage and slug of its owner."""
-
 
 @dataclass(frozen=True)
-class StageKey:
+class StageIdentity:
     """What the units of one stage of one model are known by; facts: as `jobs.facts.facts_text` writes them."""
 
     identity: Identity
     facts: str
 
 
-def keys_of(
+def stage_identities(
     stages: Iterable[Stage],
     inputs: Inputs,
     description: ModelDescription,
     fingerprint: str,
     claimed: Mapping[str, Identity] | None = None,
-) -> dict[str, StageKey]:
+) -> dict[str, StageIdentity]:
     """By name, the key of each of a model's stages and of the embedder's that they read.
 
     claimed: the identities of stages that the atlas holds of this model. A stage that is read where it is there, and
     that is none of `stages`, is taken as the atlas has it: pictures of another recipe are judged as they are.
     """
     stages = tuple(stages)
-    keys: dict[str, StageKey] = {}
+    keys: dict[str, StageIdentity] = {}
     names = {stage.name for stage in stages}
     for stage in _in_order(closure(names)):
         reads = {name: keys[name].identity.settings for name in stage.reads}
@@ -51,10 +48,10 @@ def keys_of(
         if stage.owner == "embedder":
             choice = inputs.embedder
             facts = facts_text(facts_of(stage, inputs, choice.description, reads, choice.fingerprint))
-            keys[stage.name] = StageKey(Identity(choice.fingerprint, settings_hash(facts)), facts)
+            keys[stage.name] = StageIdentity(Identity(choice.fingerprint, settings_hash(facts)), facts)
         else:
             facts = facts_text(facts_of(stage, inputs, description, reads))
-            keys[stage.name] = StageKey(Identity(fingerprint, settings_hash(facts)), facts)
+            keys[stage.name] = StageIdentity(Identity(fingerprint, settings_hash(facts)), facts)
     return keys
 
 

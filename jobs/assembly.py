@@ -1,4 +1,4 @@
-"""From parts to the shards that people read: which are ready, and their assembly, damaged parts included."""
+"""Decides when a shard is complete, and what happens where a part of it is found damaged."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ class Shards:
                     self.written.add(target)
                 break
             except ShardCorrupt as error:
-                damaged.append(self._remove(units, target, error))
+                damaged.append(self._take_back(units, target, error))
         return [unit for unit in damaged if not self.graph.covers(unit)]
 
     def _places(self, target: Target) -> list[ShardPlace]:
@@ -133,7 +133,7 @@ class Shards:
             if unit.slug == target.slug or (isinstance(unit.cut, Pair) and unit.cut.partner == target.slug)
         ]
 
-    def _remove(self, units: Iterable[WorkUnit], target: Target, error: ShardCorrupt) -> WorkUnit:
+    def _take_back(self, units: Iterable[WorkUnit], target: Target, error: ShardCorrupt) -> WorkUnit:
         table = TABLES[target.table]
         unit = next((unit for unit in units if part_path(unit, table) == error.path), None)
         if unit is None:
