@@ -91,7 +91,7 @@ class RunConfig(_Frozen):
     texts: str | None = Field(default=None, description="Texts that heads are described with (default: as --concepts).")
     features: str | None = Field(
         default=None,
-        description="What heads are scored for, such as colour: general, zoo, or a TOML file (default: words that it knows).",
+        description="What heads are scored for, such as colour: general, zoo, or a TOML file (default: as suits).",
     )
     out: str = Field(default="atlas", description="The atlas: a folder, or a URL such as s3://bucket/atlas.")
     address: str | None = Field(

@@ -86,8 +86,8 @@ def run(config: RunConfig, *, command: str, say: Say) -> RunReport:
         plan = prepared.plan(machine)
         log = RunLog(store, run_id)
         stack.callback(log.close)
-        graph = Graph(jobs_of(prepared, plan))
         earlier = earlier_jobs(prepared)
+        graph = Graph(jobs_of(prepared, plan), earlier)
         planned = claim(prepared, graph, earlier)  # refuses once more, now that nobody else writes
         depths = {one.description.slug: len(one.description.ffn_sites) for one in prepared.models}
         shards = Shards(store, graph, earlier, depths, planned)

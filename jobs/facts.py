@@ -85,12 +85,13 @@ FACTS: Mapping[str, Fact] = {
 
 
 def facts_of(
-    stage: Stage, inputs: Inputs, owner: ModelDescription, reads: Mapping[str, str], weights: str = ""
+    stage: Stage, inputs: Inputs, owner: ModelDescription, reads: Mapping[str, Any], weights: str = ""
 ) -> dict[str, Any]:
     """All that decides a stage's result beside the weights in its units: what its settings are the hash of.
 
-    owner: the model that the stage runs. reads: the settings of each stage that it reads, by name. weights: the
-    fingerprint of the embedder, of whose stages others read results; of a model's own stages the units hold it.
+    owner: the model that the stage runs. reads: by name, the settings of each stage of the model that it reads, and of
+    the embedder's all their facts, which stand nowhere else. weights: the fingerprint of the embedder, of whose stages
+    others read results; of a model's own stages the units hold it.
     """
     return {
         "version": stage.version,
@@ -113,7 +114,9 @@ def settings_hash(text: str) -> str:
 def differences(before: str, now: str) -> list[str]:
     """What differs between two texts of `facts_text`, in words: `classes (found ab12, expected cd34)`."""
     old, new = _flat(json.loads(before)), _flat(json.loads(now))
-    names = [name for name in sorted(old.keys() | new.keys()) if old.get(name) != new.get(name)]
+    order = list(FACTS)
+    names = sorted(old.keys() | new.keys(), key=lambda name: (order.index(name) if name in order else 0, name))
+    names = [name for name in names if old.get(name) != new.get(name)]
     own = [name for name in names if not name.startswith("stage ")]
     return [f"{name} (found {_short(old.get(name))}, expected {_short(new.get(name))})" for name in own or names]
 

@@ -165,8 +165,10 @@ def _overlap(one: WorkUnit, other: WorkUnit) -> bool:
 class Graph:
     """All work of a run; `ready` gives each unit once, `add` takes in what is committed, `lost` takes it back."""
 
-    def __init__(self, jobs: Iterable[Job]) -> None:
+    def __init__(self, jobs: Iterable[Job], earlier: Iterable[Job] = ()) -> None:
+        """earlier: stages that this run leaves alone, with what is committed of them."""
         self.jobs = {(job.stage.name, job.slug): job for job in jobs}
+        self._earlier = {(job.stage.name, job.slug): job for job in earlier}
         self._embedders = {job.stage.name: job for job in self.jobs.values() if job.stage.owner == "embedder"}
         self._readers: dict[str, list[Job]] = {}  # by the name of the stage that they read
         for job in self.jobs.values():
@@ -178,7 +180,7 @@ class Graph:
     def _narrow(self, job: Job) -> None:
         """A stage that takes what is there of another wants no neuron that the other neither has nor will have."""
         for name in job.stage.reads_if_there:
-            other = self.jobs.get((name, job.slug))
+            other = self.jobs.get((name, job.slug)) or self._earlier.get((name, job.slug))
             for layer in job.layers:
                 job.narrow(layer, union(other.wanted(layer), other.covered(layer)) if other else ())
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from atlas_schema.units import Identity, Pair
 from jobs.facts import digest, facts_of, facts_text, settings_hash
@@ -37,9 +37,10 @@ def stage_identities(
     """
     stages = tuple(stages)
     keys: dict[str, StageIdentity] = {}
+    embedders: dict[str, Any] = {}  # facts of the embedder's stages
     names = {stage.name for stage in stages}
     for stage in _in_order(closure(names)):
-        reads = {name: keys[name].identity.settings for name in stage.reads}
+        reads: dict[str, Any] = {name: embedders.get(name) or keys[name].identity.settings for name in stage.reads}
         for name in stage.reads_if_there:
             if name in names:
                 reads[name] = keys[name].identity.settings
@@ -47,7 +48,8 @@ def stage_identities(
                 reads[name] = claimed[name].settings
         if stage.owner == "embedder":
             choice = inputs.embedder
-            facts = facts_text(facts_of(stage, inputs, choice.description, reads, choice.fingerprint))
+            embedders[stage.name] = facts_of(stage, inputs, choice.description, reads, choice.fingerprint)
+            facts = facts_text(embedders[stage.name])
             keys[stage.name] = StageIdentity(Identity(choice.fingerprint, settings_hash(facts)), facts)
         else:
             facts = facts_text(facts_of(stage, inputs, description, reads))

@@ -52,10 +52,11 @@ class Prepared:
     def plan(self, machine: Machine) -> Plan:
         """The work of this run, cut for a machine."""
         embedder = self.inputs.embedder_choice
+        read = {name for model in self.models for name in model.read}
         return make_plan(
             self.config,
             self.described,
-            self.stages,
+            [stage for stage in self.stages if stage.owner == "model" or stage.name in read],
             self.inputs.recipe,
             counts_of(self.inputs, self.config),
             machine,
@@ -92,7 +93,7 @@ def prepare(config: RunConfig, say: Say) -> Prepared:
     for request, description in described:
         say(f"Loading {description.id}" + (f" with {request.weights}" if request.weights else ""))
         model = load(request)  # and let it go again
-        unfit = _unfit(stages, model, say)
+        unfit = _unfit(stages, model, say) | _idle(stages, claimed_identities(claimed(store, description.slug)))
         left_out |= {(name, description.slug) for name in unfit}
         models.append(_prepared(store, [one for one in stages if one.name not in unfit], inputs, model))
     return Prepared(config, store, stages, inputs, described, tuple(models), frozenset(left_out))
@@ -108,6 +109,13 @@ def _prepared(store: Store, stages: Iterable[Stage], inputs: Inputs, model: Load
     read = {name: key for name, key in keys.items() if name not in mine}
     earlier = {name: identity for name, identity in there.items() if name not in mine}
     return PreparedModel(description, model.fingerprint, mine, read, earlier)
+
+
+def _idle(stages: Iterable[Stage], there: Mapping[str, Identity]) -> set[str]:
+    """Stages that have nothing to do: what they take where it is there is neither in this run nor in the atlas."""
+    stages = tuple(stages)
+    names = {stage.name for stage in stages} | set(there)
+    return {stage.name for stage in stages if stage.reads_if_there and not names & set(stage.reads_if_there)}
 
 
 def _unfit(stages: Iterable[Stage], model: LoadedModel, say: Say) -> set[str]:

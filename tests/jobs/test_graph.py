@@ -226,6 +226,9 @@ def test_only_pictures_that_are_there_or_will_be_are_judged():
         [Job(PICTURES, "vit", OWN, [Neurons(0, 12, 16)], held), judged, Job(PASS, "vit", OWN, [Images(0, 1)])]
     )
     assert judged.wanted(0) == ((4, 9), (12, 16))
+    alone = Job(JUDGED, "vit", OWN, [Neurons(0, 0, 16)])
+    Graph([alone], [Job(PICTURES, "vit", OWN, (), held)])
+    assert alone.wanted(0) == ((4, 9),), "pictures of an earlier run, that this one leaves alone"
     assert {unit.stage for unit in graph.ready()} == {"pictures", "pass"}
 
 

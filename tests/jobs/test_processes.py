@@ -243,6 +243,6 @@ def test_a_refused_run_leaves_a_foreign_atlas_untouched_from_the_command_line(cl
     environment = {**os.environ, "PYTHONPATH": str(REPO)}
     done = subprocess.run(command, env=environment, cwd=REPO, capture_output=True, text=True, timeout=300)
     assert done.returncode == 2
-    assert "another seed: found 0, expected 3" in done.stderr
+    assert "another seed (found 0, expected 3)" in done.stderr
     assert "Traceback" not in done.stderr
     assert snapshot(clean) == before
