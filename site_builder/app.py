@@ -16,7 +16,7 @@ from site_builder.section import Size
 
 STATIC = Path(__file__).parent / "static"
 #: What a module needs before it runs, and scripts of pages that come with the site (static/pages/index.js).
-_IMPORT = re.compile(rb'^import [^"]* from "(\.[^"]+)";|\bsoon: \(\) => import\("(\.[^"]+)"\)', re.MULTILINE)
+_IMPORT = re.compile(rb'^import [^"]* from "(\.[^"]+)";|\bsoon: "([^"]+)"', re.MULTILINE)
 _SHELL = Environment(
     loader=PackageLoader("site_builder"), autoescape=select_autoescape(), trim_blocks=True, lstrip_blocks=True
 )

@@ -9,10 +9,11 @@ other's best by chance.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import networkx as nx
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -72,7 +73,8 @@ def rosetta_clusters(pairs: Iterable[Pair]) -> list[Cluster]:
     for pair in pairs:
         edges.setdefault(pair.first, {})[pair.second] = pair
         edges.setdefault(pair.second, {})[pair.first] = pair
-    waiting = [_cluster(clique, edges) for clique in _cliques(edges) if len(clique) >= LEAST_MODELS]
+    graph = nx.Graph((first, second) for first, others in edges.items() for second in others)
+    waiting = [_cluster(clique, edges) for clique in nx.find_cliques(graph) if len(clique) >= LEAST_MODELS]
     heap = [(cluster.rank, cluster) for cluster in waiting]
     heapq.heapify(heap)
     found: list[Cluster] = []
@@ -92,25 +94,6 @@ def rosetta_clusters(pairs: Iterable[Pair]) -> list[Cluster]:
 def _cluster(clique: Iterable[Neuron], edges: Mapping[Neuron, Mapping[Neuron, Pair]]) -> Cluster:
     members = tuple(sorted(clique))
     return Cluster(members, tuple(edges[a][b] for i, a in enumerate(members) for b in members[i + 1 :]))
-
-
-def _cliques(edges: Mapping[Neuron, Mapping[Neuron, Pair]]) -> Iterator[set[Neuron]]:
-    """All maximal cliques, each once: those whose first neuron is this one, among its later neighbours."""
-    for neuron in edges:
-        later = {other for other in edges[neuron] if other > neuron}
-        yield from _extended({neuron}, later, set(edges[neuron]) - later, edges)
-
-
-def _extended(
-    inside: set[Neuron], may: set[Neuron], done: set[Neuron], edges: Mapping[Neuron, Mapping[Neuron, Pair]]
-) -> Iterator[set[Neuron]]:
-    """Maximal cliques that hold all of `inside`, some of `may` and none of `done` (Bron and Kerbosch, 1973)."""
-    if not may and not done:
-        yield inside
-    for neuron in sorted(may):
-        near = edges[neuron].keys()
-        yield from _extended(inside | {neuron}, may & near, done & near, edges)
-        may, done = may - {neuron}, done | {neuron}
 
 
 def numbers_of(clusters: Sequence[Cluster]) -> dict[Neuron, int]:

@@ -10,11 +10,12 @@ import { rememberScroll, restoreScroll } from "./scroll.js";
 import { PAGES } from "./pages/index.js";
 
 const nameOf = (/** @type {string} */ page) => `${page[0].toUpperCase()}${page.slice(1)}Page`;
+const load = (/** @type {string} */ script) => import(`./pages/${script}`);
 const later = (load, name) => (props) => html`<${Lazy} load=${load} name=${name} props=${props} />`;
 
 /** Component of each page that is drawn. @type {Record<string, any>} */
 const COMPONENTS = Object.fromEntries(await Promise.all(PAGES.filter(({ soon, late }) => soon ?? late).map(
-  async ({ page, soon, late }) => [page, soon ? (await soon())[nameOf(page)] : later(late, nameOf(page))])));
+  async ({ page, soon, late }) => [page, soon ? (await load(soon))[nameOf(page)] : later(() => load(late), nameOf(page))])));
 const STAYS = PAGES.filter(({ stays }) => stays).map(({ page }) => page);
 
 function App() {

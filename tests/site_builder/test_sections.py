@@ -90,7 +90,7 @@ export function ToyPage({ route }) {
     <p class="toys"><${Explained} name="colours" table="toys" column="colour" />: ${(value ?? []).join(", ")}</p>`;
 }
 """
-TOY_LINE = """  { page: "toy", form: "t/{slug}", late: () => import("./toy.js"),
+TOY_LINE = """  { page: "toy", form: "t/{slug}", late: "toy.js",
     entry: ({ slug, toys }, { html, link }) => toys && html`<a href=${link.toy(slug)}>${toys.count} toys</a>` },
 """
 

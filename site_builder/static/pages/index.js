@@ -3,12 +3,12 @@
 // Nothing here needs a document, so that addresses are read and written anywhere.
 import { plural } from "../format.js";
 
-/** @typedef {() => Promise<Record<string, any>>} Script of a module that exports the page as a component: NeuronPage for `neuron` */
 /**
- * @typedef {{page: string, form?: string, soon?: Script, late?: Script, stays?: boolean,
+ * @typedef {{page: string, form?: string, soon?: string, late?: string, stays?: boolean,
  *   entry?: (about: any, write: {html: any, link: Record<string, (...parts: any[]) => string>}) => any}} Page
  *   form: what follows `#/`, with the parts of the address in braces: a slug, a `whole` number or any `text`
- *   soon, late: its script comes with the site, or when the page is first opened
+ *   soon, late: its script beside this file, which exports the page as a component (NeuronPage for `neuron`): it comes with
+ *     the site, or when the page is first opened. By name, so that this list needs no page and pages may link to each other
  *   stays: from one to another of its kind the eye stays where it is
  *   entry: a few words with a link, given the manifest, for the home page; of a page whose form ends with a slug given the model's
  *   entry in it, where the model is told of; nothing where this atlas has no such page
@@ -16,22 +16,22 @@ import { plural } from "../format.js";
 
 /** @type {Page[]} */
 export const PAGES = [
-  { page: "home", form: "", soon: () => import("./home.js") },
-  { page: "model", form: "m/{slug}", soon: () => import("./model.js") },
-  { page: "layer", form: "m/{slug}/{layer:whole}", soon: () => import("./layer.js") },
-  { page: "neuron", form: "n/{slug}/{layer:whole}/{unit:whole}", soon: () => import("./neuron.js"), stays: true },
-  { page: "heads", form: "h/{slug}", late: () => import("./heads.js"),
+  { page: "home", form: "", soon: "home.js" },
+  { page: "model", form: "m/{slug}", soon: "model.js" },
+  { page: "layer", form: "m/{slug}/{layer:whole}", soon: "layer.js" },
+  { page: "neuron", form: "n/{slug}/{layer:whole}/{unit:whole}", soon: "neuron.js", stays: true },
+  { page: "heads", form: "h/{slug}", late: "heads.js",
     entry: ({ slug, heads }, { html, link }) => heads && html`<a href=${link.heads(slug)}>${plural(heads.layers.reduce((all, own) => all + own, 0), "head")}</a>` },
-  { page: "head", form: "h/{slug}/{layer:whole}/{head:whole}", late: () => import("./head.js"), stays: true },
-  { page: "features", form: "features", late: () => import("./features.js"),
+  { page: "head", form: "h/{slug}/{layer:whole}/{head:whole}", late: "head.js", stays: true },
+  { page: "features", form: "features", late: "features.js",
     entry: ({ features }, { html, link }) => features && html`<a href=${link.features()}>${plural(features.list.length, "feature")}</a>: which heads carry
       ${features.list.slice(0, 3).map(({ name }, at) => html`${at > 0 ? ", " : " "}<a href=${link.feature(name)}>${name}</a>`)}${features.list.length > 3 && " …"}` },
-  { page: "feature", form: "f/{feature:text}", late: () => import("./features.js") },
-  { page: "clusters", form: "rosetta", late: () => import("./cluster.js"),
+  { page: "feature", form: "f/{feature:text}", late: "features.js" },
+  { page: "clusters", form: "rosetta", late: "cluster.js",
     entry: ({ clusters }, { html, link }) => clusters && html`<a href=${link.clusters()}>${plural(clusters.clusters, "Rosetta cluster")}</a>: neurons of three or more models that fire alike.` },
-  { page: "cluster", form: "r/{number:whole}", late: () => import("./cluster.js") },
-  { page: "search", form: "s", soon: () => import("./search.js") },
-  { page: "help", form: "help", late: () => import("./help.js") },
+  { page: "cluster", form: "r/{number:whole}", late: "cluster.js" },
+  { page: "search", form: "s", soon: "search.js" },
+  { page: "help", form: "help", late: "help.js" },
   { page: "random", form: "r" }, // leads to any neuron
-  { page: "unknown", soon: () => import("./search.js") },
+  { page: "unknown", soon: "search.js" },
 ];
