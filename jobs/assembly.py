@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from atlas_schema.columns import Table
 from atlas_schema.errors import ShardCorrupt
@@ -51,7 +52,16 @@ class Shards:
 
     def targets(self) -> list[Target]:
         """What this run fills."""
-        return list(dict.fromkeys(target for job in self.graph.jobs.values() for target in self._of_job(job)))
+        return list(self._jobs)
+
+    @cached_property
+    def _jobs(self) -> dict[Target, list[Job]]:
+        """By what they fill, the jobs of this run."""
+        jobs: dict[Target, list[Job]] = {}
+        for job in self.graph.jobs.values():
+            for target in self._of_job(job):
+                jobs.setdefault(target, []).append(job)
+        return jobs
 
     def _of_job(self, job: Job) -> Iterable[Target]:
         for table in _filled(job.stage.name):
@@ -78,7 +88,7 @@ class Shards:
 
     def ready(self, target: Target) -> bool:
         """Whether all that the run wants for these shards is committed."""
-        return all(self._complete(job, target) for job in self.graph.jobs.values() if target in self._of_job(job))
+        return all(self._complete(job, target) for job in self._jobs.get(target, ()))
 
     @staticmethod
     def _complete(job: Job, target: Target) -> bool:

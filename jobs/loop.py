@@ -11,8 +11,9 @@ virtual time in the tests. Three outcomes of an attempt are kept apart:
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterable
+import math
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Protocol, TypeVar
@@ -146,6 +147,67 @@ class Listener:
 _Key = TypeVar("_Key", str, int)
 
 
+class Queue:
+    """Units that wait for a worker, by model and layer: a hand-out costs the number of models, not of units."""
+
+    def __init__(self, units: Iterable[WorkUnit] = ()) -> None:
+        self._waiting: dict[str, dict[int, deque[WorkUnit]]] = {}  # by slug and layer, each in the order of arrival
+        self._count: Counter[str] = Counter()  # by slug
+        self._busy: Counter[str] = Counter()  # by slug: units that workers are at
+        self._busy_layers: Counter[tuple[str, int]] = Counter()
+        self.extend(units)
+
+    def __len__(self) -> int:
+        return self._count.total()
+
+    def __iter__(self) -> Iterator[WorkUnit]:
+        return (unit for layers in self._waiting.values() for units in layers.values() for unit in units)
+
+    def extend(self, units: Iterable[WorkUnit]) -> None:
+        """Put units behind those of their model and layer."""
+        for unit in units:
+            self._of(unit).append(unit)
+            self._count[unit.slug] += 1
+
+    def put_first(self, unit: WorkUnit) -> None:
+        """Put a unit before those of its model and layer."""
+        self._of(unit).appendleft(unit)
+        self._count[unit.slug] += 1
+
+    def _of(self, unit: WorkUnit) -> deque[WorkUnit]:
+        return self._waiting.setdefault(unit.slug, {}).setdefault(_layer(unit), deque())
+
+    def take(self, held: WorkUnit | None) -> WorkUnit:
+        """The unit to do next for a worker that did `held` last; it is busy until `landed`.
+
+        A loaded model is kept, and a layer that the worker has initial images for, where possible; otherwise the model,
+        then the layer, that no other worker is at; else the one with most units a worker.
+        """
+        own = held.slug if held else None
+        slug = _least_crowded({name: self._count[name] for name in self._waiting}, self._busy, own)
+        layers = self._waiting[slug]
+        busy = {layer: self._busy_layers[slug, layer] for layer in layers}
+        preferred = _layer(held) if held and held.slug == slug else None
+        layer = _least_crowded({layer: len(units) for layer, units in layers.items()}, busy, preferred)
+        unit = layers[layer].popleft()
+        self._forget_empty(slug, layer)
+        self._busy[slug] += 1
+        self._busy_layers[slug, layer] += 1
+        return unit
+
+    def _forget_empty(self, slug: str, layer: int) -> None:
+        self._count[slug] -= 1
+        if not self._waiting[slug][layer]:
+            del self._waiting[slug][layer]
+        if not self._waiting[slug]:
+            del self._waiting[slug], self._count[slug]
+
+    def landed(self, unit: WorkUnit) -> None:
+        """No worker is at this unit any more."""
+        self._busy[unit.slug] -= 1
+        self._busy_layers[unit.slug, _layer(unit)] -= 1
+
+
 class Loop:
     """One pass over `units`; `run()` returns when each is committed, given up, or was left by a stop."""
 
@@ -157,18 +219,19 @@ class Loop:
         listener: Listener,
         stop: Callable[[], Stop] = lambda: Stop.NO,
     ):
-        self.todo = list(units)
+        self.todo = Queue(units)
         self.executor, self.policy, self.listener, self.stop = executor, policy, listener, stop
         self.outcome = Outcome()
         self.flying: dict[int, Flight] = {}
         self.starting: set[int] = set()
-        self.idle: list[int] = []
+        self.idle: set[int] = set()
         self.holds: dict[int, WorkUnit] = {}  # worker -> its last unit, whose model it has loaded
         self.faults: Counter[WorkUnit] = Counter()
         self.felled: Counter[WorkUnit] = Counter()
         self.start_failures = 0
         self.lost_in_a_row = 0
         self.hire_after = 0.0
+        self.looked_at = -math.inf  # when hung workers were last looked for
 
     def run(self) -> Outcome:
         try:
@@ -199,7 +262,7 @@ class Loop:
 
     def _close(self) -> None:
         """Dismiss everyone; what is still in flight or queued is left for the next run."""
-        self.outcome.left = [flight.unit for flight in self.flying.values()] + self.todo
+        self.outcome.left = [*(flight.unit for flight in self.flying.values()), *self.todo]
         for worker in [*self.flying, *self.idle, *self.starting]:
             self.executor.dismiss(worker)
         self.flying.clear()
@@ -216,9 +279,9 @@ class Loop:
         for worker in sorted(self.idle):
             if not self.todo:
                 return
-            unit = self.todo.pop(self._choose(self.holds.get(worker)))
-            self.idle.remove(worker)
             held = self.holds.get(worker)
+            unit = self.todo.take(held)
+            self.idle.remove(worker)
             loaded = held is not None and held.slug == unit.slug
             self.holds[worker] = unit
             patience = self.policy.hang_seconds if loaded else max(self.policy.load_seconds, self.policy.hang_seconds)
@@ -227,27 +290,12 @@ class Loop:
             self.executor.assign(worker, unit, attempt)
             self.listener.started(worker, unit, attempt)
 
-    def _choose(self, held: WorkUnit | None) -> int:
-        """Index in todo. A loaded model is kept, and a site that a worker has its starts for, where possible;
-        otherwise the model, then the site, that no other worker is at; else the one with most units a worker.
-        """
-        busy = [flight.unit for flight in self.flying.values()]
-        slugs = [held.slug] if held else []
-        slug = _least_crowded([unit.slug for unit in self.todo], [unit.slug for unit in busy], slugs)
-        layers = [_layer(held)] if held and held.slug == slug else []
-        layer = _least_crowded(
-            [_layer(unit) for unit in self.todo if unit.slug == slug],
-            [_layer(unit) for unit in busy if unit.slug == slug],
-            layers,
-        )
-        return next(i for i, unit in enumerate(self.todo) if (unit.slug, _layer(unit)) == (slug, layer))
-
     def _settle(self, event: Event) -> None:
         match event:
             case Ready(worker):
                 self.starting.discard(worker)
                 self.start_failures = 0
-                self.idle.append(worker)
+                self.idle.add(worker)
             case Committed(worker, unit, receipt, seconds):
                 self._land(worker)
                 self.lost_in_a_row = 0
@@ -264,13 +312,13 @@ class Loop:
                 self._worker_lost(worker, reason, in_constructor)
 
     def _land(self, worker: int) -> None:
-        del self.flying[worker]
-        self.idle.append(worker)
+        self.todo.landed(self.flying.pop(worker).unit)
+        self.idle.add(worker)
 
     def _unit_fault(self, unit: WorkUnit, fault: Fault) -> None:
         if fault.fatal:
             self.outcome.fatal = fault
-            self.todo.insert(0, unit)
+            self.todo.put_first(unit)
             return
         self.faults[unit] += 1
         if not self.outcome.done and self.faults.total() >= self.policy.hopeless:
@@ -279,7 +327,7 @@ class Loop:
             self._give_up(unit, fault)
         else:
             self.listener.retrying(unit, self.faults[unit] + 1, fault)
-            self.todo.append(unit)  # last: a passing fault has time to pass
+            self.todo.extend([unit])  # last: a passing fault has time to pass
 
     def _give_up(self, unit: WorkUnit, fault: Fault) -> None:
         self.outcome.failed[unit] = fault
@@ -287,10 +335,11 @@ class Loop:
 
     def _worker_lost(self, worker: int, reason: str, in_constructor: bool) -> None:
         flight = self.flying.pop(worker, None)
+        if flight:
+            self.todo.landed(flight.unit)
         self.starting.discard(worker)
         self.holds.pop(worker, None)
-        if worker in self.idle:
-            self.idle.remove(worker)
+        self.idle.discard(worker)
         self.outcome.workers_lost += 1
         self.lost_in_a_row += 1
         self._back_off()
@@ -313,7 +362,7 @@ class Loop:
             message = f"took down {self.felled[unit]} workers; the last: {reason}"
             self._give_up(unit, Fault("WorkerLost", message))
         else:
-            self.todo.insert(0, unit)
+            self.todo.put_first(unit)
 
     def _back_off(self) -> None:
         delay = self.policy.backoff_seconds * 2 ** (self.lost_in_a_row - 1)
@@ -322,6 +371,9 @@ class Loop:
     def _dismiss_hung(self) -> None:
         """Only an advancing step counter counts as life: a worker may answer and yet do nothing."""
         now = self.executor.clock()
+        if now - self.looked_at < self.policy.tick_seconds:  # once a tick, however many events there are
+            return
+        self.looked_at = now
         for worker, flight in list(self.flying.items()):
             beat = self.executor.beat(worker)
             if beat != flight.beat:
@@ -336,13 +388,11 @@ def _layer(unit: WorkUnit) -> int:
     return -1 if unit.layer is None else unit.layer
 
 
-def _least_crowded(waiting: list[_Key], busy: list[_Key], preferred: list[_Key]) -> _Key:
+def _least_crowded(waiting: Mapping[_Key, int], busy: Mapping[_Key, int], preferred: _Key | None) -> _Key:
     """The preferred one if it waits; else the first that nobody is busy with; else most waiting per busy."""
-    for one in preferred:
-        if one in waiting:
+    if preferred is not None and preferred in waiting:
+        return preferred
+    for one in waiting:
+        if not busy.get(one):
             return one
-    free = [one for one in waiting if one not in busy]
-    if free:
-        return free[0]
-    counts, crowds = Counter(waiting), Counter(busy)
-    return max(counts, key=lambda one: counts[one] / crowds[one])
+    return max(waiting, key=lambda one: waiting[one] / busy[one])

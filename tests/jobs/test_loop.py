@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import random
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -21,6 +22,7 @@ from jobs.loop import (
     Loop,
     Outcome,
     Policy,
+    Queue,
     Ready,
     Stop,
     UnitFailed,
@@ -328,3 +330,38 @@ def test_a_part_that_is_lost_again_and_again_counts_as_a_fault_of_its_reader():
     outcome = Loop([producer, reader], executor, Policy(workers=1, retries=1), Listener()).run()
     assert list(outcome.failed) == [reader]
     assert executor.attempts.count((reader, 1, 1)) + executor.attempts.count((reader, 2, 1)) == 2
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 2), st.integers(0, 9)), unique=True),
+    st.integers(0, 10**9),
+)
+def test_the_queue_gives_every_unit_once_whatever_comes_and_lands(drawn, seed):
+    chance = random.Random(seed)
+    units = [unit(index, slug, layer) for slug, layer, index in drawn]
+    queue, flying, taken = Queue(units[: len(units) // 2]), [], []
+    late = units[len(units) // 2 :]
+    while queue or late:
+        if late and (not queue or chance.random() < 0.3):
+            one = late.pop()
+            queue.put_first(one) if chance.random() < 0.5 else queue.extend([one])
+            continue
+        assert set(queue) & set(taken) == set()
+        taken.append(queue.take(chance.choice(flying) if flying else None))
+        flying.append(taken[-1])
+        if chance.random() < 0.5:
+            queue.landed(flying.pop(chance.randrange(len(flying))))
+    assert sorted(taken, key=str) == sorted(units, key=str)
+    assert len(queue) == 0
+    assert list(queue) == []
+
+
+def test_the_queue_keeps_a_model_then_a_layer_and_spreads_workers_over_them():
+    queue = Queue([unit(i, slug, layer) for slug in "ab" for layer in (0, 1) for i in range(3)])
+    first, second, third = queue.take(None), queue.take(None), queue.take(None)
+    assert (first.slug, first.layer) == ("a", 0)
+    assert (second.slug, second.layer) == ("b", 0), "a model that nobody is at"
+    assert (third.slug, third.layer) == ("a", 1), "then a layer that nobody is at"
+    queue.landed(first)
+    assert queue.take(first) == unit(1, "a", 0), "what a worker holds, it goes on with"
