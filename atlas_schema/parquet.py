@@ -184,6 +184,19 @@ def _digest(encoded: bytes, place: int) -> bytes:
     return digest.hexdigest().encode()
 
 
+def is_newer(version: str) -> bool:
+    """Whether a file's version, of our major, has columns that this code does not know."""
+    return [int(number) for number in version.split(".")] > [int(number) for number in SCHEMA_VERSION.split(".")]
+
+
+def conformed(rows: pa.Table, schema: pa.Schema) -> pa.Table:
+    """Rows of an older minor version in today's columns: those that came since are empty."""
+    arrays = [
+        rows[field.name] if field.name in rows.column_names else pa.nulls(rows.num_rows, field.type) for field in schema
+    ]
+    return pa.Table.from_arrays(arrays, schema=schema)
+
+
 def versions_agree(version: str) -> bool:
     """Whether this code reads files of `version`: the same major."""
     return version.split(".")[0] == SCHEMA_VERSION.split(".")[0]

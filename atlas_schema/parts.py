@@ -18,7 +18,7 @@ import pyarrow as pa
 from atlas_schema.address import NeuronAddress, is_slug
 from atlas_schema.columns import SCHEMA_VERSION, Table
 from atlas_schema.errors import BadRow, ForeignAtlas, ShardCorrupt
-from atlas_schema.parquet import decode, encode, versions_agree
+from atlas_schema.parquet import conformed, decode, encode, is_newer, versions_agree
 from atlas_schema.rows import rows_to_table
 from atlas_schema.store import Store
 from atlas_schema.tables import tables_of
@@ -159,6 +159,11 @@ def decode_part(encoded: bytes, path: str) -> tuple[pa.Table, WorkUnit, dict[str
             f"{path}: schema version {metadata.get('schema_version')}, expected {SCHEMA_VERSION}; read it"
             " with the release of neuron-atlas that wrote it, or run into another folder"
         )
+    if is_newer(metadata["schema_version"]):
+        raise ForeignAtlas(
+            f"{path}: schema version {metadata['schema_version']} is newer than {SCHEMA_VERSION}; use the release of"
+            " neuron-atlas that wrote it, or a later one"
+        )
     try:
         unit = unit_of(metadata)
     except (KeyError, ValueError):
@@ -167,6 +172,10 @@ def decode_part(encoded: bytes, path: str) -> tuple[pa.Table, WorkUnit, dict[str
     if table is None or part_path(unit, table) != path or metadata.get("key") != unit.key:
         own = part_path(unit, table) if table else f"of table {metadata.get('table')}"
         raise ShardCorrupt(f"{path}: a foreign part: by its footer it is {own}. Delete it and run again", path)
+    if metadata["schema_version"] != SCHEMA_VERSION and set(data.column_names) < set(
+        table.part_schema(unit.stage).names
+    ):
+        data = conformed(data, table.part_schema(unit.stage))  # a difference of minor versions is no damage
     if not data.schema.equals(table.part_schema(unit.stage)):
         raise ShardCorrupt(f"{path}: its columns are not those of stage {unit.stage}. Delete it and run again", path)
     try:

@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 from atlas_schema.columns import SCHEMA_VERSION, Table
 from atlas_schema.errors import ForeignAtlas, NothingThere, ShardCorrupt
 from atlas_schema.file_faults import reached
-from atlas_schema.parquet import decode, encode, versions_agree
+from atlas_schema.parquet import conformed, decode, encode, versions_agree
 from atlas_schema.parts import decode_part, part_path
 from atlas_schema.rows import rows_to_table
 from atlas_schema.store import Store
@@ -153,7 +153,7 @@ def _lacking(
             schema = table.part_schema(stage)
             cut = Pair(place.slug, "0" * 16) if "partner_slug" in table.key else Neurons(place.layer, 0, 0)
             told, others = {"key": ",".join(others)} if others else {}, []
-            yield _Part(WorkUnit(stage, place.slug, cut, "", ""), kept.select(schema.names).cast(schema), told)
+            yield _Part(WorkUnit(stage, place.slug, cut, "", ""), conformed(kept, schema), told)
 
 
 def _settings_of(own: Mapping[str, Sequence[_Part]], footer: Mapping[str, str]) -> dict[str, str]:

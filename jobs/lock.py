@@ -52,12 +52,13 @@ class Holder:
 
 
 def this_host() -> str:
-    """This host and its process-number space: containers may share a host name, but not pids."""
-    try:
+    """This host, its boot and its process-number space: others may share a host name, but none of its pids."""
+    boot = space = ""
+    with contextlib.suppress(OSError):
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    with contextlib.suppress(OSError):
         space = os.readlink("/proc/self/ns/pid")
-    except OSError:
-        space = ""
-    return f"{socket.gethostname()} {space}".strip()
+    return " ".join([socket.gethostname(), boot, space]).strip()
 
 
 def birth(pid: int) -> str | None:

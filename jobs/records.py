@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import io
 import json
@@ -128,7 +129,8 @@ class RunLog:
     def __call__(self, event: str, **facts: Any) -> None:
         line = json.dumps({"time": now().isoformat(timespec="milliseconds"), "event": event, **facts}, default=str)
         if self.file is not None:
-            self.file.write(line + "\n")
+            with contextlib.suppress(OSError):  # a full disk ends the run where it cannot commit, not where it says so
+                self.file.write(line + "\n")
             return
         self.lines.append(line)
         if time.monotonic() - self.written >= UPLOAD_SECONDS:

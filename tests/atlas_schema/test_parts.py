@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from atlas_schema.errors import BadRow, ForeignAtlas, NotFinite, ShardCorrupt, StoreFull
 from atlas_schema.head_tables import HEAD_TEXTS, HEADS
+from atlas_schema.parquet import encode
 from atlas_schema.parts import (
     commit_part,
     committed_units,
@@ -27,6 +28,7 @@ from atlas_schema.parts import (
     part_path,
     read_part,
 )
+from atlas_schema.rows import rows_to_table
 from atlas_schema.store import Store
 from atlas_schema.tables import HEAD_TABLES, NEURONS
 from atlas_schema.units import Identity, Images, Neurons, Pair, Whole, WorkUnit, cut_named, unit_of
@@ -312,6 +314,46 @@ def test_another_major_version_is_refused(folder: Store, monkeypatch: pytest.Mon
     commit(folder, UNIT)
     monkeypatch.setattr("atlas_schema.parquet.SCHEMA_VERSION", "3.0.0")
     with pytest.raises(ForeignAtlas, match=r"schema version 2\.0\.0.*the release of neuron-atlas that wrote it"):
+        read_part(folder, UNIT)
+
+
+def older(unit: WorkUnit, version: str, without: str) -> bytes:
+    """The part of a unit as a release wrote it whose tables had not yet one of the columns."""
+    columns = tuple(column for column in NEURONS.columns if column.name != without)
+    then = dataclasses.replace(NEURONS, columns=columns, version=version)
+    rows = rows_to_table(then.part_columns(unit.stage), then.part_schema(unit.stage), addressed(ROWS, without))
+    return encode(then, rows, {**PROVENANCE, **unit.metadata(), "key": unit.key})
+
+
+def addressed(rows: list[dict[str, object]], without: str) -> list[dict[str, object]]:
+    keys = {"slug": "zoo-vit", "layer": 3}
+    made = [{**row, **keys, "address": f"zoo-vit/mlp/3/{row['unit']}"} for row in rows]
+    return [{name: value for name, value in row.items() if name != without} for row in made]
+
+
+def test_a_part_of_an_older_minor_version_is_read_with_empty_new_columns(
+    folder: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A difference of schema is never damage: what is committed is not computed again."""
+    folder.replace(PATH, older(UNIT, "2.0.0", "rescue"))
+    for module in ("parts", "parquet"):
+        monkeypatch.setattr(f"atlas_schema.{module}.SCHEMA_VERSION", "2.1.0")
+    rows = read_part(folder, UNIT)
+    assert rows.schema.equals(NEURONS.part_schema("visualize"))
+    assert rows["rescue"].null_count == 8
+    assert rows["activation"].to_pylist() == [row["activation"] for row in ROWS]
+
+
+def test_a_part_of_a_newer_minor_version_is_refused_and_left(folder: Store) -> None:
+    folder.replace(PATH, older(UNIT, "2.1.0", "rescue"))
+    with pytest.raises(ForeignAtlas, match=r"2\.1\.0 is newer than 2\.0\.0"):
+        read_part(folder, UNIT)
+    assert folder.exists(PATH)
+
+
+def test_a_column_that_is_missing_in_our_own_version_is_damage(folder: Store) -> None:
+    folder.replace(PATH, older(UNIT, "2.0.0", "rescue"))
+    with pytest.raises(ShardCorrupt, match="its columns are not those of stage visualize"):
         read_part(folder, UNIT)
 
 

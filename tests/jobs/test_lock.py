@@ -62,6 +62,14 @@ def test_a_living_process_of_this_host_is_named_at_once(store):
     assert "Nothing was changed" in str(caught.value)
 
 
+def test_hosts_of_equal_names_are_told_apart(store):
+    """Two machines called localhost: that a process number is free on ours says nothing of the other's owner."""
+    name, boot, *space = this_host().split(" ", 2)
+    elsewhere = " ".join([name, boot[::-1], *space])
+    assert surely_dead(other(store, host=this_host(), pid=os.getpid(), born="12"))
+    assert not surely_dead(other(store, host=elsewhere, pid=os.getpid(), born="12"))
+
+
 def test_a_dead_process_of_this_host_is_replaced_at_once(store):
     process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     holder = other(store, host=this_host(), pid=process.pid, born=birth(process.pid))
