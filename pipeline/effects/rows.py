@@ -69,7 +69,8 @@ def ablated_rows(
     if not is_exact(model, site, answered[0], readout):
         # those of the whole layer, however it is cut into units: a row depends on no selection
         most = matter_most(model, site, torch.from_numpy(moments["token_std"]), settings.measured_units)
-        chosen = sorted(set(most) & set(units))
+        wanted = set(units)
+        chosen = [unit for unit in most if unit in wanted]
         if not chosen:
             return {}
     means = torch.from_numpy(moments["token_mean"]).float()
