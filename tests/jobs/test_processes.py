@@ -64,14 +64,16 @@ def wait_until(true: Callable[[], object], seconds: float = 400) -> None:
         time.sleep(0.1)
 
 
-def processes_of(folder: Path) -> list[int]:
-    """Processes of runs that keep the marks of their failpoints in this folder: a driver, and its Ray's workers."""
+def workers_of(folder: Path) -> list[int]:
+    """Workers of runs that keep the marks of their failpoints in this folder."""
     found = []
     for environment in Path("/proc").glob("[0-9]*/environ"):
         with contextlib.suppress(OSError):  # it ended meanwhile
-            if f"ATLAS_FAILPOINT_MARKS={folder}" in environment.read_bytes().decode(errors="replace"):
+            told = environment.read_bytes().decode(errors="replace")
+            title = (environment.parent / "cmdline").read_bytes().decode(errors="replace")
+            if f"ATLAS_FAILPOINT_MARKS={folder}" in told and title.startswith("ray::WorkerActor"):
                 found.append(int(environment.parent.name))
-    return [pid for pid in found if pid != os.getpid()]
+    return found
 
 
 def test_a_killed_driver_is_resumed_where_it_stood(start: Start, run_into: Runner, clean: Path, tmp_path: Path):
@@ -80,7 +82,7 @@ def test_a_killed_driver_is_resumed_where_it_stood(start: Start, run_into: Runne
     _, errors = process.communicate(timeout=400)
     assert process.returncode == -signal.SIGKILL, errors
     assert (folder / LOCK_PATH).exists()
-    wait_until(lambda: not processes_of(tmp_path))  # its workers notice and end; what they commit until then counts
+    wait_until(lambda: not workers_of(tmp_path))  # they notice and end; what they commit until then counts
     before = parts(folder)
     assert 3 <= len(before) < UNITS
 
