@@ -23,7 +23,7 @@ def effect(work: Work, unit: WorkUnit) -> list[dict[str, Any]]:
     site = model.description.ffn_sites[layer]
     shared = work.shared(unit.slug, read_model)
     settings = work.inputs.settings.effect
-    rows = written_rows(shared.direct[layer], shared.readout.names, units, settings)
+    rows = written_rows(shared.direct, layer, shared.readout.names, units)
     ablated = ablated_rows(model, site, units, sums, shared.readout, shared.answered, settings)
     nothing = dict.fromkeys(("ablation_effect", "ablation_se", "ablation_images", "ablation_kind"))
     return [row | ablated.get(row["unit"], nothing) for row in rows]
@@ -34,15 +34,16 @@ class ReadModel:
     """What the effects of all layers of a model share; worked out once a worker and model."""
 
     readout: Any  # pipeline.effects.readout.Readout
-    direct: list[Any]  # pipeline.effects.readout.SiteEffect, by layer
+    direct: Any  # pipeline.effects.written.DirectEffects
     answered: list[Any]  # pipeline.effects.ablation.AnsweredImages
 
 
 def read_model(work: Work, slug: str) -> ReadModel:
     """Readout, direct effects and answered images of a model."""
     from pipeline.effects.answers import answers_for
-    from pipeline.effects.readout import direct_effects, readout_of
+    from pipeline.effects.readout import readout_of
     from pipeline.effects.rows import answered_images
+    from pipeline.effects.written import written_effects
     from pipeline.images.probe_set import batches
     from pipeline.label.embedder import load_embedder
     from pipeline.models.representation import is_clip
@@ -58,7 +59,7 @@ def read_model(work: Work, slug: str) -> ReadModel:
     settings = inputs.settings.effect
     frozen = inputs.panel[: settings.frozen_images]
     images = (x for _, x in batches(inputs.images, frozen, model.description, 16))
-    direct = direct_effects(model, readout, images)
+    direct = written_effects(model, readout, images, settings.written, on_step=work.step)
     work.step()
     answer = answers_for(readout, embed_texts)
     answered = answered_images(model, inputs.images, inputs.panel, answer, work.step, settings)

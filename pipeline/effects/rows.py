@@ -12,7 +12,8 @@ import torch
 
 from pipeline.effects.ablation import AblationEffects, AnsweredImages, ablation_effects, is_exact, matter_most
 from pipeline.effects.answers import Answer
-from pipeline.effects.readout import Readout, SiteEffect
+from pipeline.effects.readout import Readout
+from pipeline.effects.written import DirectEffects
 from pipeline.images.probe_set import ProbeSet, batches
 from pipeline.models import LoadedModel
 from pipeline.models.sites import FfnSite
@@ -31,22 +32,23 @@ class EffectSettings:
     measured_images: int = 64  # with an answer, that ablations are measured on
 
 
-def written_rows(
-    effect: SiteEffect, names: Sequence[str], units: Sequence[int], settings: EffectSettings = EffectSettings()
-) -> list[Row]:
+def written_rows(effects: DirectEffects, layer: int, names: Sequence[str], units: Sequence[int]) -> list[Row]:
     """What each unit writes to: the outputs it raises most and lowers most, per unit of activation."""
-    if effect.effect is None:
-        return [{"unit": unit, "writes_to": None, "effect_note": effect.reason} for unit in units]
-    strength = effect.effect[:, list(units)].double().cpu().numpy()  # (names, units)
-    order = np.argsort(-strength, axis=0, kind="stable")
-    ends = np.concatenate([order[: settings.written], order[settings.written :][-settings.written :]])
+    writes = effects.layers[layer]
+    if writes.reason:
+        return [{"unit": unit, "writes_to": None, "effect_note": writes.reason} for unit in units]
+    index = np.concatenate([writes.raised, writes.lowered], axis=1)  # (width, outputs named)
+    value = np.concatenate([writes.raised_value, writes.lowered_value], axis=1)
     return [
         {
             "unit": unit,
-            "writes_to": [{"name": names[output], "logit": float(strength[output, i])} for output in ends[:, i]],
+            "writes_to": [
+                {"name": names[output], "logit": float(logit)}
+                for output, logit in zip(index[unit], value[unit], strict=True)
+            ],
             "effect_note": None,
         }
-        for i, unit in enumerate(units)
+        for unit in units
     ]
 
 

@@ -15,9 +15,11 @@ from pipeline.effects.ablation import (
     falls_by_replay,
     matter_most,
 )
+from pipeline.effects.direct import SiteEffect
 from pipeline.effects.last_norm import falls_behind_last_norm, has_formula
-from pipeline.effects.readout import SiteEffect, columns, readout_of
+from pipeline.effects.readout import columns, readout_of
 from pipeline.effects.rows import EffectSettings, ablated_rows, written_rows
+from pipeline.effects.written import DirectEffects
 from pipeline.label.embedder import load_embedder
 from pipeline.models import LoadedModel, ModelRequest, load
 from pipeline.probe.model import Membership, ModelProbe, ProbeSettings, probe
@@ -209,10 +211,10 @@ def test_mistakes_are_named():
 
 def test_rows_of_what_is_written_name_what_is_raised_then_what_is_lowered():
     effect = SiteEffect(0, torch.tensor([[3.0, 0.5], [-2.0, -1.0], [1.0, -3.0], [0.0, -2.0], [5.0, 0.0]]))
-    rows = written_rows(effect, list("abcde"), [0, 1], EffectSettings(written=2))
+    rows = written_rows(DirectEffects.of_sites([effect], 2), 0, list("abcde"), [0, 1])
     assert [[(one["name"], one["logit"]) for one in row["writes_to"]] for row in rows] == [
         [("e", 5.0), ("a", 3.0), ("d", 0.0), ("b", -2.0)],
         [("a", 0.5), ("e", 0.0), ("d", -2.0), ("c", -3.0)],
     ]
-    nothing = written_rows(SiteEffect(0, None, "no readout"), [], [3])
+    nothing = written_rows(DirectEffects.of_sites([SiteEffect(0, None, "no readout")], 2), 0, [], [3])
     assert nothing == [{"unit": 3, "writes_to": None, "effect_note": "no readout"}]

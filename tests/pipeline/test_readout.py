@@ -9,7 +9,8 @@ from torch import nn
 from torch.nn import functional
 
 from atlas_schema.errors import BadConfig
-from pipeline.effects.readout import class_names, columns, direct_effects, readout_of
+from pipeline.effects.direct import direct_effects
+from pipeline.effects.readout import class_names, columns, readout_of
 from pipeline.models import LoadedModel, ModelRequest, describe, from_module, load
 from pipeline.models.representation import classifiers
 from pipeline.zoo.train import pixels

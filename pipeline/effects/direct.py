@@ -1,0 +1,471 @@
+"""What a neuron's output direction writes to: the model's outputs, through all that is linear behind it.
+
+With attention and all other FFNs held at their values, and the statistics of norms (and of a CLIP the length of the
+embedding) held too, the outputs depend by a linear map on what an FFN adds to the residual stream. Its derivative is
+the *direct* effect: what one unit of activation, on every token at once, adds to each output. It is taken at each of
+some images and averaged; a norm thereby enters with the mean of its reciprocal deviations.
+
+No family is described here. The model runs as its library wrote it, hooks cut the gradient before and behind attention
+and FFNs, and the gradient that is left is the map: patch merging, pooling convolutions and layer scale are linear, and
+part of it. The gradient's own graph shows whether all that it passed is linear; where it is not, there is no number,
+but a reason.
+
+The derivative of o outputs by d channels takes no o backward passes where it has factors. Of the norm that the readout
+stands on, with input z, an output o takes weight[p] R[o] at position p (an image's token), and so of z
+
+    weight[p] / deviation[p] * Rz[o],    Rz[o] = (I - 11^T / D) (gain * R[o])
+
+(without the mean in RMSNorm): all outputs send their gradient into z with one weight a position, and differ by a vector
+of channels alone. With v for Rz[o], what arrives at a site, summed over tokens and images, is a linear map of v. On the
+residual stream it is a diagonal e * v (the identity, layer scale, a positional convolution), and behind a norm of the
+FFN's own output (I - 11^T / d) (e * v). Both are read off a backward pass of v = 1 and of a random v, and certified by
+another random v: a linear map that differs from its form differs on almost every v. Three passes then stand for all
+outputs. Elsewhere (before patch merging) the map is taken channel by channel, or output by output if these are fewer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from atlas_schema.errors import BadConfig
+from pipeline.effects.readout import Readout, columns, obstacles
+from pipeline.hooks.frozen import centred, channels_first, gain, is_norm, reciprocal_deviation
+from pipeline.models import FfnSite, LoadedModel
+
+MEMORY = 1 << 30  # bytes that graphs and gradients may take, beyond one image's and the result
+
+_MOST_MAPS = 4  # read by one call of a norm; a distilled model has two, of its class and its distillation token
+_ROUNDINGS = 8  # the error that passes for rounding, in units of the number format: 1e-6 in float32
+_GRAPH_COPIES = 6  # bytes of a forward and its graph, in those of all norms' inputs; see benchmarks
+
+
+@dataclass(frozen=True)
+class SiteEffect:
+    """The direct effect of all neurons of a site on all outputs: `effect` (names, width), output per unit of
+    activation; or None, and why.
+    """
+
+    layer: int
+    effect: Tensor | None
+    reason: str = ""
+
+
+def direct_effects(
+    model: LoadedModel,
+    readout: Readout,
+    images: Iterable[Tensor],
+    *,
+    memory: int = MEMORY,
+    on_step: Callable[[], None] = lambda: None,
+) -> list[SiteEffect]:
+    """Direct effects of all neurons of all sites on all outputs, averaged over images.
+
+    images: batches (images, 3, height, width) in [0, 1]; some dozens of images are enough for the mean of the norms.
+    memory: bytes that the computation may take, beyond one image's forward and the result. on_step: called every few
+    backward passes. BadConfig without images.
+    """
+    return list(site_effects(model, readout, images, memory=memory, on_step=on_step))
+
+
+def site_effects(
+    model: LoadedModel,
+    readout: Readout,
+    images: Iterable[Tensor],
+    *,
+    memory: int = MEMORY,
+    on_step: Callable[[], None] = lambda: None,
+) -> Iterator[SiteEffect]:
+    """As `direct_effects`, one site's (names, width) made at a time."""
+    sites = model.description.ffn_sites
+    if readout.reason:
+        yield from (SiteEffect(site.layer, None, readout.reason) for site in sites)
+        return
+    dtype = next(p.dtype for p in model.module.parameters() if p.is_floating_point())
+    sums = _Sums(model, readout, memory, on_step)
+    count, at_once = 0, 1  # one image first: it shows the model's form, and what an image costs
+    for x01 in images:
+        rest = x01
+        while len(rest):
+            some, rest = rest[:at_once], rest[at_once:]
+            sums.add(model.normalise(some.to(model.device, dtype)))
+            count += len(some)
+            at_once = max(1, memory // max(1, _GRAPH_COPIES * sums.bytes_an_image))
+    if not count:
+        raise BadConfig("no images to freeze the norms at: the probe set is empty.")
+    for index, site in enumerate(sites):
+        yield _site_effect(model, site, sums.reasons[index], sums.gradient, index, count)
+        on_step()
+
+
+def _site_effect(
+    model: LoadedModel, site: FfnSite, reason: str, gradient: Callable[[int], Tensor | None], index: int, count: int
+) -> SiteEffect:
+    if reason:
+        return SiteEffect(site.layer, None, reason)
+    total = gradient(index)
+    if total is None or not bool(total.any()):
+        return SiteEffect(site.layer, None, "the tokens it writes to do not reach the readout along the residual path")
+    return SiteEffect(site.layer, (total / count).float() @ columns(model, site).float())
+
+
+# -------------------------------------------------------------------------------------- the residual path and its norms
+
+
+@dataclass(eq=False)
+class _NormCall:
+    """One call of a norm on the residual path. Positions are the tokens of all images, one after the other."""
+
+    module: Any
+    z: Tensor  # its input
+    y: Tensor  # its output
+
+    def rows(self, like: Tensor) -> Tensor:
+        """(positions, D) of a tensor shaped as input and output; (positions, 1) of one number a position."""
+        moved = like.movedim(1, -1) if channels_first(self.module) else like
+        return moved.reshape(-1, moved.shape[-1])
+
+    def shaped(self, rows: Tensor) -> Tensor:
+        """The way back, of (positions, D)."""
+        if not channels_first(self.module):
+            return rows.view(self.z.shape)
+        images, channels, *grid = self.z.shape
+        return rows.view(images, *grid, channels).movedim(-1, 1)
+
+    def through(self, read: Tensor) -> Tensor:
+        """What takes `read` (names, D) of the output takes this of the input, but for the reciprocal deviation."""
+        weight = getattr(self.module, "weight", None)
+        scaled = read if weight is None else read * weight.to(read)
+        return scaled - scaled.mean(-1, keepdim=True) if isinstance(self.module, nn.LayerNorm) else scaled
+
+
+@contextmanager
+def residual_path(model: LoadedModel, added: Sequence[Tensor]) -> Iterator[list[_NormCall]]:
+    """A forward in here has all its values, but a gradient along the residual path only, with frozen norms; it gives
+    its calls of norms.
+
+    added: one vector (d,) a site, added to its FFN's output at every token of every call.
+    """
+    module = model.module
+    calls: list[_NormCall] = []
+
+    def frozen(part: Any, args: Any, out: Tensor) -> Tensor:
+        """The norm's value, with the gradient that it has when its deviation is a constant."""
+        x = args[0]
+        if not x.requires_grad:
+            return out
+        centre = centred(part, x)
+        moving = centre * (reciprocal_deviation(part, centre.detach()) * gain(part))
+        calls.append(_NormCall(part, x, out.detach() + (moving - moving.detach())))
+        return calls[-1].y
+
+    with ExitStack() as hooks:
+        for part in module.modules():
+            if is_norm(part):
+                hooks.callback(part.register_forward_hook(frozen).remove)
+        for attention in model.description.attention_sites:
+            held = module.get_submodule(attention.path)
+            hooks.callback(held.register_forward_pre_hook(_cut_input, with_kwargs=True).remove)
+            hooks.callback(held.register_forward_hook(lambda m, a, out: _cut(out)).remove)
+        for site, vector in zip(model.description.ffn_sites, added, strict=True):
+            held = module.get_submodule(site.path)
+            shaped = vector[:, None, None] if site.layout == "NCHW" else vector
+            hooks.callback(held.register_forward_pre_hook(_cut_input, with_kwargs=True).remove)
+            hooks.callback(held.register_forward_hook(lambda m, a, out, v=shaped: out.detach() + v).remove)
+        yield calls
+
+
+def _cut_input(module: nn.Module, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """What is held keeps no graph of its own inside."""
+    return _cut(args), {name: _cut(value) for name, value in kwargs.items()}
+
+
+def _cut(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return tuple(_cut(one) for one in value)
+    return value.detach() if isinstance(value, Tensor) else value
+
+
+def _last_norms(total: Tensor, added: Sequence[Tensor], calls: Sequence[_NormCall]) -> list[_NormCall]:
+    """The calls of norms that the outputs stand on, none behind another; [] where something passes none of them."""
+    behind = {call.y.grad_fn: call for call in calls}
+    found, reached = _reached(total.grad_fn, behind)
+    leaves = {id(leaf) for leaf in added}
+    if any(id(getattr(node, "variable", None)) in leaves for node in reached):
+        return []
+    nodes = {call.y.grad_fn for call in found}
+    if any(nodes & _reached(call.z.grad_fn, {})[1] for call in found):
+        return []
+    return found if all(len(getattr(call.module, "normalized_shape", (0,))) == 1 for call in found) else []
+
+
+def _reached(start: Any, stop: dict[Any, _NormCall]) -> tuple[list[_NormCall], set[Any]]:
+    """The calls at which a walk from a node of autograd's graph stops, and all other nodes that it passes."""
+    found: list[_NormCall] = []
+    seen: set[Any] = set()
+    passed: set[Any] = set()
+    stack = [start]
+    while stack:
+        node = stack.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        if node in stop:
+            found.append(stop[node])
+            continue
+        passed.add(node)
+        stack += [child for child, _ in node.next_functions]
+    return found, passed
+
+
+# ------------------------------------------------------------------------------------------------- sums over images
+
+
+@dataclass
+class _SiteSums:
+    """The derivative of all outputs by what one FFN adds everywhere, summed over images, in parts that add up."""
+
+    diagonal: dict[tuple[int, int], Tensor] = field(default_factory=dict)  # by map: (d,), e
+    centred: dict[tuple[int, int], Tensor] = field(default_factory=dict)  # by map: (d,), e before the mean goes
+    channels: dict[tuple[int, int], Tensor] = field(default_factory=dict)  # by map: (D, d)
+    outputs: Tensor | None = None  # (names, d)
+
+
+class _Sums:
+    """Sums over images of the derivatives of all sites, graph by graph.
+
+    A map is what the outputs take of the positions of one norm that are read alike: (names, D). Its key is the number
+    of the norm's call among the last, and its own number there.
+    """
+
+    def __init__(self, model: LoadedModel, readout: Readout, memory: int, on_step: Callable[[], None]) -> None:
+        self.model, self.readout, self.memory, self.on_step = model, readout, memory, on_step
+        self.sites = [_SiteSums() for _ in model.description.ffn_sites]
+        self.reasons = ["" for _ in self.sites]
+        self.bytes_an_image = 0
+        self.read: dict[tuple[int, int], Tensor] = {}  # float64 (names, D), of the norm's output
+        self.through: dict[tuple[int, int], Tensor] = {}  # ... and of its input, but for the reciprocal deviation
+
+    def gradient(self, index: int) -> Tensor | None:
+        """(names, d) of one site."""
+        parts = self.sites[index]
+        total = parts.outputs
+        for key, diagonal in parts.diagonal.items():
+            total = _plus(total, self.through[key] * diagonal)
+        for key, diagonal in parts.centred.items():
+            turned = self.through[key] * diagonal
+            total = _plus(total, turned - turned.mean(1, keepdim=True))
+        for key, channels in parts.channels.items():
+            total = _plus(total, self.through[key] @ channels.double())
+        return total
+
+    def add(self, x: Tensor) -> None:
+        """Some images more, by one graph. x: normalised (images, 3, height, width)."""
+        with torch.inference_mode(False), torch.enable_grad():
+            sites = self.model.description.ffn_sites
+            added = [torch.zeros(len(columns(self.model, site)), dtype=x.dtype, device=x.device) for site in sites]
+            for vector in added:
+                vector.requires_grad_()
+            with residual_path(self.model, added) as calls:
+                total = self.readout.outputs(self.model, x, frozen=True).sum(0)  # (names,)
+        self.bytes_an_image = sum(call.z.numel() * call.z.element_size() for call in calls) // len(x)
+        if total.grad_fn is None:
+            return
+        new = obstacles(total, added)
+        self.reasons = [reason or other for reason, other in zip(self.reasons, new, strict=True)]
+        last = _last_norms(total, added, calls)
+        calls.clear()
+        wanted = [index for index, reason in enumerate(self.reasons) if not reason]
+        if not wanted:
+            return
+        weights = self._weights(total, last)
+        rest = wanted if not weights else self._by_factors(last, weights, added, wanted)
+        if rest:
+            self._by_outputs(total, added, rest)
+        self.on_step()
+
+    # ...................................................................................... what outputs read of a norm
+
+    def _weights(self, total: Tensor, last: Sequence[_NormCall]) -> dict[tuple[int, int], Tensor]:
+        """By map, the weight (positions,) of each position of its norm; {} where what is read has no such factors."""
+        found: dict[tuple[int, int], Tensor] = {}
+        if not last:
+            return found
+        mixes = _random((2, len(total)), total)
+        outs = [call.y for call in last]
+        mixed = [torch.autograd.grad(total, outs, mix, retain_graph=True) for mix in mixes]
+        for number, call in enumerate(last):
+            # (positions, 2 D): what two random mixtures of outputs take
+            rows = torch.cat([call.rows(gradients[number]) for gradients in mixed], 1).double()
+            left = rows.norm(dim=1)
+            own = 0
+            while bool(left.any()):
+                key = (number, own)
+                if own == _MOST_MAPS:
+                    return {}
+                if key not in self.read:
+                    self.read[key] = self._map(total, call, int(left.argmax()))
+                    self.through[key] = call.through(self.read[key])
+                pattern = (mixes.double() @ self.read[key]).flatten()  # (2 D,)
+                weight = rows @ pattern / pattern.square().sum()
+                off = (rows - weight[:, None] * pattern).norm(dim=1)
+                alike = (left > 0) & (off <= _rounding(total) * rows.norm(dim=1))
+                found[key] = weight * alike
+                left = left * ~alike
+                own += 1
+        return found
+
+    def _map(self, total: Tensor, call: _NormCall, position: int) -> Tensor:
+        """float64 (names, D): what each output takes of one position of a norm."""
+        read = torch.empty(len(total), call.rows(call.y).shape[1], dtype=torch.float64, device=total.device)
+        one = torch.zeros_like(total)
+        for output in range(len(total)):
+            one.zero_()[output] = 1
+            gradient = torch.autograd.grad(total, call.y, one, retain_graph=True)[0]
+            read[output] = call.rows(gradient)[position]
+        return read
+
+    # ............................................................................................. from a norm to sites
+
+    def _by_factors(
+        self,
+        last: Sequence[_NormCall],
+        weights: dict[tuple[int, int], Tensor],
+        added: Sequence[Tensor],
+        wanted: Sequence[int],
+    ) -> list[int]:
+        """Adds what follows from the maps; gives the sites that are better taken output by output."""
+        seeds: dict[tuple[int, int], Tensor] = {}
+        forms: dict[tuple[int, int], dict[int, tuple[str, Tensor]]] = {}
+        leaves = [added[index] for index in wanted]
+        for key, weight in weights.items():
+            call = last[key[0]]
+            deviation = reciprocal_deviation(call.module, centred(call.module, call.z.detach()))
+            seeds[key] = (weight[:, None] * call.rows(deviation)).to(call.z)  # (positions, 1)
+            forms[key] = dict(zip(wanted, _forms(call, seeds[key], leaves), strict=True))
+        # what has no closed form is taken channel by channel, if these are fewer than the outputs
+        lacking = {key: [i for i in wanted if forms[key][i][0] == "other"] for key in forms}
+        passes = sum(self.read[key].shape[1] for key, some in lacking.items() if some)
+        rest = sorted({i for some in lacking.values() for i in some}) if passes >= len(self.readout.names) else []
+        for key in forms:
+            for index in wanted:
+                kind, diagonal = forms[key][index]
+                if index in rest or kind in ("none", "other"):
+                    continue
+                own = self.sites[index].diagonal if kind == "diagonal" else self.sites[index].centred
+                own[key] = own[key] + diagonal if key in own else diagonal
+            some = [index for index in lacking[key] if index not in rest]
+            if some:
+                self._by_channels(last[key[0]], key, seeds[key], added, some)
+        return rest
+
+    def _by_channels(
+        self, call: _NormCall, key: tuple[int, int], seed: Tensor, added: Sequence[Tensor], some: Sequence[int]
+    ) -> None:
+        size = self.read[key].shape[1]
+        into = []
+        for index in some:
+            own = self.sites[index].channels
+            own.setdefault(key, seed.new_zeros(size, len(added[index])))
+            into.append(own[key])
+
+        def seeded(channel: int) -> Tensor:
+            rows = seed.new_zeros(len(seed), size)
+            rows[:, channel] = seed[:, 0]
+            return call.shaped(rows)
+
+        self._pull(call.z, [added[index] for index in some], seeded, into)
+
+    def _by_outputs(self, total: Tensor, added: Sequence[Tensor], some: Sequence[int]) -> None:
+        into = []
+        for index in some:
+            if self.sites[index].outputs is None:
+                self.sites[index].outputs = total.new_zeros(len(total), len(added[index]))
+            into.append(self.sites[index].outputs)
+
+        def seeded(output: int) -> Tensor:
+            one = torch.zeros_like(total)
+            one[output] = 1
+            return one
+
+        self._pull(total, [added[index] for index in some], seeded, into)
+
+    def _pull(
+        self, target: Tensor, leaves: Sequence[Tensor], seeded: Callable[[int], Tensor], into: Sequence[Any]
+    ) -> None:
+        """into[site][i] += the gradient of `target` by the site's leaf, with seed i."""
+        for number in range(len(into[0])):
+            gradients = torch.autograd.grad(target, leaves, seeded(number), retain_graph=True, allow_unused=True)
+            for sums, gradient in zip(into, gradients, strict=True):
+                if gradient is not None:
+                    sums[number] += gradient
+            if number % 16 == 0:
+                self.on_step()
+
+
+def _forms(call: _NormCall, seed: Tensor, leaves: Sequence[Tensor]) -> list[tuple[str, Tensor]]:
+    """How the norm's input depends on each leaf: "diagonal" or "centred", with e (d,), "none" or "other".
+
+    seed: (positions, 1), the weight of each position.
+    """
+    size = call.rows(call.z).shape[1]
+    ones = torch.ones(1, size, dtype=torch.float64, device=seed.device)
+    probes = torch.cat([ones, _random((2, size), ones)])  # (3, D)
+    pulled = []
+    for probe in probes:
+        rows = seed * probe.to(seed)
+        gradients = torch.autograd.grad(call.z, leaves, call.shaped(rows), retain_graph=True, allow_unused=True)
+        pulled.append([None if gradient is None else gradient.double() for gradient in gradients])
+    allowed = _rounding(seed)
+    forms = []
+    for index, leaf in enumerate(leaves):
+        given = [gradients[index] for gradients in pulled]
+        if len(leaf) != size:
+            reached = any(gradient is not None and bool(gradient.any()) for gradient in given)
+            forms.append(("other" if reached else "none", leaf))
+            continue
+        at_one, at_first, at_second = (torch.zeros_like(ones[0]) if g is None else g for g in given)
+        forms.append(_form(at_one, (probes[1], at_first), (probes[2], at_second), allowed))
+    return forms
+
+
+def _form(
+    at_one: Tensor, first: tuple[Tensor, Tensor], second: tuple[Tensor, Tensor], allowed: float
+) -> tuple[str, Tensor]:
+    """The form of a linear map of (d,) that gives `at_one` for ones, and of each pair the second for the first."""
+
+    def holds(function: Callable[[Tensor], Tensor]) -> bool:
+        return all(bool((value - function(v)).norm() <= allowed * value.norm()) for v, value in (first, second))
+
+    if holds(lambda v: at_one * v):
+        return "diagonal", at_one
+    # (I - 11^T / d) (e * v): ones give e less its mean, the first v gives the mean, the second certifies
+    v, value = first
+    line = v - v.mean()
+    mean = (value - _less_mean(at_one * v)) @ line / line.square().sum()
+    diagonal = at_one + mean
+    if holds(lambda v: _less_mean(diagonal * v)):
+        return "centred", diagonal
+    return "other", at_one
+
+
+def _less_mean(x: Tensor) -> Tensor:
+    return x - x.mean()
+
+
+def _plus(total: Tensor | None, part: Tensor) -> Tensor:
+    return part if total is None else total + part
+
+
+def _random(shape: tuple[int, ...], like: Tensor) -> Tensor:
+    """The same numbers each time, in the format and on the device of `like`."""
+    return torch.randn(shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64).to(like)
+
+
+def _rounding(like: Tensor) -> float:
+    return _ROUNDINGS * torch.finfo(like.dtype).eps
