@@ -42,7 +42,7 @@ MEMORY = 1 << 30  # bytes that graphs and gradients may take, beyond one image's
 
 _MOST_MAPS = 4  # read by one call of a norm; a distilled model has two, of its class and its distillation token
 _ROUNDINGS = 8  # the error that passes for rounding, in units of the number format: 1e-6 in float32
-_GRAPH_COPIES = 6  # bytes of a forward and its graph, in those of all norms' inputs; see benchmarks
+_GRAPH_COPIES = 6  # what an image takes at most, in bytes of the inputs of all norms behind the first FFN
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,7 @@ from pipeline.effects.readout import Readout
 from pipeline.models import LoadedModel
 
 _PARTS = ("raised", "raised_value", "lowered", "lowered_value", "reason")
+_UNITS_AT_ONCE = 512
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,13 @@ def _writes(effect: SiteEffect, count: int) -> LayerWrites:
     if effect.effect is None:
         index, value = np.zeros((0, 0), np.int32), np.zeros((0, 0), np.float32)
         return LayerWrites(index, value, index, value, effect.reason)
-    strength = effect.effect.T.float().cpu().numpy()  # (width, names)
+    parts = [_strongest(some.T.float().cpu().numpy(), count) for some in effect.effect.split(_UNITS_AT_ONCE, dim=1)]
+    raised, raised_value, lowered, lowered_value = (np.concatenate(part) for part in zip(*parts, strict=True))
+    return LayerWrites(raised, raised_value, lowered, lowered_value)
+
+
+def _strongest(strength: NDArray[np.float32], count: int) -> tuple[NDArray[Any], ...]:
+    """raised, raised_value, lowered, lowered_value of some units. strength: (units, names)."""
     left = np.array(strength, order="C")
     raised = min(count, left.shape[1])
     lowered = min(count, left.shape[1] - raised)
@@ -95,7 +103,7 @@ def _writes(effect: SiteEffect, count: int) -> LayerWrites:
     up = [_taken(left, left.argmax(1)) for _ in range(raised)]
     np.copyto(left, np.inf, where=np.isneginf(left))
     down = [_taken(left, left.shape[1] - 1 - left[:, ::-1].argmin(1), np.inf) for _ in range(lowered)]
-    return LayerWrites(*_picked(strength, up), *_picked(strength, down[::-1]))
+    return *_picked(strength, up), *_picked(strength, down[::-1])
 
 
 def _taken(left: NDArray[np.float32], best: NDArray[np.intp], mark: float = -np.inf) -> NDArray[np.intp]:

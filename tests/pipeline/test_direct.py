@@ -9,6 +9,9 @@ import pytest
 import torch
 from torch import nn
 
+from atlas_schema.partials import commit_partial, read_partial
+from atlas_schema.store import Store
+from atlas_schema.units import Images, WorkUnit
 from pipeline.effects.direct import SiteEffect, direct_effects
 from pipeline.effects.readout import columns, readout_of
 from pipeline.effects.rows import EffectSettings, written_rows
@@ -17,6 +20,7 @@ from pipeline.models import LoadedModel, ModelRequest, from_module, load
 from pipeline.zoo import ZOO
 from pipeline.zoo.train import pixels
 from pipeline.zoo.world import HELD_OUT_SEED, scenes
+from tests.atlas_schema.made_atlas import PROVENANCE
 from tests.pipeline.close import assert_close
 from tests.pipeline.test_families import SMALL, small
 from tests.pipeline.test_readout import images_for, readout_for
@@ -276,14 +280,13 @@ def test_what_is_kept_of_a_model_comes_back_from_its_arrays():
 
 
 def test_arrays_can_be_committed(tmp_path):
-    """Those of a layer without numbers as well: each holds a name that can be asked for."""
+    """And read a layer at a time, one without numbers as well."""
+    store, unit = Store(tmp_path / "atlas"), WorkUnit("probe", "a-model", Images(0, 3), "a" * 16, "0" * 16)
     kept = DirectEffects.of_sites([SiteEffect(0, None, "no readout"), SiteEffect(1, torch.eye(3))], 1)
-    np.savez(tmp_path / "kept.npz", **{name.replace("/", "."): array for name, array in kept.arrays().items()})
-    with np.load(tmp_path / "kept.npz") as stored:
-        back = DirectEffects.of({name.replace(".", "/"): stored[name] for name in stored.files})
-    assert back.layers[0].reason == "no readout"
-    assert written_rows(back, 0, [], [3]) == [{"unit": 3, "writes_to": None, "effect_note": "no readout"}]
-    assert written_rows(back, 1, list("abc"), [1]) == written_rows(kept, 1, list("abc"), [1])
+    commit_partial(store, unit, kept.arrays(), provenance=PROVENANCE)
+    first, second = (DirectEffects.of(read_partial(store, unit, DirectEffects.names(layer))) for layer in (0, 1))
+    assert written_rows(first, 0, [], [3]) == [{"unit": 3, "writes_to": None, "effect_note": "no readout"}]
+    assert written_rows(second, 1, list("abc"), range(3)) == written_rows(kept, 1, list("abc"), range(3))
 
 
 PEAK = """
