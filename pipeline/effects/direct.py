@@ -41,7 +41,8 @@ from pipeline.models import FfnSite, LoadedModel
 MEMORY = 1 << 30  # bytes that graphs and gradients may take, beyond one image's and the result
 
 _MOST_MAPS = 4  # read by one call of a norm; a distilled model has two, of its class and its distillation token
-_ROUNDINGS = 8  # the error that passes for rounding, in units of the number format: 1e-6 in float32
+_ROUNDINGS = 8  # the error that passes for rounding, in units of the number format
+_AT_MOST = 1e-6  # ... and whatever the format; half precision shows no form
 _GRAPH_COPIES = 6  # what an image takes at most, in bytes of the inputs of all norms behind the first FFN
 
 
@@ -468,4 +469,4 @@ def _random(shape: tuple[int, ...], like: Tensor) -> Tensor:
 
 
 def _rounding(like: Tensor) -> float:
-    return _ROUNDINGS * torch.finfo(like.dtype).eps
+    return min(_ROUNDINGS * torch.finfo(like.dtype).eps, _AT_MOST)

@@ -182,6 +182,22 @@ def test_behind_the_last_stage_no_pass_is_taken_an_output(name, passes):
     assert len(passes) == (3 * channels if left else 0)  # three graphs: one image, the rest of its batch, and a batch
 
 
+@pytest.mark.parametrize("name", CLOSED)
+def test_the_form_is_seen_in_float32_as_in_float64(name, passes):
+    model = small(name)
+    x01, readout = images_for(model), readout_for(model)
+    whole = direct_effects(model, readout, [x01])
+    in_double = list(passes)
+    passes.clear()
+    single = from_module(model.module.float(), name=name, input_size=model.description.input_size)
+    found = direct_effects(single, readout, [x01.float()])
+    assert passes == in_double
+    for one, other in zip(found, whole, strict=True):
+        assert one.reason == other.reason
+        if one.effect is not None:
+            assert_close(one.effect, other.effect, 1e-5)
+
+
 @pytest.mark.parametrize("mixes", [True, False])
 def test_the_graph_decides_not_the_family(mixes, passes):
     """A ViT with a linear map before its last norm: of channels into each other, or each of its own."""
