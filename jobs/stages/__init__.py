@@ -1,18 +1,19 @@
 """The stages of the pipeline, in one explicit tuple; a new stage is a file here and a line in it.
 
-visualize ──────────────┐
-probe ──────────────────┼─> judge
-                        ├─> evidence, examples, effect
-embed, texts ───────────┴─> label
-pairs
-pool, embed, decompose ─> align ─> spans ─> project ─> heads
+    visualize ─────────────┐
+    probe ─────────────────┼─> judge
+                           ├─> evidence, examples
+    writes ────────────────┼─> effect
+    embed, texts ──────────┴─> label
+    pairs
+    pool, embed, decompose ──> align ─> spans ─> project ─> heads
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-from jobs.stages.effect import EFFECT
+from jobs.stages.effect import EFFECT, WRITES
 from jobs.stages.heads import ALIGN, DECOMPOSE, HEADS, POOL, PROJECT, SPANS
 from jobs.stages.label import EMBED, LABEL, TEXTS
 from jobs.stages.match import PAIRS
@@ -26,7 +27,7 @@ STAGES: tuple[Stage, ...] = (
     VISUALIZE,
     *(PROBE, EVIDENCE, EXAMPLES, JUDGE),
     *(EMBED, TEXTS, LABEL),
-    EFFECT,
+    *(WRITES, EFFECT),
     PAIRS,
     *(POOL, DECOMPOSE, ALIGN, SPANS, PROJECT, HEADS),
 )

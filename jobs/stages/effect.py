@@ -1,4 +1,4 @@
-"""The stage that tells what a neuron writes to the output, and what the output loses without it."""
+"""The stages that tell what neurons write to the output (once a model), and what the output loses without them."""
 
 from __future__ import annotations
 
@@ -9,21 +9,38 @@ from jobs.stages.probe import SECOND
 from jobs.stages.stage import Cost, Sizes, Stage
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from atlas_schema.units import WorkUnit
     from jobs.work import Work
+
+PASSES = 10.0  # forwards that the direct effects of all layers cost an image, about (docs/effects.md)
+
+
+def writes(work: Work, unit: WorkUnit) -> dict[str, np.ndarray]:
+    """The outputs that each neuron of a model raises and lowers most, through all that is linear behind it."""
+    from pipeline.effects.written import written_effects
+    from pipeline.images.probe_set import batches
+
+    model, inputs = work.model(unit.slug), work.inputs
+    settings = inputs.settings.effect
+    readout, _ = _readout(work, unit.slug)
+    images = (x for _, x in batches(inputs.images, inputs.panel[: settings.frozen_images], model.description, 16))
+    return written_effects(model, readout, images, settings.written, on_step=work.step).arrays()
 
 
 def effect(work: Work, unit: WorkUnit) -> list[dict[str, Any]]:
     """What the layer's neurons write to, and what ablating them costs."""
     from pipeline.effects.rows import ablated_rows, written_rows
+    from pipeline.effects.written import DirectEffects
     from pipeline.probe.model import site_arrays, site_of
 
     model, layer, units = work.model(unit.slug), work.layer(unit), range(unit.start, unit.stop)
     sums = site_of(work.arrays("probe", unit.slug, site_arrays(layer)), layer)
-    site = model.description.ffn_sites[layer]
+    direct = DirectEffects.of(work.arrays("writes", unit.slug, DirectEffects.names(layer)))
     shared = work.shared(unit.slug, read_model)
-    settings = work.inputs.settings.effect
-    rows = written_rows(shared.direct, layer, shared.readout.names, units)
+    site, settings = model.description.ffn_sites[layer], work.inputs.settings.effect
+    rows = written_rows(direct, layer, shared.readout.names, units)
     ablated = ablated_rows(model, site, units, sums, shared.readout, shared.answered, settings)
     nothing = dict.fromkeys(("ablation_effect", "ablation_se", "ablation_images", "ablation_kind"))
     return [row | ablated.get(row["unit"], nothing) for row in rows]
@@ -31,39 +48,49 @@ def effect(work: Work, unit: WorkUnit) -> list[dict[str, Any]]:
 
 @dataclass(frozen=True)
 class ReadModel:
-    """What the effects of all layers of a model share; worked out once a worker and model."""
+    """What the ablations of all layers of a model share; worked out once a worker and model."""
 
     readout: Any  # pipeline.effects.readout.Readout
-    direct: Any  # pipeline.effects.written.DirectEffects
     answered: list[Any]  # pipeline.effects.ablation.AnsweredImages
 
 
 def read_model(work: Work, slug: str) -> ReadModel:
-    """Readout, direct effects and answered images of a model."""
+    """Readout and answered images of a model."""
     from pipeline.effects.answers import answers_for
-    from pipeline.effects.readout import readout_of
     from pipeline.effects.rows import answered_images
-    from pipeline.effects.written import written_effects
-    from pipeline.images.probe_set import batches
+
+    inputs = work.inputs
+    readout, embed_texts = _readout(work, slug)
+    answer, settings = answers_for(readout, embed_texts), inputs.settings.effect
+    return ReadModel(
+        readout, answered_images(work.model(slug), inputs.images, inputs.panel, answer, work.step, settings)
+    )
+
+
+def _readout(work: Work, slug: str) -> tuple[Any, Any]:
+    """What reads a model's outputs, and of a CLIP what embeds texts."""
+    from pipeline.effects.readout import readout_of
     from pipeline.label.embedder import load_embedder
     from pipeline.models.representation import is_clip
 
-    model, inputs = work.model(slug), work.inputs
-    embed_texts = None
+    model, embed_texts = work.model(slug), None
     if is_clip(model):
         embed_texts = load_embedder(work.request(slug), work.device).texts
-        readout = readout_of(model, texts=(inputs.concepts.texts, embed_texts(inputs.concepts.prompts)))
+        concepts = work.inputs.concepts
+        readout = readout_of(model, texts=(concepts.texts, embed_texts(concepts.prompts)))
     else:
         readout = readout_of(model)
     work.step()
-    settings = inputs.settings.effect
-    frozen = inputs.panel[: settings.frozen_images]
-    images = (x for _, x in batches(inputs.images, frozen, model.description, 16))
-    direct = written_effects(model, readout, images, settings.written, on_step=work.step)
-    work.step()
-    answer = answers_for(readout, embed_texts)
-    answered = answered_images(model, inputs.images, inputs.panel, answer, work.step, settings)
-    return ReadModel(readout, direct, answered)
+    return readout, embed_texts
+
+
+def writes_cost(sizes: Sizes) -> Cost:
+    """Some passes of some images, and the strongest outputs of every neuron."""
+    from pipeline.effects.rows import EffectSettings
+
+    settings = EffectSettings()
+    kept = sizes.description.neurons * settings.written * 2 * 8
+    return Cost(each=settings.frozen_images * PASSES * sizes.forward, kept=kept)
 
 
 def cost(sizes: Sizes) -> Cost:
@@ -77,13 +104,22 @@ def cost(sizes: Sizes) -> Cost:
     return Cost(each=share * rest + 1e-3 * SECOND, fixed=settings.measured_images * sizes.forward, bytes=150)
 
 
+WRITES = Stage(
+    name="writes",
+    does="Works out which outputs each neuron of a model raises and lowers most, attention and other FFNs held",
+    group="",
+    cut="model",
+    facts=("images", "panel", "concepts", "effect settings"),
+    compute=writes,
+    cost=writes_cost,
+)
 EFFECT = Stage(
     name="effect",
     does="Tells which classes each neuron raises, and what the right answer loses without the neuron",
     group="effect",
     cut="neurons",
-    reads=("probe",),
-    facts=("images", "classes", "captions", "attributes", "concepts", "effect settings"),
+    reads=("probe", "writes"),
+    facts=("images", "panel", "classes", "captions", "attributes", "concepts", "effect settings"),
     compute=effect,
     cost=cost,
 )

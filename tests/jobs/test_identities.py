@@ -104,7 +104,7 @@ READ_BY = {
     "examples": {"examples"},
     "views": {"embed"},
     "label": {"label"},
-    "effect": {"effect"},
+    "effect": {"writes", "effect"},
     "match": {"pairs"},
     "class_prompts": {"pool"},
     "align": {"align"},
@@ -113,7 +113,7 @@ READ_BY = {
     "heads": {"heads"},
 }
 #: Fields that more stages read than the record they stand in.
-BESIDE = {("probe", "panel"): {"embed", "align", "heads"}}
+BESIDE = {("probe", "panel"): {"embed", "writes", "effect", "align", "heads"}}
 
 
 def leaves(record: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
@@ -161,7 +161,17 @@ def features_with(**changes: Any) -> Callable[[Given], Given]:
     return lambda given: replace(given, features=replace(given.features, **changes))
 
 
-SEEN = {"probe", "embed", "effect", "pairs", "decompose", "align", "project", "heads"}  # these read the images
+SEEN = {
+    "probe",
+    "embed",
+    "writes",
+    "effect",
+    "pairs",
+    "decompose",
+    "align",
+    "project",
+    "heads",
+}  # these read the images
 CLASSED = {"probe", "effect", "align", "project", "heads"}  # these read the images' classes
 TOLD = {"pool", "align", "project", "heads"}  # these read the features' texts
 CHANGES: dict[str, tuple[Callable[[Given], Given], set[str]]] = {
@@ -183,11 +193,11 @@ CHANGES: dict[str, tuple[Callable[[Given], Given], set[str]]] = {
     "the images to compare models on": (lambda g: replace(g, match_count=9), {"pairs"}),
     "a text of the labels": (
         lambda g: replace(g, concepts=replace(g.concepts, texts=("a cat", "a fox"))),
-        {"texts", "effect"},
+        {"texts", "writes", "effect"},
     ),
     "the template of the labels": (
         lambda g: replace(g, concepts=replace(g.concepts, template="{}")),
-        {"texts", "effect"},
+        {"texts", "writes", "effect"},
     ),
     "a text of the pool": (lambda g: replace(g, pool=replace(g.pool, texts=("fur", "sand"))), {"pool"}),
     "a text of a feature": (features_with(features={"colour": ("red", "green")}), TOLD),

@@ -175,7 +175,7 @@ def test_an_embedders_stages_are_planned_once():
 
 
 def test_a_group_brings_what_its_stages_read():
-    assert [stage.name for stage in stages_of(["effect"])] == ["probe", "effect"]
+    assert [stage.name for stage in stages_of(["effect"])] == ["probe", "writes", "effect"]
     assert [stage.name for stage in stages_of(["visualize"])] == ["visualize"]
     decomposed = {stage.name for stage in stages_of(["decompose"])}
     assert decomposed == {"embed", "pool", "decompose", "align", "spans", "project", "heads"}
