@@ -1,12 +1,12 @@
 """The stages of the pipeline, in one explicit tuple; a new stage is a file here and a line in it.
 
-    visualize ─────────────┐
-    probe ─────────────────┼─> judge
-                           ├─> evidence, examples
-    writes ────────────────┼─> effect
-    embed, texts ──────────┴─> label
-    pairs
-    pool, embed, decompose ──> align ─> spans ─> project ─> heads
+visualize ─────────────┐
+probe ─────────────────┼─> judge
+                       ├─> evidence, examples
+writes ────────────────┼─> effect
+embed, texts ──────────┴─> label
+pairs
+pool, embed, decompose ──> align ─> spans ─> project ─> heads
 """
 
 from __future__ import annotations
