@@ -16,6 +16,7 @@ import argparse
 import json
 import sys
 import time
+from collections.abc import Iterator
 from itertools import combinations
 from pathlib import Path
 
@@ -33,13 +34,14 @@ from pipeline.match.counterparts import (
     derangement,
     join,
     neuron_at,
+    neuron_index,
 )
 from pipeline.match.cross_moments import CrossMoments
-from pipeline.match.rosetta import Cluster, clusters
 from pipeline.models import LoadedModel, ModelRequest, load
 from pipeline.zoo import ZOO
 from pipeline.zoo.train import pixels
 from pipeline.zoo.world import ATTRIBUTES, HELD_OUT_SEED, labels_for, scenes
+from site_builder.clusters import Cluster, Pair, rosetta_clusters
 
 SHOWN = (("zoo-vit", "zoo-deit"), ("zoo-vit", "zoo-swin"), ("zoo-vit", "zoo-vit--random"))
 VIT_B = 36_864
@@ -147,20 +149,23 @@ def shares(side: Counterparts, shuffled: Counterparts, here: slice) -> dict[str,
 def found_clusters(
     matches: dict[tuple[str, str], MatchResult], models: dict[str, LoadedModel], maps: dict[str, Tensor]
 ) -> dict[str, object]:
-    found = clusters(matches)
-    sizes = np.bincount([len(cluster.neurons) for cluster in found], minlength=len(ZOO) + 1)
+    found = rosetta_clusters(mutual_pairs(matches, models))
+    sizes = np.bincount([len(cluster.members) for cluster in found], minlength=len(ZOO) + 1)
     labels = labels_for(HELD_OUT_SEED, range(len(next(iter(maps.values())))))
     largest = []
     agree = []
     for cluster in found:
-        meant = [selectivity(maps[slug][:, :, index].amax(1).numpy(), labels) for slug, index in cluster.neurons]
-        names = ["{}/mlp/{}/{}".format(slug, *neuron_at(models[slug].description, i)) for slug, i in cluster.neurons]
+        meant = [
+            selectivity(maps[slug][:, :, neuron_index(models[slug].description, layer, unit)].amax(1).numpy(), labels)
+            for slug, layer, unit in cluster.members
+        ]
+        names = [f"{slug}/mlp/{layer}/{unit}" for slug, layer, unit in cluster.members]
         agree.append(len({attribute for attribute, _, _ in meant}) == 1)
         neurons = [
             f"{name}: {attribute} {value} {share:.2f}"
             for name, (attribute, value, share) in zip(names, meant, strict=True)
         ]
-        largest.append({"correlation": round(cluster.correlation, 3), "neurons": neurons})
+        largest.append({"correlation": round(-cluster.rank[1], 3), "neurons": neurons})
     return {
         "by_size": {size: int(count) for size, count in enumerate(sizes) if size >= 3},
         "share_with_one_attribute": round(float(np.mean(agree)), 3),
@@ -169,12 +174,22 @@ def found_clusters(
     }
 
 
+def mutual_pairs(matches: dict[tuple[str, str], MatchResult], models: dict[str, LoadedModel]) -> Iterator[Pair]:
+    """The significant mutual-best pairs of all comparisons."""
+    for (one, other), match in matches.items():
+        side = match.first
+        for index in np.flatnonzero(side.mutual & side.significant[:, 0]).tolist():
+            first = (one, *neuron_at(models[one].description, index))
+            second = (other, *neuron_at(models[other].description, int(side.partner[index, 0])))
+            yield Pair(first, second, float(side.correlation[index, 0]), float(side.null_best[index]))
+
+
 def by_chance(found: list[Cluster], maps: dict[str, Tensor], labels: np.ndarray) -> float:
     """The same share for clusters of random neurons of the same models."""
     rng = np.random.default_rng(0)
     agree = []
     for cluster in found:
-        drawn = [(slug, int(rng.integers(maps[slug].shape[2]))) for slug, _ in cluster.neurons]
+        drawn = [(slug, int(rng.integers(maps[slug].shape[2]))) for slug, _, _ in cluster.members]
         agree.append(len({selectivity(maps[slug][:, :, i].amax(1).numpy(), labels)[0] for slug, i in drawn}) == 1)
     return float(np.mean(agree))
 

@@ -128,11 +128,9 @@ def counted(config: RunConfig, stages: Collection[Stage]) -> Counts:
     needs = {need for stage in stages for name in stage.facts for need in FACTS[name].needs}
     images = len(open_probe_set(config.probe)) if config.probe and "images" in needs else 0
     concepts = config.concepts or suited_set(config.embedder)
-    return Counts(
+    return Counts.of(
+        config,
         images=images,
-        panel=min(config.panel, images),
-        match_images=min(config.match_images, images),
         texts=len(read_concepts(concepts)) if "concepts" in needs else 0,
         pool=len(read_concepts(config.texts or concepts)) if "texts of heads" in needs else 0,
-        examples=config.examples,
     )

@@ -72,6 +72,12 @@ class Counts:
     pool: int = 0
     examples: int = 0
 
+    @classmethod
+    def of(cls, config: RunConfig, images: int, texts: int, pool: int) -> Counts:
+        """Of a set of so many images, and of so many texts for labels and for heads."""
+        panel, match_images = min(config.panel, images), min(config.match_images, images)
+        return cls(images, panel, match_images, texts, pool, config.examples)
+
 
 @dataclass(frozen=True)
 class Partner:

@@ -132,14 +132,11 @@ def _unfit(stages: Iterable[Stage], model: LoadedModel, say: Say) -> set[str]:
 
 def counts_of(inputs: Inputs, config: RunConfig) -> Counts:
     """How much there is of what stages read."""
-    images = inputs.probe_set
-    return Counts(
-        images=len(images) if images else 0,
-        panel=min(config.panel, len(images)) if images else 0,
-        match_images=min(config.match_images, len(images)) if images else 0,
+    return Counts.of(
+        config,
+        images=len(inputs.probe_set) if inputs.probe_set else 0,
         texts=len(inputs.concept_set) if inputs.concept_set else 0,
         pool=len(inputs.texts_of_heads.pool) if inputs.texts_of_heads else 0,
-        examples=config.examples,
     )
 
 

@@ -88,8 +88,7 @@ class Work:
         """What all units of a model share, made once by a worker and kept while it stays at this model."""
         key = (slug, make.__name__)
         if key not in self.held:
-            made = make(self, slug)
-            self.held.clear()
-            self.held[key] = made
+            self.held.clear()  # before the next is made: both need not fit
+            self.held[key] = make(self, slug)
         result: Shared = self.held[key]
         return result

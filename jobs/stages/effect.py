@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from jobs.stages.probe import SECOND
+from jobs.stages.probe import SECOND, sums_of_layer
 from jobs.stages.stage import Cost, Sizes, Stage
 
 if TYPE_CHECKING:
@@ -33,10 +33,9 @@ def effect(work: Work, unit: WorkUnit) -> list[dict[str, Any]]:
     """What the layer's neurons write to, and what ablating them costs."""
     from pipeline.effects.rows import ablated_rows, written_rows
     from pipeline.effects.written import DirectEffects
-    from pipeline.probe.model import site_arrays, site_of
 
     model, layer, units = work.model(unit.slug), work.layer(unit), range(unit.start, unit.stop)
-    sums = site_of(work.arrays("probe", unit.slug, site_arrays(layer)), layer)
+    sums = sums_of_layer(work, unit)
     direct = DirectEffects.of(work.arrays("writes", unit.slug, DirectEffects.names(layer)))
     shared = work.shared(unit.slug, read_model)
     site, settings = model.description.ffn_sites[layer], work.inputs.settings.effect

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from atlas_schema.errors import NothingThere
-from jobs.stages.probe import SECOND
+from jobs.stages.probe import SECOND, sums_of_layer
 from jobs.stages.stage import Cost, Sizes, Stage
 
 if TYPE_CHECKING:
@@ -42,10 +42,8 @@ def label(work: Work, unit: WorkUnit) -> list[dict[str, Any]]:
 
     from pipeline.label.rows import label_rows
     from pipeline.label.views import Views
-    from pipeline.probe.model import site_arrays, site_of
 
-    inputs, layer = work.inputs, work.layer(unit)
-    sums = site_of(work.arrays("probe", unit.slug, site_arrays(layer)), layer)
+    inputs, sums = work.inputs, sums_of_layer(work, unit)
     views, words = Views.of(work.arrays("embed")), work.arrays("texts")["texts"]
     if sums.panel.images.tolist() != inputs.panel:
         raise NothingThere(f"{unit}: the probe pass holds another panel than the embedder saw; run both anew")
@@ -57,7 +55,7 @@ def label(work: Work, unit: WorkUnit) -> list[dict[str, Any]]:
         fit=torch.tensor([inputs.images.split(index) == "fit" for index in inputs.panel]),
         texts=inputs.concepts.texts,
         settings=inputs.settings.label,
-        layer_address=f"{unit.slug}/mlp/{layer}",
+        layer_address=f"{unit.slug}/mlp/{work.layer(unit)}",
         on_step=work.step,
     )
     names = {"concept_set": inputs.concepts.title, "embedder": inputs.embedder.slug}

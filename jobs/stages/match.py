@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
 
 CPU_MEMORY, GPU_MEMORY = 4 << 30, 48 << 30  # bytes of cross-moments that a worker may hold
 BATCH = 32  # images in a forward of two models
-PLACES = 49  # of a map, on which neurons are compared
 
 
 def compare(work: Work, unit: WorkUnit) -> list[dict[str, Any]]:
@@ -37,8 +37,8 @@ def _rows(own: LoadedModel, other: LoadedModel, counterparts: Any, images: str) 
     from pipeline.match.rows import match_rows
 
     ours, theirs = own.description, other.description
-    widths = ([site.width for site in one.ffn_sites] for one in (ours, theirs))
-    own_widths, other_widths = widths
+    own_widths = [site.width for site in ours.ffn_sites]
+    other_widths = [site.width for site in theirs.ffn_sites]
     return match_rows(ours.slug, own_widths, theirs.slug, other_widths, counterparts, images)
 
 
@@ -68,11 +68,13 @@ class _Paired:
 
 def cost(sizes: Sizes) -> Cost:
     """Three forwards of each image, and two products of all neurons of one model with all of the other."""
+    from pipeline.match.counterparts import MatchSettings
+
     assert sizes.partner is not None
-    one, two = sizes.description, sizes.partner
+    one, two, settings = sizes.description, sizes.partner, MatchSettings()
     forwards = sizes.match_images * (sizes.forward + 2 * max(two.forward_flops, 1.0))
-    products = 2 * 2 * one.neurons * two.neurons * PLACES * sizes.match_images
-    rows = 5 * (one.neurons + (two.neurons if two.slug != one.slug else 0))
+    products = 2 * 2 * one.neurons * two.neurons * math.prod(settings.grid) * sizes.match_images
+    rows = settings.partners * (one.neurons + (two.neurons if two.slug != one.slug else 0))
     return Cost(each=forwards + products, bytes=78 * rows)
 
 

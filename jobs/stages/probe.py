@@ -35,14 +35,14 @@ def evidence(work: Work, unit: WorkUnit) -> list[dict[str, Any]]:
 
     inputs = work.inputs
     units, settings = range(unit.start, unit.stop), inputs.settings.evidence
-    return evidence_rows(_of_layer(work, unit), units, inputs.images.identity, inputs.membership, settings)
+    return evidence_rows(sums_of_layer(work, unit), units, inputs.images.identity, inputs.membership, settings)
 
 
 def examples(work: Work, unit: WorkUnit) -> list[dict[str, Any]]:
     """The images that excite each neuron most, and some from the rest of its range."""
     from pipeline.probe.evidence import quantile_rows, top_rows
 
-    model, sums, units = work.model(unit.slug), _of_layer(work, unit), range(unit.start, unit.stop)
+    model, sums, units = work.model(unit.slug), sums_of_layer(work, unit), range(unit.start, unit.stop)
     site, images = model.description.ffn_sites[work.layer(unit)], work.inputs.images
     settings = work.inputs.settings.examples
     rows = list(top_rows(sums, site, units, images))
@@ -57,11 +57,11 @@ def judge(work: Work, unit: WorkUnit) -> list[dict[str, Any]]:
     columns = ["unit", "activation", "activation_peak"]
     rows = work.rows("visualize", unit, columns)
     pictures = {row["unit"]: Picture(row["activation"], row["activation_peak"]) for row in rows}
-    return judge_rows(_of_layer(work, unit), pictures)
+    return judge_rows(sums_of_layer(work, unit), pictures)
 
 
-def _of_layer(work: Work, unit: WorkUnit) -> SiteProbe:
-    """What the whole pass says of the unit's layer."""
+def sums_of_layer(work: Work, unit: WorkUnit) -> SiteProbe:
+    """The sums of the whole pass over the probe images, of the unit's layer."""
     from pipeline.probe.model import site_arrays, site_of
 
     layer = work.layer(unit)

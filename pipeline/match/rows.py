@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,18 +19,17 @@ def match_rows(
     partner_widths: Sequence[int],
     counterparts: Counterparts,
     probe_set: str,
-    layers: Iterable[int] | None = None,
 ) -> Iterator[Row]:
     """The partners of each neuron of one model in another, by layer, unit and rank.
 
     widths: neurons of each FFN site of the model, and of its partner. counterparts: of all neurons of the model.
-    probe_set: the hash of the images that they were compared on. layers: those wanted, default all.
+    probe_set: the hash of the images that they were compared on.
     """
     edges, partner_edges = (np.concatenate([[0], np.cumsum(each)]) for each in (widths, partner_widths))
     partner_layers = np.searchsorted(partner_edges, counterparts.partner, side="right") - 1
     significant = counterparts.significant
-    for layer in range(len(widths)) if layers is None else layers:
-        for unit in range(widths[layer]):
+    for layer, width in enumerate(widths):
+        for unit in range(width):
             index = int(edges[layer]) + unit
             for rank, partner in enumerate(counterparts.partner[index].tolist()):
                 if partner < 0:

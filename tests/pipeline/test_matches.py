@@ -1,7 +1,6 @@
 """Counterparts: permuted copies are found, correlations are numpy's, sums merge, and shuffled images give the null."""
 
-from itertools import combinations, pairwise
-from math import comb
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -12,7 +11,6 @@ from hypothesis import strategies as st
 from atlas_schema.errors import BadConfig, NotFinite
 from pipeline.match.counterparts import (
     Counterparts,
-    MatchResult,
     PairedImages,
     best_partners,
     common_maps,
@@ -27,7 +25,6 @@ from pipeline.match.counterparts import (
     resampling,
 )
 from pipeline.match.cross_moments import CrossMoments
-from pipeline.match.rosetta import clusters
 from pipeline.match.rows import match_rows
 from pipeline.models import ModelRequest, from_module, load
 from pipeline.zoo.train import pixels
@@ -255,72 +252,6 @@ def test_scales_of_one_neuron_are_averaged_on_the_grid(x01):
     assert neuron_at(coat.description, start + 5) == (site.layer, 5)
 
 
-def side_of(pairs, n=6):
-    """A MatchResult between two sets of six neurons with these mutual-best pairs (index, index, correlation) alone."""
-
-    def side(of):
-        partner, correlation = np.full((n, 1), -1, np.int32), np.zeros((n, 1), np.float32)
-        for mine, other, value in of:
-            partner[mine], correlation[mine] = other, value
-        return Counterparts(partner, correlation, partner[:, 0] >= 0, np.zeros(n, np.float32), 0.1)
-
-    return MatchResult(side(pairs), side([(b, a, value) for a, b, value in pairs]), 100)
-
-
-def test_clusters_are_cliques_of_mutual_best_neurons():
-    matches = {
-        ("a", "b"): side_of([(0, 1, 0.9), (2, 2, 0.8), (3, 3, 0.7)]),
-        ("a", "c"): side_of([(0, 2, 0.9), (2, 4, 0.8)]),
-        ("b", "c"): side_of([(1, 2, 0.9), (3, 5, 0.7)]),  # a2 - b2 and a2 - c4, but not b2 - c4: no clique
-        ("a", "d"): side_of([(0, 0, 0.9)]),
-        ("b", "d"): side_of([(1, 0, 0.9)]),
-        ("c", "d"): side_of([(2, 0, 0.9)]),
-    }
-    found = clusters(matches)
-    assert [cluster.neurons for cluster in found] == [(("a", 0), ("b", 1), ("c", 2), ("d", 0))]
-    assert found[0].correlation == pytest.approx(0.9)
-    assert (("a", 2), ("b", 2)) in [cluster.neurons for cluster in clusters(matches, models=2)]
-
-
-def test_overlapping_cliques_give_each_neuron_one_cluster():
-    pairs = {("a", "b"): 0.9, ("a", "c"): 0.9, ("b", "c"): 0.9, ("a", "d"): 0.6, ("b", "d"): 0.6}  # no c - d
-    matches = {pair: side_of([(0, 0, correlation)]) for pair, correlation in pairs.items()}
-    assert [cluster.neurons for cluster in clusters(matches)] == [(("a", 0), ("b", 0), ("c", 0))]
-
-
-@given(
-    st.lists(st.tuples(*[st.integers(0, 4)] * 4, st.sampled_from([0.3, 0.5, 0.7, 0.9])), max_size=12),
-    st.integers(2, 4),
-)
-@settings(max_examples=60, deadline=None)
-def test_clusters_are_the_greedy_choice_among_all_sets_of_neurons(drawn, least):
-    """Against every subset of the neurons: the largest clique first, then the most alike, then by name."""
-    sides: dict[tuple[str, str], dict[int, tuple[int, float]]] = {}
-    for first, second, one, other, correlation in drawn:
-        taken = sides.setdefault(("abcde"[min(first, second)], "abcde"[max(first, second)]), {})
-        if first != second and one not in taken and other not in {mate for mate, _ in taken.values()}:
-            taken[one] = (other, correlation)
-    matches = {pair: side_of([(one, *mate) for one, mate in side.items()]) for pair, side in sides.items()}
-    edges = {
-        frozenset([(pair[0], one), (pair[1], other)]): np.float32(correlation)
-        for pair, side in sides.items()
-        for one, (other, correlation) in side.items()
-    }
-    left, expected = sorted({neuron for edge in edges for neuron in edge}), []
-    while True:
-        cliques = [
-            (-size, -sum(float(edges[frozenset(pair)]) for pair in combinations(group, 2)) / comb(size, 2), group)
-            for size in range(least, 6)
-            for group in combinations(left, size)
-            if all(frozenset(pair) in edges for pair in combinations(group, 2))
-        ]
-        if not cliques:
-            break
-        expected.append(min(cliques))
-        left = [neuron for neuron in left if neuron not in expected[-1][2]]
-    assert [cluster.neurons for cluster in clusters(matches, models=least)] == [group for *_, group in sorted(expected)]
-
-
 def test_mistakes_are_named(vit, batches):
     with pytest.raises(BadConfig, match="no images"):
         match_models(vit, vit, [])
@@ -355,4 +286,3 @@ def test_rows_of_matches_name_both_neurons_by_layer_and_unit():
         ("a/mlp/1/1", 0, "b/mlp/1/0", False, True),
     ]
     assert {row["probe_set"] for row in rows} == {"set"}
-    assert list(match_rows("a", [1, 2], "b", [2, 2], counterparts, "set", layers=[1])) == rows[2:]

@@ -23,7 +23,7 @@ from atlas_schema.store import Store
 from atlas_schema.tables import NEURON_EXAMPLES, NEURON_MATCHES
 from site_builder import budget
 from site_builder.build import SiteReport, build_site
-from site_builder.clusters import Pair, numbers_of, rosetta_clusters
+from site_builder.clusters import Pair, mutual_pairs, numbers_of, rosetta_clusters
 from site_builder.maps import MAP_SIDE, block_maxima, map_texts
 from site_builder.outline import Neuron, outline_of
 from site_builder.search_index import Labelled, index_files, search_index, words_of
@@ -256,6 +256,14 @@ def test_clusters_are_the_best_cliques_one_after_the_other(edges: set[tuple[int,
         left -= set(expected[-1])
     assert [cluster.members for cluster in found] == expected
     assert all(neuron in found[number].members for neuron, number in numbers_of(found).items())
+
+
+def test_pairs_are_mutual_best_significant_and_of_two_models() -> None:
+    kept = {"slug": "b", "layer": 1, "unit": 2, "partner_slug": "a", "partner_layer": 0, "partner_unit": 7, "rank": 0}
+    kept |= {"mutual": True, "significant": True, "correlation": 0.9, "null_correlation": 0.1}
+    others = [{"rank": 1}, {"mutual": False}, {"mutual": None}, {"significant": False}, {"partner_slug": "b"}]
+    rows = pa.Table.from_pylist([kept, *(kept | other for other in others)])
+    assert mutual_pairs(rows) == [Pair(("a", 0, 7), ("b", 1, 2), 0.9, 0.1)]
 
 
 def found_by(files: dict[str, bytes], about: dict[str, Any], query: str) -> set[tuple[str, int]]:
