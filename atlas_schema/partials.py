@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
-from atlas_schema.errors import NothingThere, ShardCorrupt
+from atlas_schema.errors import NothingThere
 from atlas_schema.parquet import damage, encode
 from atlas_schema.parts import PartReceipt, commit_encoded, part_footer, part_path
 from atlas_schema.rows import rows_to_table
@@ -55,17 +55,6 @@ def read_partial(store: Store, unit: WorkUnit, names: Iterable[str] | None = Non
     if lacking:
         raise NothingThere(f"{path}: holds no array {lacking[0]!r}; it holds {', '.join(sorted(set(listed)))}")
     return {name: _assembled(pieces[name]) for name in wanted}
-
-
-def read_or_remove(store: Store, unit: WorkUnit, names: Iterable[str] | None = None) -> dict[str, np.ndarray]:
-    """As `read_partial`; a damaged partial is removed before ShardCorrupt is raised, so that it is made anew."""
-    try:
-        return read_partial(store, unit, names)
-    except ShardCorrupt as error:
-        store.delete(part_path(unit))
-        raise ShardCorrupt(
-            f"{unit}: its partial was damaged and was removed; run the same command again", part_path(unit)
-        ) from error
 
 
 def _pieces(name: str, array: np.ndarray) -> Iterator[dict[str, Any]]:
