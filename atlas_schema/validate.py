@@ -10,7 +10,7 @@ missing but not every damaged byte.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -226,16 +226,22 @@ def _plan_faults(path: str, table: Table, site: Mapping[str, Any], data: pa.Tabl
         yield Violation(path, "unplanned", f"{len(extra)} units that sites.planned does not name: {some(extra)}")
     if table is not NEURONS:  # other tables have as many rows a neuron as there is to say
         return
-    missing = sorted(planned.difference(units))
+    by_stage = {stage: _planned(site, [stage]) for stage in table.stages}
+    own = set().union(*by_stage.values()) or planned  # of stages that fill this table: others may go further
+    missing = sorted(own.difference(units))
     if missing:
-        yield Violation(path, "missing", f"{len(missing)} of {len(planned)} planned units: {some(missing)}")
-    for stage in table.stages:
-        wanted = _spans([span for span in site["planned_stages"] or [] if span["stage"] == stage])
+        yield Violation(path, "missing", f"{len(missing)} of {len(own)} planned units: {some(missing)}")
+    for stage, wanted in by_stage.items():
         if wanted:
             filled = {unit for unit, there in zip(units, reached(table, stage, data).to_pylist(), strict=True) if there}
             gaps = sorted((wanted & set(units)) - filled)
             if gaps:
                 yield Violation(path, "missing", f"{stage}: {len(gaps)} of {len(wanted)} planned units: {some(gaps)}")
+
+
+def _planned(site: Mapping[str, Any], stages: Collection[str]) -> set[int]:
+    """The units of a layer that any of these stages set out to describe."""
+    return _spans([span for span in site["planned_stages"] or [] if span["stage"] in stages])
 
 
 def _spans(spans: Sequence[Mapping[str, Any]] | None) -> set[int]:
@@ -266,7 +272,7 @@ def _expected(
         yield shard_path(table, slug), f"the stages {', '.join(table.stages)} of {slug} fill it"
         return
     for site in sites:
-        planned = _spans([span for span in site["planned_stages"] or [] if span["stage"] in table.stages])
+        planned = _planned(site, table.stages)
         if planned:
             path = shard_path(table, slug, site["layer"], model["ffn_sites"])
             yield path, f"{len(planned)} neurons were planned"

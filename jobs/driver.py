@@ -88,7 +88,7 @@ def run(config: RunConfig, *, command: str, say: Say) -> RunReport:
         stack.callback(log.close)
         earlier = earlier_jobs(prepared)
         graph = Graph(jobs_of(prepared, plan), earlier)
-        planned = claim(prepared, graph, earlier)  # refuses once more, now that nobody else writes
+        planned = claim(prepared, plan, graph, earlier)  # refuses once more, now that nobody else writes
         depths = {one.description.slug: len(one.description.ffn_sites) for one in prepared.models}
         shards = Shards(store, graph, earlier, depths, planned)
         row = RunRow(run_id, command, config.to_json(), machine_json(machine, config.address))
@@ -107,7 +107,9 @@ def _machine(stack: ExitStack, config: RunConfig) -> Machine:
     return machine_of_cluster(config)
 
 
-def claim(prepared: Prepared, graph: Graph, earlier: Sequence[Job]) -> dict[str, dict[int, tuple[Range, ...]]]:
+def claim(
+    prepared: Prepared, plan: Plan, graph: Graph, earlier: Sequence[Job]
+) -> dict[str, dict[int, tuple[Range, ...]]]:
     """Write the rows that say whose atlas this is and what it sets out to describe.
 
     Gives by slug and layer the neurons that any stage, of this run or an earlier one, describes.
@@ -115,6 +117,7 @@ def claim(prepared: Prepared, graph: Graph, earlier: Sequence[Job]) -> dict[str,
     store, provenance = prepared.store, {"code_version": code_version()}
     write_probe_images(store, prepared.inputs.probe_set, prepared.config.probe_images)
     planned: dict[str, dict[int, tuple[Range, ...]]] = {}
+    selected = {model.slug: model.ranges for model in plan.models}
     for model in prepared.models:
         slug, description, keys = model.description.slug, model.description, model.keys
         there = refuse_foreign(store, description, model.fingerprint, keys)
@@ -129,7 +132,8 @@ def claim(prepared: Prepared, graph: Graph, earlier: Sequence[Job]) -> dict[str,
         ]
         whole, by_stage = planned_with(planned_before(store, slug), wanted)
         for job in graph.jobs.values():
-            if job.stage.cut == "pair" and job.slug == slug:  # counterparts of whatever is described
+            if job.stage.cut == "pair" and job.slug == slug:  # of whatever is described, else of what is selected
+                whole = whole or dict(selected[slug])
                 for layer, ranges in whole.items():
                     by_stage.setdefault(layer, {})[job.stage.name] = ranges
         planned[slug] = whole

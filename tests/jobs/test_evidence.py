@@ -265,3 +265,24 @@ def test_corrected_classes_are_not_mixed_with_old_ones(run_into: Runner, tmp_pat
     with pytest.raises(ForeignAtlas, match=r"another class: of 01\.png it has 'dog', now it is 'fox'"):
         run_into(folder, **alone)
     assert snapshot(folder) == before
+
+
+def matches(folder: Path) -> list[dict[str, Any]]:
+    atlas = Atlas(str(folder))
+    tables = [atlas.matches(row["slug"], layer) for row in atlas.models() for layer in range(row["ffn_sites"])]
+    return [row for table in tables if table is not None for row in table.to_pylist()]
+
+
+def test_counterparts_alone_are_written_for_what_is_selected(
+    run_into: Runner, clean_evidence: Path, tmp_path: Path
+) -> None:
+    """A run of `match` alone in a new atlas: the neurons that it names have rows, the same as in a run of all stages;
+    and a later run that describes neurons takes none of them away."""
+    folder = tmp_path / "atlas"
+    assert run_into(folder, **{**EVIDENCE, "stages": "match"}).exit_code == 0
+    sound(folder)
+    whole = matches(clean_evidence)
+    assert matches(folder) == whole
+    assert run_into(folder, **{**EVIDENCE, "stages": "visualize", "units": "8:24"}).exit_code == 0
+    sound(folder)
+    assert [row for row in matches(folder) if row["unit"] < 16] == whole
