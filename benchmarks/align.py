@@ -160,7 +160,7 @@ def aligned_ways(stored: Stored, scenes: Scenes) -> dict[str, tuple[Alignment, f
     z, y = stored.representation[scenes.fit].double(), scenes.targets[scenes.fit].double()
 
     def each(maps: Tensor, bias: Tensor) -> Alignment:
-        return Alignment(len(stored.levels), maps, bias, *[math.nan] * 4)
+        return Alignment.of_maps(maps, bias, *[math.nan] * 4)
 
     def alike(fitted: tuple[Tensor, Tensor]) -> Alignment:
         return each(fitted[0].expand(len(stored.levels), -1, -1), fitted[1])

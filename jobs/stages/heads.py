@@ -61,7 +61,8 @@ def align(work: Work, unit: WorkUnit) -> dict[str, np.ndarray]:
     import torch
 
     from pipeline.decompose.align import Alignment, fit_alignment
-    from pipeline.decompose.contributions import Contributing, levels_of
+    from pipeline.decompose.contributions import Contributing
+    from pipeline.decompose.moments import ContributionMoments
     from pipeline.label.views import Views
 
     inputs = work.inputs
@@ -73,16 +74,17 @@ def align(work: Work, unit: WorkUnit) -> dict[str, np.ndarray]:
         for indices, contributions in _contributions(work, contributing, panel):
             yield torch.tensor([row[index] for index in indices]), contributions.vectors.float()
 
-    levels = levels_of(work.arrays("decompose", unit.slug, ["through"])["through"])
+    moments = ContributionMoments.of(work.arrays("decompose", unit.slug))
+    levels = moments.levels
     if unit.fingerprint == inputs.embedder.fingerprint:
-        width = contributing.model.description.representation_dim
-        return Alignment.own(len(levels), width).arrays()
+        return Alignment.own(len(levels), contributing.model.description.representation_dim).arrays()
     fit = torch.tensor([inputs.images.split(index) == "fit" for index in panel])
     return fit_alignment(
         again,
         views.whole.to(work.device),
         fit,
         levels,
+        spaces=moments.spaces(),
         settings=inputs.settings.align,
         questions=_questions(work, panel),
         on_step=work.step,
@@ -247,6 +249,7 @@ DECOMPOSE = Stage(
     cut="images",
     facts=("images",),
     merge="pipeline.decompose.moments:ContributionMoments",
+    version=2,
     compute=decompose,
     cost=contributions_cost,
     unfit=not_a_sum,
@@ -258,6 +261,7 @@ ALIGN = Stage(
     cut="model",
     reads=("decompose", "embed", "pool"),
     facts=("images", "panel", "classes", "attributes", "features", "align settings"),
+    version=2,
     compute=align,
     cost=align_cost,
     objects=too_few_images,

@@ -3,6 +3,9 @@
 CompAlign (Balasubramanian, Basu, Feizi 2024, 2406.01583): one map a component, near to an isometry, fitted so that the
 sum of the mapped components points along the CLIP's embedding of the same image. Contributions are streamed and held in
 a bounded buffer only; what is kept of every image is the representation, its sum.
+
+A head writes to a space of few dimensions (`Spaces`), and its map is one of this space: 64 x 512 numbers instead of
+768 x 512, near to an isometry of what the head can say. What a map would do elsewhere no contribution ever meets.
 """
 
 from __future__ import annotations
@@ -46,20 +49,77 @@ class AlignSettings:
     batch: int = 128
     rate: float = 0.024  # Adam's first learning rate, in units of 1 / sqrt(max(d, e)), the size of an isometry's entry
     ridge: float = 0.01  # of the shared least-squares map, in units of the representation's mean variance
-    buffer_bytes: int = 256 << 20  # of contributions held at a time
+    buffer_bytes: int = 512 << 20  # of contributions held at a time
     epochs: int = 4  # over one buffer, before the next is read
+    watched: int = 64  # images of the fit that are kept aside, to see when more steps gain nothing
+    most_watched: float = 0.125  # of the images of the fit; where `watched` are more, all steps are made
+    look_each: int = 25  # steps
+    patience: int = 3  # looks at which the cosine did not rise, before the fit ends
+    rise: float = 1e-4  # of the cosine: what counts as rising
     seed: int = 0
 
 
 @dataclass(frozen=True)
-class Alignment:
-    """Linear maps of a model's components to the space of a CLIP: f_i(c) = maps[i]^T c + bias / n.
+class Spaces:
+    """The spaces that components write to, as orthonormal coordinates.
 
-    maps: float32 (components, d, e), None where the space is the CLIP's own; bias: float32 (e,). The figures are
-    cosines to the CLIP's embeddings, mean over the images that nothing was fitted on, unless said otherwise.
+    width: d. bases: of each component (d, r), or None where its coordinates are those of the representation.
     """
 
-    components: int
+    width: int
+    bases: tuple[Tensor | None, ...]
+
+    @classmethod
+    def whole(cls, components: int, width: int) -> Spaces:
+        """The representation's own coordinates, for all components."""
+        return cls(width, (None,) * components)
+
+    @property
+    def ranks(self) -> tuple[int, ...]:
+        return tuple(self.width if basis is None else basis.shape[1] for basis in self.bases)
+
+    def coordinates(self, vectors: Tensor) -> Tensor:
+        """(images, sum of ranks): those of all components side by side, of vectors (images, components, d)."""
+        return torch.cat([vectors[:, k] @ self._in(vectors, k) if b is not None else vectors[:, k]
+                          for k, b in enumerate(self.bases)], dim=1)  # fmt: skip
+
+    def written(self, maps: Tensor, component: int) -> Tensor:
+        """(d, e): the map of a component as one of the whole representation; maps: (its rank, e)."""
+        return maps if self.bases[component] is None else self._in(maps, component) @ maps
+
+    def within(self, whole: Tensor, component: int) -> Tensor:
+        """(rank, e): a map of the whole representation (d, e), on the space of a component."""
+        return whole if self.bases[component] is None else self._in(whole, component).mT @ whole
+
+    def _in(self, like: Tensor, component: int) -> Tensor:
+        basis = self.bases[component]
+        assert basis is not None
+        return basis.to(like)
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        given = [basis for basis in self.bases if basis is not None]
+        columns = torch.cat([basis.mT for basis in given]) if given else torch.zeros(0, self.width)
+        ranks = [-1 if basis is None else basis.shape[1] for basis in self.bases]
+        return {"space_ranks": np.array(ranks, dtype=np.int32), "spaces": columns.float().cpu().numpy()}
+
+    @classmethod
+    def of(cls, arrays: Mapping[str, np.ndarray]) -> Spaces:
+        ranks = arrays["space_ranks"].tolist()
+        columns = torch.tensor(arrays["spaces"])
+        parts = iter(columns.split([rank for rank in ranks if rank >= 0]))
+        return cls(columns.shape[1], tuple(None if rank < 0 else next(parts).mT for rank in ranks))
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """Linear maps of a model's components to the space of a CLIP: f_i(c) = W_i^T c + bias / n.
+
+    spaces: of the components. maps: float32 (sum of ranks, e), on the coordinates of each component, one after the
+    other; None where the space is the CLIP's own. bias: float32 (e,). The figures are cosines to the CLIP's embeddings,
+    mean over the images that nothing was fitted on, unless said otherwise.
+    """
+
+    spaces: Spaces
     maps: Tensor | None
     bias: Tensor
     cosine: float
@@ -71,23 +131,47 @@ class Alignment:
     @classmethod
     def own(cls, components: int, width: int, accuracy: float | None = None) -> Alignment:
         """The alignment of a CLIP to its own space, which maps nothing."""
-        return cls(components, None, torch.zeros(width), 1.0, 1.0, 1.0, math.nan, accuracy)
+        return cls(Spaces.whole(components, width), None, torch.zeros(width), 1.0, 1.0, 1.0, math.nan, accuracy)
+
+    @classmethod
+    def of_maps(cls, maps: Tensor, bias: Tensor, *figures: float) -> Alignment:
+        """From maps of the whole representation, (components, d, e), the bias and the figures in their order."""
+        return cls(Spaces.whole(*maps.shape[:2]), maps.flatten(0, 1), bias, *figures)
+
+    @property
+    def components(self) -> int:
+        return len(self.spaces.bases)
+
+    def map(self, component: int) -> Tensor | None:
+        """W of one component, (d, e); None where nothing is mapped."""
+        if self.maps is None:
+            return None
+        ranks = self.spaces.ranks
+        first = sum(ranks[:component])
+        return self.spaces.written(self.maps[first : first + ranks[component]], component)
+
+    def applied(self, vectors: Tensor, component: int) -> Tensor:
+        """Vectors of one component in the CLIP's space, (..., d) -> (..., e); no bias is added."""
+        onto = self.map(component)
+        return vectors if onto is None else vectors @ onto.to(vectors)
 
     def apply(self, vectors: Tensor) -> Tensor:
         """Contributions mapped to the CLIP's space, (images, components, d) -> (images, components, e); no bias is
         added.
         """
-        return vectors if self.maps is None else torch.einsum("nkd,kde->nke", vectors, self.maps.to(vectors))
+        if self.maps is None:
+            return vectors
+        return torch.stack([self.applied(vectors[:, k], k) for k in range(vectors.shape[1])], dim=1)
 
     def whole(self, vectors: Tensor, direct: Tensor) -> Tensor:
         """The aligned representation, (images, e): the mapped contributions with a direct effect, summed, and the bias.
 
         vectors: (images, components, d); direct: (components,) bool.
         """
-        held = vectors[:, direct]
         if self.maps is None:
-            return held.sum(1) + self.bias.to(vectors)
-        return held.flatten(1) @ self.maps.to(vectors)[direct].flatten(0, 1) + self.bias.to(vectors)
+            return vectors[:, direct].sum(1) + self.bias.to(vectors)
+        held = vectors * direct.to(vectors)[:, None]
+        return self.spaces.coordinates(held) @ self.maps.to(vectors) + self.bias.to(vectors)
 
     def pull(self, directions: Tensor) -> Tensor:
         """Directions of the CLIP's space in each component's own, (T, e) -> (components, T, d): their product with a
@@ -95,12 +179,13 @@ class Alignment:
         """
         if self.maps is None:
             return directions.expand(self.components, *directions.shape)
-        return torch.einsum("kde,te->ktd", self.maps.to(directions), directions)
+        pulled = (self.maps.to(directions) @ directions.mT).split(self.spaces.ranks)
+        return torch.stack([self.spaces.written(part, k).mT for k, part in enumerate(pulled)])
 
     def arrays(self) -> dict[str, np.ndarray]:
         accuracy = math.nan if self.accuracy is None else self.accuracy
         figures = [self.cosine, self.cosine_fit, self.cosine_shared, self.cosine_chance, accuracy]
-        held = {"bias": self.bias.cpu().numpy(), "figures": np.array(figures), "components": np.array(self.components)}
+        held = {"bias": self.bias.cpu().numpy(), "figures": np.array(figures), **self.spaces.arrays()}
         return held if self.maps is None else held | {"maps": self.maps.cpu().numpy()}
 
     @classmethod
@@ -109,7 +194,7 @@ class Alignment:
         figures = dict(zip(FIGURES, map(float, arrays["figures"]), strict=True))
         accuracy = figures.pop("accuracy")
         known_accuracy = None if math.isnan(accuracy) else accuracy
-        return cls(int(arrays["components"]), maps, torch.tensor(arrays["bias"]), **figures, accuracy=known_accuracy)
+        return cls(Spaces.of(arrays), maps, torch.tensor(arrays["bias"]), **figures, accuracy=known_accuracy)
 
 
 def fit_alignment(
@@ -118,6 +203,7 @@ def fit_alignment(
     fit: Tensor,
     levels: Sequence[Level],
     *,
+    spaces: Spaces | None = None,
     settings: AlignSettings | None = None,
     questions: Sequence[Question] = (),
     on_step: Callable[[], None] = lambda: None,
@@ -125,35 +211,40 @@ def fit_alignment(
     """The alignment of a model with a CLIP, fitted on some images of a panel and measured on the others.
 
     The loss is that of CompAlign, 1 - cos(sum of aligned direct components, target) + orthogonality x mean over
-    components of |W^T W - I|^2 / m, where m is the smaller of d and e and W^T W stands for the smaller of the two
-    products, so that every isometry and every projection costs nothing. The weight of that term grows over the first
-    third of the steps: square isometries come in two kinds, with and without a reflection, and no way leads from one
-    to the other among isometries. It starts from the isometry nearest to the covariance of representation and target
-    (Procrustes). What has no direct effect does not take part in the sum and gets that isometry.
+    components of |W^T W - I|^2 / m, where m is the smaller of the dimensions of the component's space and e, and W^T W
+    stands for the smaller of the two products, so that every isometry and every projection of that space costs nothing.
+    The weight of that term grows over the first third of the steps: square isometries come in two kinds, with and
+    without a reflection, and no way leads from one to the other among isometries. It starts from the isometry nearest
+    to the covariance of representation and target (Procrustes). What has no direct effect does not take part in the sum
+    and gets that isometry. It ends before all steps are made where the cosine on images kept aside stops rising, and
+    then the maps of the highest are taken.
 
     batches: called anew for each pass, yields every image of the panel once; a panel that fits in the buffer is read
-    once. targets: (images, e), each of length 1. fit: (images,) bool. on_step: called after each batch and each step.
-    Deterministic: the same batches give the same maps. BadConfig where images are missing or either half is empty;
-    NotFinite for NaN or infinity among the contributions.
+    once. targets: (images, e), each of length 1. fit: (images,) bool. spaces: those of the components; the whole
+    representation where None. on_step: called after each batch and each step. Deterministic: the same batches give the
+    same maps. BadConfig where images are missing or either half is empty; NotFinite for NaN or infinity among the
+    contributions.
     """
     settings = settings or AlignSettings()
     targets = targets.float()
     fit = fit.to(targets.device)
     direct = direct_components(levels, targets.device)
     _check(targets, fit, direct)
-    stock = _Stock(batches, targets, direct, settings.buffer_bytes, on_step)
+    stock = _Stock(batches, targets, direct, spaces, settings.buffer_bytes, on_step)
     representation = stock.representation
     z, y = representation[fit].double(), targets[fit].double()
     shared, offset = least_squares(z, y, settings.ridge)
     isometry, bias = procrustes(z, y)
-    maps = isometry.expand(len(levels), -1, -1).clone()
-    maps[direct], bias = _descend(stock, fit, direct, maps[direct], bias, settings)
-    fitted = Alignment(len(levels), maps, bias, math.nan, math.nan, math.nan, math.nan)
+    ranks = stock.spaces.ranks
+    maps = torch.cat([stock.spaces.within(isometry, component) for component in range(len(ranks))])
+    fitted = _descend(stock, fit, direct, maps, bias, settings)
+    maps, bias = fitted.maps, fitted.bias
+    taking_part = direct.repeat_interleave(torch.tensor(ranks, device=direct.device))
     aligned = torch.empty_like(targets)
-    for images, vectors in stock.all():
-        aligned[images] = fitted.whole(vectors, direct)
+    for images, coordinates in stock.all():
+        aligned[images] = coordinates[:, taking_part] @ maps[taking_part] + bias
     return Alignment(
-        len(levels),
+        stock.spaces,
         maps.cpu(),
         bias.cpu(),
         cosine=_cosine(aligned[~fit], targets[~fit]),
@@ -242,35 +333,54 @@ class Held:
 
 
 class _Stock:
-    """The contributions of the panel, and of every image their sum. representation: (images, d)."""
+    """The contributions of the panel in their coordinates, and of every image their sum. representation: (images, d).
+
+    all: called anew for each pass, batches (images, (n, sum of ranks)).
+    """
 
     def __init__(
-        self, batches: Batches, targets: Tensor, direct: Tensor, capacity: int, on_step: Callable[[], None]
+        self,
+        batches: Batches,
+        targets: Tensor,
+        direct: Tensor,
+        spaces: Spaces | None,
+        capacity: int,
+        on_step: Callable[[], None],
     ) -> None:
         self.targets, self.capacity, self.on_step = targets, capacity, on_step
-        self._batches = batches
+        self._batches, self._direct, self._spaces = batches, direct, spaces
+        self._sums: list[tuple[Tensor, Tensor]] | None = []
         self.all = Held(self._read, capacity)
-        seen: list[Tensor] = []
-        sums: list[Tensor] = []
-        for images, vectors in self.all():
-            _check_batch(images, vectors, len(direct))
-            seen.append(images)
-            sums.append(vectors[:, direct].sum(1))
-        order = _checked(seen, len(targets))
-        self.representation = torch.cat(sums)[order.argsort()]
+        for _ in self.all():
+            pass
+        assert self._sums is not None
+        order = _checked([images for images, _ in self._sums], len(targets))
+        self.representation = torch.cat([sums for _, sums in self._sums])[order.argsort()]
+        self._sums = None
+
+    @property
+    def spaces(self) -> Spaces:
+        assert self._spaces is not None
+        return self._spaces
 
     def _read(self) -> Iterator[Batch]:
-        for images, vectors in self._batches():
+        for given, contributions in self._batches():
             self.on_step()
-            yield images.to(self.targets.device), vectors.to(self.targets)
+            images, vectors = given.to(self.targets.device), contributions.to(self.targets)
+            _check_batch(images, vectors, len(self._direct))
+            if self._spaces is None:
+                self._spaces = Spaces.whole(vectors.shape[1], vectors.shape[2])
+            if self._sums is not None:
+                self._sums.append((images, vectors[:, self._direct].sum(1)))
+            yield images, self._spaces.coordinates(vectors)
 
-    def buffers(self, fit: Tensor, direct: Tensor) -> Iterator[Batch]:
-        """(images, direct vectors) of the images of the fit, as many at a time as the buffer holds."""
+    def buffers(self, fit: Tensor, taking_part: Tensor) -> Iterator[Batch]:
+        """(images, coordinates that take part) of the images of the fit, as many at a time as the buffer holds."""
         parts: list[Batch] = []
         size = 0
-        for images, vectors in self.all():
+        for images, coordinates in self.all():
             chosen = fit[images]
-            part = images[chosen], vectors[chosen][:, direct]
+            part = images[chosen], coordinates[chosen][:, taking_part]
             if parts and size + part[1].nbytes > self.capacity:
                 yield _joined(parts)
                 parts, size = [], 0
@@ -279,38 +389,103 @@ class _Stock:
         yield _joined(parts)
 
 
+@dataclass(frozen=True)
+class _Fitted:
+    maps: Tensor  # (sum of ranks, e), of all components
+    bias: Tensor
+
+
 def _descend(
-    stock: _Stock, fit: Tensor, direct: Tensor, maps: Tensor, bias: Tensor, settings: AlignSettings
-) -> tuple[Tensor, Tensor]:
-    """Adam on the loss of CompAlign, its rate falling to zero; maps: (direct components, d, e), bias: (e,)."""
+    stock: _Stock, fit: Tensor, direct: Tensor, start: Tensor, bias: Tensor, settings: AlignSettings
+) -> _Fitted:
+    """Adam on the loss of CompAlign, its rate falling to zero; start: (sum of ranks, e), bias: (e,)."""
+    ranks = torch.tensor(stock.spaces.ranks, device=direct.device)
+    taking_part = direct.repeat_interleave(ranks)
+    groups = _by_rank(ranks[direct].tolist(), start.device)
+    watched = _watched(fit, settings)
+    watch = _Watch(_joined(list(stock.buffers(watched, taking_part))), stock.targets, settings) if watched.any() else None
     with torch.inference_mode(False), torch.enable_grad():
-        maps, bias = maps.clone().requires_grad_(), bias.clone().requires_grad_()
-        rate = settings.rate / math.sqrt(max(maps.shape[1:]))
+        maps, bias = start[taking_part].clone().requires_grad_(), bias.clone().requires_grad_()
+        rate = settings.rate / math.sqrt(max(stock.spaces.width, maps.shape[1]))
         optimiser = torch.optim.Adam([maps, bias], lr=rate)
         schedule = torch.optim.lr_scheduler.LinearLR(optimiser, 1.0, 1 / settings.steps, settings.steps)
-        for step, (images, vectors) in enumerate(_shuffled(stock, fit, direct, settings)):
-            aligned = vectors.flatten(1) @ maps.flatten(0, 1) + bias
+        for step, (images, coordinates) in enumerate(_shuffled(stock, fit & ~watched, taking_part, settings)):
+            if watch is not None and step % settings.look_each == 0 and watch.ends(maps.detach(), bias.detach()):
+                break
+            aligned = coordinates @ maps + bias
             distance = 1 - functional.cosine_similarity(aligned, stock.targets[images])
             weight = settings.orthogonality * min(1.0, 3 * step / settings.steps)
-            loss = distance.mean() + weight * orthogonality(maps).mean()
+            excess = torch.cat([orthogonality(maps[rows].unflatten(0, shape)) for rows, shape in groups])
+            loss = distance.mean() + weight * excess.mean()
             optimiser.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimiser.step()
             schedule.step()
             stock.on_step()
-        return maps.detach(), bias.detach()
+    best, bias = (maps.detach(), bias.detach()) if watch is None else watch.best(maps.detach(), bias.detach())
+    whole = start.clone()
+    whole[taking_part] = best
+    return _Fitted(whole, bias)
 
 
-def _shuffled(stock: _Stock, fit: Tensor, direct: Tensor, settings: AlignSettings) -> Iterator[Batch]:
+def _by_rank(ranks: Sequence[int], device: torch.device) -> list[tuple[Tensor, tuple[int, int]]]:
+    """For each rank the rows of all components that have it, and how they are shaped: (components, rank)."""
+    rows: dict[int, list[Tensor]] = {}
+    first = 0
+    for rank in ranks:
+        rows.setdefault(rank, []).append(torch.arange(first, first + rank, device=device))
+        first += rank
+    return [(torch.cat(own), (len(own), rank)) for rank, own in rows.items()]
+
+
+def _watched(fit: Tensor, settings: AlignSettings) -> Tensor:
+    """(images,) bool: the images of the fit that are kept aside; none where they would be too large a share."""
+    chosen = torch.zeros_like(fit)
+    candidates = fit.nonzero()[:, 0]
+    if settings.watched <= settings.most_watched * len(candidates):
+        generator = torch.Generator().manual_seed(settings.seed)
+        order = torch.randperm(len(candidates), generator=generator)[: settings.watched]
+        chosen[candidates[order.to(fit.device)]] = True
+    return chosen
+
+
+class _Watch:
+    """Looks at the cosine on images kept aside, and keeps the maps with which it was highest."""
+
+    def __init__(self, kept: Batch, targets: Tensor, settings: AlignSettings) -> None:
+        images, self.coordinates = kept
+        self.targets, self.settings = targets[images], settings
+        self.highest, self.looks = -math.inf, 0
+        self.held: tuple[Tensor, Tensor] | None = None
+
+    def _look(self, maps: Tensor, bias: Tensor) -> bool:
+        """Whether the cosine has risen."""
+        cosine = _cosine(self.coordinates @ maps + bias, self.targets)
+        risen = cosine > self.highest + self.settings.rise
+        if cosine > self.highest:
+            self.highest, self.held = cosine, (maps.clone(), bias.clone())
+        return risen
+
+    def ends(self, maps: Tensor, bias: Tensor) -> bool:
+        self.looks = 0 if self._look(maps, bias) else self.looks + 1
+        return self.looks > self.settings.patience
+
+    def best(self, maps: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+        self._look(maps, bias)
+        assert self.held is not None
+        return self.held
+
+
+def _shuffled(stock: _Stock, fit: Tensor, taking_part: Tensor, settings: AlignSettings) -> Iterator[Batch]:
     """`steps` batches of fit images: some epochs over a buffer in new orders, then the next buffer."""
     generator = torch.Generator().manual_seed(settings.seed)
     left = settings.steps
     while left:
-        for images, vectors in stock.buffers(fit, direct):
+        for images, coordinates in stock.buffers(fit, taking_part):
             for _ in range(settings.epochs):
                 order = torch.randperm(len(images), generator=generator).to(images.device)
                 for rows in order.split(settings.batch)[:left]:
-                    yield images[rows], vectors[rows]
+                    yield images[rows], coordinates[rows]
                     left -= 1
             if not left:
                 break

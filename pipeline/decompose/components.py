@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from atlas_schema.errors import BadConfig, UnknownFamily
 from pipeline.decompose.activation_cache import ActivationCache, cache_activations
 from pipeline.decompose.attention import output_projection, per_head
+from pipeline.decompose.paths import Paths, contributions_along, leaves_of, written_nothing
 from pipeline.decompose.pruning import Outputs
 from pipeline.decompose.replay import Calls, Replay, replay
 from pipeline.effects.readout import obstacles
@@ -73,12 +74,14 @@ def decompose(
     *,
     certify: bool = True,
     idle: frozenset[int] | None = None,
+    paths: Paths = Paths(),
 ) -> Decomposition:
     """The representation of some images as a function of its components.
 
     x: (images, 3, height, width), normalised, float32 or float64. certify: check that the replay is affine; one batch
     of a model shows it for all. idle: what does not reach the representation, as `Decomposition.idle` of an earlier
-    batch has it; found anew where it is None. UnknownFamily where the way to the representation is not linear (max
+    batch has it; found anew where it is None. paths: of the model, at the level direct, for `vectors` alone.
+    UnknownFamily where the way to the representation is not linear (max
     pooling, an attention that mixes its heads), with the operation; BadConfig for other number formats.
     """
     level = Level(level)
@@ -87,7 +90,7 @@ def decompose(
         cache = cache_activations(model, x, attention=level != Level.DIRECT, gates=level == Level.GATED)
         if certify:
             check_linear(model, x, cache)
-        decomposition = Decomposition(model, level, x.requires_grad_(), cache, idle)
+        decomposition = Decomposition(model, level, x.requires_grad_(), cache, idle, paths)
         if certify and level != Level.DIRECT:
             decomposition.check_affine()
         return decomposition
@@ -110,13 +113,20 @@ class Decomposition:
     level: names what all numbers are. components: as `components_of`. adds_up: those whose contributions sum to the
     representation: all at the level direct; elsewhere heads pass on what other components wrote, and are counted in
     series. idle: places of results that do not reach the representation, at the level direct (`pruning.Outputs`): a
-    fact of the architecture.
+    fact of the architecture. paths: at the level direct, of modules whose components come by their formula; in the
+    replay these write nothing, so that only its derivatives say something.
     """
 
     def __init__(
-        self, model: LoadedModel, level: Level, x: Tensor, cache: ActivationCache, idle: frozenset[int] | None = None
+        self,
+        model: LoadedModel,
+        level: Level,
+        x: Tensor,
+        cache: ActivationCache,
+        idle: frozenset[int] | None = None,
+        paths: Paths = Paths(),
     ) -> None:
-        self.model, self.level, self.idle = model, level, idle
+        self.model, self.level, self.idle, self.paths = model, level, idle, paths
         self.components = components_of(model)
         summands = {
             Level.DIRECT: ("head", "ffn", "convolution", "image", "constant"),
@@ -125,29 +135,36 @@ class Decomposition:
         }[level]
         self.adds_up = tuple(component for component in self.components if component.kind in summands)
         self.representation = cache.representation  # (images, d)
+        self.off = 0.0  # how far derivatives were from the form that paths rest on, after `vectors`
         self._x, self._cache = x, cache
-        heads = _leaves(cache.heads) if level == Level.DIRECT else None
-        ffns = _leaves(cache.ffns) if level != Level.GATED else None
+        closed = paths.closed
+        heads = _leaves(cache.heads, without=closed) if level == Level.DIRECT else None
+        ffns = _leaves(cache.ffns, without=closed) if level != Level.GATED else None
+        if heads is not None and ffns is not None and closed:
+            silent_heads, silent_ffns = leaves_of(model, cache, closed)
+            heads = {path: heads.get(path, silent_heads[path]) for path in cache.heads}
+            ffns = {path: ffns.get(path, silent_ffns[path]) for path in cache.ffns}
         self._blocks = _leaves(cache.convolutions)
         traced = self._traced(heads, ffns)
         self._z, self._heads, self._ffns = traced.representation, traced.heads, ffns
-        self._check_reproduced()
+        if not closed:
+            self._check_reproduced()
 
     def _traced(self, heads: Calls | None, ffns: Calls | None) -> Replay:
         """The replay with its graph; at the level direct without what does not reach the representation."""
         given = (self.model, self._cache, self._x, self._blocks, heads, ffns)
         if heads is None or self.idle == frozenset():
-            return replay(*given)
+            return replay(*given, projected=self.paths.closed)
         if self.idle is None:
             with Outputs() as seen:
-                whole = replay(*given)
+                whole = replay(*given, projected=self.paths.closed)
             if whole.representation.grad_fn is None:
                 return whole
             self.idle = seen.without_gradient(whole.representation, _any_direction(whole.representation))
             if not self.idle:
                 return whole
         with Outputs(self.idle):
-            return replay(*given)
+            return replay(*given, projected=self.paths.closed)
 
     def _check_reproduced(self) -> None:
         error = float(relative(self._z.detach() - self.representation, self.representation).max())
@@ -181,8 +198,13 @@ class Decomposition:
         cache = self._cache
         heads = _times(cache.heads, factor) if self.level == Level.DIRECT else None
         ffns = _times(cache.ffns, factor) if self._ffns is not None else None
-        blocks = _times(cache.convolutions, factor)
-        return replay(self.model, cache, self._x.detach() * factor, blocks, heads, ffns).representation
+        blocks, closed = _times(cache.convolutions, factor), self.paths.closed
+        if heads is not None and closed and factor == 0:
+            heads |= written_nothing(self.model, cache, closed)
+        projected = closed if factor == 0 else ()
+        return replay(
+            self.model, cache, self._x.detach() * factor, blocks, heads, ffns, projected=projected
+        ).representation
 
     def scores(self, direction: Tensor) -> Tensor:
         """The contribution of each component along a direction: (images, components).
@@ -220,9 +242,38 @@ class Decomposition:
         if unknown:
             raise BadConfig(f"No component {', '.join(unknown)} at the level {self.level.value!r}.")
         with torch.inference_mode(False), torch.enable_grad():
+            by_path, self.off = self._along_paths() if self.paths.closed else ({}, 0.0)
+            rest = [component for component in chosen if component not in by_path]
             direction = torch.zeros_like(self._z, requires_grad=True)
             pulled = self._pulled(direction, again=True)
-            return torch.stack([self._pushed(component, pulled, direction) for component in chosen], dim=1)
+            pushed = {component: self._pushed(component, pulled, direction) for component in rest}
+            return torch.stack([(by_path | pushed)[component] for component in chosen], dim=1)
+
+    def _along_paths(self) -> tuple[dict[Component, Tensor], float]:
+        """Contributions by their formula, and how far derivatives are from the form that it rests on."""
+        leaves = {
+            (path, call): leaf
+            for path, calls in (self._heads | (self._ffns or {})).items()
+            if path in self.paths.closed
+            for call, leaf in enumerate(calls)
+        }
+        seed = _any_direction(self._z)
+        grads = torch.autograd.grad(self._z, list(leaves.values()), seed, retain_graph=True, allow_unused=True)
+        gradients = {
+            key: torch.zeros_like(leaf) if grad is None else grad
+            for (key, leaf), grad in zip(leaves.items(), grads, strict=True)
+        }
+        with torch.no_grad():
+            along = contributions_along(self.model, self.paths, self._cache, gradients, seed)
+        found: dict[Component, Tensor] = {}
+        for site in self.model.description.attention_sites:
+            if site.path in along.heads:
+                of_heads = along.heads[site.path].unbind(1)
+                found |= {Component("head", site.layer, head): vector for head, vector in enumerate(of_heads)}
+        for ffn in self.model.description.ffn_sites:
+            if ffn.path in along.ffns:
+                found[Component("ffn", ffn.layer)] = along.ffns[ffn.path]
+        return found, along.off
 
     @cached_property
     def _known(self) -> frozenset[Component]:
@@ -246,8 +297,10 @@ class Decomposition:
 
     def _pulled(self, seed: Tensor, *, again: bool = False) -> _Gradients:
         """Gradients of <seed, representation> by every source. again: they can be differentiated by the seed."""
-        ffns = self._ffns or {}
-        sources = [self._x, *_flat(self._blocks), *_flat(self._heads), *_flat(ffns)]
+        ffns, closed = self._ffns or {}, self.paths.closed
+        heads = {path: calls for path, calls in self._heads.items() if path not in closed}
+        ffns = {path: calls for path, calls in ffns.items() if path not in closed}
+        sources = [self._x, *_flat(self._blocks), *_flat(heads), *_flat(ffns)]
         if self._z.grad_fn is None:
             raise UnknownFamily(f"{self.model.description.slug}: nothing of the image reaches the representation.")
         with torch.inference_mode(False), torch.enable_grad():
@@ -258,7 +311,7 @@ class Decomposition:
         def of(calls: Calls) -> dict[str, list[Tensor | None]]:
             return {path: [by_id.get(id(source)) for source in tensors] for path, tensors in calls.items()}
 
-        return _Gradients(by_id.get(id(self._x)), of(self._blocks), of(self._heads), of(ffns))
+        return _Gradients(by_id.get(id(self._x)), of(self._blocks), of(heads), of(ffns))
 
     def _pushed(self, component: Component, pulled: _Gradients, direction: Tensor) -> Tensor:
         """(images, d): the linear part of the replay, of this component alone."""
@@ -330,8 +383,12 @@ def _any_direction(z: Tensor) -> Tensor:
     return torch.randn(z.shape, generator=generator, dtype=torch.float64).to(z)
 
 
-def _leaves(calls: Calls) -> Calls:
-    return {path: [tensor.detach().clone().requires_grad_() for tensor in tensors] for path, tensors in calls.items()}
+def _leaves(calls: Calls, without: frozenset[str] = frozenset()) -> Calls:
+    return {
+        path: [tensor.detach().clone().requires_grad_() for tensor in tensors]
+        for path, tensors in calls.items()
+        if path not in without
+    }
 
 
 def _times(calls: Calls, factor: float) -> Calls:

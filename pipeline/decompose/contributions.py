@@ -14,8 +14,12 @@ import torch
 from torch import Tensor
 
 from atlas_schema.errors import UnknownFamily
+from pipeline.decompose.check import random_pictures
 from pipeline.decompose.components import Component, Level, components_of, decompose, relative
+from pipeline.decompose.paths import FORM, Paths, find_paths
 from pipeline.models import LoadedModel
+
+FIRST = 8  # pictures on which a model's form is found
 
 
 @dataclass(frozen=True)
@@ -37,13 +41,15 @@ SUMS_TO = {torch.float32: 1e-4, torch.float64: 1e-9}
 class Contributing:
     """Computes the contributions of a model's components, batch by batch of images.
 
-    What reaches the representation is a fact of the architecture: it is found on the first batch, and so is the
-    certificate that the replay is linear. That contributions add up is checked in every batch.
+    What reaches the representation, and along what paths, are facts of the weights: they are found with the first batch,
+    and so is the certificate that the replay is linear. That contributions add up, and that derivatives have the form
+    that paths rest on, is checked in every batch; images whose derivatives do not are done without paths.
     """
 
     model: LoadedModel
     components: tuple[Component, ...] = ()
     levels: tuple[Level, ...] = field(default=())  # of each component; () before the first batch
+    paths: Paths = field(default_factory=Paths)
     _idle: frozenset[int] | None = None
 
     def __post_init__(self) -> None:
@@ -52,16 +58,42 @@ class Contributing:
     def __call__(self, x: Tensor) -> Contributions:
         """x: (images, 3, height, width), normalised, float32 or float64. Raises what `decompose` raises."""
         first = not self.levels
-        direct = decompose(self.model, x, Level.DIRECT, certify=first, idle=self._idle)
         if first:
-            self.levels, self._idle = self._levels(direct.reach()), direct.idle
+            self._look_at(x[:FIRST])
+            pictures = random_pictures(self.model, FIRST).to(x)
+            self.paths = find_paths(self.model, self.model.normalise(pictures))
+        direct = decompose(self.model, x, Level.DIRECT, certify=False, idle=self._idle, paths=self.paths)
+        self._idle = direct.idle
         vectors = direct.vectors().detach()
+        if direct.off > FORM[vectors.dtype]:
+            vectors = decompose(self.model, x, Level.DIRECT, certify=False).vectors().detach()
         self._check_sum(vectors, direct.representation)
         indirect = [index for index, level in enumerate(self.levels) if level == Level.THROUGH]
         if indirect:
-            through = decompose(self.model, x, Level.THROUGH, certify=first)
+            through = decompose(self.model, x, Level.THROUGH, certify=False)
             vectors[:, indirect] = through.vectors([self.components[index] for index in indirect]).detach()
         return Contributions(vectors, direct.representation)
+
+    def bases(self, most: int) -> dict[int, Tensor]:
+        """Orthonormal bases (d, r) of the spaces that heads with a path write to, by the number of the head; of those
+        with at most `most` dimensions, and fewer than half of d.
+        """
+        bases: dict[int, Tensor] = {}
+        number = 0
+        for site in self.model.description.attention_sites:
+            spans = self.paths.spans(self.model, site)
+            for head in range(site.heads):
+                if spans is not None and 0 < spans.shape[2] <= min(most, spans.shape[1] // 2):
+                    if self.levels[number] == Level.DIRECT:
+                        bases[number] = torch.linalg.qr(spans[head].double()).Q
+                number += 1
+        return bases
+
+    def _look_at(self, few: Tensor) -> None:
+        """Certify the replay on a few images, and find at which level each component contributes."""
+        self.levels = self._levels(decompose(self.model, few, Level.DIRECT).reach())
+        if Level.THROUGH in self.levels:
+            decompose(self.model, few, Level.THROUGH)
 
     def _check_sum(self, vectors: Tensor, representation: Tensor) -> None:
         error = float(relative(vectors.sum(1) - representation, representation).max())

@@ -6,7 +6,7 @@ the readout.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
@@ -45,12 +45,14 @@ def replay(
     ffns: Calls | None,
     *,
     cut: bool = False,
+    projected: Collection[str] = (),
 ) -> Replay:
     """The representation as an affine function of all that is given, from the model's own forward.
 
     image: normalised pixels. convolutions: what convolution blocks add. heads: what each attention's output projection
     receives; None: attention is live in its values, with cached queries and keys. ffns: the outputs of FFNs; None:
-    they are live, with cached gates. cut: the values of live attention are leaves: no gradient passes them.
+    they are live, with cached gates. cut: the values of live attention are leaves: no gradient passes them. projected:
+    paths of attention whose `heads` are what the output projection gives, not what it receives.
     """
     head_calls: Calls = {}
     values: Calls = {}
@@ -65,7 +67,9 @@ def replay(
                 )
                 stack.callback(hook.remove)
             else:
-                stub(stack, module, _projected(module, iter(heads[site.path])))
+                given = iter(heads[site.path])
+                answer = _written if site.path in projected else _projected
+                stub(stack, module, answer(module, given))
         for ffn in model.description.ffn_sites:
             module = model.module.get_submodule(ffn.path)
             if ffns is not None:
@@ -74,8 +78,8 @@ def replay(
                 path = gate_path(ffn)
                 gates = iter(cache.gates[path])
                 stub(stack, model.module.get_submodule(path), _gated(gates, multiplied(module)))
-        for path, given in convolutions.items():
-            stub(stack, model.module.get_submodule(path), _answer(iter(given)))
+        for path, block_outputs in convolutions.items():
+            stub(stack, model.module.get_submodule(path), _answer(iter(block_outputs)))
         for path, module in model.module.named_modules():
             if is_norm(module):
                 stub(stack, module, _frozen(module, iter(cache.scales[path])))
@@ -137,6 +141,12 @@ def _projected(module: nn.Module, given: Iterator[Tensor]) -> Callable[..., Any]
     if isinstance(module, nn.MultiheadAttention):
         return lambda *args, **options: (projection(next(given)), None)
     return lambda *args, **options: projection(next(given))
+
+
+def _written(module: nn.Module, given: Iterator[Tensor]) -> Callable[..., Any]:
+    if isinstance(module, nn.MultiheadAttention):
+        return lambda *args, **options: (next(given), None)
+    return _answer(given)
 
 
 def _answer(given: Iterator[Tensor]) -> Callable[..., Any]:

@@ -68,17 +68,15 @@ def spans_of(
     texts: (texts, e), each of length 1. on_step: called after each head.
     """
     texts = texts.double()
-    heads, covariance = moments.heads, moments.covariance
+    heads = moments.heads
     chosen = torch.full((heads, settings.texts), -1)
     deviation, explained = torch.zeros(2, heads, settings.texts, dtype=torch.float64)
     keeps = torch.zeros(heads).double()
     for head in range(heads):
-        mean, own = moments.mean[head], covariance[head]
-        if alignment.maps is not None:
-            onto = alignment.maps[head].double()  # (d, e)
-            mean, own = mean @ onto, onto.mT @ own @ onto
-        before = float(covariance[head].diagonal().sum())
-        keeps[head] = float(own.diagonal().sum()) / before if before > 0 else 0.0
+        factor = moments.factor(head) / moments.images.sqrt()
+        mean, own = (alignment.applied(given, head) for given in (moments.mean[head], factor))
+        before = float(factor.square().sum())
+        keeps[head] = float(own.square().sum()) / before if before > 0 else 0.0
         span = text_span(mean, own, texts, count=settings.texts, rank=settings.rank, least=settings.least)
         count = len(span.text)
         chosen[head, :count] = span.text
@@ -93,6 +91,6 @@ def spans_of(
 def _along_texts(alignment: Alignment, texts: Tensor, chosen: Tensor) -> Tensor:
     """(heads, k, d): texts in the space of each head's contributions; zero where `chosen` is -1."""
     picked = texts[chosen.clamp_min(0)] * (chosen >= 0)[..., None]  # (heads, k, e)
-    if alignment.maps is None:
-        return picked
-    return torch.einsum("hde,hke->hkd", alignment.maps[: len(chosen)].double(), picked)
+    maps = [alignment.map(head) for head in range(len(chosen))]
+    along = [own if onto is None else own @ onto.double().mT for own, onto in zip(picked, maps, strict=True)]
+    return torch.stack(along)

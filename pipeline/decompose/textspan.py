@@ -30,20 +30,22 @@ class Span:
 
 
 def text_span(
-    mean: Tensor, covariance: Tensor, texts: Tensor, *, count: int = 20, rank: int = 80, least: float = 1e-10
+    mean: Tensor, factor: Tensor, texts: Tensor, *, count: int = 20, rank: int = 80, least: float = 1e-10
 ) -> Span:
     """The texts of one head: at most `count`, on at most `rank` axes; the defaults are the published numbers.
 
     least: share of the second moment below which an axis, and of the variance below which a text, is rounding.
 
-    mean: (e,) and covariance: (e, e) over images, in the space of texts; texts: (texts, e), each of length 1; float64.
+    mean: (e,) over images, in the space of texts; factor: (r, e), rows whose outer products add up to the covariance;
+    texts: (texts, e), each of length 1; float64.
     Texts are first projected on the leading axes of the *uncentred* second moment, at most `rank` and no more than it
     has: the published code keeps 80 whatever the head's rank, and so directions of rounding. They are not scaled anew.
     All that follows happens within these axes, in r x r numbers.
     """
-    own = _axes(mean, covariance, rank, least)  # (e, r)
-    left, inner = texts @ own, own.mT @ covariance @ own  # (texts, r), (r, r)
-    total = covariance.diagonal().sum()
+    own = _axes(mean, factor, rank, least)  # (e, r)
+    left, within = texts @ own, factor @ own  # (texts, r), (rows, r)
+    inner = within.mT @ within  # (r, r)
+    total = factor.square().sum()
     chosen, deviations, explained = [], [], []
     for _ in range(min(count, len(texts))):
         variance = torch.einsum("tr,tr->t", left @ inner, left).clamp_min(0)
@@ -69,9 +71,9 @@ def text_span(
     )
 
 
-def _axes(mean: Tensor, covariance: Tensor, rank: int, least: float) -> Tensor:
-    """(e, r): the leading eigenvectors of the second moment."""
-    values, vectors = torch.linalg.eigh(covariance + torch.outer(mean, mean))
-    kept = values > least * values[-1].clamp_min(0)
-    kept[: max(len(values) - rank, 0)] = False
-    return vectors[:, kept]
+def _axes(mean: Tensor, factor: Tensor, rank: int, least: float) -> Tensor:
+    """(e, r): the leading eigenvectors of the second moment, which are right singular vectors of what it is made of."""
+    _, values, vectors = torch.linalg.svd(torch.cat([factor, mean[None]]), full_matrices=False)
+    kept = values.square() > least * values[0].square()
+    kept[rank:] = False
+    return vectors[kept].mT

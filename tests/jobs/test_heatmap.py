@@ -65,8 +65,8 @@ def test_a_text_for_a_model_that_reads_none_takes_the_atlas_alignment(pictures, 
     model = load(ModelRequest("zoo/vit"))
     count = len(components_of(model))
     maps = torch.randn(count, model.description.representation_dim, 64, generator=torch.Generator().manual_seed(0))
-    monkeypatch.setattr(jobs.commands.comparing, "alignment_of", lambda store, slug: Alignment(
-        count, maps, torch.zeros(64), 1.0, 1.0, 1.0, 0.0
+    monkeypatch.setattr(jobs.commands.comparing, "alignment_of", lambda store, slug: Alignment.of_maps(
+        maps, torch.zeros(64), 1.0, 1.0, 1.0, 0.0
     ))  # fmt: skip
     asked = {"model": "zoo/vit", "image": pictures[0], "text": "a pink object", "out": tmp_path / "heat.png"}
     told = _json(capsys, **asked, atlas=str(tmp_path))

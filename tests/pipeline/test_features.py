@@ -155,7 +155,7 @@ def drawn(seed: int = 0) -> tuple[torch.Tensor, Alignment, dict[str, torch.Tenso
     maps = torch.randn(COMPONENTS, D, E, generator=generator) / 3
     texts = {name: functional.normalize(torch.randn(count, E, generator=generator), dim=1)
              for name, count in (("a", 3), ("b", 4))}  # fmt: skip
-    return vectors, Alignment(COMPONENTS, maps, torch.randn(E, generator=generator), 0, 0, 0, 0), texts
+    return vectors, Alignment.of_maps(maps, torch.randn(E, generator=generator), 0, 0, 0, 0), texts
 
 
 def summed(parts, lens, means=None) -> FeatureSums:
@@ -249,7 +249,7 @@ def test_a_clips_own_space_needs_no_map() -> None:
     vectors = vectors[..., :E]
     own = Lens.of(texts, Alignment.own(COMPONENTS, E), LEVELS)
     same = Lens.of(
-        texts, Alignment(COMPONENTS, torch.eye(E).expand(COMPONENTS, -1, -1), torch.zeros(E), 0, 0, 0, 0), LEVELS
+        texts, Alignment.of_maps(torch.eye(E).expand(COMPONENTS, -1, -1), torch.zeros(E), 0, 0, 0, 0), LEVELS
     )
     assert_close(summed([vectors], own).finalize(own)["score"], summed([vectors], same).finalize(same)["score"], 1e-6)
 

@@ -46,14 +46,16 @@ def test_any_split_and_order_gives_the_moments_of_all(split: list[int], order: l
     expected = {
         "images": np.array(IMAGES),
         "mean": vectors.mean(0),
-        "scatter": np.einsum("nhi,nhj->hij", apart[:, :HEADS], apart[:, :HEADS]),
         "trace": (apart**2).sum((0, 2)),
         "shared": np.einsum("nkd,nd->k", apart, z_apart),
         "whole_mean": z.mean(0),
-        "whole_scatter": z_apart.T @ z_apart,
+        "whole_trace": (z_apart**2).sum(),
         "norm": np.linalg.norm(vectors, axis=2).sum(0),
         "ratio": (np.linalg.norm(vectors, axis=2) / np.linalg.norm(z, axis=1)[:, None]).sum(0),
     }
+    for head in range(HEADS):
+        own = apart[:, head].T @ apart[:, head] / IMAGES
+        np.testing.assert_allclose(whole.covariance(head).numpy(), own, rtol=1e-11, atol=1e-11)
     for name, value in expected.items():
         np.testing.assert_allclose(getattr(whole, name).numpy(), value, rtol=1e-11, atol=1e-9, err_msg=name)
     assert float(whole.variance_share().sum()) == pytest.approx(1, abs=1e-12)

@@ -35,7 +35,7 @@ DIRECT = torch.tensor([False, True, True, True, True])
 def drawn() -> tuple[torch.Tensor, Alignment]:
     generator = torch.Generator().manual_seed(0)
     vectors = torch.randn(30, 5, 6, generator=generator)
-    return vectors, Alignment(5, torch.randn(5, 6, 4, generator=generator), torch.randn(4), 0, 0, 0, 0)
+    return vectors, Alignment.of_maps(torch.randn(5, 6, 4, generator=generator), torch.randn(4), 0, 0, 0, 0)
 
 
 def shuffled(vectors: torch.Tensor):

@@ -80,7 +80,7 @@ def test_slices_merge_to_the_pass_over_all_and_ablation_is_a_re_sum(name: str, p
     directions = torch.randn(model.description.heads, 3, width, generator=torch.Generator().manual_seed(0))
     isometry = torch.eye(width)[:, : embedder.vision.description.representation_dim]
     own = Alignment.own(components, width)
-    mapped = Alignment(components, isometry.expand(components, -1, -1), torch.zeros(64), 0.5, 0.5, 0.5, 0.1)
+    mapped = Alignment.of_maps(isometry.expand(components, -1, -1), torch.zeros(64), 0.5, 0.5, 0.5, 0.1)
     alignment = own if name == "clip" else mapped
 
     membership = Membership.of(probe_set, ProbeSettings(least_class=3))

@@ -16,7 +16,7 @@ def _alignment(model, width: int) -> Alignment:
     generator = torch.Generator().manual_seed(4)
     d = model.description.representation_dim
     maps = torch.randn(len(components_of(model)), d, width, generator=generator)
-    return Alignment(len(maps), maps, torch.zeros(width), 1.0, 1.0, 1.0, 0.0)
+    return Alignment.of_maps(maps, torch.zeros(width), 1.0, 1.0, 1.0, 0.0)
 
 
 def test_all_heads_of_a_clip_along_its_own_text_are_its_heatmap():
@@ -46,7 +46,7 @@ def test_the_heads_that_say_most_each_at_its_own_level():
     expected = torch.zeros(32, 32, dtype=torch.float64)
     for place, level in zip(order, levels, strict=True):
         component = contributing.components[place]
-        along = alignment.maps[place].double() @ text.double()
+        along = alignment.map(place).double() @ text.double()
         site = source_maps(model, x, along, level).sites[component.layer]
         expected += spread(site.patches[0][:, component.head, None], (32, 32))[0, 0]
     torch.testing.assert_close(found.heat, expected, rtol=1e-7, atol=1e-10)

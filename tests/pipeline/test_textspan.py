@@ -50,7 +50,7 @@ def test_the_same_texts_in_the_same_order(name: str, heads: int) -> None:
     assert made.heads == heads
     texts = pool_for(name, stored.shape[2])
     for head in range(heads):
-        span = text_span(made.mean[head], made.covariance[head], texts, count=COUNT)
+        span = text_span(made.mean[head], made.factor(head) / made.images.sqrt(), texts, count=COUNT)
         own = stored[:, head].numpy()
         published, rebuilt = published_text_span(own, texts.numpy(), len(span.text), rank=80)
         assert span.text.tolist() == published, f"{name} head {head}"
@@ -66,7 +66,7 @@ def moments_of(vectors: np.ndarray) -> tuple[Tensor, Tensor]:
     found = torch.from_numpy(vectors)[:, None]
     made = ContributionMoments(torch.zeros(1, dtype=torch.bool), 1, vectors.shape[1])
     made.update(Contributions(found, found[:, 0]))
-    return made.mean[0], made.covariance[0]
+    return made.mean[0], made.factor(0) / made.images.sqrt()
 
 
 def test_it_stops_where_nothing_is_left_to_explain() -> None:

@@ -1,0 +1,335 @@
+"""What attention and FFNs write reaches the representation by a fixed matrix and one number a token, where it does.
+
+With norm statistics held, what a module writes into the residual stream passes additions, factors of a token (norms,
+pools) and linear maps that are the same for all tokens, or for all tokens of a group: the class token and the rest, the
+four places of a merged patch. So the derivative of <u, representation> by the module's output at token s of image i is
+a[i, s] T[g(s)]^T u. Whether that holds, and T, is read off derivatives of the model's own replay; a is read off one
+vector-Jacobian product in every batch, which checks the form as well. A head's contribution is then
+T W_O sum_s a[i, s] head[i, s], exact to rounding, and no head is replayed. Where the form does not hold (convolutions
+across tokens whose norms differ), there is no path, and the component is pushed by itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from pipeline.decompose.activation_cache import ActivationCache, cache_activations
+from pipeline.decompose.attention import output_projection, per_head
+from pipeline.decompose.replay import Calls, replay
+from pipeline.hooks.activations import sequence
+from pipeline.models import AttentionSite, FfnSite, LoadedModel
+
+PROBES = 4  # directions by which tokens are grouped
+MOST_GROUPS = 64  # of tokens with a matrix of their own: the places within a patch that is merged three times
+FORM = {torch.float32: 1e-4, torch.float64: 1e-9}
+"""How far derivatives may be from the form, over the largest of them, before it is taken not to hold."""
+
+Key = tuple[str, int]  # path of an attention or FFN module, and which of its calls
+
+
+@dataclass(frozen=True)
+class Path:
+    """How one call of a module reaches the representation.
+
+    positions: int64 (positions,), the places of an image that do, windows counted on. group: int64 (positions,), the
+    group of each. matrices: (groups, d, channels), T. scale: (channels,), a factor of the channels by which paths that
+    share their matrices differ (layer scale); None for 1.
+    """
+
+    positions: Tensor
+    group: Tensor
+    matrices: Tensor
+    scale: Tensor | None = None
+
+    def weights(self, gradient: Tensor, directions: Tensor) -> tuple[Tensor, float]:
+        """a, (images, positions), and how far derivatives are from the form, over the largest of them.
+
+        gradient: (images, all positions, channels), of <u, representation>; directions: (images, d), u.
+        """
+        pulled = torch.einsum("gdc,nd->ngc", self.matrices, directions)
+        pulled = pulled if self.scale is None else pulled * self.scale
+        own, held = pulled[:, self.group], gradient[:, self.positions]  # (images, positions, channels)
+        tiny = torch.finfo(own.dtype).tiny
+        weights = (held * own).sum(2) / own.square().sum(2).clamp_min(tiny)
+        largest = gradient.abs().amax().clamp_min(tiny)
+        elsewhere = gradient.abs().amax(2)
+        elsewhere[:, self.positions] = (held - weights[:, :, None] * own).abs().amax(2)
+        return weights, float(elsewhere.amax() / largest)
+
+    def summed(self, written: Tensor, weights: Tensor) -> Tensor:
+        """What is written, weighted and summed over the positions of each group: (images, groups, ...).
+
+        written: (images, all positions, ...); weights: a.
+        """
+        held = written[:, self.positions]
+        weighted = held * weights.reshape(*weights.shape, *[1] * (held.ndim - 2))
+        sums = weighted.new_zeros(len(held), len(self.matrices), *held.shape[2:])
+        return sums.index_add_(1, self.group, weighted)
+
+    def pushed(self, sums: Tensor) -> Tensor:
+        """T times sums over positions, (images, groups, ..., channels) -> (images, ..., d), added up over groups."""
+        sums = sums if self.scale is None else sums * self.scale
+        return torch.einsum("ng...c,gdc->n...d", sums, self.matrices)
+
+
+@dataclass(frozen=True)
+class Paths:
+    """The paths of a model's attention and FFN modules, by path and call; what is not there has none."""
+
+    of: Mapping[Key, Path] = field(default_factory=dict)
+
+    @property
+    def closed(self) -> frozenset[str]:
+        """The modules that have paths: all of their calls do."""
+        return frozenset(path for path, _ in self.of)
+
+    def spans(self, model: LoadedModel, site: AttentionSite) -> Tensor | None:
+        """What each head of a site can write, as columns: (heads, d, groups * head_dim) of all its calls; None without
+        a path.
+        """
+        if site.path not in self.closed:
+            return None
+        of_head = output_projection(model.module.get_submodule(site.path)).weight.detach().flatten(1)
+        of_head = of_head.unflatten(1, (site.heads, -1))  # (channels, heads, head_dim)
+        calls = [path for (name, _), path in self.of.items() if name == site.path]
+        parts = []
+        for path in calls:
+            matrices = path.matrices if path.scale is None else path.matrices * path.scale
+            parts.append(torch.einsum("gdc,che->hdge", matrices, of_head).flatten(2))
+        return torch.cat(parts, 2)
+
+
+def leaves_of(model: LoadedModel, cache: ActivationCache, closed: frozenset[str] | None) -> tuple[Calls, Calls]:
+    """Leaves for a replay of which only derivatives count: zeros, shaped as what attention and FFNs give.
+
+    closed: attention that is answered by the output of its projection (None: all); the leaves of others stand for its
+    input. Returned as `replay` takes them: heads, FFNs.
+    """
+
+    def zeros(like: Tensor, channels: int | None = None, axis: int = -1) -> Tensor:
+        shape = list(like.shape)
+        shape[axis] = channels or shape[axis]
+        return like.new_zeros(shape).requires_grad_()
+
+    heads: Calls = {}
+    for site in model.description.attention_sites:
+        projection = output_projection(model.module.get_submodule(site.path))
+        written = int(projection.weight.shape[0]) if closed is None or site.path in closed else None
+        axis = 1 if isinstance(projection, nn.Conv2d) else -1
+        heads[site.path] = [zeros(call, written, axis) for call in cache.heads[site.path]]
+    return heads, {path: [zeros(call) for call in calls] for path, calls in cache.ffns.items()}
+
+
+def written_nothing(model: LoadedModel, cache: ActivationCache, closed: frozenset[str]) -> Calls:
+    """What the projections of attention with a path give where their heads are zero: their bias."""
+    calls: Calls = {}
+    for path in closed & set(cache.heads):
+        projection = output_projection(model.module.get_submodule(path))
+        axis = 1 if isinstance(projection, nn.Conv2d) else -1
+        calls[path] = []
+        for heads in cache.heads[path]:
+            shape = list(heads.shape)
+            shape[axis] = int(projection.weight.shape[0])
+            bias = heads.new_zeros(shape).movedim(axis, -1)
+            if isinstance(projection.bias, Tensor):
+                bias = bias + projection.bias.detach()
+            calls[path].append(bias.movedim(-1, axis).contiguous())
+    return calls
+
+
+def find_paths(model: LoadedModel, x: Tensor) -> Paths:
+    """The paths of a model, from derivatives of its replay: a fact of its weights, up to rounding.
+
+    x: (images, 3, height, width), normalised; the first and the last of them show which tokens form groups, the first
+    alone, as many times as there are images, gives the matrices.
+    """
+    with torch.inference_mode(False), torch.enable_grad():
+        groups = _groups_of(model, x[[0, -1]].detach().clone())
+        matrices = _matrices(model, x[:1].detach().expand(x.shape).clone(), groups)
+    paths: dict[Key, Path] = {}
+    known: list[Path] = []
+    for key, (positions, group, _) in groups.items():
+        path = Path(positions, group, matrices[key])
+        paths[key] = next((same for same in (_like(path, one) for one in known) if same is not None), path)
+        if paths[key] is path:
+            known.append(path)
+    return Paths(paths)
+
+
+def _trunk(model: LoadedModel, x: Tensor) -> tuple[Tensor, dict[Key, Tensor]]:
+    """A replay in which all attention and FFNs write leaves: the representation, and the leaves by module and call."""
+    cache = cache_activations(model, x, attention=False, gates=False)
+    heads, ffns = leaves_of(model, cache, None)
+    z = replay(model, cache, x, cache.convolutions, heads, ffns, projected=frozenset(heads)).representation
+    return z, {(path, call): leaf for path, calls in (heads | ffns).items() for call, leaf in enumerate(calls)}
+
+
+def _groups_of(model: LoadedModel, pair: Tensor) -> dict[Key, tuple[Tensor, Tensor, Tensor]]:
+    """Of each call whose module has the form: positions, their groups, and of each group the position that stands for
+    it.
+    """
+    z, leaves = _trunk(model, pair)
+    if z.grad_fn is None:
+        return {}
+    generator = torch.Generator().manual_seed(0)
+    probes: dict[Key, list[Tensor]] = {}
+    for _ in range(PROBES):
+        u = torch.randn(z.shape[1], generator=generator, dtype=torch.float64).to(z).expand_as(z)
+        for key, gradient in _by_position(model, _gradients(z, leaves, u), len(pair)).items():
+            probes.setdefault(key, []).append(gradient)
+    found = {key: _grouped(torch.cat(gradients, 2)) for key, gradients in probes.items()}
+    open_modules = {path for (path, _), group in found.items() if group is None}
+    return {key: group for key, group in found.items() if group is not None and key[0] not in open_modules}
+
+
+def _gradients(z: Tensor, leaves: Mapping[Key, Tensor], seed: Tensor) -> dict[Key, Tensor]:
+    grads = torch.autograd.grad(z, list(leaves.values()), seed, retain_graph=True, allow_unused=True)
+    return {
+        key: torch.zeros_like(leaf) if grad is None else grad
+        for (key, leaf), grad in zip(leaves.items(), grads, strict=True)
+    }
+
+
+def _by_position(model: LoadedModel, tensors: Mapping[Key, Tensor], images: int) -> dict[Key, Tensor]:
+    """Tensors shaped as outputs of modules as (images, positions, channels)."""
+    attention = {site.path: site for site in model.description.attention_sites}
+    ffns = {site.path: site for site in model.description.ffn_sites}
+    return {
+        key: written_by_position(model, attention.get(key[0]) or ffns[key[0]], tensor, images)
+        for key, tensor in tensors.items()
+    }
+
+
+def written_by_position(model: LoadedModel, site: AttentionSite | FfnSite, tensor: Tensor, images: int) -> Tensor:
+    """A tensor shaped as the output of an attention's projection, or of an FFN: (images, positions, channels)."""
+    if isinstance(site, FfnSite):
+        return sequence(tensor, site).reshape(images, -1, sequence(tensor, site).shape[-1])
+    return per_head(model.module.get_submodule(site.path), tensor, images, 1)[:, :, 0]
+
+
+def _grouped(seen: Tensor) -> tuple[Tensor, Tensor, Tensor] | None:
+    """Positions, their groups and who stands for each group; None where tokens have no form in common.
+
+    seen: (2, positions, probes * channels), derivatives of two images.
+    """
+    first, second = seen
+    positions = (first.ne(0).any(1) | second.ne(0).any(1)).nonzero()[:, 0]
+    first, second = first[positions], second[positions]
+    limit = FORM[seen.dtype] * float(first.abs().amax()) if len(positions) else 0.0
+    group = torch.full_like(positions, -1)
+    stand_for: list[Tensor] = []
+    while bool((left := (group < 0).nonzero()[:, 0]).numel()):
+        if len(stand_for) == MOST_GROUPS:
+            return None
+        chosen = left[first[left].abs().amax(1).argmax()]
+        like = _multiples(first[left], first[chosen], limit) & _multiples(second[left], first[chosen], limit)
+        if not bool(like[left == chosen].all()):
+            return None
+        group[left[like]] = len(stand_for)
+        stand_for.append(positions[chosen])
+    return positions, group, torch.stack(stand_for) if stand_for else positions
+
+
+def _multiples(rows: Tensor, of: Tensor, limit: float) -> Tensor:
+    """Which rows (n, m) are multiples of a vector (m,), up to `limit` in each place."""
+    factor = rows @ of / of.square().sum().clamp_min(torch.finfo(of.dtype).tiny)
+    return (rows - factor[:, None] * of).abs().amax(1) <= limit
+
+
+def _matrices(
+    model: LoadedModel, same: Tensor, groups: Mapping[Key, tuple[Tensor, Tensor, Tensor]]
+) -> dict[Key, Tensor]:
+    """T of every call, (groups, d, channels): derivatives of each coordinate of the representation, a few at a time.
+
+    same: (images, 3, height, width), one image as many times as coordinates are done at a time.
+    """
+    if not groups:
+        return {}
+    z, leaves = _trunk(model, same)
+    chosen = {key: leaves[key] for key in groups}
+    rows: dict[Key, list[Tensor]] = {key: [] for key in groups}
+    for some in torch.eye(z.shape[1], dtype=z.dtype, device=z.device).split(len(same)):
+        seed = torch.zeros_like(z)
+        seed[: len(some)] = some
+        gradients = _by_position(model, _gradients(z, chosen, seed), len(same))
+        for key, gradient in gradients.items():
+            rows[key].append(gradient[: len(some), groups[key][2]])
+    return {key: torch.cat(parts).transpose(0, 1).contiguous() for key, parts in rows.items()}
+
+
+def _like(path: Path, known: Path) -> Path | None:
+    """The path with the matrices of a known one, scaled by channel, where they are so related; else None."""
+    ours, theirs = path.matrices, known.matrices
+    if ours.shape != theirs.shape or not torch.equal(path.group, known.group):
+        return None
+    if torch.equal(ours, theirs):
+        return Path(path.positions, path.group, theirs, known.scale)
+    square = theirs.square().sum((0, 1))
+    scale = (ours * theirs).sum((0, 1)) / square.clamp_min(torch.finfo(square.dtype).tiny)
+    off = (ours - scale * theirs).abs().amax()
+    if float(off) > 1e-6 * float(ours.abs().amax()):
+        return None
+    return Path(path.positions, path.group, theirs, scale)
+
+
+@dataclass
+class AlongPaths:
+    """Contributions of heads and FFNs that have a path, over some images: by the path of the module, added up over
+    calls.
+
+    heads: (images, heads, d) each; ffns: (images, d). off: how far derivatives were from the form, at most.
+    """
+
+    heads: dict[str, Tensor]
+    ffns: dict[str, Tensor]
+    off: float
+
+
+def contributions_along(
+    model: LoadedModel,
+    paths: Paths,
+    cache: ActivationCache,
+    gradients: Mapping[Key, Tensor],
+    directions: Tensor,
+) -> AlongPaths:
+    """The contributions of all heads and FFNs with a path.
+
+    cache: of the images; gradients: of <u, representation> by the output of each call with a path; directions: u,
+    (images, d), one an image, none of them special.
+    """
+    found, images = AlongPaths({}, {}, 0.0), len(directions)
+
+    def along(site: AttentionSite | FfnSite, call: int) -> tuple[Path, Tensor]:
+        path = paths.of[site.path, call]
+        gradient = written_by_position(model, site, gradients[site.path, call], images)
+        weights, off = path.weights(gradient, directions)
+        found.off = max(found.off, off)
+        return path, weights
+
+    for site in model.description.attention_sites:
+        if site.path in paths.closed:
+            module = model.module.get_submodule(site.path)
+            weight = output_projection(module).weight.flatten(1)  # (channels, heads * head_dim)
+            of_head = weight.unflatten(1, (site.heads, -1))
+            parts = []
+            for call, heads in enumerate(cache.heads[site.path]):
+                path, weights = along(site, call)
+                sums = path.summed(per_head(module, heads, images, site.heads), weights)  # (images, groups, heads, own)
+                parts.append(path.pushed(torch.einsum("nghe,che->nghc", sums, of_head)))
+            found.heads[site.path] = _total(parts)
+    for ffn in model.description.ffn_sites:
+        if ffn.path in paths.closed:
+            parts = []
+            for call, written in enumerate(cache.ffns[ffn.path]):
+                path, weights = along(ffn, call)
+                parts.append(path.pushed(path.summed(written_by_position(model, ffn, written, images), weights)))
+            found.ffns[ffn.path] = _total(parts)
+    return found
+
+
+def _total(parts: Sequence[Tensor]) -> Tensor:
+    return torch.stack(list(parts)).sum(0) if len(parts) > 1 else parts[0]
