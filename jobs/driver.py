@@ -28,6 +28,7 @@ from jobs.held import earlier_jobs, jobs_of
 from jobs.lock import Holder, Lock, locked
 from jobs.loop import Fault, Listener, Loop, Outcome, Policy, Stop
 from jobs.machine import local_machine, machine_json
+from jobs.memory import Peak
 from jobs.plan import Machine, Plan
 from jobs.prepare import Prepared, Say, prepare
 from jobs.probe_images import write_probe_images
@@ -239,7 +240,9 @@ class Run(Listener):
             f"Stopping: no new units; {flying} at work have {GRACE_SECONDS:.0f} s to end. Again to leave at once."
         )
 
-    def committed(self, worker: int, unit: WorkUnit, receipt: PartReceipt, seconds: float) -> Iterable[WorkUnit]:
+    def committed(
+        self, worker: int, unit: WorkUnit, receipt: PartReceipt, seconds: float, peak: Peak
+    ) -> Iterable[WorkUnit]:
         self.receipts += 1
         failpoint("receipt", str(unit), self.receipts)
         self.log(
@@ -249,6 +252,8 @@ class Run(Listener):
             seconds=round(seconds, 3),
             bytes=receipt.bytes,
             adopted=not receipt.created,
+            peak_bytes=peak.process,
+            device_peak_bytes=peak.device,
         )
         self.row.units_done += 1
         self.graph.add(unit)

@@ -20,6 +20,7 @@ from typing import Protocol, TypeVar
 
 from atlas_schema.parts import PartReceipt
 from atlas_schema.units import WorkUnit
+from jobs.memory import Peak
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,7 @@ class Committed:
     unit: WorkUnit
     receipt: PartReceipt
     seconds: float = 0.0
+    peak: Peak = field(default_factory=Peak)
 
 
 @dataclass(frozen=True)
@@ -127,7 +129,9 @@ class Listener:
     """Hears of each event after it was settled; override what is of interest."""
 
     def started(self, worker: int, unit: WorkUnit, attempt: int) -> None: ...
-    def committed(self, worker: int, unit: WorkUnit, receipt: PartReceipt, seconds: float) -> Iterable[WorkUnit]:
+    def committed(
+        self, worker: int, unit: WorkUnit, receipt: PartReceipt, seconds: float, peak: Peak
+    ) -> Iterable[WorkUnit]:
         """May return units that have to be done again (a part that was found damaged)."""
         return ()
 
@@ -296,11 +300,11 @@ class Loop:
                 self.starting.discard(worker)
                 self.start_failures = 0
                 self.idle.add(worker)
-            case Committed(worker, unit, receipt, seconds):
+            case Committed(worker, unit, receipt, seconds, peak):
                 self._land(worker)
                 self.lost_in_a_row = 0
                 self.outcome.done.append(receipt)
-                self.todo.extend(self.listener.committed(worker, unit, receipt, seconds))
+                self.todo.extend(self.listener.committed(worker, unit, receipt, seconds, peak))
             case UnitFailed(worker, unit, fault):
                 self._land(worker)
                 again = self.listener.part_lost(unit, fault.lost, fault) if fault.lost else None

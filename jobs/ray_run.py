@@ -177,7 +177,7 @@ class RayExecutor:
         if answer.fault is not None:
             return UnitFailed(worker, unit, answer.fault)
         assert answer.receipt is not None
-        return Committed(worker, unit, answer.receipt, answer.seconds)
+        return Committed(worker, unit, answer.receipt, answer.seconds, answer.peak)
 
     def _listen_for_beats(self) -> None:
         """Collect the beats that have come; ask again at most every `beat_seconds`."""

@@ -12,7 +12,7 @@ import platform
 import time
 import traceback
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from atlas_schema.errors import AtlasError, PartLost, StoreFailed, StoreFull, WeightsMismatch
@@ -25,6 +25,7 @@ from jobs.failpoints import failpoint
 from jobs.inputs import Inputs
 from jobs.lock import read_holder
 from jobs.loop import Fault
+from jobs.memory import Gauge, Peak
 from jobs.stages import Stage
 from jobs.version import code_version
 from jobs.work import Work
@@ -56,6 +57,7 @@ class Answer:
     receipt: PartReceipt | None
     fault: Fault | None
     seconds: float
+    peak: Peak = field(default_factory=Peak)
 
 
 class Worker:
@@ -89,12 +91,12 @@ class Worker:
 
     def run(self, unit: WorkUnit, attempt: int) -> Answer:
         """Compute and commit one unit. Never raises what the computation raises: it comes back as a Fault."""
-        began = time.monotonic()
+        began, gauge = time.monotonic(), Gauge(self.settings.device)
         try:
             receipt = self._run(unit, attempt)
         except Exception as error:
-            return Answer(None, fault_of(error), time.monotonic() - began)
-        return Answer(receipt, None, time.monotonic() - began)
+            return Answer(None, fault_of(error), time.monotonic() - began, gauge.peak)
+        return Answer(receipt, None, time.monotonic() - began, gauge.peak)
 
     def _run(self, unit: WorkUnit, attempt: int) -> PartReceipt:
         failpoint("start", str(unit), attempt)

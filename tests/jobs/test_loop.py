@@ -268,7 +268,7 @@ def test_a_damaged_part_named_by_the_listener_is_done_again():
     class Finds(Listener):
         found = False
 
-        def committed(self, worker, unit, receipt, seconds):
+        def committed(self, worker, unit, receipt, seconds, peak):
             if unit.start == 0 and not self.found:
                 self.found = True
                 return [unit]
@@ -309,7 +309,7 @@ def test_a_unit_that_cannot_read_what_another_committed_is_not_to_blame():
             healed.append(lost)
             return [lost]
 
-        def committed(self, worker, one, receipt, seconds):
+        def committed(self, worker, one, receipt, seconds, peak):
             return [reader] if one == producer and healed else ()
 
     def of(one: WorkUnit, attempt: int) -> tuple[str, float]:
