@@ -1,9 +1,10 @@
-"""What a unit takes of memory, measured: the highest that the process and its device held while it was done."""
+"""Memory as a resource: what a unit took of it, measured, and how many images fit at a time into what there is."""
 
 from __future__ import annotations
 
 import contextlib
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,10 +14,11 @@ _FORGET_PEAK = "5"  # written to clear_refs, it makes VmHWM begin anew (man 5 pr
 
 @dataclass(frozen=True)
 class Peak:
-    """Bytes at the highest: resident in the process, and allocated by torch on a GPU (0 where there is none)."""
+    """What a unit took: bytes at the highest, and the images in a forward that it was done with in the end."""
 
-    process: int = 0
-    device: int = 0
+    process: int = 0  # resident
+    device: int = 0  # allocated by torch on a GPU; 0 where there is none
+    batch: int = 0
 
 
 class Gauge:
@@ -49,3 +51,34 @@ def _resident_peak() -> int:
 
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # never falls: of the whole life of the process
     return most if sys.platform == "darwin" else most << 10
+
+
+BASE = {"cpu": 0.9e9, "mps": 0.9e9, "cuda": 3.5e9}
+"""Bytes of a worker's process before it holds any model: Python, torch and its libraries, Ray."""
+
+MOST_BATCH = {"cpu": 32, "mps": 256, "cuda": 256}
+"""Images in one forward where memory allows; more makes no device quicker."""
+
+EASY_BATCH = {"cpu": 8, "mps": 32, "cuda": 64}
+"""Images in one forward that are enough to be quick: rather fewer workers than smaller batches."""
+
+UNLIMITED = sys.maxsize
+"""Bytes, where nobody says how many there are."""
+
+
+def batches(device: str) -> tuple[int, ...]:
+    """The batches that may be chosen, the largest first: each half the one before, so that nearly the same memory
+    gives the same batch, and with it the same last bits of every number.
+    """
+    most = MOST_BATCH[device]
+    return tuple(most >> halvings for halvings in range(most.bit_length()))
+
+
+def fitting_batch(need: Callable[[int], float], room: float, device: str) -> int:
+    """The largest batch for which `need(batch)` bytes fit into `room`; 1 where none does."""
+    return next((batch for batch in batches(device) if need(batch) <= room), 1)
+
+
+def in_gigabytes(amount: float) -> str:
+    """Bytes as people say them."""
+    return f"{amount / 1e9:,.1f} GB"
