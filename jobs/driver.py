@@ -205,8 +205,8 @@ class Run(Listener):
             return self._close(self._compute(units) if units else Outcome())
 
     def _compute(self, units: Sequence[WorkUnit]) -> Outcome:
-        from jobs.ray_run import RayExecutor, ray_session
-        from jobs.worker import WorkerSettings
+        from jobs.ray_run import RayExecutor, on_every_node, ray_session
+        from jobs.worker import WorkerSettings, remove_cache
 
         config, machine, prepared = self.prepared.config, self.plan.machine, self.prepared
         settings = WorkerSettings(
@@ -236,7 +236,10 @@ class Run(Listener):
                 stack.enter_context(ray_session(None, machine))
             stack.enter_context(self.stop)  # after Ray is up: it sets handlers of its own
             executor = RayExecutor(settings, machine, self.plan.peak, min(5.0, config.hang_seconds / 4))
-            return Loop(units, executor, policy, self, self._stop).run()
+            try:
+                return Loop(units, executor, policy, self, self._stop).run()
+            finally:
+                on_every_node(remove_cache, self.lock.me.nonce)
 
     def _identities(self) -> dict[tuple[str, str], Any]:
         """Of every stage that this run computes or reads, by stage and slug."""

@@ -25,6 +25,7 @@ os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's 15 starves workers wh
 
 import ray
 from ray.exceptions import OutOfMemoryError, RayActorError, RayError, RayTaskError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from atlas_schema.errors import BadConfig, WorkFailed
 from atlas_schema.units import WorkUnit
@@ -122,6 +123,22 @@ def _memory_to_ask(machine: Machine, peak: float) -> int:
     nodes = [node["Resources"].get("memory", 0.0) for node in ray.nodes() if node["Alive"]]
     shares = [max(nodes), sum(nodes) / machine.workers] if any(nodes) else []
     return int(min([peak, float(machine.memory), *shares]))
+
+
+def on_every_node(do: Callable[..., None], *args: Any, seconds: float = 20.0) -> None:
+    """Run a function once on each node; a node that does not do it in time is let be."""
+    nodes = [node["NodeID"] for node in ray.nodes() if node["Alive"]]
+    if nodes == [ray.get_runtime_context().get_node_id()]:  # no process need start for it
+        do(*args)
+        return
+    with contextlib.suppress(RayError):
+        tasks = [
+            _ray.remote(num_cpus=0, max_retries=0)(do)
+            .options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False))
+            .remote(*args)
+            for node in nodes
+        ]
+        ray.wait(tasks, num_returns=len(tasks), timeout=seconds)
 
 
 def _kernel_kills() -> int:

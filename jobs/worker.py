@@ -72,6 +72,7 @@ class Worker:
     def __init__(self, settings: WorkerSettings):
         self.settings = settings
         self.store = Store(settings.store_url)
+        self.inputs = _with_cache(settings.inputs, settings.nonce)
         self.stages = {stage.name: stage for stage in settings.stages}
         self.steps = 0
         self.models: dict[str, Any] = {}  # by slug, the one used last at the end; two at most
@@ -189,7 +190,7 @@ class Worker:
         torch.set_num_threads(self.settings.threads)  # per thread: Ray runs methods off the main thread
         return Work(
             store=self.store,
-            inputs=self.settings.inputs,
+            inputs=self.inputs,
             identities=self.settings.identities,
             whole=self._whole,
             device=self.settings.device,
@@ -248,6 +249,23 @@ class Worker:
                 f"{found[:16]}, the driver has {expected[:16]}. The file changed or "
                 "differs between machines; run the same command again."
             )
+
+
+def _with_cache(inputs: Inputs, name: str) -> Inputs:
+    """The inputs, with a cache of decoded images that the workers of this node share; none without a name."""
+    if inputs.probe_set is None or not name:
+        return inputs
+    from pipeline.images.pixel_cache import PixelCache, sweep
+
+    sweep()  # of runs that were killed
+    return replace(inputs, probe_set=replace(inputs.probe_set, cache=PixelCache(name)))
+
+
+def remove_cache(name: str) -> None:
+    """Delete what the workers of this node kept of decoded images."""
+    from pipeline.images.pixel_cache import PixelCache
+
+    PixelCache(name).remove()
 
 
 def merged(work: Work, stage: Stage, unit: WorkUnit) -> dict[str, np.ndarray] | None:
