@@ -27,7 +27,8 @@ from jobs.graph import Graph, Job
 from jobs.held import earlier_jobs, jobs_of
 from jobs.lock import Holder, Lock, locked
 from jobs.loop import Fault, Listener, Loop, Outcome, Policy, Stop
-from jobs.machine import local_machine, machine_json
+from jobs.machine import Needs, local_machine, machine_json
+from jobs.memory import BASE, Peak, in_gigabytes
 from jobs.plan import Machine, Plan
 from jobs.prepare import Prepared, Say, prepare
 from jobs.probe_images import write_probe_images
@@ -82,8 +83,11 @@ def run(config: RunConfig, *, command: str, say: Say) -> RunReport:
         lock = stack.enter_context(locked(store, run_id, watching))
         close_dead_runs(store)
         store.sweep()  # hidden files of writers that were killed a day or more ago
-        machine = _machine(stack, config)
+        # of any machine: what units take does not depend on how they are cut
+        machine = _machine(stack, config, prepared.plan(Machine()).at_ease)
         plan = prepared.plan(machine)
+        for line in memory_lines(plan):
+            say(line)
         log = RunLog(store, run_id)
         stack.callback(log.close)
         earlier = earlier_jobs(prepared)
@@ -97,14 +101,26 @@ def run(config: RunConfig, *, command: str, say: Say) -> RunReport:
         return Run(prepared, plan, graph, shards, lock, log, row, say, ray_is_up=ray_is_up).carry_out()
 
 
-def _machine(stack: ExitStack, config: RunConfig) -> Machine:
+def memory_lines(plan: Plan) -> list[str]:
+    """What a user should know of memory before hours are spent: where there is less than the workers take."""
+    machine = plan.machine
+    if plan.peak <= machine.memory:
+        return []
+    has = f"{in_gigabytes(machine.workers * machine.memory)} free for {machine.workers} worker(s)"
+    return [
+        f"Memory may run out: a worker needs about {in_gigabytes(plan.peak)}, and there are {has}. "
+        "Units for which it does are done alone at the end; fewer --workers leave more to each."
+    ]
+
+
+def _machine(stack: ExitStack, config: RunConfig, needs: Needs) -> Machine:
     """This machine, without starting Ray yet: there may be nothing to do. Or the cluster, joined to be asked."""
     if config.address is None:
-        return local_machine(config)
+        return local_machine(config, needs)
     from jobs.ray_run import machine_of_cluster, ray_session
 
     stack.enter_context(ray_session(config.address, None))
-    return machine_of_cluster(config)
+    return machine_of_cluster(config, needs)
 
 
 def claim(
@@ -189,8 +205,8 @@ class Run(Listener):
             return self._close(self._compute(units) if units else Outcome())
 
     def _compute(self, units: Sequence[WorkUnit]) -> Outcome:
-        from jobs.ray_run import RayExecutor, ray_session
-        from jobs.worker import WorkerSettings
+        from jobs.ray_run import RayExecutor, on_every_node, ray_session
+        from jobs.worker import WorkerSettings, remove_cache
 
         config, machine, prepared = self.prepared.config, self.plan.machine, self.prepared
         settings = WorkerSettings(
@@ -203,6 +219,8 @@ class Run(Listener):
             device=machine.device,
             threads=machine.threads,
             precision=config.precision,
+            memory=machine.memory,
+            sizes=self.plan.sizes,
             nonce=self.lock.me.nonce,
         )
         policy = Policy(
@@ -217,8 +235,11 @@ class Run(Listener):
             if not self.ray_is_up:
                 stack.enter_context(ray_session(None, machine))
             stack.enter_context(self.stop)  # after Ray is up: it sets handlers of its own
-            executor = RayExecutor(settings, machine, beat_seconds=min(5.0, config.hang_seconds / 4))
-            return Loop(units, executor, policy, self, self._stop).run()
+            executor = RayExecutor(settings, machine, self.plan.peak, min(5.0, config.hang_seconds / 4))
+            try:
+                return Loop(units, executor, policy, self, self._stop).run()
+            finally:
+                on_every_node(remove_cache, self.lock.me.nonce)
 
     def _identities(self) -> dict[tuple[str, str], Any]:
         """Of every stage that this run computes or reads, by stage and slug."""
@@ -239,7 +260,9 @@ class Run(Listener):
             f"Stopping: no new units; {flying} at work have {GRACE_SECONDS:.0f} s to end. Again to leave at once."
         )
 
-    def committed(self, worker: int, unit: WorkUnit, receipt: PartReceipt, seconds: float) -> Iterable[WorkUnit]:
+    def committed(
+        self, worker: int, unit: WorkUnit, receipt: PartReceipt, seconds: float, peak: Peak
+    ) -> Iterable[WorkUnit]:
         self.receipts += 1
         failpoint("receipt", str(unit), self.receipts)
         self.log(
@@ -249,6 +272,9 @@ class Run(Listener):
             seconds=round(seconds, 3),
             bytes=receipt.bytes,
             adopted=not receipt.created,
+            peak_bytes=peak.process,
+            device_peak_bytes=peak.device,
+            batch=peak.batch,
         )
         self.row.units_done += 1
         self.graph.add(unit)
@@ -271,6 +297,21 @@ class Run(Listener):
 
     def retrying(self, unit: WorkUnit, attempt: int, fault: Fault) -> None:
         self.log("retrying", unit=str(unit), attempt=attempt, error=str(fault), trace=fault.trace)
+
+    def put_aside(self, unit: WorkUnit, reason: str) -> None:
+        self.log("put aside", unit=str(unit), reason=reason)
+        self.progress.say(f"Memory ran out at {unit}: it is done alone, when nothing else is left to do.")
+
+    def starved(self, unit: WorkUnit, reason: str) -> str:
+        machine = self.plan.machine
+        job = self.plan.job(unit.stage, unit.slug)
+        need = job.needs.get(1, 0.0) if job else 0.0
+        if machine.device == "cuda":
+            return f"needs about {in_gigabytes(need)} on a GPU, with one image at a time: {reason}"
+        needed, has = BASE[machine.device] + need, machine.workers * machine.memory
+        estimate = "needs about" if needed > has else "needs, unlike the estimate, more than about"
+        amounts = f"{estimate} {in_gigabytes(needed)}, has {in_gigabytes(has)}"
+        return f"{amounts}, alone and with one image at a time: {reason}"
 
     def gave_up(self, unit: WorkUnit, fault: Fault) -> None:
         self.log("gave up", unit=str(unit), error=str(fault), trace=fault.trace)

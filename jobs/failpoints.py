@@ -3,8 +3,8 @@
 `ATLAS_FAILPOINTS="before_commit@zoo-vit/0/*#1=kill;receipt#5=kill"`: semicolon-separated
 `place[@unit][#n]=action`. `unit` is a shell pattern on the unit's name (any, if left out), `n` the attempt
 in a worker or the count in the driver. Actions: `kill` (SIGKILL to this process), `raise` (an exception),
-`full` (ENOSPC), `sleep:SECONDS`. Each failpoint fires once, however many processes pass it, marked by a file
-created exclusively in ATLAS_FAILPOINT_MARKS; with the suffix `!` (`kill!`) it fires each time.
+`full` (ENOSPC), `memory` (MemoryError), `sleep:SECONDS`. Each failpoint fires once, however many processes pass it,
+marked by a file created exclusively in ATLAS_FAILPOINT_MARKS; with the suffix `!` (`kill!`) it fires each time.
 """
 
 from __future__ import annotations
@@ -57,6 +57,8 @@ def _act(action: str, value: float, text: str) -> None:
         time.sleep(value)
     elif action == "full":
         raise OSError(errno.ENOSPC, "No space left on device (failpoint)")
+    elif action == "memory":
+        raise MemoryError(f"failpoint {text}")
     elif action == "raise":
         raise RuntimeError(f"failpoint {text}")
     else:

@@ -7,6 +7,10 @@ virtual time in the tests. Three outcomes of an attempt are kept apart:
 - a *unit fault*: the computation raised. It spends the unit's retries, then the unit is given up;
 - an *infrastructure fault*: the worker died, hung or vanished. Exactly that unit is queued again and the
   worker replaced, with backoff; but a unit that fells several workers is given up too.
+
+Memory that ran out, in the unit or by a worker killed for it, is a fault of neither: what ran beside it counts as much.
+Such a unit is put aside until nothing else can be done, and then done alone with the smallest batch. Only where that
+is too much as well is it given up.
 """
 
 from __future__ import annotations
@@ -20,6 +24,7 @@ from typing import Protocol, TypeVar
 
 from atlas_schema.parts import PartReceipt
 from atlas_schema.units import WorkUnit
+from jobs.memory import Peak
 
 
 @dataclass(frozen=True)
@@ -31,6 +36,7 @@ class Fault:
     trace: str = ""
     fatal: bool = False  # no other unit can succeed either (a full disk, a store that refuses)
     lost: WorkUnit | None = None  # the unit whose committed part was needed, and is damaged or gone
+    memory: bool = False  # memory ran out, with the smallest batch too
 
     def __str__(self) -> str:
         return f"{self.kind}: {self.message}" if self.message else self.kind
@@ -49,6 +55,7 @@ class Committed:
     unit: WorkUnit
     receipt: PartReceipt
     seconds: float = 0.0
+    peak: Peak = field(default_factory=Peak)
 
 
 @dataclass(frozen=True)
@@ -65,6 +72,7 @@ class WorkerLost:
     worker: int
     reason: str
     in_constructor: bool = False
+    memory: bool = False  # killed because memory ran out
 
 
 Event = Ready | Committed | UnitFailed | WorkerLost
@@ -75,7 +83,7 @@ class Executor(Protocol):
 
     def clock(self) -> float: ...  # seconds, monotonic
     def hire(self) -> int: ...  # returns at once; Ready or WorkerLost follows
-    def assign(self, worker: int, unit: WorkUnit, attempt: int) -> None: ...
+    def assign(self, worker: int, unit: WorkUnit, attempt: int, *, alone: bool) -> None: ...  # alone: least memory
     def wait(self, seconds: float) -> list[Event]: ...  # at most so long; [] if nothing happened
     def beat(self, worker: int) -> int: ...  # steps the worker made so far, as last heard
     def dismiss(self, worker: int) -> None: ...  # kill at once; no event follows
@@ -100,6 +108,7 @@ class Policy:
     backoff_most: float = 60.0
     grace_seconds: float = 20.0
     tick_seconds: float = 0.5
+    one_event_seconds: float = 10.0  # workers killed for memory within it were killed by one shortage
 
 
 @dataclass
@@ -109,6 +118,7 @@ class Flight:
     beat: int
     beat_at: float
     patience: float
+    alone: bool = False
 
 
 @dataclass
@@ -127,7 +137,9 @@ class Listener:
     """Hears of each event after it was settled; override what is of interest."""
 
     def started(self, worker: int, unit: WorkUnit, attempt: int) -> None: ...
-    def committed(self, worker: int, unit: WorkUnit, receipt: PartReceipt, seconds: float) -> Iterable[WorkUnit]:
+    def committed(
+        self, worker: int, unit: WorkUnit, receipt: PartReceipt, seconds: float, peak: Peak
+    ) -> Iterable[WorkUnit]:
         """May return units that have to be done again (a part that was found damaged)."""
         return ()
 
@@ -139,6 +151,13 @@ class Listener:
 
     def stopping(self, flying: int) -> None: ...
     def retrying(self, unit: WorkUnit, attempt: int, fault: Fault) -> None: ...
+    def put_aside(self, unit: WorkUnit, reason: str) -> None:
+        """Memory ran out: the unit is done alone when nothing else can be."""
+
+    def starved(self, unit: WorkUnit, reason: str) -> str:
+        """What is said of a unit for which all memory is too little."""
+        return f"memory is too small for it, alone and with the smallest batch: {reason}"
+
     def gave_up(self, unit: WorkUnit, fault: Fault) -> None: ...
     def lost(self, worker: int, unit: WorkUnit | None, reason: str) -> None: ...
     def tick(self, todo: int, flying: int, workers: int) -> None: ...
@@ -191,9 +210,7 @@ class Queue:
         layer = _least_crowded({layer: len(units) for layer, units in layers.items()}, busy, preferred)
         unit = layers[layer].popleft()
         self._forget_empty(slug, layer)
-        self._busy[slug] += 1
-        self._busy_layers[slug, layer] += 1
-        return unit
+        return self.reserve(unit)
 
     def _forget_empty(self, slug: str, layer: int) -> None:
         self._count[slug] -= 1
@@ -201,6 +218,12 @@ class Queue:
             del self._waiting[slug][layer]
         if not self._waiting[slug]:
             del self._waiting[slug], self._count[slug]
+
+    def reserve(self, unit: WorkUnit) -> WorkUnit:
+        """A unit that did not wait here is busy too, until `landed`."""
+        self._busy[unit.slug] += 1
+        self._busy_layers[unit.slug, _layer(unit)] += 1
+        return unit
 
     def landed(self, unit: WorkUnit) -> None:
         """No worker is at this unit any more."""
@@ -228,6 +251,9 @@ class Loop:
         self.holds: dict[int, WorkUnit] = {}  # worker -> its last unit, whose model it has loaded
         self.faults: Counter[WorkUnit] = Counter()
         self.felled: Counter[WorkUnit] = Counter()
+        self.aside: deque[WorkUnit] = deque()  # to be done alone, when nothing else can be
+        self.starved: Counter[WorkUnit] = Counter()  # how often memory ran out
+        self.starved_at = -math.inf
         self.start_failures = 0
         self.lost_in_a_row = 0
         self.hire_after = 0.0
@@ -255,14 +281,14 @@ class Loop:
             for event in self.executor.wait(self.policy.tick_seconds):
                 self._settle(event)
             self._dismiss_hung()
-            self.listener.tick(len(self.todo), len(self.flying), len(self.idle) + len(self.flying))
+            self.listener.tick(len(self.todo) + len(self.aside), len(self.flying), len(self.idle) + len(self.flying))
 
     def _unfinished(self) -> bool:
-        return bool(self.flying or self.todo)
+        return bool(self.flying or self.todo or self.aside)
 
     def _close(self) -> None:
         """Dismiss everyone; what is still in flight or queued is left for the next run."""
-        self.outcome.left = [*(flight.unit for flight in self.flying.values()), *self.todo]
+        self.outcome.left = [*(flight.unit for flight in self.flying.values()), *self.todo, *self.aside]
         for worker in [*self.flying, *self.idle, *self.starting]:
             self.executor.dismiss(worker)
         self.flying.clear()
@@ -272,23 +298,46 @@ class Loop:
         if self.executor.clock() < self.hire_after:
             return
         present = len(self.flying) + len(self.idle) + len(self.starting)
-        for _ in range(min(self.policy.workers, len(self.todo) + len(self.flying)) - present):
+        wanted = 1 if self._one_alone() else min(self.policy.workers, len(self.todo) + len(self.flying))
+        for _ in range(wanted - present):
             self.starting.add(self.executor.hire())
 
+    def _one_alone(self) -> bool:
+        """Whether a unit is at work alone, or nothing is left to do but such units."""
+        if any(flight.alone for flight in self.flying.values()):
+            return True
+        return bool(self.aside) and not self.todo and not self.flying
+
     def _hand_out(self) -> None:
+        if any(flight.alone for flight in self.flying.values()):
+            return
         for worker in sorted(self.idle):
             if not self.todo:
-                return
-            held = self.holds.get(worker)
-            unit = self.todo.take(held)
-            self.idle.remove(worker)
-            loaded = held is not None and held.slug == unit.slug
-            self.holds[worker] = unit
-            patience = self.policy.hang_seconds if loaded else max(self.policy.load_seconds, self.policy.hang_seconds)
-            attempt = self.faults[unit] + self.felled[unit] + 1
-            self.flying[worker] = Flight(unit, attempt, self.executor.beat(worker), self.executor.clock(), patience)
-            self.executor.assign(worker, unit, attempt)
-            self.listener.started(worker, unit, attempt)
+                break
+            self._assign(worker, self.todo.take(self.holds.get(worker)))
+        if self.idle and self._one_alone():
+            first, *others = sorted(self.idle)
+            for worker in [*others, *self.starting]:  # their models take memory too
+                self._let_go(worker)
+                self.executor.dismiss(worker)
+            self._assign(first, self.todo.reserve(self.aside.popleft()), alone=True)
+
+    def _assign(self, worker: int, unit: WorkUnit, *, alone: bool = False) -> None:
+        held = self.holds.get(worker)
+        loaded = held is not None and held.slug == unit.slug and not alone
+        self.idle.remove(worker)
+        self.holds[worker] = unit
+        patience = self.policy.hang_seconds if loaded else max(self.policy.load_seconds, self.policy.hang_seconds)
+        attempt = self.faults[unit] + self.felled[unit] + self.starved[unit] + 1
+        beat, now = self.executor.beat(worker), self.executor.clock()
+        self.flying[worker] = Flight(unit, attempt, beat, now, patience, alone)
+        self.executor.assign(worker, unit, attempt, alone=alone)
+        self.listener.started(worker, unit, attempt)
+
+    def _let_go(self, worker: int) -> None:
+        self.starting.discard(worker)
+        self.idle.discard(worker)
+        self.holds.pop(worker, None)
 
     def _settle(self, event: Event) -> None:
         match event:
@@ -296,20 +345,22 @@ class Loop:
                 self.starting.discard(worker)
                 self.start_failures = 0
                 self.idle.add(worker)
-            case Committed(worker, unit, receipt, seconds):
+            case Committed(worker, unit, receipt, seconds, peak):
                 self._land(worker)
                 self.lost_in_a_row = 0
                 self.outcome.done.append(receipt)
-                self.todo.extend(self.listener.committed(worker, unit, receipt, seconds))
+                self.todo.extend(self.listener.committed(worker, unit, receipt, seconds, peak))
             case UnitFailed(worker, unit, fault):
                 self._land(worker)
                 again = self.listener.part_lost(unit, fault.lost, fault) if fault.lost else None
-                if again is None:
-                    self._unit_fault(unit, fault)
-                else:
+                if again is not None:
                     self.todo.extend(again)
-            case WorkerLost(worker, reason, in_constructor):
-                self._worker_lost(worker, reason, in_constructor)
+                elif fault.memory:
+                    self._starved(unit, str(fault))
+                else:
+                    self._unit_fault(unit, fault)
+            case WorkerLost(worker, reason, in_constructor, memory):
+                self._worker_lost(worker, reason, in_constructor, memory)
 
     def _land(self, worker: int) -> None:
         self.todo.landed(self.flying.pop(worker).unit)
@@ -333,18 +384,19 @@ class Loop:
         self.outcome.failed[unit] = fault
         self.listener.gave_up(unit, fault)
 
-    def _worker_lost(self, worker: int, reason: str, in_constructor: bool) -> None:
+    def _worker_lost(self, worker: int, reason: str, in_constructor: bool, memory: bool = False) -> None:
         flight = self.flying.pop(worker, None)
         if flight:
             self.todo.landed(flight.unit)
-        self.starting.discard(worker)
-        self.holds.pop(worker, None)
-        self.idle.discard(worker)
+        self._let_go(worker)
         self.outcome.workers_lost += 1
-        self.lost_in_a_row += 1
+        if not (memory and self._same_shortage()):
+            self.lost_in_a_row += 1
         self._back_off()
         self.listener.lost(worker, flight.unit if flight else None, reason)
-        if flight:
+        if flight and memory:
+            self._starved(flight.unit, reason)
+        elif flight:
             self._felled(flight.unit, reason)
         if in_constructor:
             self.start_failures += 1
@@ -363,6 +415,24 @@ class Loop:
             self._give_up(unit, Fault("WorkerLost", message))
         else:
             self.todo.put_first(unit)
+
+    def _same_shortage(self) -> bool:
+        """Whether another worker was killed for memory just before: the system often kills several at once."""
+        now = self.executor.clock()
+        if now - self.starved_at <= self.policy.one_event_seconds:
+            return True
+        self.starved_at = now
+        return False
+
+    def _starved(self, unit: WorkUnit, reason: str) -> None:
+        self.starved[unit] += 1
+        if not self.outcome.done and self.starved.total() >= self.policy.hopeless:
+            self.outcome.fatal = Fault("WorkFailed", f"nothing could be done for want of memory; the last: {reason}")
+        if self.starved[unit] > 1:
+            self._give_up(unit, Fault("OutOfMemory", self.listener.starved(unit, reason), memory=True))
+        else:
+            self.aside.append(unit)
+            self.listener.put_aside(unit, reason)
 
     def _back_off(self) -> None:
         delay = self.policy.backoff_seconds * 2 ** (self.lost_in_a_row - 1)

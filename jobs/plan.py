@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from itertools import combinations_with_replacement
 from typing import TYPE_CHECKING, Any
 
 from atlas_schema.errors import SlugClash
 from atlas_schema.units import Images, Neurons, Whole
 from jobs.config import RunConfig, select
+from jobs.memory import BASE, EASY_BATCH, MOST_BATCH, UNLIMITED, fitting_batch
 from jobs.ranges import Range, as_ranges, length
 from jobs.stages import Cost, Sizes, Stage
 
@@ -44,6 +45,12 @@ class Machine:
     device: str = "cpu"  # "cpu", "cuda", "mps"
     workers: int = 1
     threads: int = 1
+    memory: int = UNLIMITED  # bytes of main memory that a worker may take
+
+    @property
+    def room(self) -> float:
+        """Bytes for models and batches on the device of a worker; of a GPU its worker sees how much is free."""
+        return UNLIMITED if self.device == "cuda" else self.memory - BASE[self.device]
 
     @property
     def speed(self) -> float:
@@ -99,6 +106,11 @@ class Job:
     flops: tuple[float, ...]  # of each cut
     bytes: float = 0.0  # added to the tables that people read
     kept: float = 0.0  # added beside them, for later stages
+    needs: Mapping[int, float] = field(default_factory=dict)  # by batch, bytes that the unit that takes most takes
+
+    def batch(self, machine: Machine) -> int:
+        """Images in a forward that the unit which takes most is done with."""
+        return fitting_batch(lambda batch: self.needs.get(batch, 0.0), machine.room, machine.device)
 
     @property
     def total(self) -> float:
@@ -144,6 +156,7 @@ class Plan:
     models: tuple[ModelPlan, ...]
     jobs: tuple[Job, ...]
     machine: Machine
+    sizes: Mapping[str, Sizes]  # by slug, the embedder's too
 
     @property
     def units(self) -> int:
@@ -162,6 +175,20 @@ class Plan:
     def kept(self) -> int:
         """Estimated size of what it keeps beside them, for later stages."""
         return round(sum(job.kept for job in self.jobs))
+
+    def need(self, batch: int | None = None) -> float:
+        """Bytes on the device that the unit which takes most takes with a batch, or with the one that fits."""
+        needs = [job.needs.get(job.batch(self.machine) if batch is None else batch, 0.0) for job in self.jobs]
+        return max(needs, default=0.0)
+
+    @property
+    def peak(self) -> float:
+        """Bytes of main memory that a worker takes at most. With a GPU: what passes through it on the way there."""
+        return BASE[self.machine.device] + self.need(0 if self.machine.device == "cuda" else None)
+
+    def at_ease(self, device: str) -> float:
+        """Bytes of main memory that a worker on a device takes with batches that are large enough to be quick."""
+        return BASE[device] + self.need(0 if device == "cuda" else EASY_BATCH[device])
 
     @property
     def hours(self) -> float:
@@ -189,21 +216,16 @@ def make_plan(
     """
     _refuse_slug_clash([description for _, description in described])
     models = tuple(ModelPlan(request, one, _selected_ranges(config, one)) for request, one in described)
+    sizes = {one.slug: Sizes(one, recipe, **vars(counts)) for one in (*(one for _, one in described), embedder) if one}
     jobs: list[Job] = []
     for stage in stages:
         if stage.owner == "embedder":
             if embedder is not None:
-                sizes = Sizes(embedder, recipe, **vars(counts))
-                jobs += _jobs(stage, [(sizes, {})], config, machine)
+                jobs += _jobs(stage, [(sizes[embedder.slug], {})], config, machine)
             continue
         owners = [model for model in models if (stage.name, model.slug) not in left_out]
-        jobs += _jobs(
-            stage,
-            [(Sizes(model.description, recipe, **vars(counts)), model.ranges) for model in owners],
-            config,
-            machine,
-        )
-    return Plan(models, tuple(jobs), machine)
+        jobs += _jobs(stage, [(sizes[model.slug], model.ranges) for model in owners], config, machine)
+    return Plan(models, tuple(jobs), machine, sizes)
 
 
 def _jobs(stage: Stage, owners: Sequence[tuple[Sizes, Ranges]], config: RunConfig, machine: Machine) -> Iterator[Job]:
@@ -225,14 +247,22 @@ def _jobs(stage: Stage, owners: Sequence[tuple[Sizes, Ranges]], config: RunConfi
             tuple(cost.flops(size_of(one)) for one, cost in cut),
             sum(cost.bytes * size_of(one) for one, cost in cut),
             sum(cost.kept + cost.kept_each * size_of(one) for one, cost in cut),
+            _needs(stage, [sizes.at(piece) for piece, _ in pieces]),
         )
+
+
+def _needs(stage: Stage, sizes: Sequence[Sizes]) -> dict[int, float]:
+    """By batch, from none: bytes that the stage takes where it takes most."""
+    most = max(MOST_BATCH.values())
+    counts = (0, *(most >> halvings for halvings in range(most.bit_length())))
+    return {batch: max((stage.memory(one, batch) for one in sizes), default=0.0) for batch in counts}
 
 
 def _pieces(stage: Stage, sizes: Sizes, ranges: Ranges) -> Iterator[tuple[Neurons | Images | Whole, Cost]]:
     """What is wanted of a stage of a model, uncut, with the costs that hold there."""
     if stage.cut == "neurons":
         for layer, wanted in ranges.items():
-            cost = stage.cost(replace(sizes, site=sizes.description.ffn_sites[layer]))
+            cost = stage.cost(sizes.at(Neurons(layer, 0, 1)))
             yield from ((Neurons(layer, start, stop), cost) for start, stop in wanted)
     elif stage.cut == "images":
         count = sizes.images if stage.over == "images" else sizes.panel
@@ -245,13 +275,14 @@ def _pieces(stage: Stage, sizes: Sizes, ranges: Ranges) -> Iterator[tuple[Neuron
 def _pairs(stage: Stage, models: Sequence[Sizes]) -> Iterator[Job]:
     """Every pair of the models, each model with itself too: of the first, by slug."""
     ordered = sorted(models, key=lambda sizes: sizes.description.slug)
-    made: dict[str, list[tuple[Partner, Cost]]] = {sizes.description.slug: [] for sizes in ordered}
+    made: dict[str, list[Sizes]] = {sizes.description.slug: [] for sizes in ordered}
     for first, second in combinations_with_replacement(ordered, 2):
-        cost = stage.cost(replace(first, partner=second.description))
-        made[first.description.slug].append((Partner(second.description.slug), cost))
+        made[first.description.slug].append(first.at(None, second.description))
     for slug, pairs in made.items():
-        cuts = tuple(cut for cut, _ in pairs)
-        yield Job(stage, slug, cuts, tuple(cost.flops(1) for _, cost in pairs), sum(cost.bytes for _, cost in pairs))
+        cuts = tuple(Partner(pair.partner.slug) for pair in pairs if pair.partner)
+        costs = [stage.cost(pair) for pair in pairs]
+        flops = tuple(cost.flops(1) for cost in costs)
+        yield Job(stage, slug, cuts, flops, sum(cost.bytes for cost in costs), needs=_needs(stage, pairs))
 
 
 def size_of(cut: PlannedCut) -> int:
@@ -324,12 +355,24 @@ def plan_as_dict(plan: Plan, recipe_name: str) -> dict[str, Any]:
         "estimated_flops": round(plan.flops),
         "estimated_bytes": plan.bytes,
         "estimated_bytes_kept": plan.kept,
+        "memory_of_a_worker": _memory_as_dict(plan),
         "estimated_hours": {
             "device": plan.machine.device,
             "workers": plan.machine.workers,
             "worker_hours": plan.hours,
             "clock_hours": plan.hours / plan.machine.workers,
         },
+    }
+
+
+def _memory_as_dict(plan: Plan) -> dict[str, Any]:
+    """What a worker takes at most, what there is for it, and with batches of one image."""
+    machine = plan.machine
+    return {
+        "peak_bytes": round(plan.peak),
+        "device_peak_bytes": round(plan.need()) if machine.device == "cuda" else None,
+        "least_bytes": round(BASE[machine.device] + plan.need(0 if machine.device == "cuda" else 1)),
+        "given_bytes": machine.memory if machine.memory < UNLIMITED else None,
     }
 
 
@@ -348,6 +391,8 @@ def _stages_as_dicts(plan: Plan) -> Iterator[dict[str, Any]]:
             "worker_hours": flops / plan.machine.speed / 3600,
             "estimated_bytes": round(sum(job.bytes for job in jobs)),
             "estimated_bytes_kept": round(sum(job.kept for job in jobs)),
+            "least_batch": min(job.batch(plan.machine) for job in jobs),
+            "peak_bytes": round(max(job.needs.get(job.batch(plan.machine), 0.0) for job in jobs)),
         }
 
 

@@ -13,7 +13,8 @@ import re
 import secrets
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 # Before Ray is imported: it reads its environment once.
@@ -23,17 +24,21 @@ os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
 os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's 15 starves workers wherever anything else runs
 
 import ray
-from ray.exceptions import RayActorError, RayError, RayTaskError
+from ray.exceptions import OutOfMemoryError, RayActorError, RayError, RayTaskError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from atlas_schema.errors import BadConfig, WorkFailed
 from atlas_schema.units import WorkUnit
 from jobs.config import RunConfig
 from jobs.loop import Committed, Event, Fault, Ready, UnitFailed, WorkerLost
+from jobs.memory import UNLIMITED
 from jobs.plan import Machine
 from jobs.worker import Answer, Worker, WorkerSettings
 
 OBJECT_STORE_BYTES = 100 << 20  # receipts only; Ray refuses less than 75 MiB
 BEAT_SECONDS = 5.0
+MOST_RAY_MEMORY = 10**14  # bytes, where no limit is known: more Ray takes for a mistake
+_LOW_ON_MEMORY = ("running low on memory", "ran out of memory", "OutOfMemoryError")
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 LONGEST_TEMP_DIR = 43  # characters: Ray adds up to 64 to make a socket path of at most 107
 
@@ -91,6 +96,8 @@ def _start_local(machine: Machine) -> None:
             log_to_driver=False,
             logging_level=logging.ERROR,
             object_store_memory=OBJECT_STORE_BYTES,
+            # workers ask for memory by our own account of it; Ray's own of what is free would count twice
+            _memory=min(machine.workers * machine.memory, MOST_RAY_MEMORY),
             _temp_dir=_temp_dir(),
         )
     except (RayError, RuntimeError, OSError, ValueError) as error:
@@ -105,20 +112,57 @@ def _temp_dir() -> str | None:
     return tempfile.mkdtemp(prefix="atlas-", dir="/tmp" if os.access("/tmp", os.W_OK) else None)
 
 
-def cluster_size() -> tuple[int, int]:
-    """(GPUs, CPUs) that the joined cluster has now."""
+def cluster_size() -> tuple[int, int, int]:
+    """(GPUs, CPUs, bytes of memory) that the joined cluster has now."""
     resources = _ray.cluster_resources()
-    return int(resources.get("GPU", 0)), int(resources.get("CPU", 1))
+    return int(resources.get("GPU", 0)), int(resources.get("CPU", 1)), int(resources.get("memory", 0))
+
+
+def _memory_to_ask(machine: Machine, peak: float) -> int:
+    """What each worker asks Ray for: its peak, but no more than lets all of them start on the nodes there are."""
+    nodes = [node["Resources"].get("memory", 0.0) for node in ray.nodes() if node["Alive"]]
+    shares = [max(nodes), sum(nodes) / machine.workers] if any(nodes) else []
+    return int(min([peak, float(machine.memory), *shares]))
+
+
+def on_every_node(do: Callable[..., None], *args: Any, seconds: float = 20.0) -> None:
+    """Run a function once on each node; a node that does not do it in time is let be."""
+    nodes = [node["NodeID"] for node in ray.nodes() if node["Alive"]]
+    if nodes == [ray.get_runtime_context().get_node_id()]:  # no process need start for it
+        do(*args)
+        return
+    with contextlib.suppress(RayError):
+        tasks = [
+            _ray.remote(num_cpus=0, max_retries=0)(do)
+            .options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False))
+            .remote(*args)
+            for node in nodes
+        ]
+        ray.wait(tasks, num_returns=len(tasks), timeout=seconds)
+
+
+def _kernel_kills() -> int:
+    """How often the kernel of this machine killed a process because memory ran out; 0 where it does not say."""
+    with contextlib.suppress(OSError, ValueError):
+        for line in Path("/proc/vmstat").read_text().splitlines():
+            if line.startswith("oom_kill "):
+                return int(line.split()[1])
+    return 0
 
 
 class RayExecutor:
     """Workers as Ray actors; see `jobs.loop.Executor`."""
 
-    def __init__(self, settings: WorkerSettings, machine: Machine, beat_seconds: float = BEAT_SECONDS):
+    def __init__(
+        self, settings: WorkerSettings, machine: Machine, peak: float = 0.0, beat_seconds: float = BEAT_SECONDS
+    ):
+        """peak: bytes of main memory that a worker takes at most."""
         self._settings = ray.put(settings)
+        self._kills = _kernel_kills()
         self._class = _ray.remote(
             num_cpus=machine.threads,
             num_gpus=1 if machine.device == "cuda" else 0,
+            memory=_memory_to_ask(machine, peak) or None,
             max_restarts=0,
             max_task_retries=0,
             concurrency_groups={"beat": 1},
@@ -143,8 +187,8 @@ class RayExecutor:
         self._calls[actor.ready.remote()] = (worker, None)
         return worker
 
-    def assign(self, worker: int, unit: WorkUnit, attempt: int) -> None:
-        self._calls[self._actors[worker].run.remote(unit, attempt)] = (worker, unit)
+    def assign(self, worker: int, unit: WorkUnit, attempt: int, *, alone: bool) -> None:
+        self._calls[self._actors[worker].run.remote(unit, attempt, alone)] = (worker, unit)
 
     def wait(self, seconds: float) -> list[Event]:
         self._listen_for_beats()
@@ -167,17 +211,25 @@ class RayExecutor:
         except RayError as error:
             in_constructor = isinstance(error, RayActorError) and bool(getattr(error, "actor_init_failed", False))
             self.dismiss(worker)
-            return WorkerLost(worker, _brief(error), in_constructor)
+            return WorkerLost(worker, _brief(error), in_constructor, self._for_memory(error))
         if unit is None:
             return Ready(worker)
         return self._settled(worker, unit, answer)
+
+    def _for_memory(self, error: RayError) -> bool:
+        """Whether a worker was killed because memory ran out: by Ray, which says so, or by this machine's kernel, which
+        counts. (Ray names the kernel as one possible reason whatever killed a worker.)
+        """
+        before, self._kills = self._kills, _kernel_kills()
+        said = isinstance(error, OutOfMemoryError) or any(words in str(error) for words in _LOW_ON_MEMORY)
+        return said or self._kills > before
 
     @staticmethod
     def _settled(worker: int, unit: WorkUnit, answer: Answer) -> Event:
         if answer.fault is not None:
             return UnitFailed(worker, unit, answer.fault)
         assert answer.receipt is not None
-        return Committed(worker, unit, answer.receipt, answer.seconds)
+        return Committed(worker, unit, answer.receipt, answer.seconds, answer.peak)
 
     def _listen_for_beats(self) -> None:
         """Collect the beats that have come; ask again at most every `beat_seconds`."""
@@ -220,9 +272,9 @@ def _brief(error: Exception) -> str:
     return f"{type(error).__name__}:{last or ' ' + lines[0]}"
 
 
-def machine_of_cluster(config: RunConfig) -> Machine:
+def machine_of_cluster(config: RunConfig, needs: Callable[[str], float]) -> Machine:
     """What the joined cluster offers, as the config asks for it."""
     from jobs.machine import arrange
 
-    gpus, cpus = cluster_size()
-    return arrange(config, gpus=gpus, cores=cpus, memory=1 << 62)
+    gpus, cpus, memory = cluster_size()
+    return arrange(config, gpus=gpus, cores=cpus, memory=memory or UNLIMITED, needs=needs)

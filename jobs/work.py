@@ -37,13 +37,11 @@ class Work:
     model: Callable[[str], LoadedModel]  # by slug
     request: Callable[[str], ModelRequest]  # by slug
     embedder: Callable[[], Embedder]
+    batch: int  # images in one forward: of speed and memory, never of results beyond rounding
+    room: float  # bytes that the unit may take, weights included
+    sizes: Any  # jobs.stages.Sizes, of the unit
     step: Callable[[], None]  # the heartbeat: to be called at least every few seconds
     held: dict[Any, Any]  # what `shared` made, of the model used last
-
-    @property
-    def batch(self) -> int:
-        """Images in one forward."""
-        return 32 if self.device == "cpu" else 256
 
     @property
     def torch_device(self) -> torch.device:

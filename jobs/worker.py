@@ -12,7 +12,8 @@ import platform
 import time
 import traceback
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from atlas_schema.errors import AtlasError, PartLost, StoreFailed, StoreFull, WeightsMismatch
@@ -20,17 +21,21 @@ from atlas_schema.partials import commit_partial
 from atlas_schema.parts import PartReceipt, commit_part, committed_units, is_committed, part_path
 from atlas_schema.store import Store
 from atlas_schema.tables import TABLES, tables_of
-from atlas_schema.units import Identity, Images, Whole, WorkUnit
+from atlas_schema.units import Identity, Images, Pair, Whole, WorkUnit
 from jobs.failpoints import failpoint
 from jobs.inputs import Inputs
 from jobs.lock import read_holder
 from jobs.loop import Fault
-from jobs.stages import Stage
+from jobs.memory import BASE, Gauge, Peak, fitting_batch
+from jobs.stages import Sizes, Stage
 from jobs.version import code_version
 from jobs.work import Work
 
 if TYPE_CHECKING:
     import numpy as np
+
+
+SAFE_SHARE = 0.9  # of what is free on a GPU: the rest is lost between blocks
 
 
 @dataclass(frozen=True)
@@ -46,6 +51,8 @@ class WorkerSettings:
     device: str
     threads: int
     precision: str | None
+    memory: int  # bytes that the worker's process may take
+    sizes: Mapping[str, Sizes]  # by slug: what the needs of units follow from
     nonce: str  # of the driver's lock: a worker that does not see it writes to another folder
 
 
@@ -56,6 +63,7 @@ class Answer:
     receipt: PartReceipt | None
     fault: Fault | None
     seconds: float
+    peak: Peak = field(default_factory=Peak)
 
 
 class Worker:
@@ -64,11 +72,13 @@ class Worker:
     def __init__(self, settings: WorkerSettings):
         self.settings = settings
         self.store = Store(settings.store_url)
+        self.inputs = _with_cache(settings.inputs, settings.nonce)
         self.stages = {stage.name: stage for stage in settings.stages}
         self.steps = 0
         self.models: dict[str, Any] = {}  # by slug, the one used last at the end; two at most
         self.embedder: Any = None
         self.held: dict[Any, Any] = {}  # see Work.shared
+        self.batch = 0  # of the unit at work
 
     def ready(self) -> str:
         """Host name, once torch is there and the atlas is seen to be the driver's own folder."""
@@ -87,28 +97,82 @@ class Worker:
         """Steps made so far; answered from a thread of its own while a unit is computed."""
         return self.steps
 
-    def run(self, unit: WorkUnit, attempt: int) -> Answer:
-        """Compute and commit one unit. Never raises what the computation raises: it comes back as a Fault."""
-        began = time.monotonic()
-        try:
-            receipt = self._run(unit, attempt)
-        except Exception as error:
-            return Answer(None, fault_of(error), time.monotonic() - began)
-        return Answer(receipt, None, time.monotonic() - began)
+    def run(self, unit: WorkUnit, attempt: int, alone: bool = False) -> Answer:
+        """Compute and commit one unit. Never raises what the computation raises: it comes back as a Fault.
 
-    def _run(self, unit: WorkUnit, attempt: int) -> PartReceipt:
+        alone: no other worker is at work, as memory ran out before: everything is done in the least memory.
+        """
+        began, gauge, self.batch = time.monotonic(), Gauge(self.settings.device), 0
+        receipt, fault = None, None
+        try:
+            receipt = self._run(unit, attempt, alone)
+        except Exception as error:
+            fault = fault_of(error)
+        return Answer(receipt, fault, time.monotonic() - began, replace(gauge.peak, batch=self.batch))
+
+    def _run(self, unit: WorkUnit, attempt: int, alone: bool) -> PartReceipt:
         failpoint("start", str(unit), attempt)
         if is_committed(self.store, unit):  # a late commit of a worker thought lost, or another driver's
             return PartReceipt(unit, part_path(unit), unit.size, self.store.size(part_path(unit)), created=False)
-        stage, work = self.stages[unit.stage], self._work(unit, attempt)
-        work.step()
-        result = merged(work, stage, unit) if isinstance(unit.cut, Images) else None
-        if result is None:
-            result = stage.compute(work, unit)
+        result = self._computed(unit, attempt, alone)
         failpoint("before_commit", str(unit), attempt)
         receipt = self._commit(unit, result)
         failpoint("after_commit", str(unit), attempt)
         return receipt
+
+    def _computed(self, unit: WorkUnit, attempt: int, alone: bool) -> Any:
+        """The unit's result, with the largest batch that fits; where memory runs out all the same, with half of it."""
+        from pipeline.models.device import is_out_of_memory
+
+        stage = self.stages[unit.stage]
+        sizes, room = self._sizes(unit), self._room()
+        need = partial(stage.memory, sizes)
+        self.batch = 1 if alone else fitting_batch(need, room, self.settings.device)
+        self._let_go_of_others(unit, 0 if alone else room - need(self.batch))
+        while True:
+            work = self._work(unit, attempt, room, sizes)
+            work.step()
+            try:
+                result = merged(work, stage, unit) if isinstance(unit.cut, Images) else None
+                return stage.compute(work, unit) if result is None else result
+            except Exception as error:
+                if not is_out_of_memory(error) or self.batch == 1:
+                    raise
+            # out of `except`: the exception held what the computation had made
+            self.batch //= 2
+            self._let_go_of_others(unit, 0)
+
+    def _sizes(self, unit: WorkUnit) -> Sizes:
+        partner = self.settings.sizes[unit.cut.partner].description if isinstance(unit.cut, Pair) else None
+        return self.settings.sizes[unit.slug].at(unit.cut, partner)
+
+    def _room(self) -> float:
+        """Bytes for a unit and its weights: of the worker's share, or what is free on its GPU."""
+        if not self.settings.device.startswith("cuda"):
+            return self.settings.memory - BASE["cpu"]
+        import torch
+
+        free, _ = torch.cuda.mem_get_info()
+        return SAFE_SHARE * (free + torch.cuda.memory_reserved())
+
+    def _let_go_of_others(self, unit: WorkUnit, spare: float) -> None:
+        """Drop what other units loaded where it takes more than the `spare` bytes."""
+        own = {unit.slug} | ({unit.cut.partner} if isinstance(unit.cut, Pair) else set())
+        sizes = self.settings.sizes
+        others = [slug for slug in self.models if slug not in own]
+        embedder = None if self.embedder is None or self.embedder.slug in own else self.embedder.slug
+        if sum(sizes[slug].weights for slug in (*others, embedder) if slug) <= spare:
+            return
+        for slug in others:
+            del self.models[slug]
+        if embedder:
+            self.embedder = None
+        if not any(slug == unit.slug for slug, _ in self.held):
+            self.held.clear()
+        if self.settings.device.startswith("cuda"):
+            import torch
+
+            torch.cuda.empty_cache()
 
     def _commit(self, unit: WorkUnit, result: Any) -> PartReceipt:
         provenance = {"code_version": code_version()}
@@ -116,7 +180,7 @@ class Worker:
             return commit_part(self.store, unit, result, provenance=provenance)
         return commit_partial(self.store, unit, result, provenance=provenance)
 
-    def _work(self, unit: WorkUnit, attempt: int) -> Work:
+    def _work(self, unit: WorkUnit, attempt: int, room: float, sizes: Sizes) -> Work:
         import torch
 
         def step() -> None:
@@ -126,7 +190,7 @@ class Worker:
         torch.set_num_threads(self.settings.threads)  # per thread: Ray runs methods off the main thread
         return Work(
             store=self.store,
-            inputs=self.settings.inputs,
+            inputs=self.inputs,
             identities=self.settings.identities,
             whole=self._whole,
             device=self.settings.device,
@@ -134,6 +198,9 @@ class Worker:
             model=self._model,
             request=self.settings.requests.__getitem__,
             embedder=self._embedder,
+            batch=self.batch,
+            room=room,
+            sizes=sizes,
             step=step,
             held=self.held,
         )
@@ -184,6 +251,23 @@ class Worker:
             )
 
 
+def _with_cache(inputs: Inputs, name: str) -> Inputs:
+    """The inputs, with a cache of decoded images that the workers of this node share; none without a name."""
+    if inputs.probe_set is None or not name:
+        return inputs
+    from pipeline.images.pixel_cache import PixelCache, sweep
+
+    sweep()  # of runs that were killed
+    return replace(inputs, probe_set=replace(inputs.probe_set, cache=PixelCache(name)))
+
+
+def remove_cache(name: str) -> None:
+    """Delete what the workers of this node kept of decoded images."""
+    from pipeline.images.pixel_cache import PixelCache
+
+    PixelCache(name).remove()
+
+
 def merged(work: Work, stage: Stage, unit: WorkUnit) -> dict[str, np.ndarray] | None:
     """The arrays of `unit` from committed slices that tile it; None where they do not, so that it is computed."""
     slices = tiles(work.store, unit)
@@ -215,9 +299,12 @@ def tiles(store: Store, unit: WorkUnit) -> list[WorkUnit]:
 
 def fault_of(error: Exception) -> Fault:
     """The exception as a record; fatal where no other unit could succeed either."""
+    from pipeline.models.device import is_out_of_memory
+
     hopeless = isinstance(error, StoreFull | StoreFailed)
     misuse = isinstance(error, AtlasError) and error.exit_code == AtlasError.exit_code
     full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
     fatal = hopeless or misuse or full
     lost = error.unit if isinstance(error, PartLost) and isinstance(error.unit, WorkUnit) else None
-    return Fault(type(error).__name__, str(error), traceback.format_exc(), fatal, lost)
+    starved = is_out_of_memory(error)
+    return Fault(type(error).__name__, str(error), traceback.format_exc(), fatal, lost, starved)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, make_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_args
@@ -73,7 +73,7 @@ def plan(flags: RunFlags = NO_FLAGS, *, as_json: Annotated[bool, _flag("Print JS
     """Say what a run would do and cost, without weights or network."""
     config = flags.resolve()
     from jobs.opening import counted
-    from jobs.plan import make_plan, plan_as_dict
+    from jobs.plan import Machine, make_plan, plan_as_dict
     from jobs.prepare import describe_all
     from jobs.stages import stages_of
     from pipeline.models import ModelRequest, describe
@@ -84,20 +84,21 @@ def plan(flags: RunFlags = NO_FLAGS, *, as_json: Annotated[bool, _flag("Print JS
     embeds = any(stage.owner == "embedder" for stage in stages)
     embedder = describe(ModelRequest(config.embedder)) if embeds else None
     counts = counted(config, stages)
-    machine = _machine_for_plan(config)
+    draft = make_plan(config, described, stages, recipe, counts, Machine(), embedder)
+    machine = _machine_for_plan(config, draft.at_ease)
     made = plan_as_dict(make_plan(config, described, stages, recipe, counts, machine, embedder), recipe.name)
     print(json.dumps(made, indent=1) if as_json else _plan_text(made))
     return 0
 
 
-def _machine_for_plan(config: RunConfig) -> Machine:
+def _machine_for_plan(config: RunConfig, needs: Callable[[str], float]) -> Machine:
     """GPUs that are asked for by name are taken at their word: `plan` answers anywhere, and asks no cluster."""
     from jobs.machine import local_machine
     from jobs.plan import Machine
 
     if config.device == "cuda":
         return Machine("cuda", config.workers or 1, config.threads or 1)
-    return local_machine(config.model_copy(update={"address": None}))
+    return local_machine(config.model_copy(update={"address": None}), needs)
 
 
 def _plan_text(made: dict[str, Any]) -> str:
@@ -119,7 +120,20 @@ def _plan_text(made: dict[str, Any]) -> str:
         f"{made['estimated_bytes'] / 1e6:,.0f} MB of tables, {made['estimated_bytes_kept'] / 1e6:,.0f} MB kept"
     )
     lines.append(f"about {hours['clock_hours']:.2g} h on {hours['workers']} {hours['device']} worker(s)")
+    lines.append(_memory_text(made["memory_of_a_worker"]))
     return "\n".join(lines)
+
+
+def _memory_text(memory: dict[str, Any]) -> str:
+    peak, least, given = (memory[name] for name in ("peak_bytes", "least_bytes", "given_bytes"))
+    text = f"a worker takes up to {peak / 1e9:.1f} GB of memory"
+    if memory["device_peak_bytes"] is not None:
+        return f"{text} and, with the largest batch, {memory['device_peak_bytes'] / 1e9:.1f} GB of its GPU's"
+    if given is None:
+        return text
+    if least > given:
+        return f"{text}, with one image at a time: more than the {given / 1e9:.1f} GB that it has here"
+    return f"{text}, with batches that fit the {given / 1e9:.1f} GB it has here"
 
 
 def run(

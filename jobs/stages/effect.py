@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from jobs.stages.probe import SECOND, sums_of_layer
+from jobs.stages.probe import SECOND, layer_memory, sums_of_layer
 from jobs.stages.stage import Cost, Sizes, Stage
 
 if TYPE_CHECKING:
@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from atlas_schema.units import WorkUnit
     from jobs.work import Work
 
+FROZEN_BATCH = 16  # images whose norms are frozen at a time, at most
+GRAPH = 12.0  # times the widest hidden vectors of an image, what a graph or a replay keeps of all layers
+TOWERS_OF_OWN = 2.0  # times the weights, with a text tower and with transposed columns
 PASSES = 10.0  # forwards that the direct effects of all layers cost an image, about (docs/effects.md)
 
 
@@ -25,8 +28,10 @@ def writes(work: Work, unit: WorkUnit) -> dict[str, np.ndarray]:
     model, inputs = work.model(unit.slug), work.inputs
     settings = inputs.settings.effect
     readout, _ = _readout(work, unit.slug)
-    images = (x for _, x in batches(inputs.images, inputs.panel[: settings.frozen_images], model.description, 16))
-    return written_effects(model, readout, images, settings.written, on_step=work.step).arrays()
+    chosen = inputs.panel[: settings.frozen_images]
+    images = (x for _, x in batches(inputs.images, chosen, model.description, min(work.batch, FROZEN_BATCH)))
+    graphs = graph_bytes(work.batch)
+    return written_effects(model, readout, images, settings.written, memory=graphs, on_step=work.step).arrays()
 
 
 def effect(work: Work, unit: WorkUnit) -> list[dict[str, Any]]:
@@ -83,6 +88,35 @@ def _readout(work: Work, slug: str) -> tuple[Any, Any]:
     return readout, embed_texts
 
 
+def graph_bytes(batch: int) -> int:
+    """Bytes that graphs and gradients may take: what is usual, and less with a small batch."""
+    from pipeline.effects.direct import MEMORY
+
+    return max(MEMORY * min(batch, FROZEN_BATCH) // FROZEN_BATCH, 1)
+
+
+def writes_memory(sizes: Sizes, batch: int) -> float:
+    """Graphs of as many images as their bound allows, one at least, with double the weights, whose transposes are
+    taken; and what is summed up.
+    """
+    classes = 1000
+    sums = 3 * 8 * classes * sizes.description.representation_dim
+    return TOWERS_OF_OWN * sizes.weights + max(graph_bytes(batch), GRAPH * sizes.hidden) + sums
+
+
+def memory(sizes: Sizes, batch: int) -> float:
+    """Copies of some pictures, one for each ablated neuron, run behind what was kept of the layers before; the pictures
+    themselves; and what is read of the layer.
+    """
+    from pipeline.effects.ablation import COPIES
+    from pipeline.effects.rows import EffectSettings
+
+    copies = COPIES["cuda"] if batch > COPIES["cpu"] else COPIES["cpu"]
+    pictures = EffectSettings().measured_images * sizes.pixels
+    kept = copies * GRAPH * sizes.hidden
+    return TOWERS_OF_OWN * sizes.weights + layer_memory(sizes, batch) + pictures + kept
+
+
 def writes_cost(sizes: Sizes) -> Cost:
     """Some passes of some images, and the strongest outputs of every neuron."""
     from pipeline.effects.rows import EffectSettings
@@ -111,6 +145,7 @@ WRITES = Stage(
     facts=("images", "panel", "concepts", "effect settings"),
     compute=writes,
     cost=writes_cost,
+    memory=writes_memory,
 )
 EFFECT = Stage(
     name="effect",
@@ -121,4 +156,5 @@ EFFECT = Stage(
     facts=("images", "panel", "classes", "captions", "attributes", "concepts", "effect settings"),
     compute=effect,
     cost=cost,
+    memory=memory,
 )

@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from jobs.stages.label import texts_memory
 from jobs.stages.probe import SECOND
-from jobs.stages.stage import Cost, Sizes, Stage
+from jobs.stages.stage import FLOAT, Cost, Sizes, Stage
 
 if TYPE_CHECKING:
     import numpy as np
@@ -232,6 +233,31 @@ def heads_cost(sizes: Sizes) -> Cost:
     return Cost(each=count * 20 * 2 * sizes.forward + 0.5 * SECOND, bytes=count * 9e3)
 
 
+# Memory, in multiples that are measured: see tests/jobs/test_memory.py.
+
+CONTRIBUTION = 40.0  # times the widest hidden vectors of an image, what its contributions take with their graph
+MOMENTS_HELD = 3.0  # times the moments, as they are summed up, merged and made into a part
+PANEL_HELD = 1.0  # times the contributions of all components to the panel's images, which a fit may hold
+
+
+def contributions_memory(sizes: Sizes, batch: int) -> float:
+    """Weights, the graph of some images, and moments in some copies."""
+    return sizes.weights + batch * CONTRIBUTION * sizes.hidden + MOMENTS_HELD * moments_bytes(sizes)
+
+
+def moments_memory(sizes: Sizes, batch: int) -> float:
+    """The moments as a stage reads them, and the texts."""
+    texts = sizes.pool * sizes.description.representation_dim * FLOAT
+    return MOMENTS_HELD * moments_bytes(sizes) + 2 * texts
+
+
+def align_memory(sizes: Sizes, batch: int) -> float:
+    """Contributions as above, and those of the panel as far as a fit holds them."""
+    components = sizes.description.heads + len(sizes.description.ffn_sites)
+    panel = FLOAT * sizes.panel * components * sizes.description.representation_dim
+    return contributions_memory(sizes, batch) + PANEL_HELD * panel
+
+
 POOL = Stage(
     name="pool",
     does="Embeds the texts and features that heads are described with",
@@ -240,6 +266,7 @@ POOL = Stage(
     owner="embedder",
     facts=("texts of heads",),
     compute=pool,
+    memory=lambda sizes, batch: texts_memory(sizes, sizes.pool),
     cost=lambda sizes: Cost(each=sizes.pool * sizes.forward, kept=4 * sizes.pool * 512),
 )
 DECOMPOSE = Stage(
@@ -251,6 +278,7 @@ DECOMPOSE = Stage(
     merge="pipeline.decompose.moments:ContributionMoments",
     version=2,
     compute=decompose,
+    memory=contributions_memory,
     cost=contributions_cost,
     unfit=not_a_sum,
 )
@@ -263,6 +291,7 @@ ALIGN = Stage(
     facts=("images", "panel", "classes", "attributes", "features", "align settings"),
     version=2,
     compute=align,
+    memory=align_memory,
     cost=align_cost,
     objects=too_few_images,
 )
@@ -274,6 +303,7 @@ SPANS = Stage(
     reads=("decompose", "align", "pool"),
     facts=("span settings",),
     compute=spans,
+    memory=moments_memory,
     cost=lambda sizes: Cost(each=sizes.description.heads * 2e8, kept=0.1e6),
 )
 PROJECT = Stage(
@@ -285,6 +315,7 @@ PROJECT = Stage(
     facts=("images", "classes", "attributes", "features", "project settings"),
     merge="pipeline.decompose.second_pass:SecondPass",
     compute=project,
+    memory=contributions_memory,
     cost=lambda sizes: Cost(each=FORWARDS * sizes.forward, kept=0.1e6),
 )
 HEADS = Stage(
@@ -295,5 +326,6 @@ HEADS = Stage(
     reads=("decompose", "align", "spans", "project", "pool"),
     facts=("images", "panel", "classes", "features", "head settings"),
     compute=heads,
+    memory=contributions_memory,
     cost=heads_cost,
 )

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from atlas_schema.errors import NothingThere
-from jobs.stages.probe import SECOND, sums_of_layer
-from jobs.stages.stage import Cost, Sizes, Stage
+from jobs.stages.probe import SECOND, layer_memory, sums_of_layer
+from jobs.stages.stage import FLOAT, Cost, Sizes, Stage
 
 if TYPE_CHECKING:
     import numpy as np
@@ -16,13 +16,18 @@ if TYPE_CHECKING:
     from jobs.inputs import Inputs
     from jobs.work import Work
 
+MOST_IMAGES, MOST_VIEWS = 16, 128  # embedded at a time: images, of which each has ten views, and views in a forward
+TOWERS = 3.0  # times the weights of its picture tower, what a model takes that compares pictures with texts
+EMBEDDED = 512  # numbers of an embedding, about
+
 
 def embed(work: Work, unit: WorkUnit) -> dict[str, np.ndarray]:
     """Views of a slice of the panel's images, embedded."""
     from pipeline.label.views import Views
 
     indices = work.inputs.panel[unit.start : unit.stop]
-    return Views(work.embedder().embed_views(_opened(work, indices))).arrays()
+    opened = _opened(work, indices)
+    return Views(work.embedder().embed_views(opened, batch=min(work.batch, MOST_IMAGES))).arrays()
 
 
 def _opened(work: Work, indices: list[int]) -> Iterator[Any]:
@@ -81,6 +86,34 @@ def embed_cost(sizes: Sizes) -> Cost:
     return Cost(each=VIEWS * sizes.forward, kept_each=VIEWS * 2 * sizes.description.representation_dim)
 
 
+def embed_memory(sizes: Sizes, batch: int) -> float:
+    """A forward of all views of some images at a time, and two copies of the views of the slice."""
+    from pipeline.images.windows import VIEWS
+
+    together = min(batch, MOST_IMAGES)
+    own = VIEWS * FLOAT * sizes.panel * sizes.description.representation_dim
+    return TOWERS * sizes.weights + sizes.forward_bytes(min(VIEWS * together, MOST_VIEWS)) + 2 * own
+
+
+def texts_memory(sizes: Sizes, texts: int) -> float:
+    """The text tower, with 256 texts of 77 tokens at a time, and what they become."""
+    width = sizes.description.representation_dim
+    return TOWERS * sizes.weights + min(texts, 256) * 77 * width * 4 * FLOAT * 3 + 2 * texts * width * FLOAT
+
+
+def label_memory(sizes: Sizes, batch: int) -> float:
+    """Likenesses of all views to all texts in some copies, the embeddings of the exciting crops of all neurons of the
+    layer, and the panel's numbers.
+    """
+    from pipeline.images.windows import VIEWS
+    from pipeline.label.readability import ReadabilitySettings
+
+    assert sizes.site is not None
+    alike = VIEWS * sizes.panel * sizes.texts * FLOAT
+    crops = sizes.site.width * ReadabilitySettings().crops * EMBEDDED * FLOAT
+    return layer_memory(sizes, batch) + 3 * alike + 3 * crops + sizes.panel * sizes.site.width * 24
+
+
 def label_cost(sizes: Sizes) -> Cost:
     """Each neuron is compared with every text in two views, on real and shuffled images; its crops with each other."""
     assert sizes.site is not None
@@ -99,6 +132,7 @@ EMBED = Stage(
     merge="pipeline.label.views:Views",
     compute=embed,
     cost=embed_cost,
+    memory=embed_memory,
 )
 TEXTS = Stage(
     name="texts",
@@ -108,6 +142,7 @@ TEXTS = Stage(
     owner="embedder",
     facts=("concepts",),
     compute=texts,
+    memory=lambda sizes, batch: texts_memory(sizes, sizes.texts),
     cost=lambda sizes: Cost(each=sizes.texts * sizes.forward, kept=4 * sizes.texts * 512),
 )
 LABEL = Stage(
@@ -120,5 +155,6 @@ LABEL = Stage(
     facts=("label settings",),
     compute=label,
     cost=label_cost,
+    memory=label_memory,
     objects=too_few_halves,
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from jobs.stages.stage import Cost, Sizes, Stage
@@ -13,6 +14,9 @@ if TYPE_CHECKING:
     from jobs.work import Work
     from pipeline.probe.model import SiteProbe
 
+SUMS_WRITTEN = 2.0  # times the sums of a pass, what they take as they are made into a part
+SUMS_READ = 2.5  # ... and as another stage reads them
+LAYER_ROWS = 3e3  # bytes of the rows of a neuron while they are made
 SECOND = 4.0e10  # FLOPs that stand for a second of one core where no arithmetic of a model is done
 
 
@@ -83,6 +87,36 @@ def examples_cost(sizes: Sizes) -> Cost:
     return Cost(each=2e-3 * SECOND, fixed=settings.gallery * sizes.to_site, bytes=bytes_each)
 
 
+def sums_bytes(sizes: Sizes, panel: int) -> float:
+    """Bytes of the sums of a pass: sketches of every neuron, maps of its strongest images, its numbers on the panel."""
+    from pipeline.probe.sketch import BINS
+
+    total = 0.0
+    for site in sizes.description.ffn_sites:
+        map_bytes = max(height * width for height, width in site.grids)
+        total += site.width * (2 * 4 * BINS + sizes.examples * (map_bytes + 25) + 5 * panel)
+    return total
+
+
+def pass_memory(sizes: Sizes, batch: int) -> float:
+    """A forward, and the sums. Merging holds those of the whole, of a slice, and a slice as it was read."""
+    passing = sums_bytes(sizes, sizes.panel) * SUMS_WRITTEN + sizes.forward_bytes(batch)
+    merging = sums_bytes(sizes, sizes.panel) * (SUMS_WRITTEN + SUMS_READ)
+    return sizes.weights + max(passing, merging)
+
+
+def layer_memory(sizes: Sizes, batch: int) -> float:
+    """The sums of a layer as they are read and unpacked."""
+    assert sizes.site is not None
+    own = replace(sizes, description=replace(sizes.description, ffn_sites=(sizes.site,)))
+    return SUMS_READ * sums_bytes(own, sizes.panel) + LAYER_ROWS * sizes.site.width
+
+
+def examples_memory(sizes: Sizes, batch: int) -> float:
+    """What is read of a layer, and forwards up to it."""
+    return sizes.weights + layer_memory(sizes, batch) + sizes.forward_bytes(batch)
+
+
 PROBE = Stage(
     name="probe",
     does="Runs a model over the probe images once, and sums up what every neuron does",
@@ -92,6 +126,7 @@ PROBE = Stage(
     merge="pipeline.probe.model:ModelProbe",
     compute=probe,
     cost=pass_cost,
+    memory=pass_memory,
 )
 EVIDENCE = Stage(
     name="evidence",
@@ -101,6 +136,7 @@ EVIDENCE = Stage(
     reads=("probe",),
     facts=("evidence settings",),
     compute=evidence,
+    memory=layer_memory,
     cost=lambda sizes: Cost(each=5e-4 * SECOND, bytes=340),
 )
 EXAMPLES = Stage(
@@ -111,6 +147,7 @@ EXAMPLES = Stage(
     reads=("probe",),
     facts=("example settings",),
     compute=examples,
+    memory=examples_memory,
     cost=examples_cost,
 )
 JUDGE = Stage(
@@ -121,5 +158,6 @@ JUDGE = Stage(
     reads=("probe",),
     reads_if_there=("visualize",),
     compute=judge,
+    memory=layer_memory,
     cost=lambda sizes: Cost(each=2e-4 * SECOND, bytes=30),
 )

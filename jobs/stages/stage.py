@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
@@ -17,6 +18,8 @@ Row = Mapping[str, Any]
 #: What a stage's function gives: rows of its table, rows by table, or named arrays where it fills no table.
 Result = "Sequence[Row] | Mapping[str, Sequence[Row]] | Mapping[str, np.ndarray]"
 
+FLOAT = 4.0  # bytes of a number
+LIVE = 6.0  # times its widest hidden vectors, what a forward holds of an image at once
 LEAST_FLOPS = 8.0e6
 """A step on a tiny model is bound by calls, not by arithmetic: no forward of an image counts as less."""
 
@@ -61,11 +64,42 @@ class Sizes:
         """FLOPs of one image up to the layer."""
         return max(self.site.flops if self.site else self.forward, LEAST_FLOPS)
 
+    def at(self, cut: object, partner: ModelDescription | None = None) -> Sizes:
+        """The sizes that hold for a unit: of its layer, or with the other model of its pair."""
+        layer = getattr(cut, "layer", None)
+        site = self.description.ffn_sites[layer] if layer is not None else None
+        return replace(self, site=site, partner=partner)
+
+    @property
+    def weights(self) -> float:
+        """Bytes of the model's weights."""
+        return FLOAT * self.description.parameters
+
+    @property
+    def pixels(self) -> float:
+        """Bytes of an image as the model takes it."""
+        return FLOAT * 3 * math.prod(self.description.input_size)
+
+    @property
+    def hidden(self) -> float:
+        """Bytes of the widest hidden vectors of an FFN site, of all tokens of one image."""
+        return FLOAT * max(hidden_floats(site) for site in self.description.ffn_sites)
+
+    def forward_bytes(self, batch: int) -> float:
+        """Bytes that a forward of a batch holds at once, its pixels and those decoded ahead included."""
+        return batch * (LIVE * self.hidden + 6 * self.pixels)
+
     @property
     def tokens(self) -> int:
         """Patch tokens of the layer's largest grid."""
         grids = self.site.grids if self.site else ()
         return max((height * width for height, width in grids), default=1)
+
+
+def hidden_floats(site: FfnSite) -> int:
+    """Numbers in the hidden vectors of one image at a site, over all its calls."""
+    tokens = sum(height * width for height, width in site.grids)
+    return site.width * (tokens + len(site.prefix_tokens) * len(site.grids))
 
 
 def no_objection(_: object) -> str:
@@ -87,6 +121,7 @@ class Stage:
     cut: Literal["neurons", "images", "model", "pair"]  # along what it is divided into units
     compute: Callable[[Work, WorkUnit], Any]  # gives a Result; run in a worker, imports there what it needs
     cost: Callable[[Sizes], Cost]
+    memory: Callable[[Sizes, int], float]  # bytes with so many images in a forward, weights included; 0: what is fixed
     together: bool = False  # all neurons of a layer in one unit, as what they share is most of the work
     over: Literal["images", "panel"] = "images"  # which images, where it is cut along images
     owner: Literal["model", "embedder"] = "model"  # whose weights it runs, and in whose folder its parts lie

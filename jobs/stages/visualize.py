@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from jobs.stages.stage import Cost, Sizes, Stage
+from jobs.stages.stage import LIVE, Cost, Sizes, Stage
 
 if TYPE_CHECKING:
     from atlas_schema.units import WorkUnit
@@ -48,6 +48,15 @@ def cost(sizes: Sizes) -> Cost:
     return Cost(each=2 * sizes.to_site * image_steps(sizes.recipe, sizes.site), bytes=picture)
 
 
+def memory(sizes: Sizes, batch: int) -> float:
+    """Forward and backward of the pictures of a step, whose number the ascent chooses itself and halves itself; of a
+    batch of one, those of one neuron. What layers keep for the backward grows with the depth.
+    """
+    assert sizes.site is not None
+    copies = max(phase.copies for ascent in sizes.recipe.ascents_at(sizes.site.depth) for phase in ascent.phases)
+    return sizes.weights + min(batch, 16) * copies * LIVE * sizes.hidden
+
+
 VISUALIZE = Stage(
     name="visualize",
     does="Optimizes an image to activate each neuron, and measures what it reaches",
@@ -56,4 +65,5 @@ VISUALIZE = Stage(
     facts=("recipe", "seed", "picture settings"),
     compute=visualize,
     cost=cost,
+    memory=memory,
 )

@@ -10,6 +10,7 @@ from functools import cached_property, partial
 from itertools import islice
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
@@ -18,9 +19,10 @@ from atlas_schema.errors import BadConfig, BadImage, nearest
 from pipeline.images.decoding import thumbnail
 from pipeline.images.entry import Entry, Skipped, Source
 from pipeline.images.licences import is_free
+from pipeline.images.pixel_cache import PixelCache
 from pipeline.images.spec import name_of, source_of
 from pipeline.models import ModelDescription
-from pipeline.models.preprocess import pixels_of
+from pipeline.models.preprocess import RESAMPLING, as_pixels, square_of
 
 __all__ = [
     "MODES",
@@ -70,6 +72,7 @@ class ProbeSet:
     skipped: tuple[Skipped, ...]
     source: Source = field(repr=False, compare=False)
     locators: tuple[Any, ...] = field(repr=False, compare=False)  # of each image in the source
+    cache: PixelCache | None = field(default=None, repr=False, compare=False)  # of this process; None: decode each time
 
     def __len__(self) -> int:
         return len(self.images)
@@ -189,7 +192,8 @@ def batches(
 ) -> Iterator[tuple[list[int], Tensor]]:
     """The images of `indices` in this order, as (their indices, float32 (image, 3, height, width) in [0, 1]).
 
-    Two batches are decoded ahead. BadImage, naming it, where an image is no longer what it was.
+    Two batches are decoded ahead, where the set's cache does not hold them already. BadImage, naming it, where an image
+    that is decoded is no longer what it was.
     """
     with closing(_ahead(probe_set.source, partial(_pixels, probe_set, description), indices, 2 * batch)) as pixels:
         for start in range(0, len(indices), batch):
@@ -198,7 +202,15 @@ def batches(
 
 
 def _pixels(probe_set: ProbeSet, description: ModelDescription, index: int) -> Tensor:
-    return pixels_of(probe_set.open(index), description)
+    def decode() -> np.ndarray:
+        return square_of(probe_set.open(index), description)
+
+    if probe_set.cache is None:
+        return as_pixels(decode())
+    height, width = description.input_size
+    resampling = RESAMPLING.get(description.interpolation, Image.Resampling.BICUBIC)
+    way = f"{probe_set.identity}-{height}x{width}-{resampling.name.lower()}"
+    return as_pixels(probe_set.cache.image(way, len(probe_set), index, (height, width, 3), decode))
 
 
 def _ahead(

@@ -22,9 +22,18 @@ def pixels_of(image: Image.Image, description: ModelDescription) -> Tensor:
     `LoadedModel.normalise`. The libraries crop a little tighter (crop_pct, for accuracy's sake); here all of the
     square is kept, because what a neuron sees at the border counts too.
     """
+    return as_pixels(square_of(image, description))
+
+
+def square_of(image: Image.Image, description: ModelDescription) -> np.ndarray:
+    """The same before it becomes numbers: uint8 (height, width, 3)."""
     resampling = RESAMPLING.get(description.interpolation, Image.Resampling.BICUBIC)
-    cropped = centre_of(image.convert("RGB"), description.input_size, resampling)
-    array = np.asarray(cropped, dtype=np.float32) / 255
+    return np.asarray(centre_of(image.convert("RGB"), description.input_size, resampling))
+
+
+def as_pixels(square: np.ndarray) -> Tensor:
+    """uint8 (height, width, 3) -> float32 (3, height, width) in [0, 1]."""
+    array = square.astype(np.float32) / 255
     return torch.from_numpy(array).permute(2, 0, 1).contiguous()
 
 

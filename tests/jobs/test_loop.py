@@ -38,7 +38,7 @@ def unit(index: int, slug: str = "zoo-vit", layer: int = 0) -> WorkUnit:
 
 @dataclass
 class Script:
-    """What becomes of an attempt: (outcome, seconds). Outcomes: ok, raise, full, die, hang."""
+    """What becomes of an attempt: (outcome, seconds). Outcomes: ok, raise, full, die, hang, starve, small."""
 
     of: Callable[[WorkUnit, int], tuple[str, float]] = lambda unit, attempt: ("ok", 10.0)
     starts: Callable[[int], str] = lambda worker: "ok"  # ok, fail, never
@@ -58,6 +58,8 @@ class FakeExecutor:
     busy: set[int] = field(default_factory=set)
     hire_times: list[float] = field(default_factory=list)
     lost: WorkUnit | None = None  # what an attempt that ends "lost" could not read
+    alone: bool = False  # whether a unit is at work alone now
+    alone_units: list[WorkUnit] = field(default_factory=list)
 
     def clock(self) -> float:
         return self.now
@@ -74,9 +76,14 @@ class FakeExecutor:
             self.due.append((self.now + 1, worker, WorkerLost(worker, "no such module", in_constructor=True)))
         return worker
 
-    def assign(self, worker: int, unit: WorkUnit, attempt: int) -> None:
+    def assign(self, worker: int, unit: WorkUnit, attempt: int, *, alone: bool) -> None:
         assert worker in self.alive
         assert worker not in self.busy, "one unit in flight a worker"
+        assert not self.alone, "a unit that is done alone has no neighbour"
+        if alone:
+            assert self.alive == {worker}, "not even an idle worker, which holds a model"
+            self.alone = True
+            self.alone_units.append(unit)
         self.busy.add(worker)
         self.attempts.append((unit, attempt, worker))
         outcome, seconds = self.script.of(unit, attempt)
@@ -86,6 +93,8 @@ class FakeExecutor:
             "full": UnitFailed(worker, unit, Fault("StoreFull", "no space left", fatal=True)),
             "lost": UnitFailed(worker, unit, Fault("PartLost", "damaged", lost=self.lost)),
             "die": WorkerLost(worker, "killed"),
+            "starve": WorkerLost(worker, "the node runs low on memory", memory=True),
+            "small": UnitFailed(worker, unit, Fault("MemoryError", "no room", memory=True)),
             "hang": None,
         }[outcome]
         if event is None:
@@ -101,6 +110,7 @@ class FakeExecutor:
         self.now, worker, event = self.due.pop(0)
         if not isinstance(event, Ready):
             self.busy.discard(worker)
+            self.alone = False
         if isinstance(event, WorkerLost):
             self.alive.discard(worker)
         return [event]
@@ -110,7 +120,9 @@ class FakeExecutor:
 
     def dismiss(self, worker: int) -> None:
         self.alive.discard(worker)
-        self.busy.discard(worker)
+        if worker in self.busy:
+            self.busy.discard(worker)
+            self.alone = False
         self.due = [entry for entry in self.due if entry[1] != worker]
 
 
@@ -268,7 +280,7 @@ def test_a_damaged_part_named_by_the_listener_is_done_again():
     class Finds(Listener):
         found = False
 
-        def committed(self, worker, unit, receipt, seconds):
+        def committed(self, worker, unit, receipt, seconds, peak):
             if unit.start == 0 and not self.found:
                 self.found = True
                 return [unit]
@@ -279,9 +291,76 @@ def test_a_damaged_part_named_by_the_listener_is_done_again():
     assert Counter(r.unit for r in outcome.done) == Counter({unit(0): 2, unit(1): 1})
 
 
+@pytest.mark.parametrize("shortage", ["starve", "small"])
+def test_a_unit_for_which_memory_ran_out_is_done_alone_when_nothing_else_is_left(shortage: str):
+    script = Script(lambda u, attempt: (shortage, 5) if u == unit(1) and attempt == 1 else ("ok", 10))
+    outcome, executor = play([unit(i) for i in range(7)], script, Policy(workers=3))
+    assert len(outcome.done) == 7
+    assert executor.alone_units == [unit(1)]
+    assert executor.attempts[-1][0] == unit(1), "no worker waits for it while there is other work"
+    assert Counter(u for u, _, _ in executor.attempts) == Counter({unit(i): 1 for i in range(7)} | {unit(1): 2})
+
+
+def test_a_unit_that_is_killed_for_memory_alone_too_is_given_up_with_what_it_needs():
+    class Says(Listener):
+        def starved(self, unit, reason):
+            return f"needs about 9.0 GB, has 4.0 GB: {reason}"
+
+    script = Script(lambda u, attempt: ("starve", 5) if u == unit(0) else ("ok", 1))
+    outcome, executor = play([unit(i) for i in range(4)], script, listener=Says())
+    text = "needs about 9.0 GB, has 4.0 GB: the node runs low on memory"
+    assert outcome.failed == {unit(0): Fault("OutOfMemory", text, memory=True)}
+    assert [attempt for u, attempt, _ in executor.attempts if u == unit(0)] == [1, 2]
+    assert len(outcome.done) == 3
+
+
+def test_neighbours_killed_by_one_shortage_are_all_done_and_it_counts_once():
+    """Three workers die at once, again and again, until each unit is alone: no unit is to blame, nor the run."""
+    policy = Policy(workers=3, felled=1, lost_in_a_row=2, backoff_seconds=0.1)
+    outcome, executor = play(
+        [unit(i) for i in range(3)], Script(lambda u, attempt: ("starve" if attempt == 1 else "ok", 5)), policy
+    )
+    assert outcome.fatal is None
+    assert len(outcome.done) == 3
+    assert sorted(executor.alone_units, key=str) == [unit(i) for i in range(3)]
+
+
+def test_what_waits_for_a_unit_done_alone_is_done_by_all_workers_again():
+    class Graph(Listener):
+        def committed(self, worker, one, receipt, seconds, peak):
+            return [unit(i) for i in range(10, 16)] if one == unit(0) else ()
+
+    script = Script(lambda u, attempt: ("starve" if (u, attempt) == (unit(0), 1) else "ok", 10))
+    executor = FakeExecutor(script)
+    outcome = Loop([unit(0)], executor, Policy(workers=3), Graph()).run()
+    assert len(outcome.done) == 7
+    assert len({worker for u, _, worker in executor.attempts if u.start >= 160}) == 3
+
+
+def test_workers_killed_for_memory_before_they_do_anything_end_the_run():
+    class Dying(FakeExecutor):
+        def hire(self) -> int:
+            worker = super().hire()
+            self.due = [(self.now + 1, worker, WorkerLost(worker, "low on memory", memory=True))]
+            self.alive.discard(worker)
+            return worker
+
+    executor = Dying(Script())
+    outcome = Loop([unit(0)], executor, Policy(workers=1, lost_in_a_row=5), Listener()).run()
+    assert outcome.fatal is not None
+    assert outcome.left == [unit(0)]
+
+
+def test_a_run_for_which_memory_is_too_small_everywhere_ends_early():
+    outcome, executor = play([unit(i) for i in range(100)], Script(lambda u, attempt: ("small", 1)))
+    assert outcome.fatal is not None
+    assert "for want of memory; the last: MemoryError: no room" in outcome.fatal.message
+    assert len(executor.attempts) < 40
+
+
 @settings(max_examples=150, deadline=None)
 @given(
-    st.lists(st.sampled_from(["ok", "raise", "die", "hang"]), max_size=12),
+    st.lists(st.sampled_from(["ok", "raise", "die", "hang", "starve", "small"]), max_size=12),
     st.integers(1, 4),
     st.integers(1, 9),
 )
@@ -309,7 +388,7 @@ def test_a_unit_that_cannot_read_what_another_committed_is_not_to_blame():
             healed.append(lost)
             return [lost]
 
-        def committed(self, worker, one, receipt, seconds):
+        def committed(self, worker, one, receipt, seconds, peak):
             return [reader] if one == producer and healed else ()
 
     def of(one: WorkUnit, attempt: int) -> tuple[str, float]:

@@ -46,4 +46,5 @@ TOY = Stage(
     facts=("seed",),
     compute=toy,
     cost=lambda sizes: Cost(each=1e6, bytes=8),
+    memory=lambda sizes, batch: 1e6,
 )
