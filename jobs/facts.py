@@ -79,7 +79,10 @@ FACTS: Mapping[str, Fact] = {
         _section("align settings", "align", "How the maps to the embedder's space are fitted"),
         _section("span settings", "spans", "How many texts and axes describe a head, and how they are chosen"),
         _section("project settings", "project", "How many example images are kept of each direction"),
-        _section("head settings", "heads", "What share of variance makes a label; images behind reads; classes named"),
+        _section(
+            "read settings", "reads", "On how many images neurons are followed into heads, how many heads are named"
+        ),
+        _section("head settings", "heads", "What share of variance makes a label; classes named"),
     )
 }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from pipeline.decompose.align import AlignSettings
-from pipeline.decompose.rows import HeadSettings
+from pipeline.decompose.rows import HeadSettings, ReadSettings
 from pipeline.decompose.second_pass import ProjectSettings
 from pipeline.decompose.spans import SpanSettings
 from pipeline.effects.rows import EffectSettings
@@ -34,4 +34,5 @@ class Settings:
     align: AlignSettings = field(default_factory=AlignSettings)
     spans: SpanSettings = field(default_factory=SpanSettings)
     project: ProjectSettings = field(default_factory=ProjectSettings)
+    reads: ReadSettings = field(default_factory=ReadSettings)
     heads: HeadSettings = field(default_factory=HeadSettings)

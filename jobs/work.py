@@ -86,7 +86,8 @@ class Work:
         """What all units of a model share, made once by a worker and kept while it stays at this model."""
         key = (slug, make.__name__)
         if key not in self.held:
-            self.held.clear()  # before the next is made: both need not fit
+            for other in [held for held in self.held if held[0] != slug]:
+                del self.held[other]  # before the next is made: those of two models need not fit
             self.held[key] = make(self, slug)
         result: Shared = self.held[key]
         return result

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from jobs.stages.effect import EFFECT, WRITES
-from jobs.stages.heads import ALIGN, DECOMPOSE, HEADS, POOL, PROJECT, SPANS
+from jobs.stages.heads import ALIGN, DECOMPOSE, HEADS, MAPS, POOL, PROJECT, READS, SPANS
 from jobs.stages.label import EMBED, LABEL, TEXTS
 from jobs.stages.match import PAIRS
 from jobs.stages.probe import EVIDENCE, EXAMPLES, JUDGE, PROBE
@@ -29,7 +29,7 @@ STAGES: tuple[Stage, ...] = (
     *(EMBED, TEXTS, LABEL),
     *(WRITES, EFFECT),
     PAIRS,
-    *(POOL, DECOMPOSE, ALIGN, SPANS, PROJECT, HEADS),
+    *(POOL, DECOMPOSE, ALIGN, SPANS, PROJECT, MAPS, READS, HEADS),
 )
 
 

@@ -1,13 +1,13 @@
-"""The stages that decompose attention heads: pool, decompose, align, spans, project, heads.
+"""The stages that decompose attention heads: pool, decompose, align, spans, project, maps, reads, heads.
 
-pool (texts embedded) ───────┐
-decompose (slices, merges) ──┼─> align ─> spans ─> project (slices, merges) ─> heads
-embed (slices, merges) ──────┘
+pool (texts embedded) ───────┐                         ┌─> project (slices, merges) ─> maps (slices, merges) ─┐
+decompose (slices, merges) ──┼─> align ─> spans ───────┤                                                     ├─> heads
+embed (slices, merges) ──────┘                         └─> reads ────────────────────────────────────────────┘
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from jobs.stages.label import texts_memory
@@ -25,7 +25,9 @@ if TYPE_CHECKING:
     from pipeline.decompose.contributions import Contributing
     from pipeline.models import LoadedModel
 
-FORWARDS = 6.0  # plain forwards that contributions cost, about (docs/decomposition.md)
+FORWARDS = 2.0  # plain forwards that contributions cost, about, where heads have paths (docs/decomposition.md)
+FORWARDS_WITHOUT = 12.0  # the same where convolutions across tokens leave them none
+OPEN_FAMILIES = ("twins", "coat", "convit", "maxvit")  # most of whose heads have no path or no direct effect
 
 
 def pool(work: Work, unit: WorkUnit) -> dict[str, np.ndarray]:
@@ -37,13 +39,19 @@ def pool(work: Work, unit: WorkUnit) -> dict[str, np.ndarray]:
 
 def decompose(work: Work, unit: WorkUnit) -> dict[str, np.ndarray]:
     """Moments of the contributions of all components over a slice of the probe images."""
-    from pipeline.decompose.contributions import Contributing
     from pipeline.decompose.moments import ContributionMoments
 
-    contributing = Contributing(work.model(unit.slug))
+    contributing = work.shared(unit.slug, _contributing)
     device = "cpu" if work.device == "mps" else work.device
     batches = (batch for _, batch in _contributions(work, contributing, range(unit.start, unit.stop)))
     return ContributionMoments.over(contributing, batches, device).arrays()
+
+
+def _contributing(work: Work, slug: str) -> Contributing:
+    """What is known of how a model's components reach its representation, found once a worker."""
+    from pipeline.decompose.contributions import Contributing
+
+    return Contributing(work.model(slug))
 
 
 def _contributions(
@@ -62,12 +70,11 @@ def align(work: Work, unit: WorkUnit) -> dict[str, np.ndarray]:
     import torch
 
     from pipeline.decompose.align import Alignment, fit_alignment
-    from pipeline.decompose.contributions import Contributing
     from pipeline.decompose.moments import ContributionMoments
     from pipeline.label.views import Views
 
     inputs = work.inputs
-    contributing, panel = Contributing(work.model(unit.slug)), inputs.panel
+    contributing, panel = work.shared(unit.slug, _contributing), inputs.panel
     views = Views.of(work.arrays("embed"))
     row = {index: i for i, index in enumerate(panel)}
 
@@ -135,7 +142,7 @@ def project(work: Work, unit: WorkUnit) -> dict[str, np.ndarray]:
     """The second pass over a slice of the images: what the contributions are along each head's directions."""
     import torch
 
-    from pipeline.decompose.contributions import Contributing, levels_of
+    from pipeline.decompose.contributions import levels_of
     from pipeline.decompose.second_pass import SecondPassRunner
 
     inputs, model = work.inputs, work.model(unit.slug)
@@ -153,14 +160,62 @@ def project(work: Work, unit: WorkUnit) -> dict[str, np.ndarray]:
         inputs.membership,
         inputs.settings.project,
     )
-    for indices, contributions in _contributions(work, Contributing(model), range(unit.start, unit.stop)):
+    contributing = work.shared(unit.slug, _contributing)
+    for indices, contributions in _contributions(work, contributing, range(unit.start, unit.stop)):
         passing.update(contributions, indices)
     return passing.sums.arrays()
 
 
+def maps(work: Work, unit: WorkUnit) -> dict[str, np.ndarray]:
+    """Where in the example images of a slice heads find what they contribute."""
+    import torch
+
+    from pipeline.decompose.head_maps import HeadMaps, maps_of_images
+    from pipeline.decompose.rows import asked_maps
+    from pipeline.decompose.second_pass import SecondPass
+    from pipeline.images.probe_set import batches
+
+    inputs, model = work.inputs, work.model(unit.slug)
+    top = SecondPass.of(work.arrays("project", unit.slug)).top
+    directions = torch.from_numpy(work.arrays("spans", unit.slug, ["directions"])["directions"].copy())
+    asked = [one for one in asked_maps(top, directions, len(inputs.images)) if unit.start <= one.image < unit.stop]
+    images = sorted({one.image for one in asked})
+    contributing, sums = work.shared(unit.slug, _contributing), HeadMaps()
+    for numbers, pixels in batches(inputs.images, images, model.description, work.batch):
+        own = [one for one in asked if one.image in set(numbers)]
+        x = model.normalise(pixels.to(model.device))
+        sums.add(_each_step(work, maps_of_images(contributing, x, numbers, own, directions)))
+    return sums.arrays()
+
+
+def _each_step(work: Work, found: Iterable[Any]) -> Iterator[Any]:
+    for one in found:
+        work.step()
+        yield one
+
+
+def reads(work: Work, unit: WorkUnit) -> dict[str, np.ndarray]:
+    """The heads that read each neuron most, along the first axis of each head."""
+    import torch
+
+    from pipeline.decompose.reads import reads as run
+    from pipeline.images.probe_set import batches
+
+    inputs, model = work.inputs, work.model(unit.slug)
+    settings, axes = inputs.settings.reads, work.arrays("spans", unit.slug, ["directions"])["directions"][:, 0]
+    images = list(inputs.panel[: settings.images])
+    source = batches(inputs.images, images, model.description, work.batch)
+    pixels = (model.normalise(x.to(model.device)) for _, x in source)
+    contributing = work.shared(unit.slug, _contributing)
+    sums = run(contributing, pixels, torch.from_numpy(axes.copy()), on_step=work.step)
+    return sums.readers(model, settings.readers).arrays()
+
+
 def heads(work: Work, unit: WorkUnit) -> dict[str, list[dict[str, Any]]]:
     """The rows of a model's five tables of heads."""
+    from pipeline.decompose.head_maps import HeadMaps
     from pipeline.decompose.moments import ContributionMoments
+    from pipeline.decompose.reads import Readers
     from pipeline.decompose.rows import HeadEvidence, head_rows
     from pipeline.decompose.second_pass import SecondPass
     from pipeline.decompose.spans import Spans
@@ -178,11 +233,11 @@ def heads(work: Work, unit: WorkUnit) -> dict[str, list[dict[str, Any]]]:
         spans=Spans.of(work.arrays("spans", slug)),
         second_pass=SecondPass.of(work.arrays("project", slug)),
         alignment=_alignment(work, slug),
-        panel=inputs.panel,
-        batch=work.batch,
+        maps=HeadMaps.of(work.arrays("maps", slug)),
+        readers=Readers.of(work.arrays("reads", slug)),
         settings=inputs.settings.heads,
     )
-    return head_rows(evidence, work.step)
+    return head_rows(evidence)
 
 
 def not_a_sum(model: LoadedModel) -> str:
@@ -210,27 +265,56 @@ def too_few_images(inputs: Inputs) -> str:
 
 
 def moments_bytes(sizes: Sizes) -> float:
-    """Bytes of the mean and Gram matrix of every head's contribution, whatever the number of images."""
-    width = sizes.description.representation_dim
-    return 4.0 * (sizes.description.heads + 2 * len(sizes.description.ffn_sites)) * width * (width + 4)
+    """Bytes of the rows that stand for the covariance of every head, and of means, whatever the number of images."""
+    width, description = sizes.description.representation_dim, sizes.description
+    rows = sum(site.heads * site.head_dim for site in description.attention_sites)
+    return FLOAT * width * (rows + 2 * (description.heads + len(description.ffn_sites)))
+
+
+def forwards(sizes: Sizes) -> float:
+    """Plain forwards that the contributions of an image cost."""
+    return FORWARDS_WITHOUT if sizes.description.family in OPEN_FAMILIES else FORWARDS
+
+
+def coordinates(sizes: Sizes) -> float:
+    """Numbers of an image's contributions, those of heads in the coordinates of what they write to."""
+    description = sizes.description
+    own = sum(site.heads * site.head_dim for site in description.attention_sites)
+    return own + (len(description.ffn_sites) + 2) * description.representation_dim
 
 
 def contributions_cost(sizes: Sizes) -> Cost:
     """Contributions cost some forwards of each image; the sums of a slice are as large as those of all images."""
-    return Cost(each=FORWARDS * sizes.forward, kept=moments_bytes(sizes))
+    return Cost(each=forwards(sizes) * sizes.forward, kept=moments_bytes(sizes))
 
 
 def align_cost(sizes: Sizes) -> Cost:
-    """Contributions of the panel, once for each of some passes of the fit."""
-    width = sizes.description.representation_dim
-    components = sizes.description.heads + len(sizes.description.ffn_sites)
-    return Cost(each=sizes.panel * (2 * FORWARDS * sizes.forward + 60 * components * width * 512), kept=0.5e6)
+    """Contributions of the panel, and some hundred steps on some of them."""
+    steps = 400 * 6 * 128 * coordinates(sizes) * 512
+    return Cost(each=sizes.panel * forwards(sizes) * sizes.forward + steps, kept=4 * coordinates(sizes) * 512)
+
+
+def maps_cost(sizes: Sizes) -> Cost:
+    """A recorded forward, and products through attention, of each image that is an example; without paths a product
+    through the network for each example.
+    """
+    count = sizes.description.heads
+    examples = 20.0 * count  # of five directions, four images each
+    share = min(1.0, examples / max(sizes.images, 1))
+    each = 4.0 if sizes.description.family not in OPEN_FAMILIES else 4.0 + examples / max(sizes.images, 1)
+    return Cost(each=share * each * sizes.forward, kept_each=300 * examples / max(sizes.images, 1))
+
+
+def reads_cost(sizes: Sizes) -> Cost:
+    """Products for each head and image: through the values alone, or through the network first."""
+    each = 0.6 if sizes.description.family in OPEN_FAMILIES else 0.04
+    images = min(64, sizes.panel)
+    return Cost(each=images * sizes.description.heads * each * sizes.forward, kept=24 * sizes.description.neurons)
 
 
 def heads_cost(sizes: Sizes) -> Cost:
-    """Maps of the example images of every head, and the neurons that heads read."""
-    count = sizes.description.heads
-    return Cost(each=count * 20 * 2 * sizes.forward + 0.5 * SECOND, bytes=count * 9e3)
+    """Rows are written, and nothing computed."""
+    return Cost(each=0.5 * SECOND, bytes=sizes.description.heads * 9e3)
 
 
 # Memory, in multiples that are measured: see tests/jobs/test_memory.py.
@@ -318,14 +402,38 @@ PROJECT = Stage(
     memory=contributions_memory,
     cost=lambda sizes: Cost(each=FORWARDS * sizes.forward, kept=0.1e6),
 )
+MAPS = Stage(
+    name="maps",
+    does="Finds where in its example images each head finds what it adds",
+    group="decompose",
+    cut="images",
+    reads=("spans", "project"),
+    facts=("images",),
+    merge="pipeline.decompose.head_maps:HeadMaps",
+    compute=maps,
+    memory=contributions_memory,
+    cost=maps_cost,
+)
+READS = Stage(
+    name="reads",
+    does="Follows every neuron into the values of later heads, to name those that read it most",
+    group="decompose",
+    cut="model",
+    reads=("spans",),
+    facts=("images", "panel", "read settings"),
+    compute=reads,
+    memory=contributions_memory,
+    cost=reads_cost,
+)
 HEADS = Stage(
     name="heads",
     does="Writes the tables of heads: numbers, texts, features, example images, and the neurons that heads read",
     group="decompose",
     cut="model",
-    reads=("decompose", "align", "spans", "project", "pool"),
-    facts=("images", "panel", "classes", "features", "head settings"),
+    reads=("decompose", "align", "spans", "project", "maps", "reads", "pool"),
+    facts=("images", "classes", "features", "head settings"),
+    version=2,
     compute=heads,
-    memory=contributions_memory,
+    memory=moments_memory,
     cost=heads_cost,
 )

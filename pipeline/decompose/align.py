@@ -403,7 +403,9 @@ def _descend(
     taking_part = direct.repeat_interleave(ranks)
     groups = _by_rank(ranks[direct].tolist(), start.device)
     watched = _watched(fit, settings)
-    watch = _Watch(_joined(list(stock.buffers(watched, taking_part))), stock.targets, settings) if watched.any() else None
+    watch = (
+        _Watch(_joined(list(stock.buffers(watched, taking_part))), stock.targets, settings) if watched.any() else None
+    )
     with torch.inference_mode(False), torch.enable_grad():
         maps, bias = start[taking_part].clone().requires_grad_(), bias.clone().requires_grad_()
         rate = settings.rate / math.sqrt(max(stock.spaces.width, maps.shape[1]))

@@ -116,22 +116,37 @@ class QueriesAndKeys(TorchFunctionMode):
             self.queues = {path: iter(calls) for path, calls in cached.items()}
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        out = func(*args, **(kwargs or {}))
-        if func is not functional.linear and func is not functional.conv2d:
-            return out
-        weight = args[1] if len(args) > 1 else (kwargs or {}).get("weight")
-        known = self.maps.get(id(weight))
+        kwargs = kwargs or {}
+        known = None
+        if func is functional.linear or func is functional.conv2d:
+            weight = args[1] if len(args) > 1 else kwargs.get("weight")
+            known = self.maps.get(id(weight))
         if known is None:
-            return out
-        held, live = known.split(out)
+            return func(*args, **kwargs)
         if self.queues is None:
+            out = func(*args, **kwargs)
+            held, _ = known.split(out)
             self.cached.setdefault(known.path, []).append(held.detach().clone())
             return out
+        live = _values_alone(known, *args, **kwargs) if func is functional.linear else None
+        if live is None:
+            _, live = known.split(func(*args, **kwargs))
         if known.makes_values and torch.is_grad_enabled():
             if self.cut or not live.requires_grad:
                 live = live.detach().requires_grad_()
             self.values.setdefault(known.path, []).append(live)
         return known.join(next(self.queues[known.path]), live)
+
+
+def _values_alone(known: FrozenMap, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor | None:
+    """What a linear map makes of values, as `FrozenMap.split` gives it, without its queries and keys; None where these
+    lie between them.
+    """
+    if known.groups != 1:
+        return None
+    held = weight.shape[0] // known.parts * known.of
+    values = functional.linear(x, weight[held:], None if bias is None else bias[held:])
+    return values.unflatten(-1, (1, -1)) if known.makes_values else values[..., None, :]
 
 
 def open_up(stack: ExitStack, path: str, module: nn.Module) -> None:

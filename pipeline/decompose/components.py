@@ -19,7 +19,15 @@ from torch import Tensor, nn
 from atlas_schema.errors import BadConfig, UnknownFamily
 from pipeline.decompose.activation_cache import ActivationCache, cache_activations
 from pipeline.decompose.attention import output_projection, per_head
-from pipeline.decompose.paths import Paths, contributions_along, leaves_of, written_nothing
+from pipeline.decompose.paths import (
+    NO_PATHS,
+    Paths,
+    TokenWeights,
+    contributions_along,
+    leaves_of,
+    token_weights,
+    written_nothing,
+)
 from pipeline.decompose.pruning import Outputs
 from pipeline.decompose.replay import Calls, Replay, replay
 from pipeline.effects.readout import obstacles
@@ -74,7 +82,7 @@ def decompose(
     *,
     certify: bool = True,
     idle: frozenset[int] | None = None,
-    paths: Paths = Paths(),
+    paths: Paths = NO_PATHS,
 ) -> Decomposition:
     """The representation of some images as a function of its components.
 
@@ -124,7 +132,7 @@ class Decomposition:
         x: Tensor,
         cache: ActivationCache,
         idle: frozenset[int] | None = None,
-        paths: Paths = Paths(),
+        paths: Paths = NO_PATHS,
     ) -> None:
         self.model, self.level, self.idle, self.paths = model, level, idle, paths
         self.components = components_of(model)
@@ -135,7 +143,6 @@ class Decomposition:
         }[level]
         self.adds_up = tuple(component for component in self.components if component.kind in summands)
         self.representation = cache.representation  # (images, d)
-        self.off = 0.0  # how far derivatives were from the form that paths rest on, after `vectors`
         self._x, self._cache = x, cache
         closed = paths.closed
         heads = _leaves(cache.heads, without=closed) if level == Level.DIRECT else None
@@ -242,38 +249,44 @@ class Decomposition:
         if unknown:
             raise BadConfig(f"No component {', '.join(unknown)} at the level {self.level.value!r}.")
         with torch.inference_mode(False), torch.enable_grad():
-            by_path, self.off = self._along_paths() if self.paths.closed else ({}, 0.0)
+            by_path = self._along_paths()
             rest = [component for component in chosen if component not in by_path]
             direction = torch.zeros_like(self._z, requires_grad=True)
             pulled = self._pulled(direction, again=True)
             pushed = {component: self._pushed(component, pulled, direction) for component in rest}
             return torch.stack([(by_path | pushed)[component] for component in chosen], dim=1)
 
-    def _along_paths(self) -> tuple[dict[Component, Tensor], float]:
-        """Contributions by their formula, and how far derivatives are from the form that it rests on."""
+    @cached_property
+    def weights(self) -> TokenWeights:
+        """The factors with which what modules with a path write reaches the representation."""
         leaves = {
             (path, call): leaf
             for path, calls in (self._heads | (self._ffns or {})).items()
             if path in self.paths.closed
             for call, leaf in enumerate(calls)
         }
-        seed = _any_direction(self._z)
-        grads = torch.autograd.grad(self._z, list(leaves.values()), seed, retain_graph=True, allow_unused=True)
+        with torch.inference_mode(False), torch.enable_grad():
+            seed = _any_direction(self._z)
+            grads = torch.autograd.grad(self._z, list(leaves.values()), seed, retain_graph=True, allow_unused=True)
         gradients = {
             key: torch.zeros_like(leaf) if grad is None else grad
             for (key, leaf), grad in zip(leaves.items(), grads, strict=True)
         }
+        return token_weights(self.model, self.paths, gradients, seed)
+
+    def _along_paths(self) -> dict[Component, Tensor]:
+        """Contributions by their formula."""
+        if not self.paths.closed:
+            return {}
         with torch.no_grad():
-            along = contributions_along(self.model, self.paths, self._cache, gradients, seed)
+            along = contributions_along(self.model, self.paths, self._cache, self.weights.of)
         found: dict[Component, Tensor] = {}
         for site in self.model.description.attention_sites:
-            if site.path in along.heads:
-                of_heads = along.heads[site.path].unbind(1)
+            if site.path in along:
+                of_heads = along[site.path].unbind(1)
                 found |= {Component("head", site.layer, head): vector for head, vector in enumerate(of_heads)}
-        for ffn in self.model.description.ffn_sites:
-            if ffn.path in along.ffns:
-                found[Component("ffn", ffn.layer)] = along.ffns[ffn.path]
-        return found, along.off
+        ffns = [ffn for ffn in self.model.description.ffn_sites if ffn.path in along]
+        return found | {Component("ffn", ffn.layer): along[ffn.path] for ffn in ffns}
 
     @cached_property
     def _known(self) -> frozenset[Component]:

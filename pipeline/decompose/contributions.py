@@ -6,8 +6,9 @@ A head that reaches the final representation along the residual path has its dir
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -41,9 +42,9 @@ SUMS_TO = {torch.float32: 1e-4, torch.float64: 1e-9}
 class Contributing:
     """Computes the contributions of a model's components, batch by batch of images.
 
-    What reaches the representation, and along what paths, are facts of the weights: they are found with the first batch,
-    and so is the certificate that the replay is linear. That contributions add up, and that derivatives have the form
-    that paths rest on, is checked in every batch; images whose derivatives do not are done without paths.
+    What reaches the representation, and along what paths, are facts of the weights: they are found before the first
+    batch, and so is the certificate that the replay is linear. That contributions add up, and that derivatives have
+    the form that paths rest on, is checked in every batch; images whose derivatives do not are done without paths.
     """
 
     model: LoadedModel
@@ -51,21 +52,18 @@ class Contributing:
     levels: tuple[Level, ...] = field(default=())  # of each component; () before the first batch
     paths: Paths = field(default_factory=Paths)
     _idle: frozenset[int] | None = None
+    _facts: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.components = components_of(self.model)
 
     def __call__(self, x: Tensor) -> Contributions:
         """x: (images, 3, height, width), normalised, float32 or float64. Raises what `decompose` raises."""
-        first = not self.levels
-        if first:
-            self._look_at(x[:FIRST])
-            pictures = random_pictures(self.model, FIRST).to(x)
-            self.paths = find_paths(self.model, self.model.normalise(pictures))
+        self.look_at(x)
         direct = decompose(self.model, x, Level.DIRECT, certify=False, idle=self._idle, paths=self.paths)
         self._idle = direct.idle
         vectors = direct.vectors().detach()
-        if direct.off > FORM[vectors.dtype]:
+        if self.paths.closed and direct.weights.off > FORM[vectors.dtype]:
             vectors = decompose(self.model, x, Level.DIRECT, certify=False).vectors().detach()
         self._check_sum(vectors, direct.representation)
         indirect = [index for index, level in enumerate(self.levels) if level == Level.THROUGH]
@@ -73,6 +71,12 @@ class Contributing:
             through = decompose(self.model, x, Level.THROUGH, certify=False)
             vectors[:, indirect] = through.vectors([self.components[index] for index in indirect]).detach()
         return Contributions(vectors, direct.representation)
+
+    def held(self, what: str, make: Callable[[], Any]) -> Any:
+        """A fact of the model that is dear to find, made once."""
+        if what not in self._facts:
+            self._facts[what] = make()
+        return self._facts[what]
 
     def bases(self, most: int) -> dict[int, Tensor]:
         """Orthonormal bases (d, r) of the spaces that heads with a path write to, by the number of the head; of those
@@ -83,14 +87,22 @@ class Contributing:
         for site in self.model.description.attention_sites:
             spans = self.paths.spans(self.model, site)
             for head in range(site.heads):
-                if spans is not None and 0 < spans.shape[2] <= min(most, spans.shape[1] // 2):
-                    if self.levels[number] == Level.DIRECT:
-                        bases[number] = torch.linalg.qr(spans[head].double()).Q
+                few = spans is not None and 0 < spans.shape[2] <= min(most, spans.shape[1] // 2)
+                if spans is not None and few and self.levels[number] == Level.DIRECT:
+                    bases[number] = torch.linalg.qr(spans[head].double()).Q
                 number += 1
         return bases
 
-    def _look_at(self, few: Tensor) -> None:
-        """Certify the replay on a few images, and find at which level each component contributes."""
+    def look_at(self, x: Tensor) -> None:
+        """Certify the replay on some images, and find at which level and along what paths components contribute; once.
+
+        x: as in a call.
+        """
+        if self.levels:
+            return
+        few = x[:FIRST]
+        pictures = random_pictures(self.model, FIRST).to(x)
+        self.paths = find_paths(self.model, self.model.normalise(pictures))
         self.levels = self._levels(decompose(self.model, few, Level.DIRECT).reach())
         if Level.THROUGH in self.levels:
             decompose(self.model, few, Level.THROUGH)

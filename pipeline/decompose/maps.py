@@ -7,6 +7,7 @@ the class token of CLIP; here for every family, by the replay of docs/decomposit
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import torch
@@ -84,7 +85,7 @@ def source_maps(
         positions = token_positions_of(model)
         return SourceMaps(
             level,
-            tuple(_site_maps(model, site, traced, pulled, positions) for site in model.description.attention_sites),
+            tuple(site_maps(model, site, traced, pulled, positions) for site in model.description.attention_sites),
         )
 
 
@@ -166,12 +167,13 @@ def seed_of(representation: Tensor, direction: Tensor) -> Tensor:
     return direction.to(representation).expand_as(representation)
 
 
-def pull_back(traced: Replay, seed: Tensor) -> Pulled:
-    """One vector-Jacobian product, from the representation to all values and heads."""
+def pull_back(traced: Replay, seed: Tensor, sites: Collection[str] | None = None) -> Pulled:
+    """One vector-Jacobian product, from the representation to all values and heads, or to those of some sites."""
     live = [
         tensor
         for calls in (traced.values, traced.heads)
-        for tensors in calls.values()
+        for path, tensors in calls.items()
+        if sites is None or path in sites or path.rpartition(".")[0] in sites
         for tensor in tensors
         if tensor.requires_grad
     ]
@@ -197,9 +199,10 @@ def channels_last(values: Tensor, axis: int) -> Tensor:
     return values.flatten(-2) if axis < 0 else values.flatten(1, 2).movedim(1, -1)
 
 
-def _site_maps(
+def site_maps(
     model: LoadedModel, site: AttentionSite, traced: Replay, pulled: Pulled, positions: dict[str, list[TokenPositions]]
 ) -> SiteMaps:
+    """What the source tokens of one site pass, from what was pulled back to its values and heads."""
     made = value_map(model, site)
     images = len(traced.representation)
     patches: list[Tensor] = []
@@ -214,10 +217,10 @@ def _site_maps(
         patches.append(on_grid)
         tokens = tokens + rest
         passed = passed + scores.sum(1)
-    return SiteMaps(site.layer, tuple(patches), tokens, _contributions(model, site, traced, pulled) - passed)
+    return SiteMaps(site.layer, tuple(patches), tokens, contributions_of(model, site, traced, pulled) - passed)
 
 
-def _contributions(model: LoadedModel, site: AttentionSite, traced: Replay, pulled: Pulled) -> Tensor:
+def contributions_of(model: LoadedModel, site: AttentionSite, traced: Replay, pulled: Pulled) -> Tensor:
     """(images, heads): the heads' outputs times their gradients."""
     module, images = model.module.get_submodule(site.path), len(traced.representation)
     total = traced.representation.new_zeros(images, site.heads)

@@ -84,7 +84,9 @@ class ContributionMoments:
         self.mean, self.trace, self.shared = zeros(components, width), zeros(components), zeros(components)
         self.whole_mean, self.whole_trace = zeros(width), zeros()
         self.norm, self.ratio, self.dropped = zeros(components), zeros(components), zeros(heads)
-        self._groups = [_group(rank, bases or {}, device) for rank in sorted({b.shape[1] for b in (bases or {}).values()})]
+        self._groups = [
+            _group(rank, bases or {}, device) for rank in sorted({b.shape[1] for b in (bases or {}).values()})
+        ]
         self._rows: dict[int, list[Tensor]] = {head: [] for head in range(heads) if head not in (bases or {})}
         self._kept: torch.dtype = torch.float64  # of rows: as precise as the contributions themselves
 

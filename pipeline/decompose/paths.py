@@ -93,14 +93,16 @@ class Paths:
         """
         if site.path not in self.closed:
             return None
-        of_head = output_projection(model.module.get_submodule(site.path)).weight.detach().flatten(1)
-        of_head = of_head.unflatten(1, (site.heads, -1))  # (channels, heads, head_dim)
+        of_head = _output_of_heads(model, site)
         calls = [path for (name, _), path in self.of.items() if name == site.path]
         parts = []
         for path in calls:
             matrices = path.matrices if path.scale is None else path.matrices * path.scale
             parts.append(torch.einsum("gdc,che->hdge", matrices, of_head).flatten(2))
         return torch.cat(parts, 2)
+
+
+NO_PATHS = Paths()
 
 
 def leaves_of(model: LoadedModel, cache: ActivationCache, closed: frozenset[str] | None) -> tuple[Calls, Calls]:
@@ -118,7 +120,7 @@ def leaves_of(model: LoadedModel, cache: ActivationCache, closed: frozenset[str]
     heads: Calls = {}
     for site in model.description.attention_sites:
         projection = output_projection(model.module.get_submodule(site.path))
-        written = int(projection.weight.shape[0]) if closed is None or site.path in closed else None
+        written = len(_weight(projection)) if closed is None or site.path in closed else None
         axis = 1 if isinstance(projection, nn.Conv2d) else -1
         heads[site.path] = [zeros(call, written, axis) for call in cache.heads[site.path]]
     return heads, {path: [zeros(call) for call in calls] for path, calls in cache.ffns.items()}
@@ -133,7 +135,7 @@ def written_nothing(model: LoadedModel, cache: ActivationCache, closed: frozense
         calls[path] = []
         for heads in cache.heads[path]:
             shape = list(heads.shape)
-            shape[axis] = int(projection.weight.shape[0])
+            shape[axis] = len(_weight(projection))
             bias = heads.new_zeros(shape).movedim(axis, -1)
             if isinstance(projection.bias, Tensor):
                 bias = bias + projection.bias.detach()
@@ -277,58 +279,75 @@ def _like(path: Path, known: Path) -> Path | None:
 
 
 @dataclass
-class AlongPaths:
-    """Contributions of heads and FFNs that have a path, over some images: by the path of the module, added up over
-    calls.
+class TokenWeights:
+    """a of every call with a path, (images, positions), and how far derivatives were from the form, at most."""
 
-    heads: (images, heads, d) each; ffns: (images, d). off: how far derivatives were from the form, at most.
-    """
-
-    heads: dict[str, Tensor]
-    ffns: dict[str, Tensor]
+    of: dict[Key, Tensor]
     off: float
 
 
-def contributions_along(
-    model: LoadedModel,
-    paths: Paths,
-    cache: ActivationCache,
-    gradients: Mapping[Key, Tensor],
-    directions: Tensor,
-) -> AlongPaths:
-    """The contributions of all heads and FFNs with a path.
+def token_weights(
+    model: LoadedModel, paths: Paths, gradients: Mapping[Key, Tensor], directions: Tensor
+) -> TokenWeights:
+    """The factors with which tokens reach the representation.
 
-    cache: of the images; gradients: of <u, representation> by the output of each call with a path; directions: u,
-    (images, d), one an image, none of them special.
+    gradients: of <u, representation> by the output of each call with a path; directions: u, (images, d), one an image,
+    none of them special.
     """
-    found, images = AlongPaths({}, {}, 0.0), len(directions)
-
-    def along(site: AttentionSite | FfnSite, call: int) -> tuple[Path, Tensor]:
-        path = paths.of[site.path, call]
-        gradient = written_by_position(model, site, gradients[site.path, call], images)
-        weights, off = path.weights(gradient, directions)
+    found = TokenWeights({}, 0.0)
+    for key, gradient in _by_position(model, gradients, len(directions)).items():
+        found.of[key], off = paths.of[key].weights(gradient, directions)
         found.off = max(found.off, off)
-        return path, weights
+    return found
 
+
+def contributions_along(
+    model: LoadedModel, paths: Paths, cache: ActivationCache, weights: Mapping[Key, Tensor]
+) -> dict[str, Tensor]:
+    """What every module with a path contributes, added up over its calls: heads (images, heads, d), FFNs (images, d).
+
+    cache: of the images; weights: of `token_weights`.
+    """
+    images, found = len(cache.representation), {}
     for site in model.description.attention_sites:
         if site.path in paths.closed:
-            module = model.module.get_submodule(site.path)
-            weight = output_projection(module).weight.flatten(1)  # (channels, heads * head_dim)
-            of_head = weight.unflatten(1, (site.heads, -1))
-            parts = []
+            of_head, parts = _output_of_heads(model, site), []
             for call, heads in enumerate(cache.heads[site.path]):
-                path, weights = along(site, call)
-                sums = path.summed(per_head(module, heads, images, site.heads), weights)  # (images, groups, heads, own)
+                path, key = paths.of[site.path, call], (site.path, call)
+                module = model.module.get_submodule(site.path)
+                sums = path.summed(
+                    per_head(module, heads, images, site.heads), weights[key]
+                )  # (images, groups, h, own)
                 parts.append(path.pushed(torch.einsum("nghe,che->nghc", sums, of_head)))
-            found.heads[site.path] = _total(parts)
+            found[site.path] = _total(parts)
     for ffn in model.description.ffn_sites:
         if ffn.path in paths.closed:
+            calls = [written_by_position(model, ffn, written, images) for written in cache.ffns[ffn.path]]
             parts = []
-            for call, written in enumerate(cache.ffns[ffn.path]):
-                path, weights = along(ffn, call)
-                parts.append(path.pushed(path.summed(written_by_position(model, ffn, written, images), weights)))
-            found.ffns[ffn.path] = _total(parts)
+            for call, written in enumerate(calls):
+                path = paths.of[ffn.path, call]
+                parts.append(path.pushed(path.summed(written, weights[ffn.path, call])))
+            found[ffn.path] = _total(parts)
     return found
+
+
+def _weight(projection: nn.Module) -> Tensor:
+    """(channels, ...) of a linear map or a convolution."""
+    assert isinstance(projection.weight, Tensor)
+    return projection.weight.detach()
+
+
+def _output_of_heads(model: LoadedModel, site: AttentionSite) -> Tensor:
+    """The weights of an attention's output projection: (channels, heads, head_dim)."""
+    projection = output_projection(model.module.get_submodule(site.path))
+    return _weight(projection).flatten(1).unflatten(1, (site.heads, -1))
+
+
+def pulled_into_heads(model: LoadedModel, path: Path, site: AttentionSite, directions: Tensor) -> Tensor:
+    """W_O^T T^T u of each head's own direction: (groups, heads, head_dim), of directions (heads, d)."""
+    back = torch.einsum("gdc,hd->ghc", path.matrices, directions)
+    back = back if path.scale is None else back * path.scale
+    return torch.einsum("ghc,che->ghe", back, _output_of_heads(model, site))
 
 
 def _total(parts: Sequence[Tensor]) -> Tensor:

@@ -9,20 +9,31 @@ section 3), here in every family and for a head by itself.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from atlas_schema.errors import BadConfig
-from pipeline.decompose.activation_cache import ActivationCache, cache_activations
-from pipeline.decompose.attention import FrozenMap, per_head
-from pipeline.decompose.components import Level, check_linear
-from pipeline.decompose.maps import check_reproduced, value_map
-from pipeline.decompose.replay import Calls, Replay, Written, replay, written_values
+from pipeline.decompose.attention import FrozenMap
+from pipeline.decompose.components import Level
+from pipeline.decompose.contributions import Contributing
+from pipeline.decompose.head_maps import Recorded
+from pipeline.decompose.maps import Pulled, contributions_of, pull_back, value_map
+from pipeline.decompose.replay import Replay, Written, written_values
 from pipeline.hooks.activations import sequence
-from pipeline.models import AttentionSite, LoadedModel
+from pipeline.models import AttentionSite, FfnSite, LoadedModel, ModelDescription
+
+FEW = (4, 40)  # columns with which the factors of a derivative are looked for
+EXACT = {torch.float32: 1e-6, torch.float64: 1e-13}
+
+OnStep = Callable[[], None]
+
+
+def do_nothing() -> None:
+    """No one listens."""
 
 
 @dataclass(frozen=True)
@@ -68,15 +79,21 @@ class ReadSums:
         self.own_mean, self.own_scatter = torch.zeros(2, heads, dtype=torch.float64)
 
     def update(self, heads: Iterable[Passed]) -> None:
-        """Take in some images: all heads, in their order."""
-        batch = ReadSums(*self.mean.shape)
+        """Take in some images: all heads, in their order. One head's neurons are held at a time."""
+        new = torch.zeros((), dtype=torch.float64)
         for head, passed in enumerate(heads):
             neurons, own = passed.neurons.to("cpu", torch.float64), passed.own.to("cpu", torch.float64)
-            batch.images = torch.tensor(float(len(own)), dtype=torch.float64)
-            batch.mean[head], batch.own_mean[head] = neurons.mean(0), own.mean()
-            batch.scatter[head] = (neurons - batch.mean[head]).square().sum(0)
-            batch.own_scatter[head] = (own - batch.own_mean[head]).square().sum()
-        self.merge(batch)
+            new = torch.tensor(float(len(own)), dtype=torch.float64)
+            for mean, scatter, values in (
+                (self.mean, self.scatter, neurons),
+                (self.own_mean, self.own_scatter, own),
+            ):
+                centre = values.mean(0)
+                squares = (values - centre).square().sum(0)
+                between = centre - mean[head]
+                scatter[head] += squares + self.images * new / (self.images + new) * between.square()
+                mean[head] += new / (self.images + new) * between
+        self.images = self.images + new
 
     def merge(self, other: ReadSums) -> None:
         total = self.images + other.images
@@ -89,65 +106,111 @@ class ReadSums:
             setattr(self, mean, getattr(self, mean) + part * between)
         self.images = total
 
-    def shares(self) -> Tensor:
-        """How much each head reads each neuron, (heads, neurons): the ratio of standard deviations over images; 0 for a
-        head whose contribution does not change.
+    def shares(self, neurons: slice = slice(None)) -> Tensor:
+        """How much each head reads each of some neurons, (heads, neurons): the ratio of standard deviations over
+        images; 0 for a head whose contribution does not change.
         """
         own = self.own_scatter[:, None]
-        changes = own > 1e-20 * self.images * self.own_mean.square()[:, None]
-        return torch.where(changes & (own > 0), self.scatter / own.clamp_min(torch.finfo(own.dtype).tiny), 0.0).sqrt()
+        changes = (own > 1e-20 * self.images * self.own_mean.square()[:, None]) & (own > 0)
+        tiny = torch.finfo(own.dtype).tiny
+        return torch.where(changes, self.scatter[:, neurons] / own.clamp_min(tiny), 0.0).sqrt()
 
-    def readers(self, model: LoadedModel, levels: Sequence[Level], count: int = 3) -> Iterator[Reader]:
-        """For each neuron the heads that read it most, at most `count`; a head that reads nothing of it is none.
-
-        levels: of each head, as given to `reads`.
-        """
-        heads = [(site.layer, head) for site in model.description.attention_sites for head in range(site.heads)]
-        most, strongest = self.shares().topk(min(count, len(heads)), dim=0)  # (count, neurons)
-        first = 0
+    def readers(self, model: LoadedModel, count: int = 3) -> Readers:
+        """For each neuron the heads that read it most, at most `count`."""
+        shares, heads, first = [], [], 0
         for ffn in model.description.ffn_sites:
+            own = self.shares(slice(first, first + ffn.width))
+            first += ffn.width
+            most = own.topk(min(count, len(own)), dim=0)
+            shares.append(most.values)
+            heads.append(most.indices.int())
+        return Readers(torch.cat(heads, 1), torch.cat(shares, 1))
+
+
+@dataclass(frozen=True)
+class Readers:
+    """The heads that read each neuron most: head, int32 (count, neurons), and share, float64; neurons of all FFNs in
+    their order.
+    """
+
+    head: Tensor
+    share: Tensor
+
+    def rows(self, description: ModelDescription, levels: Sequence[Level]) -> Iterator[Reader]:
+        """Each neuron's readers; a head that reads nothing of it is none. levels: of each head."""
+        heads = [(site.layer, head) for site in description.attention_sites for head in range(site.heads)]
+        first = 0
+        for ffn in description.ffn_sites:
             own = slice(first, first + ffn.width)
             first += ffn.width
-            rows = zip(most[:, own].T.tolist(), strongest[:, own].T.tolist(), strict=True)
+            rows = zip(self.share[:, own].T.tolist(), self.head[:, own].T.tolist(), strict=True)
             for unit, (shares, heads_of_unit) in enumerate(rows):
                 for rank, (share, head) in enumerate(zip(shares, heads_of_unit, strict=True)):
                     if share > 0:
                         layer, own_head = heads[head]
                         yield Reader(ffn.layer, unit, rank, layer, own_head, share, levels[head])
 
+    def arrays(self) -> dict[str, np.ndarray]:
+        return {"head": self.head.numpy(), "share": self.share.numpy()}
 
-def reads(model: LoadedModel, batches: Iterable[Tensor], axes: Tensor, levels: Sequence[Level]) -> ReadSums:
+    @classmethod
+    def of(cls, arrays: Mapping[str, np.ndarray]) -> Readers:
+        return cls(torch.from_numpy(np.array(arrays["head"])), torch.from_numpy(np.array(arrays["share"])))
+
+
+def reads(
+    contributing: Contributing,
+    batches: Iterable[Tensor],
+    axes: Tensor,
+    levels: Sequence[Level] | None = None,
+    on_step: OnStep = do_nothing,
+) -> ReadSums:
     """What every neuron passes through every head, over some images; a few dozen are enough.
 
     batches: (images, 3, height, width), normalised. axes: (heads, d), a direction for each head in the order of sites.
-    levels: of each head, that at which it contributes. Two vector-Jacobian products a head and batch. Raises what
-    `passed_to_heads` raises.
+    levels: as in `passed_to_heads`. A vector-Jacobian product a head and batch, two where the head has no path.
+    on_step: called after each head. Raises what `passed_to_heads` raises.
     """
-    sums = ReadSums(model.description.heads, model.description.neurons)
-    for number, x in enumerate(batches):
-        sums.update(passed_to_heads(model, x, axes, levels, certify=number == 0))
+    description = contributing.model.description
+    sums = ReadSums(description.heads, description.neurons)
+    for x in batches:
+        sums.update(_stepping(passed_to_heads(contributing, x, axes, levels), on_step))
     return sums
 
 
+def _stepping(passed: Iterable[Passed], on_step: OnStep) -> Iterator[Passed]:
+    for one in passed:
+        yield one
+        on_step()
+
+
 def passed_to_heads(
-    model: LoadedModel, x: Tensor, axes: Tensor, levels: Sequence[Level], *, certify: bool = True
+    contributing: Contributing, x: Tensor, axes: Tensor, levels: Sequence[Level] | None = None
 ) -> Iterator[Passed]:
     """For each head, in the order of sites, what it contributes along its axis and what neurons pass through it.
 
-    Arguments as in `reads`; certify: as in `decompose`. BadConfig where axes or levels are not one a head, or for the
-    level gated; UnknownFamily as `decompose`.
+    Arguments as in `reads`; levels: of each head, those at which it contributes where None. BadConfig where axes or
+    levels are not one a head, or for the level gated; UnknownFamily as `decompose`.
     """
+    contributing.look_at(x)
+    model, closed = contributing.model, contributing.paths.closed
     heads = [(site, head) for site in model.description.attention_sites for head in range(site.heads)]
+    levels = contributing.levels[: len(heads)] if levels is None else levels
     _check(model, axes, levels, len(heads))
     with torch.inference_mode(False), torch.enable_grad():
-        x = x.detach().clone()
-        cache = cache_activations(model, x, attention=True, gates=False)
-        if certify:
-            check_linear(model, x, cache)
-        traced = {level: _traced(model, x, cache, level) for level in sorted(set(levels))}
-        written = written_values(model, cache, x)
-    for (site, head), axis, level in zip(heads, axes, levels, strict=True):
-        yield _passed(model, site, head, axis, traced[level], written)
+        recorded = Recorded(contributing, x)
+        written = written_values(model, recorded.cache, recorded.x)
+        along = recorded.pulled_along(axes.to(x)) if closed and Level.DIRECT in levels else None
+        own = {} if along is None else _own(model, recorded.traced(Level.DIRECT), along, len(x))
+        writing = _Writing(model, written)
+        for (site, head), axis, level in zip(heads, axes, levels, strict=True):
+            made = value_map(model, site)
+            if level == Level.DIRECT and along is not None and site.path in along.heads:
+                contributed, pulled = own[site.path][:, head], along.values[made.path]
+            else:
+                contributed, pulled = _through_the_network(model, site, head, axis, recorded.traced(level))
+            seeds = [None if gradient is None else _only(gradient, made, site.heads, head) for gradient in pulled]
+            yield Passed(contributed, writing.neurons(made.path, seeds, len(x)))
 
 
 def _check(model: LoadedModel, axes: Tensor, levels: Sequence[Level], heads: int) -> None:
@@ -160,27 +223,19 @@ def _check(model: LoadedModel, axes: Tensor, levels: Sequence[Level], heads: int
         raise BadConfig(f"{model.description.slug}: at the level {Level.GATED.value!r} heads read through FFNs too.")
 
 
-def _traced(model: LoadedModel, x: Tensor, cache: ActivationCache, level: Level) -> Replay:
-    traced = replay(model, cache, x, cache.convolutions, None, cache.ffns, cut=level == Level.DIRECT)
-    check_reproduced(model, cache, traced)
-    return traced
+def _own(model: LoadedModel, traced: Replay, pulled: Pulled, images: int) -> dict[str, Tensor]:
+    """What heads contribute along their axes, (images, heads) a site."""
+    sites = [site for site in model.description.attention_sites if site.path in pulled.heads]
+    return {site.path: contributions_of(model, site, traced, pulled) for site in sites}
 
 
-def _passed(
-    model: LoadedModel, site: AttentionSite, head: int, axis: Tensor, traced: Replay, written: Written
-) -> Passed:
-    z, made = traced.representation, value_map(model, site)
-    module = model.module.get_submodule(site.path)
-    values, heads = traced.values[made.path], traced.heads[site.path]
-    seed = axis.to(z).expand_as(z)
-    grads = torch.autograd.grad(z, [*values, *heads], seed, retain_graph=True, allow_unused=True)
-    own = z.new_zeros(len(z))
-    for output, gradient in zip(heads, grads[len(values) :], strict=True):
-        if gradient is not None:
-            own += per_head(module, output.detach() * gradient, len(z), site.heads)[:, :, head].sum((1, 2))
-    pulled = grads[: len(values)]
-    seeds = [None if gradient is None else _only(gradient, made, site.heads, head) for gradient in pulled]
-    return Passed(own, _neurons(model, written, written.values[made.path], seeds, z))
+def _through_the_network(
+    model: LoadedModel, site: AttentionSite, head: int, axis: Tensor, traced: Replay
+) -> tuple[Tensor, list[Tensor | None]]:
+    """What a head contributes along its axis, (images,), and the derivative of that by the values of its site."""
+    pulled = pull_back(traced, axis.to(traced.representation).expand_as(traced.representation), {site.path})
+    made = value_map(model, site)
+    return contributions_of(model, site, traced, pulled)[:, head], pulled.values[made.path]
 
 
 def _only(values: Tensor, made: FrozenMap, heads: int, head: int) -> Tensor:
@@ -193,28 +248,87 @@ def _only(values: Tensor, made: FrozenMap, heads: int, head: int) -> Tensor:
     return alone.reshape(values.shape)
 
 
-def _neurons(
-    model: LoadedModel, written: Written, values: Sequence[Tensor], seeds: Sequence[Tensor | None], z: Tensor
-) -> Tensor:
-    """(images, neurons): hidden vectors times their gradients, summed over tokens and calls."""
-    pairs = [
-        (value, seed)
-        for value, seed in zip(values, seeds, strict=True)
-        if seed is not None and value.grad_fn is not None
-    ]
-    hidden: Calls = written.hidden
-    leaves = [value for calls in hidden.values() for value in calls]
-    grads: Sequence[Tensor | None] = [None] * len(leaves)
-    if pairs:
-        outputs, of = zip(*pairs, strict=True)
-        grads = torch.autograd.grad(outputs, leaves, of, retain_graph=True, allow_unused=True)
-    by_id = {id(leaf): grad for leaf, grad in zip(leaves, grads, strict=True)}
-    totals = []
-    for ffn in model.description.ffn_sites:
-        total = z.new_zeros(len(z), ffn.width)
-        for leaf in hidden[ffn.path]:
-            gradient = by_id[id(leaf)]
-            if gradient is not None:
-                total += sequence(leaf.detach() * gradient, ffn).sum(1)
-        totals.append(total)
-    return torch.cat(totals, dim=1)
+class _Writing:
+    """Carries derivatives by values back to neurons.
+
+    The derivative by what an FFN writes, (images, tokens, channels), has few dimensions: those of the head's values,
+    one where the head passes its tokens on along one direction. Hidden vectors are summed over tokens with its factors,
+    and only these meet the FFN's output map: the product with this map for every token is not made.
+    """
+
+    def __init__(self, model: LoadedModel, written: Written) -> None:
+        self.model, self.written = model, written
+        self.leaves = [leaf for calls in written.outputs.values() for leaf in calls]
+
+    def neurons(self, path: str, seeds: Sequence[Tensor | None], images: int) -> Tensor:
+        """(images, neurons): hidden vectors times their derivatives, summed over tokens and calls.
+
+        path: of the map that makes the values; seeds: of each of its calls.
+        """
+        pairs = [
+            (value, seed)
+            for value, seed in zip(self.written.values[path], seeds, strict=True)
+            if seed is not None and value.grad_fn is not None
+        ]
+        grads: Sequence[Tensor | None] = [None] * len(self.leaves)
+        if pairs:
+            values, of = zip(*pairs, strict=True)
+            grads = torch.autograd.grad(values, self.leaves, of, retain_graph=True, allow_unused=True)
+        with torch.no_grad():
+            return self._met(dict(zip(map(id, self.leaves), grads, strict=True)), images)
+
+    def _weight(self, ffn: FfnSite) -> Tensor:
+        """An FFN's output map: (channels, width)."""
+        weight = self.model.module.get_submodule(ffn.post).weight
+        assert isinstance(weight, Tensor)
+        return weight.detach().flatten(1)
+
+    def _met(self, gradients: Mapping[int, Tensor | None], images: int) -> Tensor:
+        factors: dict[tuple[int, torch.Size], _Factors | None] = {}
+        totals = []
+        for ffn in self.model.description.ffn_sites:
+            weight = self._weight(ffn)
+            total = self.leaves[0].new_zeros(images, ffn.width)
+            for leaf, hidden in zip(self.written.outputs[ffn.path], self.written.hidden[ffn.path], strict=True):
+                gradient = gradients[id(leaf)]
+                if gradient is not None:
+                    # where nothing scales channels, all FFNs of a stage have the same derivative
+                    key = (gradient.data_ptr(), gradient.shape)
+                    if key not in factors:
+                        factors[key] = _factors(sequence(gradient, ffn))
+                    total += _products(sequence(hidden, ffn), sequence(gradient, ffn), factors[key], weight)
+            totals.append(total)
+        return torch.cat(totals, dim=1)
+
+
+_Factors = tuple[Tensor, Tensor]  # (images, tokens, r) and (r, channels)
+
+
+def _factors(gradient: Tensor) -> _Factors | None:
+    """Factors of few columns whose product is `gradient`, (images, tokens, channels), to rounding; None where there are
+    none (Halko, Martinsson and Tropp 2011).
+    """
+    rows = gradient.flatten(0, 1)
+    size, tolerance = float(rows.norm()), EXACT[rows.dtype]
+    for columns in FEW:
+        if 2 * columns > min(rows.shape):
+            return None
+        generator = torch.Generator().manual_seed(0)
+        drawn = torch.randn(rows.shape[1], columns, generator=generator, dtype=torch.float64).to(rows)
+        range_of = torch.linalg.qr(rows @ drawn).Q
+        left, values, right = torch.linalg.svd(range_of.mT @ rows, full_matrices=False)
+        kept = max(1, int((values > tolerance * values[0]).sum()))
+        if kept == columns:
+            continue
+        first, second = range_of @ left[:, :kept] * values[:kept], right[:kept]
+        if float((rows - first @ second).norm()) <= 4 * tolerance * size:
+            return first.unflatten(0, gradient.shape[:2]), second
+    return None
+
+
+def _products(hidden: Tensor, gradient: Tensor, factors: _Factors | None, weight: Tensor) -> Tensor:
+    """(images, width): hidden vectors (images, tokens, width) times their derivatives, summed over tokens."""
+    if factors is None:
+        return (hidden * (gradient @ weight)).sum(1)
+    by_token, by_channel = factors
+    return (hidden.mT @ by_token * (by_channel @ weight).mT).sum(2)

@@ -95,25 +95,27 @@ def replay(
 class Written:
     """What FFNs write into the values of attention.
 
-    values: by `FrozenMap.path` and call; hidden: by path and call of the FFN, the leaves that values depend on, hidden
-    vectors after activation (and gate, and norm).
+    values: by `FrozenMap.path` and call. outputs: by path and call of the FFN, the leaves that values depend on: what
+    its last map gives. hidden: what that map receives, hidden vectors after activation (and gate, and norm).
     """
 
     values: Calls
+    outputs: Calls = field(default_factory=dict)
     hidden: Calls = field(default_factory=dict)
 
 
 def written_values(model: LoadedModel, cache: ActivationCache, image: Tensor) -> Written:
-    """Values of all attention, affine in the FFNs' hidden vectors along the residual path: heads are held.
+    """Values of all attention, affine in what FFNs write along the residual path: heads are held.
 
     cache: with queries and keys. image: normalised pixels.
     """
     hidden: Calls = {}
+    outputs: Calls = {}
 
-    def keep(path: str, args: Any) -> Any:
-        leaf = args[0].detach().clone().requires_grad_()
-        hidden.setdefault(path, []).append(leaf)
-        return (leaf, *args[1:])
+    def write(path: str, post: nn.Module, args: Any, out: Tensor) -> Tensor:
+        hidden.setdefault(path, []).append(args[0].detach())
+        outputs.setdefault(path, []).append(out.detach().clone().requires_grad_())
+        return outputs[path][-1]
 
     with ExitStack() as stack:
         mode = QueriesAndKeys(cache.maps, cache.queries_and_keys, replay=True)
@@ -124,7 +126,7 @@ def written_values(model: LoadedModel, cache: ActivationCache, image: Tensor) ->
             stack.callback(hook.remove)
         for ffn in model.description.ffn_sites:
             post = model.module.get_submodule(ffn.post)
-            hook = post.register_forward_pre_hook(lambda m, args, path=ffn.path: keep(path, args))
+            hook = post.register_forward_hook(lambda m, args, out, path=ffn.path: write(path, m, args, out))
             stack.callback(hook.remove)
         for path, given in cache.convolutions.items():
             stub(stack, model.module.get_submodule(path), _answer(iter(given)))
@@ -133,7 +135,7 @@ def written_values(model: LoadedModel, cache: ActivationCache, image: Tensor) ->
                 stub(stack, module, _frozen(module, iter(cache.scales[path])))
         stack.enter_context(mode)
         representation(model, image)
-    return Written(mode.values, hidden)
+    return Written(mode.values, outputs, hidden)
 
 
 def _projected(module: nn.Module, given: Iterator[Tensor]) -> Callable[..., Any]:

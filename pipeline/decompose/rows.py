@@ -3,31 +3,30 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from atlas_schema.head_tables import HEAD_EXAMPLES, HEAD_FEATURES, HEAD_READS, HEAD_TEXTS, HEADS
 from pipeline.decompose.align import Alignment
 from pipeline.decompose.components import Component, Level, components_of
 from pipeline.decompose.features import FeatureSet, Lens
-from pipeline.decompose.maps import example_maps
+from pipeline.decompose.head_maps import Asked, HeadMaps
 from pipeline.decompose.moments import ContributionMoments
-from pipeline.decompose.reads import reads
+from pipeline.decompose.projections import TopProjections
+from pipeline.decompose.reads import Readers
 from pipeline.decompose.second_pass import SecondPass, feature_embeddings
 from pipeline.decompose.spans import Spans, direction_names
-from pipeline.images.probe_set import ProbeSet, batches
+from pipeline.images.probe_set import ProbeSet
 from pipeline.label.concepts import ConceptSet
-from pipeline.models import LoadedModel
+from pipeline.models import LoadedModel, ModelDescription
 from pipeline.probe.model import Membership
 
 Row = dict[str, Any]
-OnStep = Callable[[], None]
 
 
 @dataclass(frozen=True)
@@ -36,7 +35,13 @@ class HeadSettings:
 
     labelled_share: float = 0.1  # of a head's variance that a text must explain to be its label
     end_classes: int = 3  # named at each end of a head's first axis
-    read_images: int = 64  # of the panel, on which neurons are followed through the values of heads
+
+
+@dataclass(frozen=True)
+class ReadSettings:
+    """How neurons are followed into heads."""
+
+    images: int = 64  # of the panel
     readers: int = 3  # heads named for a neuron, the one that reads it most first
 
 
@@ -45,9 +50,8 @@ class HeadEvidence:
     """All that the rows of a model's heads are made of.
 
     pool, features: the texts that heads are compared with; embedded: the embeddings of each feature's texts, as
-    `feature/NAME` (texts, e), each of length 1; embedder: the slug of the CLIP they are of. panel: indices of probe
-    images, on the first of which neurons are followed into heads. batch: images in one forward, which decides speed
-    and memory alone.
+    `feature/NAME` (texts, e), each of length 1; embedder: the slug of the CLIP they are of. maps: of the examples.
+    readers: of all neurons.
     """
 
     model: LoadedModel
@@ -61,9 +65,13 @@ class HeadEvidence:
     spans: Spans
     second_pass: SecondPass
     alignment: Alignment
-    panel: Sequence[int]
-    batch: int = 32
+    maps: HeadMaps
+    readers: Readers
     settings: HeadSettings = HeadSettings()
+
+    @property
+    def description(self) -> ModelDescription:
+        return self.model.description
 
     @cached_property
     def components(self) -> tuple[Component, ...]:
@@ -81,17 +89,14 @@ class HeadEvidence:
         return self.second_pass.features.finalize(lens)
 
 
-def head_rows(evidence: HeadEvidence, on_step: OnStep = lambda: None) -> dict[str, list[Row]]:
-    """The rows of heads, head_texts, head_features, head_examples and head_reads of one model, by table.
-
-    on_step: called after each forward of the model.
-    """
+def head_rows(evidence: HeadEvidence) -> dict[str, list[Row]]:
+    """The rows of heads, head_texts, head_features, head_examples and head_reads of one model, by table."""
     return {
         HEADS.name: list(_heads(evidence)),
         HEAD_TEXTS.name: list(_texts(evidence)),
         HEAD_FEATURES.name: list(_features(evidence)),
-        HEAD_EXAMPLES.name: list(_examples(evidence, on_step)),
-        HEAD_READS.name: list(_reads(evidence, on_step)),
+        HEAD_EXAMPLES.name: list(_examples(evidence)),
+        HEAD_READS.name: list(_reads(evidence)),
     }
 
 
@@ -251,79 +256,52 @@ class _Example:
     projection: float
 
 
-def _examples(evidence: HeadEvidence, on_step: OnStep) -> Iterator[Row]:
+def asked_maps(top: TopProjections, directions: Tensor, images: int) -> list[Asked]:
+    """The maps that the examples of heads need, of `images` in all: each once, by image."""
+    return sorted({Asked(one.image, one.head, one.direction) for one in _strongest(top, directions, images)})
+
+
+def _examples(evidence: HeadEvidence) -> Iterator[Row]:
     """The strongest images along each direction, with where in them."""
-    examples = list(_strongest(evidence))
     names = direction_names(evidence.spans.directions.shape[1])
-    for example, (heat, elsewhere) in zip(examples, _maps(evidence, examples, on_step), strict=True):
-        height, width = heat.shape
-        scale = float(np.abs(heat).max())
-        steps = np.round(heat / (scale or 1.0) * 127) + 128
+    maps = {asked: (cells, scale, elsewhere) for asked, cells, scale, elsewhere in evidence.maps.found()}
+    images = evidence.probe_set.images
+    for example in _strongest(evidence.second_pass.top, evidence.spans.directions, len(images)):
+        cells, scale, elsewhere = maps[Asked(example.image, example.head, example.direction)]
         yield {
             **_address(evidence, example.head),
             "direction": names[example.direction],
             "rank": example.rank,
-            "image": evidence.probe_set.images[example.image].id,
+            "image": images[example.image].id,
             "image_index": example.image,
             "probe_set": evidence.probe_set.identity,
             "projection": example.projection,
-            "map": steps.astype(np.uint8).tobytes(),
-            "map_height": height,
-            "map_width": width,
+            "map": cells.tobytes(),
+            "map_height": cells.shape[0],
+            "map_width": cells.shape[1],
             "map_scale": scale,
             "elsewhere": elsewhere,
         }
 
 
-def _strongest(evidence: HeadEvidence) -> Iterator[_Example]:
-    top, directions = evidence.second_pass.top, evidence.spans.directions
-    for head in range(evidence.moments.heads):
+def _strongest(top: TopProjections, directions: Tensor, images: int) -> Iterator[_Example]:
+    for head in range(directions.shape[0]):
         for direction in range(directions.shape[1]):
             if not bool(directions[head, direction].any()):
                 continue
             for rank in range(len(top.value)):
                 image = int(top.image[rank, head, direction])
-                if image < len(evidence.probe_set):
+                if image < images:
                     yield _Example(head, direction, rank, image, float(top.value[rank, head, direction]))
-
-
-def _maps(evidence: HeadEvidence, examples: Sequence[_Example], on_step: OnStep) -> list[tuple[np.ndarray, float]]:
-    """The head's map of each example and what passes elsewhere, computed in batches of one level."""
-    maps: dict[int, tuple[np.ndarray, float]] = {}
-    for level in dict.fromkeys(evidence.levels):
-        own = [index for index, example in enumerate(examples) if evidence.levels[example.head] == level]
-        images = [examples[index].image for index in own]
-        done = 0
-        for _, pixels in batches(evidence.probe_set, images, evidence.model.description, evidence.batch):
-            some = own[done : done + len(pixels)]
-            computed = _maps_of_batch(evidence, [examples[index] for index in some], pixels, level, certify=done == 0)
-            maps |= dict(zip(some, computed, strict=True))
-            done += len(some)
-            on_step()
-    return [maps[index] for index in range(len(examples))]
-
-
-def _maps_of_batch(
-    evidence: HeadEvidence, examples: Sequence[_Example], pixels: Tensor, level: Level, *, certify: bool
-) -> list[tuple[np.ndarray, float]]:
-    model, components = evidence.model, [evidence.components[example.head] for example in examples]
-    layers, heads = torch.tensor([[component.layer, component.head] for component in components]).T
-    directions = torch.stack([evidence.spans.directions[example.head, example.direction] for example in examples])
-    x = model.normalise(pixels.to(model.device))
-    maps, elsewhere = example_maps(model, x, layers, heads, directions.to(x), level, certify=certify)
-    return [(heat.float().cpu().numpy(), float(rest)) for heat, rest in zip(maps, elsewhere, strict=True)]
 
 
 # ---------------------------------------------------------------------------------------------------------- reads
 
 
-def _reads(evidence: HeadEvidence, on_step: OnStep) -> Iterator[Row]:
+def _reads(evidence: HeadEvidence) -> Iterator[Row]:
     """The heads that read each neuron most."""
-    model, settings = evidence.model, evidence.settings
-    levels = evidence.levels[: evidence.moments.heads]
-    sums = reads(model, _normalised(evidence, on_step), evidence.spans.directions[:, 0], levels)
-    slug = model.description.slug
-    for reader in sums.readers(model, levels, settings.readers):
+    slug = evidence.description.slug
+    for reader in evidence.readers.rows(evidence.description, evidence.levels):
         yield {
             "address": f"{slug}/mlp/{reader.layer}/{reader.unit}",
             "slug": slug,
@@ -336,11 +314,3 @@ def _reads(evidence: HeadEvidence, on_step: OnStep) -> Iterator[Row]:
             "share": reader.share,
             "level": reader.level.value,
         }
-
-
-def _normalised(evidence: HeadEvidence, on_step: OnStep) -> Iterable[Tensor]:
-    """Batches of the first images of the panel as the model takes them."""
-    model, images = evidence.model, list(evidence.panel[: evidence.settings.read_images])
-    for _, pixels in batches(evidence.probe_set, images, model.description, evidence.batch):
-        on_step()
-        yield model.normalise(pixels.to(model.device))

@@ -15,8 +15,10 @@ from pipeline.decompose.align import Alignment
 from pipeline.decompose.components import Level, decompose
 from pipeline.decompose.contributions import Contributing
 from pipeline.decompose.features import read_features
+from pipeline.decompose.head_maps import HeadMaps, maps_of_images
 from pipeline.decompose.moments import ContributionMoments
-from pipeline.decompose.rows import HeadEvidence, HeadSettings, head_rows
+from pipeline.decompose.reads import reads
+from pipeline.decompose.rows import HeadEvidence, HeadSettings, asked_maps, head_rows
 from pipeline.decompose.second_pass import SecondPassRunner
 from pipeline.decompose.spans import spans_of
 from pipeline.images.probe_set import batches, open_probe_set
@@ -27,7 +29,8 @@ from pipeline.probe.model import Membership, ProbeSettings
 from tests.pipeline.close import assert_close
 
 IMAGES = 24
-SETTINGS = HeadSettings(labelled_share=0.2, end_classes=1, read_images=8, readers=2)
+SETTINGS = HeadSettings(labelled_share=0.2, end_classes=1)
+READERS = 2
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +49,9 @@ def evidence() -> HeadEvidence:
     given = (moments.mean, alignment, moments.levels, spans.directions, features, embedded, probe_set.images)
     passing = SecondPassRunner.of(model, *given, membership)
     passing.update(found, range(IMAGES))
+    maps = HeadMaps()
+    asked = asked_maps(passing.sums.top, spans.directions, IMAGES)
+    maps.add(maps_of_images(contributing, x, range(IMAGES), asked, spans.directions))
     return HeadEvidence(
         model=model,
         probe_set=probe_set,
@@ -58,21 +64,19 @@ def evidence() -> HeadEvidence:
         spans=spans,
         second_pass=passing.sums,
         alignment=alignment,
-        panel=range(IMAGES),
-        batch=16,
+        maps=maps,
+        readers=reads(contributing, [x[:8]], spans.directions[:, 0]).readers(model, READERS),
         settings=SETTINGS,
     )
 
 
 def test_rows_are_those_of_the_five_tables(evidence: HeadEvidence):
-    steps = []
-    rows = head_rows(evidence, lambda: steps.append(1))
+    rows = head_rows(evidence)
     assert rows.keys() == HEAD_TABLES.keys()
     for name, table in HEAD_TABLES.items():
         assert len(rows_to_table(table.columns, table.schema(), rows[name])) == len(rows[name]) > 0
         keys = Counter(tuple(row[column] for column in table.key) for row in rows[name])
         assert max(keys.values()) == 1, name
-    assert steps
 
 
 def test_a_label_is_the_text_that_explains_enough(evidence: HeadEvidence):
@@ -110,6 +114,6 @@ def test_a_map_and_what_passes_elsewhere_add_up_to_the_contribution(evidence: He
 def test_readers_are_as_many_as_asked_for(evidence: HeadEvidence):
     rows = head_rows(evidence)["head_reads"]
     ranks = Counter(row["address"] for row in rows)
-    assert max(ranks.values()) == SETTINGS.readers
+    assert max(ranks.values()) == READERS
     shares = torch.tensor([row["share"] for row in rows if row["rank"] == 0])
     assert (shares > 0).all()

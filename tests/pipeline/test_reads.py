@@ -8,6 +8,7 @@ import torch
 
 from atlas_schema.errors import BadConfig
 from pipeline.decompose import Level, decompose, representation
+from pipeline.decompose.contributions import Contributing
 from pipeline.decompose.reads import ReadSums, passed_to_heads, reads
 from tests.pipeline.test_decompose import Held, noise, small
 
@@ -130,7 +131,7 @@ def test_what_passes_is_what_changes_when_the_neuron_is_removed_for_this_head(na
     held = Removed(model, x)
     axes = axes_of(model, held.value.shape[1])
     levels = [Level.DIRECT] * model.description.heads
-    passed = list(passed_to_heads(model, x, axes, levels))
+    passed = list(passed_to_heads(Contributing(model), x, axes, levels))
     offsets = np.cumsum([0, *(ffn.width for ffn in model.description.ffn_sites)])
     seen = 0.0
     for place, site, head, ffn, unit in chosen(model):
@@ -153,7 +154,7 @@ def test_a_head_that_writes_through_later_attention(name):
     held = Removed(model, x)
     torch.testing.assert_close(held.through("", None), held.value, rtol=1e-9, atol=1e-11)
     axes = axes_of(model, held.value.shape[1])
-    passed = list(passed_to_heads(model, x, axes, [Level.THROUGH] * len(axes)))
+    passed = list(passed_to_heads(Contributing(model), x, axes, [Level.THROUGH] * len(axes)))
     offsets = np.cumsum([0, *(ffn.width for ffn in model.description.ffn_sites)])
     seen = 0.0
     for place, site, head, ffn, unit in chosen(model):
@@ -169,7 +170,7 @@ def test_a_head_that_writes_through_later_attention(name):
 def test_no_head_reads_a_neuron_that_comes_later():
     model = small("vit")
     x = noise(model, 2)
-    passed = list(passed_to_heads(model, x, axes_of(model, 24), [Level.DIRECT] * 9))
+    passed = list(passed_to_heads(Contributing(model), x, axes_of(model, 24), [Level.DIRECT] * 9))
     width = model.description.ffn_sites[0].width
     for place, one in enumerate(passed):
         layer = place // 3
@@ -182,16 +183,16 @@ def test_sums_do_not_depend_on_how_images_are_split():
     x = noise(model, 7)
     axes = axes_of(model, decompose(model, x).representation.shape[1])
     levels = [Level.DIRECT] * len(axes)
-    whole = reads(model, [x], axes, levels)
-    split = reads(model, [x[:2], x[2:3]], axes, levels)
-    rest = reads(model, [x[3:]], axes, levels)
+    whole = reads(Contributing(model), [x], axes, levels)
+    split = reads(Contributing(model), [x[:2], x[2:3]], axes, levels)
+    rest = reads(Contributing(model), [x[3:]], axes, levels)
     empty = ReadSums(*whole.mean.shape)
     rest.merge(split)
     rest.merge(empty)
     empty.merge(rest)
     for name in ReadSums.FIELDS:
         torch.testing.assert_close(getattr(empty, name), getattr(whole, name), rtol=1e-9, atol=1e-14)
-    passed = list(passed_to_heads(model, x, axes, levels))
+    passed = list(passed_to_heads(Contributing(model), x, axes, levels))
     share = passed[5].neurons.std(0) / passed[5].own.std()
     torch.testing.assert_close(whole.shares()[5], share, rtol=1e-8, atol=1e-12)
 
@@ -202,9 +203,9 @@ def test_readers_are_the_heads_with_the_largest_shares():
     axes = axes_of(model, 24)
     axes[4] = 0  # a head whose contribution along its axis never changes reads nothing
     levels = [Level.DIRECT] * 9
-    sums = reads(model, [x], axes, levels)
+    sums = reads(Contributing(model), [x], axes, levels)
     assert bool(torch.isfinite(sums.shares()).all())
-    found = list(sums.readers(model, levels))
+    found = list(sums.readers(model).rows(model.description, levels))
     width = model.description.ffn_sites[0].width
     assert {one.layer for one in found} == {0, 1}  # nothing reads the last FFN
     assert not any((one.reader_layer, one.reader_head) == (1, 1) for one in found)
@@ -224,6 +225,6 @@ def test_mistakes_are_named():
     model = small("vit")
     x = noise(model, 1)
     with pytest.raises(BadConfig, match=r"9 heads: .* not 8 and 9"):
-        list(passed_to_heads(model, x, axes_of(model, 24)[:8], [Level.DIRECT] * 9))
+        list(passed_to_heads(Contributing(model), x, axes_of(model, 24)[:8], [Level.DIRECT] * 9))
     with pytest.raises(BadConfig, match="gated"):
-        list(passed_to_heads(model, x, axes_of(model, 24), [Level.GATED] * 9))
+        list(passed_to_heads(Contributing(model), x, axes_of(model, 24), [Level.GATED] * 9))

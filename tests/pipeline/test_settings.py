@@ -37,6 +37,7 @@ def test_there_is_one_of_each_stage():
         "MatchSettings",
         "ProbeSettings",
         "ProjectSettings",
+        "ReadSettings",
         "ReadabilitySettings",
         "SketchSettings",
         "SpanSettings",
