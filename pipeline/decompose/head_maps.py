@@ -241,5 +241,7 @@ def _into_values(traced: Replay, seeds: Mapping[str, list[Tensor | None]]) -> Pu
     leaves = [value for calls in traced.values.values() for value in calls]
     grads = torch.autograd.grad(outputs, leaves, given, retain_graph=True, allow_unused=True)
     by_id = {id(leaf): grad for leaf, grad in zip(leaves, grads, strict=True)}
-    values = {path: [by_id[id(value)] for value in calls] for path, calls in traced.values.items()}
+    values: dict[str, list[Tensor | None]] = {}
+    for path, calls in traced.values.items():
+        values[path] = [by_id[id(value)] for value in calls]
     return Pulled(values, dict(seeds))

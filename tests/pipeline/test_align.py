@@ -16,6 +16,7 @@ from pipeline.decompose.align import (
     Alignment,
     AlignSettings,
     Question,
+    Spaces,
     fit_alignment,
     least_squares,
     orthogonality,
@@ -265,3 +266,43 @@ def test_a_constant_model_is_safe() -> None:
     found = fit_alignment(planted, planted.targets, planted.fit, LEVELS, settings=SETTINGS)
     assert torch.isfinite(found.maps).all()
     assert found.cosine == pytest.approx(found.cosine_chance, abs=0.05)
+
+
+def test_a_map_of_a_small_space_is_all_that_its_component_needs() -> None:
+    """Contributions in 3 of 6 dimensions: maps of these find as much, and map everything else to zero."""
+    planted = Planted(6, 8)
+    bases = isometries(COMPONENTS, 6, 3, seed=7)  # (components, d, r), orthonormal columns
+    planted.vectors = torch.einsum("nkd,kdr,ker->nke", planted.vectors, bases, bases)
+    aligned = torch.einsum("nkd,kde->nke", planted.vectors, planted.maps)[:, DIRECT].sum(1) + 0.5
+    planted.targets = functional.normalize(aligned, dim=1)
+    spaces = Spaces(6, tuple(bases))
+    settings = replace(SETTINGS, steps=500)
+    found = fit_alignment(planted, planted.targets, planted.fit, LEVELS, spaces=spaces, settings=settings)
+    whole = fit_alignment(planted, planted.targets, planted.fit, LEVELS, settings=settings)
+    assert found.maps.shape == (COMPONENTS * 3, 8)
+    assert found.cosine > 0.99
+    assert found.cosine > whole.cosine - 0.005
+    own = torch.stack(found.maps.split(3))
+    assert float(orthogonality(own[DIRECT]).max()) < 0.01
+    parts = found.apply(planted.vectors)
+    assert_close(found.whole(planted.vectors, DIRECT), parts[:, DIRECT].sum(1) + found.bias, 1e-6)
+    for component, basis in enumerate(bases):
+        outside = torch.eye(6) - basis @ basis.mT
+        assert float((outside @ found.map(component)).abs().max()) < 1e-6
+    again = Alignment.of(found.arrays())
+    assert torch.equal(again.maps, found.maps)
+    assert torch.allclose(again.apply(planted.vectors), parts)
+
+
+def test_it_ends_where_images_kept_aside_gain_nothing() -> None:
+    planted, steps = Planted(), []
+    settings = replace(SETTINGS, steps=2000, watched=20, look_each=20, rise=1e-3)
+    found = fit_alignment(
+        planted, planted.targets, planted.fit, LEVELS, settings=settings, on_step=lambda: steps.append(1)
+    )
+    assert len(steps) < 1500, "it ended before all steps were made"
+    assert found.cosine > 0.99
+    few = replace(settings, steps=60, most_watched=0.05)  # 20 images would be more than a twentieth
+    steps.clear()
+    fit_alignment(planted, planted.targets, planted.fit, LEVELS, settings=few, on_step=lambda: steps.append(1))
+    assert len(steps) == math.ceil(IMAGES / 37) + 60
