@@ -19,7 +19,7 @@ Row = Mapping[str, Any]
 Result = "Sequence[Row] | Mapping[str, Sequence[Row]] | Mapping[str, np.ndarray]"
 
 FLOAT = 4.0  # bytes of a number
-LIVE = 6.0  # times its widest hidden vectors, what a forward holds of an image at once
+LIVE = 4.0  # times its widest hidden vectors, what a forward holds of an image at once
 LEAST_FLOPS = 8.0e6
 """A step on a tiny model is bound by calls, not by arithmetic: no forward of an image counts as less."""
 
