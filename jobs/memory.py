@@ -69,7 +69,7 @@ BASE = {"cpu": 0.9e9, "mps": 0.9e9, "cuda": 3.5e9}
 MOST_BATCH = {"cpu": 32, "mps": 256, "cuda": 256}
 """Images in one forward where memory allows; more makes no device quicker."""
 
-EASY_BATCH = {"cpu": 8, "mps": 32, "cuda": 64}
+EASY_BATCH = {"cpu": 8, "mps": 32}
 """Images in one forward that are enough to be quick: rather fewer workers than smaller batches."""
 
 UNLIMITED = sys.maxsize
