@@ -188,7 +188,7 @@ class Plan:
 
     def at_ease(self, device: str) -> float:
         """Bytes of main memory that a worker on a device takes with batches that are large enough to be quick."""
-        return BASE[device] + self.need(0 if device == "cuda" else EASY_BATCH[device])
+        return BASE[device] + self.need(EASY_BATCH.get(device, 0))
 
     @property
     def hours(self) -> float:

@@ -118,7 +118,7 @@ def cluster_size() -> tuple[int, int, int]:
     return int(resources.get("GPU", 0)), int(resources.get("CPU", 1)), int(resources.get("memory", 0))
 
 
-def _memory_to_ask(machine: Machine, peak: float) -> int:
+def memory_to_ask(machine: Machine, peak: float) -> int:
     """What each worker asks Ray for: its peak, but no more than lets all of them start on the nodes there are."""
     nodes = [node["Resources"].get("memory", 0.0) for node in ray.nodes() if node["Alive"]]
     shares = [max(nodes), sum(nodes) / machine.workers] if any(nodes) else []
@@ -162,7 +162,7 @@ class RayExecutor:
         self._class = _ray.remote(
             num_cpus=machine.threads,
             num_gpus=1 if machine.device == "cuda" else 0,
-            memory=_memory_to_ask(machine, peak) or None,
+            memory=memory_to_ask(machine, peak) or None,
             max_restarts=0,
             max_task_retries=0,
             concurrency_groups={"beat": 1},

@@ -26,7 +26,7 @@ from jobs.failpoints import failpoint
 from jobs.inputs import Inputs
 from jobs.lock import read_holder
 from jobs.loop import Fault
-from jobs.memory import BASE, Gauge, Peak, fitting_batch
+from jobs.memory import BASE, Gauge, Peak, fitting_batch, give_back
 from jobs.stages import Sizes, Stage
 from jobs.version import code_version
 from jobs.work import Work
@@ -102,6 +102,7 @@ class Worker:
 
         alone: no other worker is at work, as memory ran out before: everything is done in the least memory.
         """
+        give_back()  # what the unit before needed
         began, gauge, self.batch = time.monotonic(), Gauge(self.settings.device), 0
         receipt, fault = None, None
         try:
@@ -131,8 +132,8 @@ class Worker:
         self._let_go_of_others(unit, 0 if alone else room - need(self.batch))
         while True:
             work = self._work(unit, attempt, room, sizes)
-            work.step()
             try:
+                work.step()
                 result = merged(work, stage, unit) if isinstance(unit.cut, Images) else None
                 return stage.compute(work, unit) if result is None else result
             except Exception as error:

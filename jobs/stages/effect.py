@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from jobs.stages.probe import SECOND, layer_memory, sums_of_layer
-from jobs.stages.stage import Cost, Sizes, Stage
+from jobs.stages.stage import GRAPH, Cost, Sizes, Stage
 
 if TYPE_CHECKING:
     import numpy as np
@@ -15,8 +15,10 @@ if TYPE_CHECKING:
     from jobs.work import Work
 
 FROZEN_BATCH = 16  # images whose norms are frozen at a time, at most
-GRAPH = 12.0  # times the widest hidden vectors of an image, what a graph or a replay keeps of all layers
-TOWERS_OF_OWN = 2.0  # times the weights, with a text tower and with transposed columns
+REPLAYED_BATCH = 16  # images that ablations are measured on at a time, at most
+OUTPUTS = 1000  # that a neuron may write to, about
+REPLAY = 6.0  # times its widest hidden vectors, what a replay holds of an image
+BEFORE = 0.5  # times the hidden vectors of the layers before: the outputs of their attention and FFNs
 PASSES = 10.0  # forwards that the direct effects of all layers cost an image, about (docs/effects.md)
 
 
@@ -45,7 +47,8 @@ def effect(work: Work, unit: WorkUnit) -> list[dict[str, Any]]:
     shared = work.shared(unit.slug, read_model)
     site, settings = model.description.ffn_sites[layer], work.inputs.settings.effect
     rows = written_rows(direct, layer, shared.readout.names, units)
-    ablated = ablated_rows(model, site, units, sums, shared.readout, shared.answered, settings)
+    copies = copies_at_once(work.batch)
+    ablated = ablated_rows(model, site, units, sums, shared.readout, shared.answered, settings, copies)
     nothing = dict.fromkeys(("ablation_effect", "ablation_se", "ablation_images", "ablation_kind"))
     return [row | ablated.get(row["unit"], nothing) for row in rows]
 
@@ -66,9 +69,9 @@ def read_model(work: Work, slug: str) -> ReadModel:
     inputs = work.inputs
     readout, embed_texts = _readout(work, slug)
     answer, settings = answers_for(readout, embed_texts), inputs.settings.effect
-    return ReadModel(
-        readout, answered_images(work.model(slug), inputs.images, inputs.panel, answer, work.step, settings)
-    )
+    batch = min(work.batch, REPLAYED_BATCH)
+    answered = answered_images(work.model(slug), inputs.images, inputs.panel, answer, work.step, settings, batch)
+    return ReadModel(readout, answered)
 
 
 def _readout(work: Work, slug: str) -> tuple[Any, Any]:
@@ -95,26 +98,28 @@ def graph_bytes(batch: int) -> int:
     return max(MEMORY * min(batch, FROZEN_BATCH) // FROZEN_BATCH, 1)
 
 
+def copies_at_once(batch: int) -> int:
+    """Pictures that are replayed at a time, images times ablated neurons: on a GPU twice the batch."""
+    from pipeline.effects.ablation import COPIES
+
+    return batch if batch <= COPIES["cpu"] else min(2 * batch, COPIES["cuda"])
+
+
 def writes_memory(sizes: Sizes, batch: int) -> float:
-    """Graphs of as many images as their bound allows, one at least, with double the weights, whose transposes are
-    taken; and what is summed up.
-    """
-    classes = 1000
-    sums = 3 * 8 * classes * sizes.description.representation_dim
-    return TOWERS_OF_OWN * sizes.weights + max(graph_bytes(batch), GRAPH * sizes.hidden) + sums
+    """Graphs of as many images as their bound allows, one at least, and what is summed up."""
+    sums = 3 * 8 * OUTPUTS * sizes.description.representation_dim
+    return sizes.all_weights + max(graph_bytes(batch), GRAPH * sizes.hidden_up_to_site) + sums
 
 
 def memory(sizes: Sizes, batch: int) -> float:
     """Copies of some pictures, one for each ablated neuron, run behind what was kept of the layers before; the pictures
     themselves; and what is read of the layer.
     """
-    from pipeline.effects.ablation import COPIES
     from pipeline.effects.rows import EffectSettings
 
-    copies = COPIES["cuda"] if batch > COPIES["cpu"] else COPIES["cpu"]
     pictures = EffectSettings().measured_images * sizes.pixels
-    kept = copies * GRAPH * sizes.hidden
-    return TOWERS_OF_OWN * sizes.weights + layer_memory(sizes, batch) + pictures + kept
+    replayed = copies_at_once(batch) * (REPLAY * sizes.hidden + BEFORE * sizes.hidden_up_to_site)
+    return sizes.all_weights + layer_memory(sizes, batch) + pictures + replayed
 
 
 def writes_cost(sizes: Sizes) -> Cost:

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from jobs.work import Work
 
 MOST_IMAGES, MOST_VIEWS = 16, 128  # embedded at a time: images, of which each has ten views, and views in a forward
-TOWERS = 3.0  # times the weights of its picture tower, what a model takes that compares pictures with texts
 EMBEDDED = 512  # numbers of an embedding, about
 
 
@@ -92,13 +91,13 @@ def embed_memory(sizes: Sizes, batch: int) -> float:
 
     together = min(batch, MOST_IMAGES)
     own = VIEWS * FLOAT * sizes.panel * sizes.description.representation_dim
-    return TOWERS * sizes.weights + sizes.forward_bytes(min(VIEWS * together, MOST_VIEWS)) + 2 * own
+    return sizes.all_weights + sizes.forward_bytes(min(VIEWS * together, MOST_VIEWS)) + 2 * own
 
 
 def texts_memory(sizes: Sizes, texts: int) -> float:
     """The text tower, with 256 texts of 77 tokens at a time, and what they become."""
     width = sizes.description.representation_dim
-    return TOWERS * sizes.weights + min(texts, 256) * 77 * width * 4 * FLOAT * 3 + 2 * texts * width * FLOAT
+    return sizes.all_weights + min(texts, 256) * 77 * width * 4 * FLOAT * 3 + 2 * texts * width * FLOAT
 
 
 def label_memory(sizes: Sizes, batch: int) -> float:

@@ -14,8 +14,9 @@ if TYPE_CHECKING:
     from jobs.work import Work
     from pipeline.probe.model import SiteProbe
 
-SUMS_WRITTEN = 2.0  # times the sums of a pass, what they take as they are made into a part
-SUMS_READ = 2.5  # ... and as another stage reads them
+SUMS_WRITTEN = 3.5  # times the sums of a pass, what they take as they are made into a part
+SUMS_MERGED = 3.0  # ... and beside these as a slice is joined to them
+SUMS_READ = 5.0  # ... and a layer's as another stage reads them
 LAYER_ROWS = 3e3  # bytes of the rows of a neuron while they are made
 SECOND = 4.0e10  # FLOPs that stand for a second of one core where no arithmetic of a model is done
 
@@ -99,9 +100,9 @@ def sums_bytes(sizes: Sizes, panel: int) -> float:
 
 
 def pass_memory(sizes: Sizes, batch: int) -> float:
-    """A forward, and the sums. Merging holds those of the whole, of a slice, and a slice as it was read."""
+    """A forward, and the sums; merging has those of the whole, of a slice, and a slice as it was read."""
     passing = sums_bytes(sizes, sizes.panel) * SUMS_WRITTEN + sizes.forward_bytes(batch)
-    merging = sums_bytes(sizes, sizes.panel) * (SUMS_WRITTEN + SUMS_READ)
+    merging = sums_bytes(sizes, sizes.panel) * (SUMS_WRITTEN + SUMS_MERGED)
     return sizes.weights + max(passing, merging)
 
 

@@ -19,7 +19,10 @@ Row = Mapping[str, Any]
 Result = "Sequence[Row] | Mapping[str, Sequence[Row]] | Mapping[str, np.ndarray]"
 
 FLOAT = 4.0  # bytes of a number
-LIVE = 6.0  # times its widest hidden vectors, what a forward holds of an image at once
+TOWERS = 3.0  # times the weights of its picture tower, what a CLIP takes while it is loaded
+LIVE = 4.0  # times its widest hidden vectors, what a forward holds of an image at once
+GRAPH = 4.0  # times the hidden vectors of all layers, what a forward keeps of an image for a backward
+PIXEL_COPIES = 6.0  # of a picture: decoded ahead, joined, normalised
 LEAST_FLOPS = 8.0e6
 """A step on a tiny model is bound by calls, not by arithmetic: no forward of an image counts as less."""
 
@@ -76,6 +79,11 @@ class Sizes:
         return FLOAT * self.description.parameters
 
     @property
+    def all_weights(self) -> float:
+        """... and of its text tower where it may have one, while both are loaded: the picture tower is there twice."""
+        return self.weights * (1 if self.description.source == "timm" else TOWERS)
+
+    @property
     def pixels(self) -> float:
         """Bytes of an image as the model takes it."""
         return FLOAT * 3 * math.prod(self.description.input_size)
@@ -85,9 +93,15 @@ class Sizes:
         """Bytes of the widest hidden vectors of an FFN site, of all tokens of one image."""
         return FLOAT * max(hidden_floats(site) for site in self.description.ffn_sites)
 
+    @property
+    def hidden_up_to_site(self) -> float:
+        """Bytes of the hidden vectors of one image in all layers up to the unit's, else in all."""
+        last = self.site.layer if self.site else len(self.description.ffn_sites)
+        return FLOAT * sum(hidden_floats(site) for site in self.description.ffn_sites if site.layer <= last)
+
     def forward_bytes(self, batch: int) -> float:
         """Bytes that a forward of a batch holds at once, its pixels and those decoded ahead included."""
-        return batch * (LIVE * self.hidden + 6 * self.pixels)
+        return batch * (LIVE * self.hidden + PIXEL_COPIES * self.pixels)
 
     @property
     def tokens(self) -> int:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from jobs.stages.stage import LIVE, Cost, Sizes, Stage
+from jobs.memory import MOST_BATCH
+from jobs.stages.stage import GRAPH, PIXEL_COPIES, Cost, Sizes, Stage
 
 if TYPE_CHECKING:
     from atlas_schema.units import WorkUnit
@@ -19,16 +20,19 @@ BYTES_PER_ROW = 900  # the numbers beside it
 
 def visualize(work: Work, unit: WorkUnit) -> list[dict[str, Any]]:
     """Rows of the unit's neurons with their pictures."""
+    from pipeline.visualize.ascent import default_batch
     from pipeline.visualize.ascent import visualize as ascend
 
     model, inputs = work.model(unit.slug), work.inputs
     site = model.description.ffn_sites[work.layer(unit)]
+    usual = default_batch(model, site, inputs.recipe)  # neurons; fewer only where memory is short
     pictures = ascend(
         model,
         site,
         range(unit.start, unit.stop),
         inputs.recipe,
         seed=inputs.seed,
+        batch=max(1, usual * work.batch // MOST_BATCH[work.device]),
         precision=work.precision,
         on_step=lambda *_, **__: work.step(),
         settings=inputs.settings.visualize,
@@ -49,12 +53,15 @@ def cost(sizes: Sizes) -> Cost:
 
 
 def memory(sizes: Sizes, batch: int) -> float:
-    """Forward and backward of the pictures of a step, whose number the ascent chooses itself and halves itself; of a
-    batch of one, those of one neuron. What layers keep for the backward grows with the depth.
-    """
+    """Forward and backward of the pictures of a step: what all layers up to this one keep for the backward."""
+    from pipeline.visualize.ascent import copies_at, pictures_at_once
+
     assert sizes.site is not None
-    copies = max(phase.copies for ascent in sizes.recipe.ascents_at(sizes.site.depth) for phase in ascent.phases)
-    return sizes.weights + min(batch, 16) * copies * LIVE * sizes.hidden
+    on_gpu = batch > MOST_BATCH["cpu"]
+    most = pictures_at_once(sizes.site, on_gpu)
+    pictures = most * batch // MOST_BATCH["cuda" if on_gpu else "cpu"]
+    pictures = max(pictures, copies_at(sizes.site, sizes.recipe)) if batch else 0
+    return sizes.weights + pictures * (GRAPH * sizes.hidden_up_to_site + PIXEL_COPIES * sizes.pixels)
 
 
 VISUALIZE = Stage(

@@ -60,9 +60,12 @@ def ablated_rows(
     readout: Readout,
     answered: Sequence[AnsweredImages],
     settings: EffectSettings = EffectSettings(),
+    copies: int | None = None,
 ) -> dict[int, Row]:
     """What ablating each unit costs, by unit: exact for all where the formula holds (`pipeline.effects.last_norm`);
     elsewhere measured, by running the rest of the network, for the units that matter most.
+
+    copies: pictures at a time, as in `pipeline.effects.ablation.ablation_effects`.
     """
     if readout.reason or not answered:
         return {}
@@ -76,7 +79,7 @@ def ablated_rows(
         if not chosen:
             return {}
     means = torch.from_numpy(moments["token_mean"]).float()
-    effects: AblationEffects = ablation_effects(model, site, chosen, answered, means, readout)
+    effects: AblationEffects = ablation_effects(model, site, chosen, answered, means, readout, copies=copies)
     error = effects.standard_error
     return {
         unit: {
@@ -96,15 +99,16 @@ def answered_images(
     answer: Answer,
     on_step: Callable[[], None] = lambda: None,
     settings: EffectSettings = EffectSettings(),
+    batch: int = 16,
 ) -> list[AnsweredImages]:
     """The first of some images that have an answer, in batches whose answers have one shape.
 
-    indices: in the probe set; on_step: called after each batch.
+    indices: in the probe set; on_step: called after each batch of at most `batch` images.
     """
     known = ((index, answer(probe_set.images[index])) for index in indices)
     answers = dict(islice(((index, own) for index, own in known if own is not None), settings.measured_images))
     answered = []
-    for numbers, pixels in batches(probe_set, list(answers), model.description, 16):
+    for numbers, pixels in batches(probe_set, list(answers), model.description, batch):
         on_step()
         for shape in sorted({answers[index].shape for index in numbers}):
             rows = [row for row, index in enumerate(numbers) if answers[index].shape == shape]

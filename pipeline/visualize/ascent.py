@@ -149,12 +149,18 @@ def visualize(
 
 def default_batch(model: LoadedModel, site: FfnSite, recipe: Recipe) -> int:
     """Neurons per step: enough pictures to keep the device busy, few enough to stay in a CPU's cache."""
-    copies = max(phase.copies for ascent in recipe.ascents_at(site.depth) for phase in ascent.phases)
-    if torch.device(model.device).type == "cuda":
-        images = 512
-    else:
-        images = int(min(128, max(16, 4e9 / max(site.flops, 1))))
-    return max(1, images // copies)
+    images = pictures_at_once(site, torch.device(model.device).type == "cuda")
+    return max(1, images // copies_at(site, recipe))
+
+
+def pictures_at_once(site: FfnSite, on_gpu: bool) -> int:
+    """Pictures of all neurons of a step, copies among them."""
+    return 512 if on_gpu else int(min(128, max(16, 4e9 / max(site.flops, 1))))
+
+
+def copies_at(site: FfnSite, recipe: Recipe) -> int:
+    """Copies of a neuron's picture in a step, at most."""
+    return max(phase.copies for ascent in recipe.ascents_at(site.depth) for phase in ascent.phases)
 
 
 @dataclass

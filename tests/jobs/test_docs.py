@@ -13,10 +13,12 @@ from jobs.driver import GRACE_SECONDS
 from jobs.graph import FAN_IN
 from jobs.lock import WATCH_SECONDS
 from jobs.loop import Policy
-from jobs.machine import WORKER_MEMORY
+from jobs.machine import USABLE_SHARE
+from jobs.memory import EASY_BATCH, MOST_BATCH, batches
 from jobs.plan import SPEEDS
 from jobs.settings import Settings
 from jobs.stages import groups
+from pipeline.images.pixel_cache import MOST_BYTES
 
 DOCS = Path(__file__).parents[2] / "docs"
 WORDS = {8: "eight", 16: "sixteen", 3: "three"}
@@ -38,7 +40,13 @@ def default(option: str) -> str:
         ("running.md", f"gives those at work {GRACE_SECONDS:g} seconds"),
         ("running.md", f"watched for {WATCH_SECONDS:g} s, then taken over"),
         ("running.md", f"a unit that takes down {WORDS[Policy().felled]} workers is given up"),
-        ("running.md", f"needs about {WORKER_MEMORY >> 30} GB a worker"),
+        (
+            "running.md",
+            f"fit with a batch of {EASY_BATCH['cpu']} into {USABLE_SHARE:.0%} of the memory".replace("%", " %"),
+        ),
+        ("running.md", f"the largest of {', '.join(map(str, batches('cpu')))} that fits into the worker's share"),
+        ("running.md", f"on a GPU of {MOST_BATCH['cuda']}, {MOST_BATCH['cuda'] // 2}, ..."),
+        ("running.md", f"at most {MOST_BYTES >> 30} GiB, and a quarter of the disk's free space"),
         ("running.md", f"| {', '.join(default(name) for name in ('examples', 'panel', 'match_images'))} |"),
         ("running.md", f"| aimed length of a work unit | {default('unit_seconds')} |"),
         ("running.md", f"| attempts after the first for a unit that fails | {default('retries')} |"),

@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 from atlas_schema.errors import BadConfig, SlugClash
 from atlas_schema.units import Identity, Images, Neurons, Whole
 from jobs.config import config_from_mapping
+from jobs.driver import memory_lines
 from jobs.graph import Job as GraphJob
+from jobs.memory import BASE, UNLIMITED
 from jobs.plan import LEAST_BATCH, Counts, Machine, Partner, make_plan, plan_as_dict
 from jobs.ranges import as_ranges, intersect, length, subtract, union
 from jobs.stages import STAGES, Sizes, groups, stage_named, stages_of
@@ -261,3 +263,59 @@ def test_a_recipe_that_costs_less_makes_longer_units():
     ((depth, (ascent,)),) = REFERENCE.bands
     cheap = replace(REFERENCE, bands=((depth, (replace(ascent, phases=(Phase(steps=20, copies=1),)),)),))
     assert plan_of(VIT, recipe=cheap).units < plan_of(VIT).units
+
+
+# Memory.
+
+
+@pytest.mark.parametrize("stage", STAGES, ids=lambda stage: stage.name)
+def test_what_a_stage_takes_grows_with_the_batch_and_the_model(stage):
+    def need(name: str, batch: int) -> float:
+        description = describe(ModelRequest(name))
+        cut = Neurons(0, 0, 1) if stage.cut == "neurons" else None
+        return stage.memory(Sizes(description, REFERENCE, **vars(COUNTS)).at(cut, description), batch)
+
+    small, large = ("timm/vit_tiny_patch16_224", "timm/vit_large_patch16_224")
+    for name in (small, large):
+        needs = [need(name, batch) for batch in (0, 1, 2, 8, 32)]
+        assert needs == sorted(needs)
+        assert needs[0] > 0
+    assert need(large, 8) > need(small, 8)
+
+
+def test_a_worker_with_less_memory_does_the_same_units_with_smaller_batches():
+    base = ModelRequest("timm/vit_base_patch16_224")
+
+    def plan(memory: float):
+        return plan_of(base, machine=Machine("cpu", 1, 1, int(memory)), stages="probe", probe="zoo")
+
+    job = max(plan(UNLIMITED).jobs, key=lambda job: job.needs[32] - job.needs[8])
+    with_eight, least = BASE["cpu"] + job.needs[8], BASE["cpu"] + job.needs[1]
+    assert job.needs[8] < 0.9 * job.needs[32]
+    for memory, batch in ((64e9, 32), (with_eight + 1, 8), (with_eight - 1, 4), (least - 1e6, 1)):
+        one = plan(memory)
+        (same,) = [other for other in one.jobs if other.stage is job.stage]
+        assert same.batch(one.machine) == batch
+        assert same.cuts == job.cuts, "how work is cut depends on no memory, but on the number of workers"
+        assert one.peak >= BASE["cpu"] + same.needs[batch]
+
+
+def test_the_plan_tells_what_a_worker_takes_and_has():
+    little = plan_as_dict(plan_of(VIT, machine=Machine("cpu", 2, 1, 1 << 20), stages="probe", probe="zoo"), "reference")
+    told = little["memory_of_a_worker"]
+    assert told["given_bytes"] == 1 << 20
+    assert told["peak_bytes"] == told["least_bytes"] > 1 << 20
+    assert told["device_peak_bytes"] is None
+    assert {one["least_batch"] for one in little["stages"]} == {1}
+    many = plan_as_dict(plan_of(VIT, machine=Machine("cuda", 2), stages="probe", probe="zoo"), "reference")
+    assert many["memory_of_a_worker"]["given_bytes"] is None
+    assert many["memory_of_a_worker"]["device_peak_bytes"] > 0
+    assert {one["least_batch"] for one in many["stages"]} == {256}
+
+
+def test_memory_is_said_where_it_is_short_and_else_not():
+    lines = memory_lines(plan_of(VIT, machine=Machine("cpu", 2, 1, 1 << 29)))
+    assert len(lines) == 1
+    assert "a worker needs about" in lines[0]
+    assert "1.1 GB free for 2 worker(s)" in lines[0]
+    assert memory_lines(plan_of(VIT, machine=Machine("cpu", 2, 1, 8 << 30))) == []
