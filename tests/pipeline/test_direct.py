@@ -16,8 +16,8 @@ from atlas_schema.store import Store
 from atlas_schema.units import Images, WorkUnit
 from pipeline.effects.direct import SiteEffect, direct_effects
 from pipeline.effects.readout import columns, readout_of
-from pipeline.effects.rows import EffectSettings, written_rows
-from pipeline.effects.written import DirectEffects, written_effects
+from pipeline.effects.rows import written_rows
+from pipeline.effects.written import DirectEffects, WriteSettings, written_effects
 from pipeline.models import LoadedModel, ModelRequest, from_module, load
 from pipeline.zoo import ZOO
 from pipeline.zoo.train import pixels
@@ -318,7 +318,7 @@ def test_rows_are_those_of_a_stable_sort_also_among_equals(outputs):
 
 def test_what_is_kept_of_a_model_comes_back_from_its_arrays():
     model = small("convit")
-    x01, readout, count = images_for(model), readout_of(small("convit")), EffectSettings().written
+    x01, readout, count = images_for(model), readout_of(small("convit")), WriteSettings().written
     kept = written_effects(model, readout, [x01], count)
     arrays = kept.arrays()
     assert {array.dtype for name, array in arrays.items() if "value" in name} == {np.dtype(np.float32)}
