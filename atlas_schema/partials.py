@@ -7,9 +7,9 @@ layer of a model reads the bytes of that layer.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from atlas_schema.errors import NothingThere
@@ -27,10 +27,9 @@ def commit_partial(
     store: Store, unit: WorkUnit, arrays: Mapping[str, np.ndarray], *, provenance: Mapping[str, str]
 ) -> PartReceipt:
     """Commit named arrays as the part of `unit`, a unit of a stage that fills no table; otherwise as `commit_part`."""
-    rows = [row for name in sorted(arrays) for row in _pieces(name, arrays[name])]
-    data = rows_to_table(PARTIALS.columns, PARTIALS.schema(), rows)
+    data = pa.concat_tables([piece for name in sorted(arrays) for piece in _pieces(name, arrays[name])])
     encoded = encode(PARTIALS, data, part_footer(unit, provenance), rows_per_group=1)
-    return commit_encoded(store, unit, {PARTIALS: encoded}, len(rows))
+    return commit_encoded(store, unit, {PARTIALS: encoded}, data.num_rows)
 
 
 def read_partial(store: Store, unit: WorkUnit, names: Iterable[str] | None = None) -> dict[str, np.ndarray]:
@@ -44,33 +43,50 @@ def read_partial(store: Store, unit: WorkUnit, names: Iterable[str] | None = Non
             parquet = pq.ParquetFile(file, page_checksum_verification=True)
             listed = [parquet.metadata.row_group(g).column(0).statistics.min for g in range(parquet.num_row_groups)]
             wanted = sorted(set(listed)) if names is None else list(names)
-            groups = [group for group, name in enumerate(listed) if name in set(wanted)]
-            rows = parquet.read_row_groups(groups).to_pylist() if groups else []
+            groups: dict[str, list[int]] = {name: [] for name in wanted if name in listed}
+            for group, name in enumerate(listed):
+                if name in groups:
+                    groups[name].append(group)
+            arrays = {name: _assembled(parquet, of) for name, of in groups.items()}
     except FileNotFoundError:
         raise NothingThere(f"{unit}: not committed (no {path}); run the stage {unit.stage} first") from None
-    pieces: dict[str, list[dict[str, Any]]] = {}
-    for row in rows:
-        pieces.setdefault(row["array"], []).append(row)
-    lacking = [name for name in wanted if name not in pieces]
+    lacking = [name for name in wanted if name not in arrays]
     if lacking:
         raise NothingThere(f"{path}: holds no array {lacking[0]!r}; it holds {', '.join(sorted(set(listed)))}")
-    return {name: _assembled(pieces[name]) for name in wanted}
+    return arrays
 
 
-def _pieces(name: str, array: np.ndarray) -> Iterator[dict[str, Any]]:
-    """Rows of PARTIALS that hold one array; `_assembled` is the way back."""
+def _pieces(name: str, array: np.ndarray) -> Iterator[pa.Table]:
+    """Rows of PARTIALS that hold one array, a table each, its bytes not copied; `_assembled` is the way back.
+
+    One Arrow array would end at 2 GB.
+    """
     flat = np.ascontiguousarray(array).astype(array.dtype.newbyteorder("<"), copy=False)
-    encoded = flat.tobytes()
-    for piece, begin in enumerate(range(0, max(len(encoded), 1), PIECE_BYTES)):
-        yield {
-            "array": name,
-            "piece": piece,
-            "dtype": flat.dtype.str,
-            "shape": list(array.shape),
-            "data": encoded[begin : begin + PIECE_BYTES],
-        }
+    raw = flat.reshape(-1).view(np.uint8)
+    schema = PARTIALS.schema()
+    for piece, begin in enumerate(range(0, max(len(raw), 1), PIECE_BYTES)):
+        some = raw[begin : begin + PIECE_BYTES]
+        row = {"array": name, "piece": piece, "dtype": flat.dtype.str, "shape": list(array.shape), "data": b""}
+        offsets = pa.py_buffer(np.array([0, len(some)], dtype=np.int32))
+        data = pa.Array.from_buffers(pa.binary(), 1, [None, offsets, pa.py_buffer(some)])
+        table = rows_to_table(PARTIALS.columns, schema, [row])
+        yield table.set_column(schema.get_field_index("data"), schema.field("data"), data)
 
 
-def _assembled(rows: Sequence[Mapping[str, Any]]) -> np.ndarray:
-    encoded = b"".join(row["data"] for row in sorted(rows, key=lambda row: row["piece"]))
-    return np.frombuffer(encoded, dtype=rows[0]["dtype"]).reshape(rows[0]["shape"])
+def _assembled(parquet: pq.ParquetFile, groups: Sequence[int]) -> np.ndarray:
+    """The array whose pieces lie in some row groups, in their order; one of them is held beside it at a time."""
+    array: np.ndarray | None = None
+    filled = 0
+    for group in groups:
+        table = parquet.read_row_group(group)
+        for index in range(table.num_rows):
+            row = {name: table[name][index] for name in table.column_names}
+            if array is None:
+                array = np.empty(row["shape"].as_py(), dtype=row["dtype"].as_py())
+            raw = array.reshape(-1).view(np.uint8)
+            some = np.frombuffer(row["data"].as_buffer(), np.uint8)
+            raw[filled : filled + len(some)] = some  # ValueError, as damage is, where it is longer than its place
+            filled += len(some)
+    if array is None or filled != array.nbytes:
+        raise ValueError(f"{filled} bytes of an array of {0 if array is None else array.nbytes}")
+    return array

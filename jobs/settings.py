@@ -9,6 +9,7 @@ from pipeline.decompose.rows import HeadSettings, ReadSettings
 from pipeline.decompose.second_pass import ProjectSettings
 from pipeline.decompose.spans import SpanSettings
 from pipeline.effects.rows import EffectSettings
+from pipeline.effects.written import WriteSettings
 from pipeline.images.windows import ViewSettings
 from pipeline.label.concepts import ClassPromptSettings
 from pipeline.label.labels import LabelSettings
@@ -28,6 +29,7 @@ class Settings:
     examples: ExampleSettings = field(default_factory=ExampleSettings)
     views: ViewSettings = field(default_factory=ViewSettings)
     label: LabelSettings = field(default_factory=LabelSettings)
+    writes: WriteSettings = field(default_factory=WriteSettings)
     effect: EffectSettings = field(default_factory=EffectSettings)
     match: MatchSettings = field(default_factory=MatchSettings)
     class_prompts: ClassPromptSettings = field(default_factory=ClassPromptSettings)

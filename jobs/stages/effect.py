@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from jobs.stages.probe import SECOND, layer_memory, sums_of_layer
@@ -13,27 +13,37 @@ if TYPE_CHECKING:
 
     from atlas_schema.units import WorkUnit
     from jobs.work import Work
+    from pipeline.effects.readout import Readout
+    from pipeline.effects.rows import Ablations
+    from pipeline.models import LoadedModel
 
 FROZEN_BATCH = 16  # images whose norms are frozen at a time, at most
 REPLAYED_BATCH = 16  # images that ablations are measured on at a time, at most
 OUTPUTS = 1000  # that a neuron may write to, about
 REPLAY = 6.0  # times its widest hidden vectors, what a replay holds of an image
 BEFORE = 0.5  # times the hidden vectors of the layers before: the outputs of their attention and FFNs
+TEXTS = "texts"  # the array in which `writes` keeps a CLIP's own embeddings of the texts that labels are chosen from
 PASSES = 10.0  # forwards that the direct effects of all layers cost an image, about (docs/effects.md)
 
 
 def writes(work: Work, unit: WorkUnit) -> dict[str, np.ndarray]:
-    """The outputs that each neuron of a model raises and lowers most, through all that is linear behind it."""
+    """The outputs that each neuron of a model raises and lowers most, through all that is linear behind it; and of a
+    CLIP the texts that its outputs are read by, embedded.
+    """
     from pipeline.effects.written import written_effects
     from pipeline.images.probe_set import batches
+    from pipeline.models.representation import is_clip
 
     model, inputs = work.model(unit.slug), work.inputs
-    settings = inputs.settings.effect
-    readout, _ = _readout(work, unit.slug)
+    settings = inputs.settings.writes
+    texts = {TEXTS: _embedded(work, unit.slug, inputs.concepts.prompts)} if is_clip(model) else {}
+    readout = _readout(work, model, texts)
+    work.step()
     chosen = inputs.panel[: settings.frozen_images]
     images = (x for _, x in batches(inputs.images, chosen, model.description, min(work.batch, FROZEN_BATCH)))
     graphs = graph_bytes(work.batch)
-    return written_effects(model, readout, images, settings.written, memory=graphs, on_step=work.step).arrays()
+    effects = written_effects(model, readout, images, settings.written, memory=graphs, on_step=work.step)
+    return effects.arrays() | texts
 
 
 def effect(work: Work, unit: WorkUnit) -> list[dict[str, Any]]:
@@ -44,51 +54,54 @@ def effect(work: Work, unit: WorkUnit) -> list[dict[str, Any]]:
     model, layer, units = work.model(unit.slug), work.layer(unit), range(unit.start, unit.stop)
     sums = sums_of_layer(work, unit)
     direct = DirectEffects.of(work.arrays("writes", unit.slug, DirectEffects.names(layer)))
-    shared = work.shared(unit.slug, read_model)
-    site, settings = model.description.ffn_sites[layer], work.inputs.settings.effect
+    shared = work.shared(unit.slug, ablations)
     rows = written_rows(direct, layer, shared.readout.names, units)
-    copies = copies_at_once(work.batch)
-    ablated = ablated_rows(model, site, units, sums, shared.readout, shared.answered, settings, copies)
+    site, copies = model.description.ffn_sites[layer], copies_at_once(work.batch)
+    ablated = ablated_rows(model, site, units, sums, shared, work.step, copies)
     nothing = dict.fromkeys(("ablation_effect", "ablation_se", "ablation_images", "ablation_kind"))
     return [row | ablated.get(row["unit"], nothing) for row in rows]
 
 
-@dataclass(frozen=True)
-class ReadModel:
+def ablations(work: Work, slug: str) -> Ablations:
     """What the ablations of all layers of a model share; worked out once a worker and model."""
+    import torch
 
-    readout: Any  # pipeline.effects.readout.Readout
-    answered: list[Any]  # pipeline.effects.ablation.AnsweredImages
-
-
-def read_model(work: Work, slug: str) -> ReadModel:
-    """Readout and answered images of a model."""
-    from pipeline.effects.answers import answers_for
-    from pipeline.effects.rows import answered_images
-
-    inputs = work.inputs
-    readout, embed_texts = _readout(work, slug)
-    answer, settings = answers_for(readout, embed_texts), inputs.settings.effect
-    batch = min(work.batch, REPLAYED_BATCH)
-    answered = answered_images(work.model(slug), inputs.images, inputs.panel, answer, work.step, settings, batch)
-    return ReadModel(readout, answered)
-
-
-def _readout(work: Work, slug: str) -> tuple[Any, Any]:
-    """What reads a model's outputs, and of a CLIP what embeds texts."""
-    from pipeline.effects.readout import readout_of
-    from pipeline.label.embedder import load_embedder
+    from pipeline.effects.answers import answers_for, first_captions
+    from pipeline.effects.rows import Ablations, answered_images
     from pipeline.models.representation import is_clip
 
-    model, embed_texts = work.model(slug), None
-    if is_clip(model):
-        embed_texts = load_embedder(work.request(slug), work.device).texts
-        concepts = work.inputs.concepts
-        readout = readout_of(model, texts=(concepts.texts, embed_texts(concepts.prompts)))
-    else:
-        readout = readout_of(model)
-    work.step()
-    return readout, embed_texts
+    inputs, settings = work.inputs, work.inputs.settings.effect
+    captions: dict[str, torch.Tensor] = {}
+    model = work.model(slug)
+    readout = _readout(work, model, work.arrays("writes", slug, [TEXTS]) if is_clip(model) else {})
+    if readout.texts is not None:
+        # without captions nothing is right for a CLIP, and its text tower is not loaded
+        texts = first_captions((inputs.images.images[index] for index in inputs.panel), settings.measured_images)
+        if texts:
+            captions = dict(zip(texts, torch.from_numpy(_embedded(work, slug, texts)), strict=True))
+    answer = answers_for(readout, captions)
+    batch = min(work.batch, REPLAYED_BATCH)
+    answered = answered_images(model, inputs.images, inputs.panel, answer, work.step, settings, batch)
+    return Ablations(readout, answered, settings)
+
+
+def _readout(work: Work, model: LoadedModel, texts: Mapping[str, np.ndarray]) -> Readout:
+    """What reads a model's outputs. texts: of a CLIP, the embeddings under `TEXTS`."""
+    import torch
+
+    from pipeline.effects.readout import readout_of
+
+    if not texts:
+        return readout_of(model)
+    return readout_of(model, texts=(work.inputs.concepts.texts, torch.from_numpy(texts[TEXTS].copy())))
+
+
+def _embedded(work: Work, slug: str, texts: Sequence[str]) -> np.ndarray:
+    """float32 (texts, d), by a CLIP's own text tower."""
+    from pipeline.label.embedder import load_embedder
+
+    vectors = load_embedder(work.request(slug), work.device).texts(texts, on_step=work.step)
+    return vectors.cpu().numpy()
 
 
 def graph_bytes(batch: int) -> int:
@@ -124,9 +137,9 @@ def memory(sizes: Sizes, batch: int) -> float:
 
 def writes_cost(sizes: Sizes) -> Cost:
     """Some passes of some images, and the strongest outputs of every neuron."""
-    from pipeline.effects.rows import EffectSettings
+    from pipeline.effects.written import WriteSettings
 
-    settings = EffectSettings()
+    settings = WriteSettings()
     kept = sizes.description.neurons * settings.written * 2 * 8
     return Cost(each=settings.frozen_images * PASSES * sizes.forward, kept=kept)
 
@@ -147,10 +160,11 @@ WRITES = Stage(
     does="Works out which outputs each neuron of a model raises and lowers most, attention and other FFNs held",
     group="",
     cut="model",
-    facts=("images", "panel", "concepts", "effect settings"),
+    facts=("images", "panel", "concepts", "write settings"),
     compute=writes,
     cost=writes_cost,
     memory=writes_memory,
+    version=2,
 )
 EFFECT = Stage(
     name="effect",

@@ -37,7 +37,7 @@ def _opened(work: Work, indices: list[int]) -> Iterator[Any]:
 
 def texts(work: Work, unit: WorkUnit) -> dict[str, np.ndarray]:
     """The texts that labels are chosen from, embedded."""
-    return {"texts": work.embedder().texts(work.inputs.concepts.prompts).float().cpu().numpy()}
+    return {"texts": work.embedder().texts(work.inputs.concepts.prompts, on_step=work.step).float().cpu().numpy()}
 
 
 def label(work: Work, unit: WorkUnit) -> list[dict[str, Any]]:

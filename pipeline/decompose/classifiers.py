@@ -55,7 +55,7 @@ def own_classifier(model: LoadedModel, readout: Readout, images: Sequence[ProbeI
     """The model's own classifier, where it has one whose outputs have names that answer some of the images."""
     if is_clip(model) or readout.reason or not readout.names:
         return None
-    answer = answers_for(readout, None)
+    answer = answers_for(readout, {})
     groups = _groups(readout.names)
     group_of = {output: (g, i) for g, outputs in enumerate(groups.values()) for i, output in enumerate(outputs)}
     labels = torch.full((len(images), len(groups)), -1)

@@ -11,7 +11,7 @@ for a CLIP, the cosine with the text of the image's caption.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from atlas_schema.errors import BadConfig, NotFinite
-from pipeline.effects.last_norm import falls_behind_last_norm, has_formula
+from pipeline.effects.last_norm import Traced, traced
 from pipeline.effects.readout import Readout, columns
 from pipeline.hooks.frozen import stub
 from pipeline.models import FfnSite, LoadedModel
@@ -81,14 +81,29 @@ def matter_most(model: LoadedModel, site: FfnSite, std: Tensor, count: int) -> l
     return [int(unit) for unit in moved.argsort(descending=True, stable=True)[:count]]
 
 
-def is_exact(model: LoadedModel, site: FfnSite, images: AnsweredImages, readout: Readout) -> bool:
-    """Whether the effects of a site's neurons follow from a formula, for all at little cost; one image shows it."""
-    x = model.normalise(images.pixels[:1].to(model.device, _dtype(model)))
-    return has_formula(model, site, x, images.answers[:1].to(model.device), readout)
-
-
 def _dtype(model: LoadedModel) -> torch.dtype:
     return next(p.dtype for p in model.module.parameters() if p.is_floating_point())
+
+
+def exact_form(
+    model: LoadedModel,
+    site: FfnSite,
+    images: Iterable[AnsweredImages],
+    readout: Readout,
+    on_step: Callable[[], None] = lambda: None,
+) -> list[Traced] | None:
+    """What the formula needs of each batch of images, whatever the neurons; None where the site has none."""
+    form: list[Traced] = []
+    for batch in images:
+        x, answers = model.normalise(batch.pixels.to(model.device, _dtype(model))), batch.answers.to(model.device)
+        if not form:  # one image shows it, at less cost where there is none
+            known = traced(model, site, x[:1], answers[:1], readout)
+        own = None if known is None else traced(model, site, x, answers, readout, known)
+        if own is None:
+            return None
+        form.append(own)
+        on_step()
+    return form or None
 
 
 @torch.no_grad()
@@ -100,31 +115,40 @@ def ablation_effects(
     means: Tensor,
     readout: Readout,
     *,
+    form: Sequence[Traced] | None = None,
     copies: int | None = None,
+    on_step: Callable[[], None] = lambda: None,
 ) -> AblationEffects:
     """Mean-ablation effects of some units of a site.
 
-    means: (width,), the activation of each unit, mean over patch tokens of the probe set. copies: pictures at a time,
-    default by device. BadConfig without images or where the model has no readout; NotFinite where outputs are not.
+    means: (width,), the activation of each unit, mean over patch tokens of the probe set. form: what `exact_form` gave
+    for these images; without it the rest of the network is run. copies: pictures at a time, default by device. on_step:
+    called after each run. BadConfig without images or where the model has no readout; NotFinite where outputs are not.
     """
     if readout.reason:
         raise BadConfig(f"{model.description.slug}: no effect can be measured, for {readout.reason}.")
     index = torch.tensor(list(units), dtype=torch.long, device=model.device)
     target = means.to(model.device)[index]  # (units,)
-    total, squares, count, kinds = np.zeros(len(index)), np.zeros(len(index)), 0, set()
-    for batch in images:
-        x, answers = model.normalise(batch.pixels.to(model.device, _dtype(model))), batch.answers.to(model.device)
-        falls = falls_behind_last_norm(model, site, index, x, answers, target, readout)
-        kinds.add("measured" if falls is None else "exact")
-        if falls is None:
-            falls = falls_by_replay(model, site, index, x, answers, target, readout, copies or _copies(model))
+    column = columns(model, site)[:, index].T  # (units, d)
+    total, squares, count = np.zeros(len(index)), np.zeros(len(index)), 0
+    for number, batch in enumerate(images):
+        answers = batch.answers.to(model.device)
+        if form is not None:
+            falls = form[number].falls(column, index, answers, target, readout)
+        else:
+            x = model.normalise(batch.pixels.to(model.device, _dtype(model)))
+            at_once = copies or _copies(model)
+            falls = falls_by_replay(model, site, index, x, answers, target, readout, at_once, on_step)
+        on_step()
         fall_of_images = falls.double().cpu().numpy()  # (units, images)
-        total, squares, count = total + fall_of_images.sum(1), squares + (fall_of_images**2).sum(1), count + len(x)
+        total, squares = total + fall_of_images.sum(1), squares + (fall_of_images**2).sum(1)
+        count += len(answers)
     if not count:
         raise BadConfig("no images to measure an ablation on: the probe set is empty.")
     if not np.isfinite(total).all():
         raise NotFinite(f"{model.description.slug}: the outputs are NaN or infinite; the weights are damaged.")
-    return AblationEffects(tuple(int(u) for u in units), total, squares, count, kinds.pop())
+    kind = "measured" if form is None else "exact"
+    return AblationEffects(tuple(int(u) for u in units), total, squares, count, kind)
 
 
 def _copies(model: LoadedModel) -> int:
@@ -162,6 +186,7 @@ def falls_by_replay(
     target: Tensor,
     readout: Readout,
     copies: int,
+    on_step: Callable[[], None] = lambda: None,
 ) -> Tensor:
     """The falls of the correct output, (units, images), by running the network behind the site once a unit.
 
@@ -175,6 +200,7 @@ def falls_by_replay(
         with _replayed(model, site, cache, some, wanted):
             ablated = correct_output(model, readout, _copied(x, len(some), 0), _copied(answers, len(some), 0))
         falls.append(cache.correct - ablated.unflatten(0, (len(some), len(x))))
+        on_step()
     return torch.cat(falls)
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping
+from itertools import islice
 
 import torch
 from torch import Tensor
@@ -15,10 +16,16 @@ Answer = Callable[[ProbeImage], Tensor | None]
 """An image's correct outputs, int64 (k,), or the embedding of its caption, float (d,); None where it has none."""
 
 
-def answers_for(readout: Readout, texts: Callable[[Sequence[str]], Tensor] | None) -> Answer:
-    """How images are answered with this readout. texts: for a CLIP, what embeds captions."""
+def first_captions(images: Iterable[ProbeImage], count: int) -> list[str]:
+    """The captions of the first `count` images that have one, each once."""
+    captions = (image.caption for image in images)
+    return list(dict.fromkeys(islice((caption for caption in captions if caption), count)))
+
+
+def answers_for(readout: Readout, captions: Mapping[str, Tensor]) -> Answer:
+    """How images are answered with this readout. captions: for a CLIP, the embedding (d,) of each caption."""
     if readout.texts is not None:
-        return lambda image: texts([image.caption])[0].cpu() if texts is not None and image.caption else None
+        return lambda image: captions.get(image.caption)
     index_of: dict[str, int] = {}
     for index, name in enumerate(readout.names):
         for spelling in _spellings(name):

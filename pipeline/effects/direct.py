@@ -20,22 +20,23 @@ of channels alone. With v for Rz[o], what arrives at a site, summed over tokens 
 residual stream it is a diagonal e * v (the identity, layer scale, a positional convolution), and behind a norm of the
 FFN's own output (I - 11^T / d) (e * v). Both are read off a backward pass of v = 1 and of a random v, and certified by
 another random v: a linear map that differs from its form differs on almost every v. Three passes then stand for all
-outputs. Elsewhere (before patch merging) the map is taken channel by channel, or output by output if these are fewer.
+outputs. In front of patch merging the map is the product of those in between (`pipeline.effects.chain`). Elsewhere it
+is taken channel by channel, or output by output if these are fewer.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from atlas_schema.errors import BadConfig
+from pipeline.effects.chain import chained
 from pipeline.effects.readout import Readout, columns, obstacles
-from pipeline.hooks.frozen import centred, channels_first, gain, is_norm, reciprocal_deviation
+from pipeline.effects.residual_path import Norm, ResidualPath, last_norms, residual_path
 from pipeline.models import FfnSite, LoadedModel
 
 MEMORY = 1 << 30  # bytes that graphs and gradients may take, beyond one image's and the result
@@ -43,6 +44,7 @@ MEMORY = 1 << 30  # bytes that graphs and gradients may take, beyond one image's
 _MOST_MAPS = 4  # read by one call of a norm; a distilled model has two, of its class and its distillation token
 _ROUNDINGS = 8  # the error that passes for rounding, in units of the number format
 _AT_MOST = 1e-6  # ... and whatever the format; half precision shows no form
+_MAP_BYTES = 1 << 26  # of a norm's gradients at a time, one an output
 _GRAPH_COPIES = 6  # what an image takes at most, in bytes of the inputs of all norms behind the first FFN
 
 
@@ -115,115 +117,6 @@ def _site_effect(
     return SiteEffect(site.layer, (total / count).float() @ columns(model, site).float())
 
 
-# -------------------------------------------------------------------------------------- the residual path and its norms
-
-
-@dataclass(eq=False)
-class _NormCall:
-    """One call of a norm on the residual path. Positions are the tokens of all images, one after the other."""
-
-    module: Any
-    z: Tensor  # its input
-    y: Tensor  # its output
-
-    def rows(self, like: Tensor) -> Tensor:
-        """(positions, D) of a tensor shaped as input and output; (positions, 1) of one number a position."""
-        moved = like.movedim(1, -1) if channels_first(self.module) else like
-        return moved.reshape(-1, moved.shape[-1])
-
-    def shaped(self, rows: Tensor) -> Tensor:
-        """The way back, of (positions, D)."""
-        if not channels_first(self.module):
-            return rows.view(self.z.shape)
-        images, channels, *grid = self.z.shape
-        return rows.view(images, *grid, channels).movedim(-1, 1)
-
-    def through(self, read: Tensor) -> Tensor:
-        """What takes `read` (names, D) of the output takes this of the input, but for the reciprocal deviation."""
-        weight = getattr(self.module, "weight", None)
-        scaled = read if weight is None else read * weight.to(read)
-        return scaled - scaled.mean(-1, keepdim=True) if isinstance(self.module, nn.LayerNorm) else scaled
-
-
-@contextmanager
-def residual_path(model: LoadedModel, added: Sequence[Tensor]) -> Iterator[list[_NormCall]]:
-    """A forward in here has all its values, but a gradient along the residual path only, with frozen norms; it gives
-    its calls of norms.
-
-    added: one vector (d,) a site, added to its FFN's output at every token of every call.
-    """
-    module = model.module
-    calls: list[_NormCall] = []
-
-    def frozen(part: Any, args: Any, out: Tensor) -> Tensor:
-        """The norm's value, with the gradient that it has when its deviation is a constant."""
-        x = args[0]
-        if not x.requires_grad:
-            return out
-        centre = centred(part, x)
-        moving = centre * (reciprocal_deviation(part, centre.detach()) * gain(part))
-        calls.append(_NormCall(part, x, out.detach() + (moving - moving.detach())))
-        return calls[-1].y
-
-    with ExitStack() as hooks:
-        for part in module.modules():
-            if is_norm(part):
-                hooks.callback(part.register_forward_hook(frozen).remove)
-        for attention in model.description.attention_sites:
-            held = module.get_submodule(attention.path)
-            hooks.callback(held.register_forward_pre_hook(_cut_input, with_kwargs=True).remove)
-            hooks.callback(held.register_forward_hook(lambda m, a, out: _cut(out)).remove)
-        for site, vector in zip(model.description.ffn_sites, added, strict=True):
-            held = module.get_submodule(site.path)
-            shaped = vector[:, None, None] if site.layout == "NCHW" else vector
-            hooks.callback(held.register_forward_pre_hook(_cut_input, with_kwargs=True).remove)
-            hooks.callback(held.register_forward_hook(lambda m, a, out, v=shaped: out.detach() + v).remove)
-        yield calls
-
-
-def _cut_input(module: nn.Module, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-    """What is held keeps no graph of its own inside."""
-    return _cut(args), {name: _cut(value) for name, value in kwargs.items()}
-
-
-def _cut(value: Any) -> Any:
-    if isinstance(value, tuple):
-        return tuple(_cut(one) for one in value)
-    return value.detach() if isinstance(value, Tensor) else value
-
-
-def _last_norms(total: Tensor, added: Sequence[Tensor], calls: Sequence[_NormCall]) -> list[_NormCall]:
-    """The calls of norms that the outputs stand on, none behind another; [] where something passes none of them."""
-    behind = {call.y.grad_fn: call for call in calls}
-    found, reached = _reached(total.grad_fn, behind)
-    leaves = {id(leaf) for leaf in added}
-    if any(id(getattr(node, "variable", None)) in leaves for node in reached):
-        return []
-    nodes = {call.y.grad_fn for call in found}
-    if any(nodes & _reached(call.z.grad_fn, {})[1] for call in found):
-        return []
-    return found if all(len(getattr(call.module, "normalized_shape", (0,))) == 1 for call in found) else []
-
-
-def _reached(start: Any, stop: dict[Any, _NormCall]) -> tuple[list[_NormCall], set[Any]]:
-    """The calls at which a walk from a node of autograd's graph stops, and all other nodes that it passes."""
-    found: list[_NormCall] = []
-    seen: set[Any] = set()
-    passed: set[Any] = set()
-    stack = [start]
-    while stack:
-        node = stack.pop()
-        if node is None or node in seen:
-            continue
-        seen.add(node)
-        if node in stop:
-            found.append(stop[node])
-            continue
-        passed.add(node)
-        stack += [child for child, _ in node.next_functions]
-    return found, passed
-
-
 # ------------------------------------------------------------------------------------------------- sums over images
 
 
@@ -262,7 +155,7 @@ class _Sums:
             turned = self.through[key] * diagonal
             total = _plus(total, turned - turned.mean(1, keepdim=True))
         for key, channels in parts.channels.items():
-            total = _plus(total, self.through[key] @ channels.double())
+            total = _plus(total, self.through[key] @ channels)
         return total
 
     def add(self, x: Tensor) -> None:
@@ -272,27 +165,26 @@ class _Sums:
             added = [torch.zeros(len(columns(self.model, site)), dtype=x.dtype, device=x.device) for site in sites]
             for vector in added:
                 vector.requires_grad_()
-            with residual_path(self.model, added) as calls:
+            with residual_path(self.model, added) as path:
                 total = self.readout.outputs(self.model, x, frozen=True).sum(0)  # (names,)
-        self.bytes_an_image = sum(call.z.numel() * call.z.element_size() for call in calls) // len(x)
+        self.bytes_an_image = sum(norm.z.numel() * norm.z.element_size() for norm in path.norms()) // len(x)
         if total.grad_fn is None:
             return
         new = obstacles(total, added)
         self.reasons = [reason or other for reason, other in zip(self.reasons, new, strict=True)]
-        last = _last_norms(total, added, calls)
-        calls.clear()
+        last = last_norms(total, added, path.norms())
         wanted = [index for index, reason in enumerate(self.reasons) if not reason]
         if not wanted:
             return
         weights = self._weights(total, last)
-        rest = wanted if not weights else self._by_factors(last, weights, added, wanted)
+        rest = wanted if not weights else self._by_factors(path, last, weights, added, wanted)
         if rest:
             self._by_outputs(total, added, rest)
         self.on_step()
 
     # ...................................................................................... what outputs read of a norm
 
-    def _weights(self, total: Tensor, last: Sequence[_NormCall]) -> dict[tuple[int, int], Tensor]:
+    def _weights(self, total: Tensor, last: Sequence[Norm]) -> dict[tuple[int, int], Tensor]:
         """By map, the weight (positions,) of each position of its norm; {} where what is read has no such factors."""
         found: dict[tuple[int, int], Tensor] = {}
         if not last:
@@ -302,7 +194,7 @@ class _Sums:
         mixed = [torch.autograd.grad(total, outs, mix, retain_graph=True) for mix in mixes]
         for number, call in enumerate(last):
             # (positions, 2 D): what two random mixtures of outputs take
-            rows = torch.cat([call.rows(gradients[number]) for gradients in mixed], 1).double()
+            rows = torch.cat([call.out_of(gradients[number]) for gradients in mixed], 1).double()
             left = rows.norm(dim=1)
             own = 0
             while bool(left.any()):
@@ -321,21 +213,24 @@ class _Sums:
                 own += 1
         return found
 
-    def _map(self, total: Tensor, call: _NormCall, position: int) -> Tensor:
+    def _map(self, total: Tensor, call: Norm, position: int) -> Tensor:
         """float64 (names, D): what each output takes of one position of a norm."""
-        read = torch.empty(len(total), call.rows(call.y).shape[1], dtype=torch.float64, device=total.device)
-        one = torch.zeros_like(total)
-        for output in range(len(total)):
-            one.zero_()[output] = 1
-            gradient = torch.autograd.grad(total, call.y, one, retain_graph=True)[0]
-            read[output] = call.rows(gradient)[position]
+        read = torch.empty(len(total), call.out_of(call.y).shape[1], dtype=torch.float64, device=total.device)
+        size = call.y.numel() * call.y.element_size()
+        for some in torch.arange(len(total), device=total.device).split(max(1, min(256, _MAP_BYTES // size))):
+            ones = torch.zeros(len(some), len(total), dtype=total.dtype, device=total.device)
+            ones[torch.arange(len(some)), some] = 1
+            gradients = torch.autograd.grad(total, call.y, ones, retain_graph=True, is_grads_batched=True)[0]
+            for output, gradient in zip(some.tolist(), gradients, strict=True):
+                read[output] = call.out_of(gradient)[position]
         return read
 
     # ............................................................................................. from a norm to sites
 
     def _by_factors(
         self,
-        last: Sequence[_NormCall],
+        path: ResidualPath,
+        last: Sequence[Norm],
         weights: dict[tuple[int, int], Tensor],
         added: Sequence[Tensor],
         wanted: Sequence[int],
@@ -344,35 +239,54 @@ class _Sums:
         seeds: dict[tuple[int, int], Tensor] = {}
         forms: dict[tuple[int, int], dict[int, tuple[str, Tensor]]] = {}
         leaves = [added[index] for index in wanted]
+        lacking: dict[tuple[int, int], list[int]] = {}
+        chains: dict[tuple[int, int], dict[int, Tensor]] = {}
         for key, weight in weights.items():
             call = last[key[0]]
-            deviation = reciprocal_deviation(call.module, centred(call.module, call.z.detach()))
-            seeds[key] = (weight[:, None] * call.rows(deviation)).to(call.z)  # (positions, 1)
+            seeds[key] = (weight[:, None] * call.scale()).to(call.z)  # (positions, 1)
             forms[key] = dict(zip(wanted, _forms(call, seeds[key], leaves), strict=True))
+            others = [index for index in wanted if forms[key][index][0] == "other"]
+            chains[key] = self._in_front(path, call, seeds[key], added, others)
+            lacking[key] = [index for index in others if index not in chains[key]]
         # what has no closed form is taken channel by channel, if these are fewer than the outputs
-        lacking = {key: [i for i in wanted if forms[key][i][0] == "other"] for key in forms}
         passes = sum(self.read[key].shape[1] for key, some in lacking.items() if some)
         rest = sorted({i for some in lacking.values() for i in some}) if passes >= len(self.readout.names) else []
         for key in forms:
             for index in wanted:
                 kind, diagonal = forms[key][index]
-                if index in rest or kind in ("none", "other"):
+                if index in rest or kind == "none":
+                    continue
+                if kind == "other":
+                    if index in chains[key]:
+                        _add_to(self.sites[index].channels, key, chains[key][index])
                     continue
                 own = self.sites[index].diagonal if kind == "diagonal" else self.sites[index].centred
-                own[key] = own[key] + diagonal if key in own else diagonal
+                _add_to(own, key, diagonal)
             some = [index for index in lacking[key] if index not in rest]
             if some:
                 self._by_channels(last[key[0]], key, seeds[key], added, some)
         return rest
 
+    def _in_front(
+        self, path: ResidualPath, call: Norm, seed: Tensor, added: Sequence[Tensor], some: Sequence[int]
+    ) -> dict[int, Tensor]:
+        """The maps (D, d) from v to those of some sites that have one through the gates in between."""
+        if not some:
+            return {}
+        self.on_step()
+        probes = _random((2, call.into(call.z).shape[1]), torch.zeros((), dtype=torch.float64, device=seed.device))
+        found = chained(path, call, seed, [added[index] for index in some], probes, _rounding(seed))
+        self.on_step()
+        return {index: channels for index, channels in zip(some, found, strict=True) if channels is not None}
+
     def _by_channels(
-        self, call: _NormCall, key: tuple[int, int], seed: Tensor, added: Sequence[Tensor], some: Sequence[int]
+        self, call: Norm, key: tuple[int, int], seed: Tensor, added: Sequence[Tensor], some: Sequence[int]
     ) -> None:
         size = self.read[key].shape[1]
         into = []
         for index in some:
             own = self.sites[index].channels
-            own.setdefault(key, seed.new_zeros(size, len(added[index])))
+            own.setdefault(key, seed.new_zeros(size, len(added[index]), dtype=torch.float64))
             into.append(own[key])
 
         def seeded(channel: int) -> Tensor:
@@ -409,12 +323,12 @@ class _Sums:
                 self.on_step()
 
 
-def _forms(call: _NormCall, seed: Tensor, leaves: Sequence[Tensor]) -> list[tuple[str, Tensor]]:
+def _forms(call: Norm, seed: Tensor, leaves: Sequence[Tensor]) -> list[tuple[str, Tensor]]:
     """How the norm's input depends on each leaf: "diagonal" or "centred", with e (d,), "none" or "other".
 
     seed: (positions, 1), the weight of each position.
     """
-    size = call.rows(call.z).shape[1]
+    size = call.into(call.z).shape[1]
     ones = torch.ones(1, size, dtype=torch.float64, device=seed.device)
     probes = torch.cat([ones, _random((2, size), ones)])  # (3, D)
     pulled = []
@@ -457,6 +371,10 @@ def _form(
 
 def _less_mean(x: Tensor) -> Tensor:
     return x - x.mean()
+
+
+def _add_to(sums: dict[tuple[int, int], Tensor], key: tuple[int, int], part: Tensor) -> None:
+    sums[key] = sums[key] + part if key in sums else part
 
 
 def _plus(total: Tensor | None, part: Tensor) -> Tensor:

@@ -17,6 +17,7 @@ caller runs the network instead.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
@@ -53,7 +54,7 @@ def has_formula(model: LoadedModel, site: FfnSite, x: Tensor, answers: Tensor, r
 
     x: normalised; answers: as in `pipeline.effects.ablation.AnsweredImages`.
     """
-    return _comes_last(model, site) and _traced(model, site, x[:1], answers[:1], readout) is not None
+    return traced(model, site, x[:1], answers[:1], readout) is not None
 
 
 def _comes_last(model: LoadedModel, site: FfnSite) -> bool:
@@ -71,20 +72,31 @@ def falls_behind_last_norm(
 
     units: (units,) long; x: normalised; answers: as in `pipeline.effects.ablation.AnsweredImages`; target: (units,).
     """
-    traced = _traced(model, site, x, answers, readout) if _comes_last(model, site) else None
-    if traced is None:
-        return None
-    hidden, embedding, paths = traced
-    column = columns(model, site)[:, units].T  # (units, d)
-    size = max(len(x) * path.rows.shape[1] * path.reads.shape[1] for path in paths)
-    falls = []
-    for some in torch.arange(len(units), device=x.device).split(max(1, NUMBERS_AT_ONCE // size)):
-        change = torch.zeros(len(x), len(some), embedding.shape[1], dtype=x.dtype, device=x.device)
-        for path in paths:
-            moved = target[some] - hidden[path.call][:, :, units[some]]  # (images, tokens, units)
-            change += path.change(column[some], torch.einsum("st,btu->bsu", path.mix, moved))
-        falls.append(_fall(embedding, change, answers, readout).T)
-    return torch.cat(falls)
+    found = traced(model, site, x, answers, readout)
+    return None if found is None else found.falls(columns(model, site)[:, units].T, units, answers, target, readout)
+
+
+@dataclass
+class Traced:
+    """What the formula needs of some images, whatever the neurons."""
+
+    embedding: Tensor  # (images, q), the outputs that are read
+    paths: list[_Path]
+    reads: list[Tensor]  # of each path what `_reads` gives, all rows
+
+    @torch.no_grad()
+    def falls(self, column: Tensor, units: Tensor, answers: Tensor, target: Tensor, readout: Readout) -> Tensor:
+        """As `falls_behind_last_norm`. column: (units, d), what each unit adds to the FFN's output."""
+        images, outputs = self.embedding.shape
+        size = max(images * path.rows.shape[1] * path.reads.shape[1] for path in self.paths)
+        falls = []
+        for some in torch.arange(len(units), device=units.device).split(max(1, NUMBERS_AT_ONCE // size)):
+            change = self.embedding.new_zeros(images, len(some), outputs)
+            for path in self.paths:
+                moved = target[some] - path.hidden[:, :, units[some]]  # (images, tokens, units)
+                change += path.change(column[some], torch.einsum("st,btu->bsu", path.mix, moved))
+            falls.append(_fall(self.embedding, change, answers, readout).T)
+        return torch.cat(falls)
 
 
 @dataclass
@@ -130,7 +142,7 @@ class _Path:
     """From one call of the FFN through one call of a norm to the outputs; s counts the norm's rows that are read."""
 
     norm: Any
-    call: int
+    hidden: Tensor  # (images, tokens, width), of the tokens that any row takes
     rows: Tensor  # (images, s, d), the norm's input
     mix: Tensor  # (s, tokens), what of each token of the FFN a row takes
     scale: Tensor  # (d,), by which factor (layer scale)
@@ -185,19 +197,23 @@ def _truth(readout: Readout, answers: Tensor) -> Tensor:
 # ---------------------------------------------------------------------------------------- reading the form off a model
 
 
-def _traced(
-    model: LoadedModel, site: FfnSite, x: Tensor, answers: Tensor, readout: Readout
-) -> tuple[list[Tensor], Tensor, list[_Path]] | None:
-    """Hidden activations of each call (images, tokens, width), the outputs that are read (images, q), and the paths;
-    None where the model has another form.
+def traced(
+    model: LoadedModel, site: FfnSite, x: Tensor, answers: Tensor, readout: Readout, known: Traced | None = None
+) -> Traced | None:
+    """What the formula needs of some images; None where the model has another form.
+
+    x: normalised; answers: as in `pipeline.effects.ablation.AnsweredImages`. known: of other images of this model,
+    whose embedding reads the norm alike.
     """
+    if not _comes_last(model, site):
+        return None
     with torch.inference_mode(False), torch.enable_grad():
-        return _trace(model, site, x, answers, readout)
+        return _trace(model, site, x, answers, readout, known)
 
 
 def _trace(
-    model: LoadedModel, site: FfnSite, x: Tensor, answers: Tensor, readout: Readout
-) -> tuple[list[Tensor], Tensor, list[_Path]] | None:
+    model: LoadedModel, site: FfnSite, x: Tensor, answers: Tensor, readout: Readout, known: Traced | None
+) -> Traced | None:
     hidden: list[Tensor] = []
     added: list[Tensor] = []
     norms: list[_Norm] = []
@@ -235,9 +251,10 @@ def _trace(
         return None
     if any(_depends(norm.x, [other.y for other in last]) for norm in last):  # a third norm
         return None
-    paths = [_path(norm, sources, first, out, site, readout) for norm in last]
-    known = [path for path in paths if path is not None]
-    return (hidden, out.detach(), known) if len(known) == len(paths) else None
+    reads = [_reads(norm, out, readout) for norm in last] if known is None or readout.texts is None else known.reads
+    paths = [_path(norm, sources, first, out, site, read, hidden) for norm, read in zip(last, reads, strict=True)]
+    found = [path for path in paths if path is not None]
+    return Traced(out.detach(), found, reads) if len(found) == len(paths) else None
 
 
 def _are_of_outputs(norms: list[_Norm], added: list[Tensor], site: FfnSite) -> bool:
@@ -262,20 +279,26 @@ def _depends(out: Tensor, leaves: list[Tensor]) -> bool:
 
 
 def _path(
-    norm: _Norm, sources: list[Tensor], first: list[_Norm], out: Tensor, site: FfnSite, readout: Readout
+    norm: _Norm,
+    sources: list[Tensor],
+    first: list[_Norm],
+    out: Tensor,
+    site: FfnSite,
+    reads: Tensor,
+    hidden: Sequence[Tensor],
 ) -> _Path | None:
     """The path through one norm. sources: by call, what the norm's input is linear in: the FFN's output, or that of the
-    `first` norm behind it.
+    `first` norm behind it. reads: (images or 1, q, rows, d). hidden: by call, (images, tokens, width).
     """
     calls = [call for call, leaf in enumerate(sources) if _depends(norm.x, [leaf])]
     if len(calls) != 1 or any(obstacles(norm.x, sources)) or norm.x.shape[0] != len(out):
         return None
-    reads = _reads(norm, out, readout)  # (images or 1, q, rows, d)
     read = reads.flatten(0, 1).ne(0).any(2).any(0).nonzero()[:, 0]
     mixing = _mix(norm.rows(norm.x, len(out)), sources[calls[0]], read, site)
     if mixing is None:
         return None
-    path = _Path(norm.module, calls[0], norm.rows(norm.x.detach(), len(out))[:, read], *mixing, reads[:, :, read])
+    tokens = hidden[calls[0]].detach()
+    path = _Path(norm.module, tokens, norm.rows(norm.x.detach(), len(out))[:, read], *mixing, reads[:, :, read])
     if first:
         token = path.mix.argmax(1)
         one_each = functional.one_hot(token, path.mix.shape[1]).to(path.mix)
@@ -284,6 +307,8 @@ def _path(
         before = first[calls[0]]
         path.mix, path.first = one_each, before.module
         path.first_rows = sequence(before.x.detach(), site)[:, token]
+    taken = path.mix.ne(0).any(0)
+    path.mix, path.hidden = path.mix[:, taken], tokens[:, taken]
     return path
 
 

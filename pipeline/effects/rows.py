@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
 import numpy as np
 import torch
 
-from pipeline.effects.ablation import AblationEffects, AnsweredImages, ablation_effects, is_exact, matter_most
+from pipeline.effects.ablation import AblationEffects, AnsweredImages, ablation_effects, exact_form, matter_most
 from pipeline.effects.answers import Answer
+from pipeline.effects.last_norm import Traced
 from pipeline.effects.readout import Readout
 from pipeline.effects.written import DirectEffects
 from pipeline.images.probe_set import ProbeSet, batches
@@ -24,10 +25,8 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class EffectSettings:
-    """What is said of a neuron's effect, and on how many images and neurons it is measured."""
+    """On how many images and neurons ablations are measured."""
 
-    written: int = 5  # outputs named that a neuron raises most, and as many that it lowers most
-    frozen_images: int = 32  # of the panel, whose norms' statistics the direct effects are averaged over
     measured_units: int = 16  # of a layer, whose ablation is measured by running the rest of the network
     measured_images: int = 64  # with an answer, that ablations are measured on
 
@@ -52,14 +51,30 @@ def written_rows(effects: DirectEffects, layer: int, names: Sequence[str], units
     ]
 
 
+@dataclass
+class Ablations:
+    """What the ablations of all layers of a model share: how its outputs are read, and images with what is right."""
+
+    readout: Readout
+    answered: Sequence[AnsweredImages]
+    settings: EffectSettings = EffectSettings()
+    #: by layer, what the formula needs of the images, whatever the neurons: made when a layer's first unit comes
+    forms: dict[int, list[Traced] | None] = field(default_factory=dict)
+
+    def form(self, model: LoadedModel, site: FfnSite, on_step: Callable[[], None]) -> list[Traced] | None:
+        """What the formula needs of each batch; None where the site has none."""
+        if site.layer not in self.forms:
+            self.forms[site.layer] = exact_form(model, site, self.answered, self.readout, on_step)
+        return self.forms[site.layer]
+
+
 def ablated_rows(
     model: LoadedModel,
     site: FfnSite,
     units: Sequence[int],
     probe: SiteProbe,
-    readout: Readout,
-    answered: Sequence[AnsweredImages],
-    settings: EffectSettings = EffectSettings(),
+    shared: Ablations,
+    on_step: Callable[[], None] = lambda: None,
     copies: int | None = None,
 ) -> dict[int, Row]:
     """What ablating each unit costs, by unit: exact for all where the formula holds (`pipeline.effects.last_norm`);
@@ -67,11 +82,13 @@ def ablated_rows(
 
     copies: pictures at a time, as in `pipeline.effects.ablation.ablation_effects`.
     """
+    readout, answered, settings = shared.readout, shared.answered, shared.settings
     if readout.reason or not answered:
         return {}
     moments = probe.moments.finalize()
     chosen = list(units)
-    if not is_exact(model, site, answered[0], readout):
+    form = shared.form(model, site, on_step)
+    if form is None:
         # those of the whole layer, however it is cut into units: a row depends on no selection
         most = matter_most(model, site, torch.from_numpy(moments["token_std"]), settings.measured_units)
         wanted = set(units)
@@ -79,7 +96,9 @@ def ablated_rows(
         if not chosen:
             return {}
     means = torch.from_numpy(moments["token_mean"]).float()
-    effects: AblationEffects = ablation_effects(model, site, chosen, answered, means, readout, copies=copies)
+    effects: AblationEffects = ablation_effects(
+        model, site, chosen, answered, means, readout, form=form, copies=copies, on_step=on_step
+    )
     error = effects.standard_error
     return {
         unit: {

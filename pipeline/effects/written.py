@@ -14,6 +14,15 @@ from pipeline.effects.direct import MEMORY, SiteEffect, site_effects
 from pipeline.effects.readout import Readout
 from pipeline.models import LoadedModel
 
+
+@dataclass(frozen=True)
+class WriteSettings:
+    """What is said of the outputs that a neuron writes to."""
+
+    written: int = 5  # outputs named that a neuron raises most, and as many that it lowers most
+    frozen_images: int = 32  # of the panel, whose norms' statistics the direct effects are averaged over
+
+
 _PARTS = ("raised", "raised_value", "lowered", "lowered_value", "reason")
 _UNITS_AT_ONCE = 512
 
@@ -22,7 +31,7 @@ _UNITS_AT_ONCE = 512
 class LayerWrites:
     """The outputs that each neuron of a layer raises and lowers most per unit of activation, or why there are none.
 
-    raised, lowered: int32 (width, at most `EffectSettings.written`), indices of outputs from the greatest effect to the
+    raised, lowered: int32 (width, at most `WriteSettings.written`), indices of outputs from the greatest effect to the
     least, none in both; raised_value, lowered_value: float32, their effects. With a reason, of no neurons.
     """
 

@@ -55,8 +55,11 @@ class Embedder:
         return _unit(torch.cat(parts), self.slug, "pictures")
 
     @torch.inference_mode()
-    def texts(self, texts: Sequence[str], *, batch: int = 256) -> Tensor:
-        """float32 (texts, d), each of length 1. BadConfig where the model reads no text or not these words."""
+    def texts(self, texts: Sequence[str], *, batch: int = 256, on_step: Callable[[], None] = lambda: None) -> Tensor:
+        """float32 (texts, d), each of length 1. on_step: called before each batch.
+
+        BadConfig where the model reads no text or not these words.
+        """
         if self.language is None or self.tokenizer is None:
             raise BadConfig(
                 f"{self.vision.description.id} has no text tower, so it cannot compare pictures with texts. "
@@ -65,10 +68,11 @@ class Embedder:
         if not texts:
             raise BadConfig("no texts to embed: expected at least one.")
         language: Any = self.language
-        parts = [
-            language.encode_text(self.tokenizer(list(texts[start : start + batch])).to(self.vision.device))
-            for start in range(0, len(texts), batch)
-        ]
+        parts = []
+        for start in range(0, len(texts), batch):
+            on_step()
+            tokens = self.tokenizer(list(texts[start : start + batch])).to(self.vision.device)
+            parts.append(language.encode_text(tokens))
         return _unit(torch.cat(parts), self.slug, "texts")
 
     def check_texts(self, texts: Sequence[str]) -> None:

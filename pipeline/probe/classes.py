@@ -28,8 +28,8 @@ class ClassSums:
         self.images += torch.bincount(labels[known], minlength=len(self.images))
 
     def merge(self, other: ClassSums) -> None:
-        self.sums += other.sums
-        self.images += other.images
+        self.sums = self.sums + other.sums
+        self.images = self.images + other.images
 
     def finalize(self) -> Tensor:
         """The mean peak of each class, (classes, width); NaN for a class without images."""

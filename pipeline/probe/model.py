@@ -128,11 +128,11 @@ class SiteProbe:
 
     @classmethod
     def of(cls, arrays: Mapping[str, np.ndarray]) -> SiteProbe:
-        """The accumulators that `arrays` gave."""
+        """The accumulators that `arrays` gave. They share the arrays' memory, and a merge leaves that as it is."""
         parts: dict[str, dict[str, Tensor]] = {kind: {} for kind in cls.KINDS}
         for name, array in arrays.items():
             kind, _, field = name.partition("/")
-            parts[kind][field] = torch.from_numpy(array.copy())
+            parts[kind][field] = torch.from_numpy(array if array.flags.writeable else array.copy())
         return cls(**{kind: accumulator.of(parts[kind]) for kind, accumulator in cls.KINDS.items()})  # type: ignore[arg-type]
 
 

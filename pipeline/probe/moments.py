@@ -25,8 +25,8 @@ class Moments:
         self.tokens += batch.tokens
 
     def merge(self, other: Moments) -> None:
-        self.powers += other.powers
-        self.active += other.active
+        self.powers = self.powers + other.powers
+        self.active = self.active + other.active
         self.tokens += other.tokens
 
     def finalize(self) -> dict[str, np.ndarray]:

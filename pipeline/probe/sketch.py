@@ -47,8 +47,14 @@ def edges() -> np.ndarray:
     return np.concatenate([-positive[::-1], positive])
 
 
+_COUNTS = (torch.uint8, torch.int16, torch.int32)
+
+
 class Sketch:
-    """Counts (width, BINS) of one number per image and neuron, with the least and greatest: (width,)."""
+    """Counts (width, BINS) of one number per image and neuron, with the least and greatest: (width,).
+
+    Counts are int32 while images come; written and read back, they are as narrow as they can be.
+    """
 
     def __init__(self, width: int, device: torch.device | str = "cpu") -> None:
         self.counts = torch.zeros(width, BINS, dtype=torch.int32, device=device)
@@ -63,23 +69,31 @@ class Sketch:
         self.high = torch.maximum(self.high, values.amax(0))
 
     def merge(self, other: Sketch) -> None:
-        self.counts += other.counts
+        self.counts = self.counts.to(torch.int32) + other.counts
         self.low = torch.minimum(self.low, other.low)
         self.high = torch.maximum(self.high, other.high)
 
     def finalize(self) -> Distribution:
         return Distribution(
-            self.counts.cpu().numpy(), self.low.cpu().numpy().astype(float), self.high.cpu().numpy().astype(float)
+            self.counts.to(torch.int32).cpu().numpy(),
+            self.low.cpu().numpy().astype(float),
+            self.high.cpu().numpy().astype(float),
         )
 
     def arrays(self) -> dict[str, Tensor]:
-        return {"counts": self.counts, "low": self.low, "high": self.high}
+        return {"counts": _narrowed(self.counts), "low": self.low, "high": self.high}
 
     @classmethod
     def of(cls, arrays: Mapping[str, Tensor]) -> Sketch:
         made = cls(0)
         made.counts, made.low, made.high = arrays["counts"], arrays["low"], arrays["high"]
         return made
+
+
+def _narrowed(counts: Tensor) -> Tensor:
+    """The same counts in the least of the types that hold them."""
+    most = int(counts.max()) if counts.numel() else 0
+    return counts.to(next(kind for kind in _COUNTS if most <= torch.iinfo(kind).max))
 
 
 class Distribution:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import tracemalloc
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
+from atlas_schema import partials
 from atlas_schema.errors import NothingThere, ShardCorrupt
 from atlas_schema.partials import PIECE_BYTES, commit_partial, read_partial
 from atlas_schema.parts import committed_units, part_path
@@ -38,6 +41,35 @@ def test_arrays_come_back(folder: Store) -> None:
     assert list(read_partial(folder, UNIT, ["scalar"])) == ["scalar"]
     assert not commit_partial(folder, UNIT, ARRAYS, provenance=PROVENANCE).created
     assert committed_units(folder, "probe", SLUG, UNIT.identity) == [UNIT]
+
+
+def test_no_more_is_held_than_the_arrays_and_a_piece(folder: Store) -> None:
+    """Reading takes the arrays' own bytes, and those of one piece beside."""
+    names = [f"{index}/noise" for index in range(3)]
+    draw = np.random.default_rng(0)
+    arrays = {name: draw.integers(0, 255, 5 * PIECE_BYTES // 2, dtype=np.uint8) for name in names}
+    commit_partial(folder, UNIT, arrays, provenance=PROVENANCE)
+    size = sum(array.nbytes for array in arrays.values())
+    tracemalloc.start()
+    pool = pa.default_memory_pool()
+    before = pool.bytes_allocated()
+    try:
+        back = read_partial(folder, UNIT)
+        most = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert most < size + 1.5 * PIECE_BYTES  # as it lies in the file, with its page header
+    assert pool.bytes_allocated() - before < PIECE_BYTES, "no array lies in Arrow's memory"
+    assert all(back[name].flags.writeable and np.array_equal(back[name], arrays[name]) for name in names)
+
+
+def test_a_piece_too_few_is_found(folder: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = partials._pieces
+    monkeypatch.setattr(partials, "_pieces", lambda name, array: list(whole(name, array))[:1])
+    commit_partial(folder, UNIT, ARRAYS, provenance=PROVENANCE)
+    assert read_partial(folder, UNIT, ["scalar"])["scalar"] == 5
+    with pytest.raises(ShardCorrupt, match="bytes of an array of"):
+        read_partial(folder, UNIT)
 
 
 def test_what_is_not_there_is_named(folder: Store) -> None:

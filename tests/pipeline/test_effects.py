@@ -12,13 +12,14 @@ from pipeline.effects.ablation import (
     AnsweredImages,
     ablation_effects,
     correct_output,
+    exact_form,
     falls_by_replay,
     matter_most,
 )
 from pipeline.effects.direct import SiteEffect
 from pipeline.effects.last_norm import falls_behind_last_norm, has_formula
 from pipeline.effects.readout import columns, readout_of
-from pipeline.effects.rows import EffectSettings, ablated_rows, written_rows
+from pipeline.effects.rows import Ablations, EffectSettings, ablated_rows, written_rows
 from pipeline.effects.written import DirectEffects
 from pipeline.label.embedder import load_embedder
 from pipeline.models import LoadedModel, ModelRequest, load
@@ -110,7 +111,11 @@ def test_only_a_bounded_number_of_neurons_is_ablated_by_running_the_network(name
 
     monkeypatch.setattr("pipeline.effects.ablation.falls_by_replay", counted)
     images = [AnsweredImages(x01, torch.tensor([[0, 3], [1, 1], [2, 0]]))]
-    rows = ablated_rows(model, site, range(site.width), probed, readout, images, EffectSettings(measured_units=5))
+    shared = Ablations(readout, images, EffectSettings(measured_units=5))
+    rows = ablated_rows(model, site, range(site.width), probed, shared)
+    monkeypatch.setattr("pipeline.effects.last_norm._trace", None)  # what no neuron changes is not done again
+    assert ablated_rows(model, site, range(site.width), probed, shared) == rows
+    del replayed[1:]
     without = name in WITHOUT_FORMULA
     assert replayed == ([5] if without else [])
     assert len(rows) == (5 if without else site.width)
@@ -142,7 +147,9 @@ def test_last_block_of_every_family_is_exact(name):
     model, readout, x01, answers = answered(name, 8)
     site = model.description.ffn_sites[-1]
     means = torch.linspace(-0.2, 0.5, site.width)
-    found = ablation_effects(model, site, range(site.width), [AnsweredImages(x01, answers)], means, readout)
+    images = [AnsweredImages(x01[:5], answers[:5]), AnsweredImages(x01[5:], answers[5:])]
+    form = exact_form(model, site, images, readout)
+    found = ablation_effects(model, site, range(site.width), images, means, readout, form=form)
     assert (found.kind, found.images) == ("exact", 8)
     some = torch.arange(0, site.width, 7)
     truth = by_hook(model, site, some, model.normalise(x01), answers, means[some], readout).double()
@@ -184,7 +191,10 @@ def test_a_neuron_that_writes_nothing_has_no_effect_and_matters_least():
     for layer in (1, 3):
         site = model.description.ffn_sites[layer]
         model.module.get_submodule(site.post).weight.data[:, 9] = 0
-        found = ablation_effects(model, site, [9, 8], [AnsweredImages(x01, answers)], means, readout)
+        images = [AnsweredImages(x01, answers)]
+        form = exact_form(model, site, images, readout)
+        assert (form is not None) == (layer == 3)
+        found = ablation_effects(model, site, [9, 8], images, means, readout, form=form)
         assert found.effect[0] == 0
         assert found.effect[1] != 0
         std = torch.ones(128)

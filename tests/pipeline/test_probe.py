@@ -21,7 +21,7 @@ from pipeline.probe.evidence import EvidenceSettings, Picture, evidence_rows, ju
 from pipeline.probe.measure import measure
 from pipeline.probe.model import Membership, ModelProbe, ProbeSettings, SiteProbe, probe, site_arrays, site_of
 from pipeline.probe.panel import panel_of
-from pipeline.probe.sketch import BINS, bins_of, edges
+from pipeline.probe.sketch import BINS, Sketch, bins_of, edges
 from pipeline.probe.top import NOBODY
 from pipeline.zoo import ZOO
 
@@ -33,6 +33,23 @@ GRID = (3, 4)
 @pytest.fixture(scope="module")
 def images() -> ProbeSet:
     return open_probe_set(f"zoo:{IMAGES}")
+
+
+@pytest.mark.parametrize(("images_a_bin", "kind"), [(255, "uint8"), (256, "int16"), (32767, "int16"), (32768, "int32")])
+def test_counts_are_kept_in_the_least_type_that_holds_them(images_a_bin: int, kind: str) -> None:
+    """And add up all the same."""
+    first = Sketch(3)
+    first.counts[1, 7] = images_a_bin
+    first.low, first.high = torch.zeros(3), torch.ones(3)
+    arrays = {name: array.numpy() for name, array in first.arrays().items()}
+    assert arrays["counts"].dtype == kind
+    before = arrays["counts"].copy()
+    back = [Sketch.of({name: torch.from_numpy(array) for name, array in arrays.items()}) for _ in range(2)]
+    np.testing.assert_array_equal(back[0].finalize().counts, first.counts.numpy())
+    back[0].merge(back[1])
+    np.testing.assert_array_equal(back[0].finalize().counts, 2 * first.counts.numpy())
+    assert back[0].finalize().total.dtype == first.finalize().total.dtype
+    np.testing.assert_array_equal(arrays["counts"], before)
 
 
 # --- accumulators alone: activations that tie often -------------------------------------------------------
