@@ -25,6 +25,7 @@ from pipeline.decompose.paths import (
     TokenWeights,
     contributions_along,
     leaves_of,
+    nothing,
     token_weights,
     written_nothing,
 )
@@ -202,13 +203,13 @@ class Decomposition:
 
     def _replayed(self, factor: float) -> Tensor:
         """(images, d): the replay of all sources times a factor."""
-        cache = self._cache
+        cache, closed = self._cache, self.paths.closed
         heads = _times(cache.heads, factor) if self.level == Level.DIRECT else None
         ffns = _times(cache.ffns, factor) if self._ffns is not None else None
-        blocks, closed = _times(cache.convolutions, factor), self.paths.closed
-        if heads is not None and closed and factor == 0:
-            heads |= written_nothing(self.model, cache, closed)
-        projected = closed if factor == 0 else ()
+        blocks = _times(cache.convolutions, factor)
+        projected = closed if heads is not None and factor == 0 else frozenset()
+        if heads is not None and projected:
+            heads |= written_nothing(self.model, cache, projected)
         return replay(
             self.model, cache, self._x.detach() * factor, blocks, heads, ffns, projected=projected
         ).representation
@@ -405,6 +406,8 @@ def _leaves(calls: Calls, without: frozenset[str] = frozenset()) -> Calls:
 
 
 def _times(calls: Calls, factor: float) -> Calls:
+    if factor == 0:
+        return {path: [nothing(tensor) for tensor in tensors] for path, tensors in calls.items()}
     return {path: [tensor * factor for tensor in tensors] for path, tensors in calls.items()}
 
 

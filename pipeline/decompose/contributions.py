@@ -20,7 +20,8 @@ from pipeline.decompose.components import Component, Level, components_of, decom
 from pipeline.decompose.paths import FORM, Paths, find_paths
 from pipeline.models import LoadedModel
 
-FIRST = 8  # pictures on which a model's form is found
+CERTIFIED = 2  # images on which a model's form is certified
+AT_ONCE = 8  # pictures by which paths are found: coordinates of the representation that are done at a time
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,6 @@ class Contributing:
         """x: (images, 3, height, width), normalised, float32 or float64. Raises what `decompose` raises."""
         self.look_at(x)
         direct = decompose(self.model, x, Level.DIRECT, certify=False, idle=self._idle, paths=self.paths)
-        self._idle = direct.idle
         vectors = direct.vectors().detach()
         if self.paths.closed and direct.weights.off > FORM[vectors.dtype]:
             vectors = decompose(self.model, x, Level.DIRECT, certify=False).vectors().detach()
@@ -100,9 +100,10 @@ class Contributing:
         """
         if self.levels:
             return
-        few = x[:FIRST]
-        pictures = random_pictures(self.model, FIRST).to(x)
+        few = x[:CERTIFIED]
+        pictures = random_pictures(self.model, AT_ONCE).to(x)
         self.paths = find_paths(self.model, self.model.normalise(pictures))
+        self._idle = decompose(self.model, few, Level.DIRECT, certify=False, paths=self.paths).idle
         self.levels = self._levels(decompose(self.model, few, Level.DIRECT).reach())
         if Level.THROUGH in self.levels:
             decompose(self.model, few, Level.THROUGH)

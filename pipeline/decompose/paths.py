@@ -11,7 +11,7 @@ across tokens whose norms differ), there is no path, and the component is pushed
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -105,42 +105,56 @@ class Paths:
 NO_PATHS = Paths()
 
 
-def leaves_of(model: LoadedModel, cache: ActivationCache, closed: frozenset[str] | None) -> tuple[Calls, Calls]:
-    """Leaves for a replay of which only derivatives count: zeros, shaped as what attention and FFNs give.
+def leaves_of(model: LoadedModel, cache: ActivationCache, closed: Collection[str] | None) -> tuple[Calls, Calls]:
+    """Leaves for a replay of which only derivatives count: zeros without memory, shaped as what modules give.
 
     closed: attention that is answered by the output of its projection (None: all); the leaves of others stand for its
     input. Returned as `replay` takes them: heads, FFNs.
     """
-
-    def zeros(like: Tensor, channels: int | None = None, axis: int = -1) -> Tensor:
-        shape = list(like.shape)
-        shape[axis] = channels or shape[axis]
-        return like.new_zeros(shape).requires_grad_()
-
     heads: Calls = {}
     for site in model.description.attention_sites:
         projection = output_projection(model.module.get_submodule(site.path))
-        written = len(_weight(projection)) if closed is None or site.path in closed else None
-        axis = 1 if isinstance(projection, nn.Conv2d) else -1
-        heads[site.path] = [zeros(call, written, axis) for call in cache.heads[site.path]]
-    return heads, {path: [zeros(call) for call in calls] for path, calls in cache.ffns.items()}
+        written = closed is None or site.path in closed
+        shapes = [_written_shape(projection, call) if written else call.shape for call in cache.heads[site.path]]
+        calls = zip(cache.heads[site.path], shapes, strict=True)
+        heads[site.path] = [nothing(call, shape).requires_grad_() for call, shape in calls]
+    return heads, {path: [nothing(call).requires_grad_() for call in calls] for path, calls in cache.ffns.items()}
 
 
-def written_nothing(model: LoadedModel, cache: ActivationCache, closed: frozenset[str]) -> Calls:
+def nothing(like: Tensor, shape: Sequence[int] | None = None) -> Tensor:
+    """Zeros of the shape of a tensor, or of another, which take no memory."""
+    return like.new_zeros(1).expand(like.shape if shape is None else tuple(shape))
+
+
+def _written_shape(projection: nn.Module, heads: Tensor) -> list[int]:
+    """The shape of what an output projection gives, from that of its input."""
+    shape = list(heads.shape)
+    shape[_channels(projection)] = len(_weight(projection))
+    return shape
+
+
+def _channels(projection: nn.Module) -> int:
+    return 1 if isinstance(projection, nn.Conv2d) else -1
+
+
+def written_nothing(model: LoadedModel, cache: ActivationCache, closed: Collection[str]) -> Calls:
     """What the projections of attention with a path give where their heads are zero: their bias."""
     calls: Calls = {}
-    for path in closed & set(cache.heads):
+    for path in set(closed) & set(cache.heads):
         projection = output_projection(model.module.get_submodule(path))
-        axis = 1 if isinstance(projection, nn.Conv2d) else -1
-        calls[path] = []
-        for heads in cache.heads[path]:
-            shape = list(heads.shape)
-            shape[axis] = len(_weight(projection))
-            bias = heads.new_zeros(shape).movedim(axis, -1)
-            if isinstance(projection.bias, Tensor):
-                bias = bias + projection.bias.detach()
-            calls[path].append(bias.movedim(-1, axis).contiguous())
+        shapes = [_written_shape(projection, heads) for heads in cache.heads[path]]
+        calls[path] = [
+            _bias(projection, heads, shape) for heads, shape in zip(cache.heads[path], shapes, strict=True)
+        ]
     return calls
+
+
+def _bias(projection: nn.Module, like: Tensor, shape: Sequence[int]) -> Tensor:
+    """A projection's bias on every token; a view, whose tokens are one."""
+    if not isinstance(projection.bias, Tensor):
+        return nothing(like, shape)
+    bias = projection.bias.detach()
+    return (bias[:, None, None] if isinstance(projection, nn.Conv2d) else bias).expand(*shape)
 
 
 def find_paths(model: LoadedModel, x: Tensor) -> Paths:
