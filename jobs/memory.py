@@ -64,8 +64,8 @@ def _resident_peak() -> int:
 
 
 BASE = {"cpu": 1.2e9, "mps": 1.2e9, "cuda": 3.5e9}
-"""Bytes of a worker's process beside models and batches: Python, torch and its libraries, Ray. Measured on Linux: 0.87 GB
-before the first unit, 1.2 GB after some. What CUDA adds was not measured."""
+"""Bytes of a worker's process beside models and batches: Python, torch and its libraries, Ray. On Linux 0.87 GB were
+measured before the first unit and 1.2 GB after some; what CUDA adds was not measured."""
 
 MOST_BATCH = {"cpu": 32, "mps": 32, "cuda": 256}
 """Images in one forward where memory allows; more makes no device quicker."""
