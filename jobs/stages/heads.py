@@ -319,14 +319,14 @@ def heads_cost(sizes: Sizes) -> Cost:
 
 # Memory, in multiples that are measured: see tests/jobs/test_memory.py.
 
-CONTRIBUTION = 40.0  # times the widest hidden vectors of an image, what its contributions take with their graph
+CONTRIBUTION = 7.0  # times the hidden vectors of all layers, what an image's contributions take with their graph
 MOMENTS_HELD = 3.0  # times the moments, as they are summed up, merged and made into a part
 PANEL_HELD = 1.0  # times the contributions of all components to the panel's images, which a fit may hold
 
 
 def contributions_memory(sizes: Sizes, batch: int) -> float:
     """Weights, the graph of some images, and moments in some copies."""
-    return sizes.weights + batch * CONTRIBUTION * sizes.hidden + MOMENTS_HELD * moments_bytes(sizes)
+    return sizes.weights + batch * CONTRIBUTION * sizes.hidden_up_to_site + MOMENTS_HELD * moments_bytes(sizes)
 
 
 def moments_memory(sizes: Sizes, batch: int) -> float:

@@ -235,7 +235,7 @@ def test_what_stages_say_they_take_is_what_they_take(run_into: Runner, tmp_path:
         "models": [model],
         "stages": stages,
         "layers": "-1",
-        "units": "0:8",
+        "units": "0:16",
         "probe": "zoo:64",
         "panel": 64,
         "unit_seconds": 60,
