@@ -401,7 +401,7 @@ def _descend(
     """Adam on the loss of CompAlign, its rate falling to zero; start: (sum of ranks, e), bias: (e,)."""
     ranks = torch.tensor(stock.spaces.ranks, device=direct.device)
     taking_part = direct.repeat_interleave(ranks)
-    groups = _by_rank(ranks[direct].tolist(), start.device)
+    own_ranks = ranks[direct].tolist()
     watched = _watched(fit, settings)
     watch = (
         _Watch(_joined(list(stock.buffers(watched, taking_part))), stock.targets, settings) if watched.any() else None
@@ -417,7 +417,7 @@ def _descend(
             aligned = coordinates @ maps + bias
             distance = 1 - functional.cosine_similarity(aligned, stock.targets[images])
             weight = settings.orthogonality * min(1.0, 3 * step / settings.steps)
-            excess = torch.cat([orthogonality(maps[rows].unflatten(0, shape)) for rows, shape in groups])
+            excess = torch.cat([orthogonality(alike) for alike in _by_rank(maps, own_ranks)])
             loss = distance.mean() + weight * excess.mean()
             optimiser.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
@@ -430,14 +430,12 @@ def _descend(
     return _Fitted(whole, bias)
 
 
-def _by_rank(ranks: Sequence[int], device: torch.device) -> list[tuple[Tensor, tuple[int, int]]]:
-    """For each rank the rows of all components that have it, and how they are shaped: (components, rank)."""
-    rows: dict[int, list[Tensor]] = {}
-    first = 0
-    for rank in ranks:
-        rows.setdefault(rank, []).append(torch.arange(first, first + rank, device=device))
-        first += rank
-    return [(torch.cat(own), (len(own), rank)) for rank, own in rows.items()]
+def _by_rank(maps: Tensor, ranks: Sequence[int]) -> list[Tensor]:
+    """The maps of all components, those of equal rank together: (components, rank, e)."""
+    alike: dict[int, list[Tensor]] = {}
+    for rank, own in zip(ranks, maps.split(list(ranks)), strict=True):
+        alike.setdefault(rank, []).append(own)
+    return [torch.stack(together) for together in alike.values()]
 
 
 def _watched(fit: Tensor, settings: AlignSettings) -> Tensor:

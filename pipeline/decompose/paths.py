@@ -143,9 +143,7 @@ def written_nothing(model: LoadedModel, cache: ActivationCache, closed: Collecti
     for path in set(closed) & set(cache.heads):
         projection = output_projection(model.module.get_submodule(path))
         shapes = [_written_shape(projection, heads) for heads in cache.heads[path]]
-        calls[path] = [
-            _bias(projection, heads, shape) for heads, shape in zip(cache.heads[path], shapes, strict=True)
-        ]
+        calls[path] = [_bias(projection, heads, shape) for heads, shape in zip(cache.heads[path], shapes, strict=True)]
     return calls
 
 

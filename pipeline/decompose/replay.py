@@ -46,13 +46,15 @@ def replay(
     *,
     cut: bool = False,
     projected: Collection[str] = (),
+    twice: bool = True,
 ) -> Replay:
     """The representation as an affine function of all that is given, from the model's own forward.
 
     image: normalised pixels. convolutions: what convolution blocks add. heads: what each attention's output projection
     receives; None: attention is live in its values, with cached queries and keys. ffns: the outputs of FFNs; None:
     they are live, with cached gates. cut: the values of live attention are leaves: no gradient passes them. projected:
-    paths of attention whose `heads` are what the output projection gives, not what it receives.
+    paths of attention whose `heads` are what the output projection gives, not what it receives. twice: derivatives of
+    live attention are themselves differentiated; without it, attention weights need not be kept.
     """
     head_calls: Calls = {}
     values: Calls = {}
@@ -86,8 +88,8 @@ def replay(
         if heads is None:
             mode = QueriesAndKeys(cache.maps, cache.queries_and_keys, replay=True, cut=cut)
             values = stack.enter_context(mode).values
-            # other kernels have no second derivative, by which a component alone is pushed forward
-            stack.enter_context(sdpa_kernel(SDPBackend.MATH))
+            if twice:  # other kernels have no second derivative, by which a component alone is pushed forward
+                stack.enter_context(sdpa_kernel(SDPBackend.MATH))
         return Replay(representation(model, image), heads if heads is not None else head_calls, values)
 
 
