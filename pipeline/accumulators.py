@@ -34,7 +34,7 @@ A = TypeVar("A", bound=Accumulator)
 
 
 def merged(kind: type[A], parts: Iterable[Mapping[str, np.ndarray]]) -> A:
-    """The accumulator of all slices, from the arrays of each in order, one of which is held at a time.
+    """The accumulator of all slices, from the arrays of each in order; beside it one of them is held at a time.
 
     BadConfig without any.
     """
@@ -45,6 +45,7 @@ def merged(kind: type[A], parts: Iterable[Mapping[str, np.ndarray]]) -> A:
             whole = part
         else:
             whole.merge(part)
+        del part, arrays  # let go before the next is read
     if whole is None:
         raise BadConfig(f"{kind.__name__}: no slice to merge.")
     return whole

@@ -57,7 +57,7 @@ def chained(
     maps: dict[Gate, list[_Map]] = {base: [_Map(base, seed, probes)]}
     nodes = reached(base.z, ())[1]
     gates = [gate for gate in path.gates if gate.y.grad_fn in nodes]
-    pulled = _pulled(base, [seed * probe.to(seed) for probe in probes], [gate.y for gate in gates])
+    pulled = _pulled(base, seed, list(probes), [gate.y for gate in gates])
     for gate, gradients in reversed(list(zip(gates, pulled, strict=True))):
         given = [gradient for gradient in gradients if gradient is not None]
         if len(given) == len(probes) and any(bool(gradient.any()) for gradient in given):
@@ -68,13 +68,14 @@ def chained(
     return _leaves(maps, leaves, len(probes[0]), allowed)
 
 
-def _pulled(gate: Gate, seeds: Sequence[Tensor], into: Sequence[Tensor]) -> list[list[Tensor | None]]:
-    """Of each tensor the gradients of the gate's input by it, one a seed (positions, D)."""
+def _pulled(gate: Gate, weight: Tensor, vectors: Sequence[Tensor], into: Sequence[Tensor]) -> list[list[Tensor | None]]:
+    """Of each tensor the gradients of the gate's input by it, with each vector (D,) as often as a position weighs."""
     if not into:
         return []
-    each = [
-        torch.autograd.grad(gate.z, into, gate.shaped(seed), retain_graph=True, allow_unused=True) for seed in seeds
-    ]
+    each = []
+    for vector in vectors:
+        seed = gate.shaped(weight * vector.to(weight))
+        each.append(torch.autograd.grad(gate.z, into, seed, retain_graph=True, allow_unused=True))
     return [list(gradients) for gradients in zip(*each, strict=True)]
 
 
@@ -154,9 +155,8 @@ def _blocks(one: _Map, leaves: Sequence[Tensor], length: int, allowed: float) ->
     ones = torch.eye(count, dtype=torch.float64).repeat_interleave(length, 1)  # (blocks, D)
     checks = torch.randn(2, size, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     vectors = [vector.to(one.weight.device) for vector in (*ones, *checks)]
-    seeds = [one.weight * vector.to(one.weight) for vector in vectors]
     found: list[Tensor | None] = []
-    for gradients in _pulled(one.gate, seeds, leaves):
+    for gradients in _pulled(one.gate, one.weight, vectors, leaves):
         given = torch.stack([leaves[0].new_zeros(length) if g is None else g for g in gradients]).double()
         read, checked = given[:count], given[count:]
         holds = _holds(read, vectors[count:], checked, allowed) if count else not bool(checked.any())

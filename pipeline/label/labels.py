@@ -153,6 +153,8 @@ def label_layer(
     peaks, windows, fit = peaks.to(device).float(), windows.to(device), fit.to(device)
     top = _check(peaks, windows, similarities, fit, texts, settings)
     views = windows.long() + 1 if settings.view == "crop" else torch.zeros_like(windows, dtype=torch.int64)
+    if settings.view == "image":
+        similarities = similarities[:, :1]  # the others are not looked at
     chosen_on = Measured(peaks[fit], views[fit], similarities[fit])
     alive = chosen_on.peaks.amax(0) > chosen_on.peaks.amin(0)
     best = _best_texts(chosen_on, alive, top, settings)

@@ -89,7 +89,10 @@ class SoftWpmi:
     def __init__(self, measured: Measured, top: int, sharpness: float = 10.0) -> None:
         images, views, texts = measured.similarities.shape
         self.views, self.each = measured.views, views
-        self.chances = torch.softmax(sharpness * measured.similarities, dim=2).reshape(images * views, texts)
+        self.chances = measured.similarities.new_empty(images * views, texts)
+        for some in chunks(images, max(1, ELEMENTS // (views * texts))):  # the whole beside itself may be gigabytes
+            own = torch.softmax(sharpness * measured.similarities[some], dim=2).flatten(0, 1)
+            self.chances[some.start * views : some.stop * views] = own
         self.order = strongest(measured.peaks, top)
         rank = torch.arange(top, device=self.chances.device)
         self.membership = 0.998 - rank / top * (0.998 - 0.97)
