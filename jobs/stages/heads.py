@@ -319,27 +319,47 @@ def heads_cost(sizes: Sizes) -> Cost:
 
 # Memory, in multiples that are measured: see tests/jobs/test_memory.py.
 
-CONTRIBUTION = 7.0  # times the hidden vectors of all layers, what an image's contributions take with their graph
+# All but the last are times the hidden vectors of one image in all layers.
+CONTRIBUTION = 1.5  # what an image's contributions take along paths
+PUSHED = 7.0  # the same with the graph that each component is pushed through
+FINDING = 8 * 2.8  # what the pictures take by which paths are found
+MAPPED = 5.0  # an image with its live attention
+FOLLOWED = 7.0  # the same, with neurons followed into it
 MOMENTS_HELD = 3.0  # times the moments, as they are summed up, merged and made into a part
-PANEL_HELD = 1.0  # times the contributions of all components to the panel's images, which a fit may hold
+BUFFER = 512 << 20  # bytes of contributions that a fit holds at most (AlignSettings.buffer_bytes)
+WIDEST_SPACE = 1024  # of an embedder
 
 
 def contributions_memory(sizes: Sizes, batch: int) -> float:
     """Weights, the graph of some images, and moments in some copies."""
-    return sizes.weights + batch * CONTRIBUTION * sizes.hidden_up_to_site + MOMENTS_HELD * moments_bytes(sizes)
+    each = PUSHED if sizes.description.family in OPEN_FAMILIES else CONTRIBUTION
+    graph = max(FINDING, batch * each) * sizes.hidden_up_to_site
+    return sizes.weights + graph + MOMENTS_HELD * moments_bytes(sizes)
 
 
 def moments_memory(sizes: Sizes, batch: int) -> float:
     """The moments as a stage reads them, and the texts."""
     texts = sizes.pool * sizes.description.representation_dim * FLOAT
-    return MOMENTS_HELD * moments_bytes(sizes) + 2 * texts
+    return sizes.weights + MOMENTS_HELD * moments_bytes(sizes) + 2 * texts
 
 
 def align_memory(sizes: Sizes, batch: int) -> float:
-    """Contributions as above, and those of the panel as far as a fit holds them."""
-    components = sizes.description.heads + len(sizes.description.ffn_sites)
-    panel = FLOAT * sizes.panel * components * sizes.description.representation_dim
-    return contributions_memory(sizes, batch) + PANEL_HELD * panel
+    """Contributions as above; those of the panel as far as a fit holds them, twice; maps, gradients and their means."""
+    panel = min(BUFFER, FLOAT * sizes.panel * coordinates(sizes))
+    maps = FLOAT * coordinates(sizes) * min(WIDEST_SPACE, sizes.description.representation_dim)
+    return contributions_memory(sizes, batch) + 2 * panel + 5 * maps
+
+
+def maps_memory(sizes: Sizes, batch: int) -> float:
+    """Weights, and the graph of attention of some images; without paths also that to the representation."""
+    each = PUSHED if sizes.description.family in OPEN_FAMILIES else MAPPED
+    return sizes.weights + max(FINDING, batch * each) * sizes.hidden_up_to_site
+
+
+def reads_memory(sizes: Sizes, batch: int) -> float:
+    """Graphs of some images, and two numbers for every head and neuron."""
+    sums = 16.0 * sizes.description.heads * sizes.description.neurons
+    return sizes.weights + max(FINDING, batch * FOLLOWED) * sizes.hidden_up_to_site + sums
 
 
 POOL = Stage(
@@ -411,7 +431,7 @@ MAPS = Stage(
     facts=("images",),
     merge="pipeline.decompose.head_maps:HeadMaps",
     compute=maps,
-    memory=contributions_memory,
+    memory=maps_memory,
     cost=maps_cost,
 )
 READS = Stage(
@@ -422,7 +442,7 @@ READS = Stage(
     reads=("spans",),
     facts=("images", "panel", "read settings"),
     compute=reads,
-    memory=contributions_memory,
+    memory=reads_memory,
     cost=reads_cost,
 )
 HEADS = Stage(

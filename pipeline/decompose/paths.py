@@ -12,7 +12,7 @@ across tokens whose norms differ), there is no path, and the component is pushed
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
@@ -163,15 +163,37 @@ def find_paths(model: LoadedModel, x: Tensor) -> Paths:
     """
     with torch.inference_mode(False), torch.enable_grad():
         groups = _groups_of(model, x[[0, -1]].detach().clone())
-        matrices = _matrices(model, x[:1].detach().expand(x.shape).clone(), groups)
-    paths: dict[Key, Path] = {}
-    known: list[Path] = []
-    for key, (positions, group, _) in groups.items():
-        path = Path(positions, group, matrices[key])
-        paths[key] = next((same for same in (_like(path, one) for one in known) if same is not None), path)
-        if paths[key] is path:
-            known.append(path)
-    return Paths(paths)
+        like = _alike(groups)
+        first = {key: groups[key] for key in dict.fromkeys(like.values())}
+        matrices = _matrices(model, x[:1].detach().expand(x.shape).clone(), first)
+    made: dict[Key, Path] = {}
+    for key, group in first.items():
+        path = Path(group.positions, group.group, matrices.pop(key))
+        made[key] = next((same for same in (_like(path, one) for one in made.values()) if same is not None), path)
+    return Paths({key: replace(made[same], positions=groups[key].positions, group=groups[key].group)
+                  for key, same in like.items()})  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Groups:
+    """The tokens of a call that reach the representation, and their groups.
+
+    positions, group: as `Path` has them. stand_for: of each group the position that stands for it. seen: (groups,
+    probes * channels), its derivatives along random directions.
+    """
+
+    positions: Tensor
+    group: Tensor
+    stand_for: Tensor
+    seen: Tensor
+
+
+def _alike(groups: Mapping[Key, _Groups]) -> dict[Key, Key]:
+    """For each call the first whose groups have the same derivatives: all of a stage that nothing scales."""
+    first: dict[tuple[torch.Size, bytes], Key] = {}
+    return {
+        key: first.setdefault((own.seen.shape, own.seen.cpu().numpy().tobytes()), key) for key, own in groups.items()
+    }
 
 
 def _trunk(model: LoadedModel, x: Tensor) -> tuple[Tensor, dict[Key, Tensor]]:
@@ -182,10 +204,8 @@ def _trunk(model: LoadedModel, x: Tensor) -> tuple[Tensor, dict[Key, Tensor]]:
     return z, {(path, call): leaf for path, calls in (heads | ffns).items() for call, leaf in enumerate(calls)}
 
 
-def _groups_of(model: LoadedModel, pair: Tensor) -> dict[Key, tuple[Tensor, Tensor, Tensor]]:
-    """Of each call whose module has the form: positions, their groups, and of each group the position that stands for
-    it.
-    """
+def _groups_of(model: LoadedModel, pair: Tensor) -> dict[Key, _Groups]:
+    """The groups of each call whose module has the form."""
     z, leaves = _trunk(model, pair)
     if z.grad_fn is None:
         return {}
@@ -225,8 +245,8 @@ def written_by_position(model: LoadedModel, site: AttentionSite | FfnSite, tenso
     return per_head(model.module.get_submodule(site.path), tensor, images, 1)[:, :, 0]
 
 
-def _grouped(seen: Tensor) -> tuple[Tensor, Tensor, Tensor] | None:
-    """Positions, their groups and who stands for each group; None where tokens have no form in common.
+def _grouped(seen: Tensor) -> _Groups | None:
+    """The groups of the tokens of a call; None where tokens have no form in common.
 
     seen: (2, positions, probes * channels), derivatives of two images.
     """
@@ -245,7 +265,8 @@ def _grouped(seen: Tensor) -> tuple[Tensor, Tensor, Tensor] | None:
             return None
         group[left[like]] = len(stand_for)
         stand_for.append(positions[chosen])
-    return positions, group, torch.stack(stand_for) if stand_for else positions
+    standing = torch.stack(stand_for) if stand_for else positions
+    return _Groups(positions, group, standing, seen[0][standing])
 
 
 def _multiples(rows: Tensor, of: Tensor, limit: float) -> Tensor:
@@ -254,9 +275,7 @@ def _multiples(rows: Tensor, of: Tensor, limit: float) -> Tensor:
     return (rows - factor[:, None] * of).abs().amax(1) <= limit
 
 
-def _matrices(
-    model: LoadedModel, same: Tensor, groups: Mapping[Key, tuple[Tensor, Tensor, Tensor]]
-) -> dict[Key, Tensor]:
+def _matrices(model: LoadedModel, same: Tensor, groups: Mapping[Key, _Groups]) -> dict[Key, Tensor]:
     """T of every call, (groups, d, channels): derivatives of each coordinate of the representation, a few at a time.
 
     same: (images, 3, height, width), one image as many times as coordinates are done at a time.
@@ -265,14 +284,16 @@ def _matrices(
         return {}
     z, leaves = _trunk(model, same)
     chosen = {key: leaves[key] for key in groups}
-    rows: dict[Key, list[Tensor]] = {key: [] for key in groups}
-    for some in torch.eye(z.shape[1], dtype=z.dtype, device=z.device).split(len(same)):
+    found: dict[Key, Tensor] = {}
+    for some in torch.arange(z.shape[1], device=z.device).split(len(same)):
         seed = torch.zeros_like(z)
-        seed[: len(some)] = some
-        gradients = _by_position(model, _gradients(z, chosen, seed), len(same))
-        for key, gradient in gradients.items():
-            rows[key].append(gradient[: len(some), groups[key][2]])
-    return {key: torch.cat(parts).transpose(0, 1).contiguous() for key, parts in rows.items()}
+        seed[torch.arange(len(some), device=z.device), some] = 1
+        for key, gradient in _by_position(model, _gradients(z, chosen, seed), len(same)).items():
+            rows = gradient[: len(some), groups[key].stand_for]  # (coordinates, groups, channels)
+            if key not in found:
+                found[key] = rows.new_zeros(rows.shape[1], z.shape[1], rows.shape[2])
+            found[key][:, some] = rows.transpose(0, 1)
+    return found
 
 
 def _like(path: Path, known: Path) -> Path | None:
