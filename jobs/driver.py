@@ -195,6 +195,8 @@ class Run(Listener):
 
     def _carry_out(self) -> RunReport:
         self._say_damaged(self.shards.assemble_ready())
+        for merge in [unit for job in self.graph.jobs.values() for unit in job.committed()]:
+            self._remove_merged(merge)  # where a run was killed between a merge and this
         self.row.units_reused = sum(len(job.held) for job in self.graph.jobs.values())
         self.progress = Progress(self.plan, self.graph)
         units = self.graph.ready()
@@ -279,10 +281,16 @@ class Run(Listener):
         self.row.units_done += 1
         self.graph.add(unit)
         self.progress.committed(unit)
+        self._remove_merged(unit)
         for target in self.shards.of_unit(unit):
             if self.shards.ready(target):
                 self._say_damaged(self.shards.assemble(target))
         return self.graph.ready()
+
+    def _remove_merged(self, unit: WorkUnit) -> None:
+        """Remove the slices that a committed merge holds."""
+        for merged in self.graph.superseded(unit):
+            self.store.delete(part_path(merged))
 
     def part_lost(self, reader: WorkUnit, lost: WorkUnit, fault: Fault) -> Iterable[WorkUnit] | None:
         """A unit found what it reads damaged or gone: that is made again first, unless it was too often."""

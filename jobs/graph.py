@@ -146,6 +146,16 @@ class Job:
             if one in self.committed(one.layer) or one.layer != unit.layer or not _overlap(one, unit)
         }
 
+    def within(self, unit: WorkUnit) -> list[WorkUnit]:
+        """Committed slices of images that a merge of them holds."""
+        if not isinstance(unit.cut, Images):
+            return []
+        return [
+            one
+            for one in sorted(self.committed(), key=lambda one: one.start)
+            if one.cut != unit.cut and unit.start <= one.start and one.stop <= unit.stop
+        ]
+
     def covers(self, unit: WorkUnit) -> bool:
         """Whether committed parts hold all that `unit` would, in this cut or another."""
         if self.stage.cut in ("neurons", "images"):
@@ -206,6 +216,16 @@ class Graph:
         if job is not None:
             job.add(unit)
             self._touch(job, unit.layer)
+
+    def superseded(self, unit: WorkUnit) -> list[WorkUnit]:
+        """The slices that a committed merge holds, which nothing reads any more; they count as gone."""
+        job = self.jobs.get((unit.stage, unit.slug))
+        if job is None:
+            return []
+        slices = job.within(unit)
+        for one in slices:
+            job.remove(one)
+        return slices
 
     def _touch(self, job: Job, layer: Layer) -> None:
         """Look again at a job, and where it is complete at those that read it."""

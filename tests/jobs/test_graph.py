@@ -27,6 +27,7 @@ def stage(name: str, cut: str, reads: tuple[str, ...] = (), **more: object) -> S
         cut=cut,  # type: ignore[arg-type]
         reads=reads,
         compute=lambda work, unit: [],
+        memory=lambda sizes, batch: 1.0,
         cost=lambda sizes: Cost(1.0),
         **more,  # type: ignore[arg-type]
     )
@@ -240,3 +241,18 @@ def test_covers_is_about_what_is_held_not_how_it_was_cut(cut):
     assert graph.covers(OWN.unit(kind.name, "vit", cut))
     assert not graph.covers(Identity("0" * 64, "s" * 16).unit(kind.name, "vit", cut))
     assert not graph.covers(OWN.unit(kind.name, "swin", cut))
+
+
+def test_slices_that_a_merge_holds_are_superseded_and_not_done_again() -> None:
+    graph = Graph([Job(PASS, "vit", OWN, [Images(0, 4), Images(4, 8)], [])])
+    slices = graph.ready()
+    for unit in slices:
+        graph.add(unit)
+        assert graph.superseded(unit) == []
+    (merge,) = graph.ready()
+    graph.add(merge)
+    assert graph.superseded(merge) == slices
+    assert graph.superseded(merge) == []
+    assert graph.missing() == graph.ready() == []
+    graph.lost(merge)
+    assert graph.ready() == slices, "without it they are computed again"

@@ -111,10 +111,11 @@ READ_BY = {
     "align": {"align"},
     "spans": {"spans"},
     "project": {"project"},
+    "reads": {"reads"},
     "heads": {"heads"},
 }
 #: Fields that more stages read than the record they stand in.
-BESIDE = {("probe", "panel"): {"embed", "writes", "effect", "align", "heads"}}
+BESIDE = {("probe", "panel"): {"embed", "writes", "effect", "align", "reads"}}
 
 
 def leaves(record: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:

@@ -180,7 +180,7 @@ def test_a_group_brings_what_its_stages_read():
     assert [stage.name for stage in stages_of(["effect"])] == ["probe", "writes", "effect"]
     assert [stage.name for stage in stages_of(["visualize"])] == ["visualize"]
     decomposed = {stage.name for stage in stages_of(["decompose"])}
-    assert decomposed == {"embed", "pool", "decompose", "align", "spans", "project", "heads"}
+    assert decomposed == {"embed", "pool", "decompose", "align", "spans", "project", "maps", "reads", "heads"}
     assert stage_named("judge").reads_if_there == ("visualize",)
     with pytest.raises(KeyError):
         stage_named("visualise")

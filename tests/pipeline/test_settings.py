@@ -43,6 +43,7 @@ def test_there_is_one_of_each_stage():
         "SpanSettings",
         "ViewSettings",
         "VisualizeSettings",
+        "WriteSettings",
     ]
 
 
