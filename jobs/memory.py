@@ -73,6 +73,11 @@ MOST_BATCH = {"cpu": 32, "mps": 32, "cuda": 256}
 EASY_BATCH = {"cpu": 8, "mps": 8}
 """Images in one forward that are enough to be quick: rather fewer workers than smaller batches."""
 
+ENOUGH = {"cpu": 4.0e9}
+"""Bytes of a worker's process beyond which a larger batch is not asked for: it makes no CPU quicker, and others live
+there too. A GPU is its worker's own.
+"""
+
 UNLIMITED = sys.maxsize
 """Bytes, where nobody says how many there are."""
 
@@ -86,7 +91,8 @@ def batches(device: str) -> tuple[int, ...]:
 
 
 def fitting_batch(need: Callable[[int], float], room: float, device: str) -> int:
-    """The largest batch for which `need(batch)` bytes fit into `room`; 1 where none does."""
+    """The largest batch for which `need(batch)` bytes fit into `room`, and into what is enough; 1 where none does."""
+    room = min(room, ENOUGH.get(device, UNLIMITED) - BASE[device])
     return next((batch for batch in batches(device) if need(batch) <= room), 1)
 
 

@@ -21,7 +21,7 @@ from pipeline.decompose.paths import FORM, Paths, find_paths
 from pipeline.models import LoadedModel
 
 CERTIFIED = 2  # images on which a model's form is certified
-AT_ONCE = 8  # pictures by which paths are found: coordinates of the representation that are done at a time
+AT_ONCE = 4  # pictures by which paths are found: coordinates of the representation that are done at a time
 
 
 @dataclass(frozen=True)

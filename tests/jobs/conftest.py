@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -85,6 +86,12 @@ def evidence(folder: Path) -> dict[str, list[dict[str, Any]]]:
         found[name] = [row for table in tables if table is not None for row in table.to_pylist()]
     found["images"] = [row for probe_set in atlas.probe_sets() for row in atlas.probe_images(probe_set).to_pylist()]
     return found
+
+
+def committed(folder: Path) -> list[str]:
+    """The units that runs into a folder committed, as their logs tell it."""
+    lines = [json.loads(line) for log in sorted(folder.glob(".atlas/logs/*.jsonl")) for line in log.open()]
+    return [line["unit"] for line in lines if line["event"] == "committed" and not line["adopted"]]
 
 
 def parts(folder: Path) -> dict[str, tuple[int, str]]:
