@@ -203,14 +203,19 @@ def passed_to_heads(
         along = recorded.pulled_along(axes.to(x)) if closed and Level.DIRECT in levels else None
         own = {} if along is None else _own(model, recorded.traced(Level.DIRECT), along, len(x))
         writing = _Writing(model, written)
-        for (site, head), axis, level in zip(heads, axes, levels, strict=True):
-            made = value_map(model, site)
-            if level == Level.DIRECT and along is not None and site.path in along.heads:
-                contributed, pulled = own[site.path][:, head], along.values[made.path]
-            else:
-                contributed, pulled = _through_the_network(model, site, head, axis, recorded.traced(level))
-            seeds = [None if gradient is None else _only(gradient, made, site.heads, head) for gradient in pulled]
-            yield Passed(contributed, writing.neurons(made.path, seeds, len(x)))
+        place = 0
+        for site in model.description.attention_sites:
+            made, contributed, seeds = value_map(model, site), [], []
+            for head in range(site.heads):
+                axis, level, place = axes[place], levels[place], place + 1
+                if level == Level.DIRECT and along is not None and site.path in along.heads:
+                    contribution, pulled = own[site.path][:, head], along.values[made.path]
+                else:
+                    contribution, pulled = _through_the_network(model, site, head, axis, recorded.traced(level))
+                contributed.append(contribution)
+                seeds.append([None if one is None else _only(one, made, site.heads, head) for one in pulled])
+            neurons = writing.neurons(made.path, seeds, len(x))
+            yield from (Passed(*passed) for passed in zip(contributed, neurons, strict=True))
 
 
 def _check(model: LoadedModel, axes: Tensor, levels: Sequence[Level], heads: int) -> None:
@@ -253,52 +258,76 @@ class _Writing:
 
     The derivative by what an FFN writes, (images, tokens, channels), has few dimensions: those of the head's values,
     one where the head passes its tokens on along one direction. Hidden vectors are summed over tokens with its factors,
-    and only these meet the FFN's output map: the product with this map for every token is not made.
+    of all heads of a site at a time, and only these sums meet the FFN's output map: the product with this map for every
+    token is not made.
     """
 
     def __init__(self, model: LoadedModel, written: Written) -> None:
         self.model, self.written = model, written
-        self.leaves = [leaf for calls in written.outputs.values() for leaf in calls]
+        self.calls = [
+            (ffn, leaf, hidden)
+            for ffn in model.description.ffn_sites
+            for leaf, hidden in zip(written.outputs[ffn.path], written.hidden[ffn.path], strict=True)
+        ]
+        offsets, first = {}, 0
+        for ffn in model.description.ffn_sites:
+            offsets[ffn.path] = slice(first, first + ffn.width)
+            first += ffn.width
+        self.places, self.width = offsets, first
 
-    def neurons(self, path: str, seeds: Sequence[Tensor | None], images: int) -> Tensor:
-        """(images, neurons): hidden vectors times their derivatives, summed over tokens and calls.
+    def neurons(self, path: str, seeds: Sequence[Sequence[Tensor | None]], images: int) -> list[Tensor]:
+        """(images, neurons) of each head: hidden vectors times their derivatives, summed over tokens and calls.
 
-        path: of the map that makes the values; seeds: of each of its calls.
+        path: of the map that makes the values; seeds: of each head, and each call of the map.
         """
+        like = self.calls[0][1].detach()
+        totals = [like.new_zeros(images, self.width) for _ in seeds]
+        factored: dict[int, list[tuple[int, _Factors]]] = {}  # by call of an FFN: heads and their factors
+        for head, of_calls in enumerate(seeds):
+            known: dict[tuple[int, torch.Size], _Factors | None] = {}
+            for call, gradient in enumerate(self._pulled(path, of_calls)):
+                if gradient is None:
+                    continue
+                ffn, _, hidden = self.calls[call]
+                # where nothing scales channels, all FFNs of a stage have the same derivative
+                key = (gradient.data_ptr(), gradient.shape)
+                if key not in known:
+                    known[key] = _factors(sequence(gradient, ffn))
+                factors = known[key]
+                if factors is None:
+                    back = sequence(gradient, ffn) @ self._weight(ffn)
+                    totals[head][:, self.places[ffn.path]] += (sequence(hidden, ffn) * back).sum(1)
+                else:
+                    factored.setdefault(call, []).append((head, factors))
+        for call, of_heads in factored.items():
+            ffn, _, hidden = self.calls[call]
+            by_token = torch.cat([factors[0] for _, factors in of_heads], 2)  # (images, tokens, sum of r)
+            by_channel = torch.cat([factors[1] for _, factors in of_heads]) @ self._weight(ffn)  # (sum of r, width)
+            products = sequence(hidden, ffn).mT @ by_token * by_channel.mT  # (images, width, sum of r)
+            parts = products.split([len(factors[1]) for _, factors in of_heads], 2)
+            for (head, _), part in zip(of_heads, parts, strict=True):
+                totals[head][:, self.places[ffn.path]] += part.sum(2)
+        return totals
+
+    def _pulled(self, path: str, seeds: Sequence[Tensor | None]) -> Sequence[Tensor | None]:
+        """Derivatives by what every call of an FFN writes, None where nothing of it is read."""
         pairs = [
             (value, seed)
             for value, seed in zip(self.written.values[path], seeds, strict=True)
             if seed is not None and value.grad_fn is not None
         ]
-        grads: Sequence[Tensor | None] = [None] * len(self.leaves)
-        if pairs:
-            values, of = zip(*pairs, strict=True)
-            grads = torch.autograd.grad(values, self.leaves, of, retain_graph=True, allow_unused=True)
-        with torch.no_grad():
-            return self._met(dict(zip(map(id, self.leaves), grads, strict=True)), images)
+        leaves = [leaf for _, leaf, _ in self.calls]
+        if not pairs:
+            return [None] * len(leaves)
+        values, of = zip(*pairs, strict=True)
+        grads = torch.autograd.grad(values, leaves, of, retain_graph=True, allow_unused=True)
+        return [None if grad is None else grad.detach() for grad in grads]
 
     def _weight(self, ffn: FfnSite) -> Tensor:
         """An FFN's output map: (channels, width)."""
         weight = self.model.module.get_submodule(ffn.post).weight
         assert isinstance(weight, Tensor)
         return weight.detach().flatten(1)
-
-    def _met(self, gradients: Mapping[int, Tensor | None], images: int) -> Tensor:
-        factors: dict[tuple[int, torch.Size], _Factors | None] = {}
-        totals = []
-        for ffn in self.model.description.ffn_sites:
-            weight = self._weight(ffn)
-            total = self.leaves[0].new_zeros(images, ffn.width)
-            for leaf, hidden in zip(self.written.outputs[ffn.path], self.written.hidden[ffn.path], strict=True):
-                gradient = gradients[id(leaf)]
-                if gradient is not None:
-                    # where nothing scales channels, all FFNs of a stage have the same derivative
-                    key = (gradient.data_ptr(), gradient.shape)
-                    if key not in factors:
-                        factors[key] = _factors(sequence(gradient, ffn))
-                    total += _products(sequence(hidden, ffn), sequence(gradient, ffn), factors[key], weight)
-            totals.append(total)
-        return torch.cat(totals, dim=1)
 
 
 _Factors = tuple[Tensor, Tensor]  # (images, tokens, r) and (r, channels)
@@ -324,11 +353,3 @@ def _factors(gradient: Tensor) -> _Factors | None:
         if float((rows - first @ second).norm()) <= 4 * tolerance * size:
             return first.unflatten(0, gradient.shape[:2]), second
     return None
-
-
-def _products(hidden: Tensor, gradient: Tensor, factors: _Factors | None, weight: Tensor) -> Tensor:
-    """(images, width): hidden vectors (images, tokens, width) times their derivatives, summed over tokens."""
-    if factors is None:
-        return (hidden * (gradient @ weight)).sum(1)
-    by_token, by_channel = factors
-    return (hidden.mT @ by_token * (by_channel @ weight).mT).sum(2)
