@@ -18,6 +18,8 @@ from jobs.plan import Plan
 PLAIN_SECONDS = 20.0  # between plain lines
 COUNTED = {"neurons": "neurons", "images": "images", "model": "models", "pair": "pairs"}
 
+TELLING = 0.005  # share of a run's work that is done before it tells how long the rest takes
+
 
 @dataclass
 class StageCount:
@@ -136,7 +138,7 @@ class Progress:
         if self.at_work:
             parts.append(f"{self.at_work} unit{'s' * (self.at_work > 1)} at work")
         spent = self.flops_all - self.flops_left
-        if 0 < spent < self.flops_all and elapsed:
+        if TELLING * self.flops_all < spent < self.flops_all and elapsed:
             parts.append(duration(elapsed * self.flops_left / spent) + " left")
         parts.append(f"{sum(count.failed for count in self.stages.values()):,} failed")
         return ", ".join(parts)

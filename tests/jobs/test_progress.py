@@ -32,7 +32,7 @@ def shown(stream: io.StringIO, committed: tuple[WorkUnit, ...] = ()) -> Progress
         Job(STAGE[name], "zoo-vit", OWN, cuts, [one for one in committed if one.stage == name])
         for name, cuts, _ in wanted
     ]
-    return Progress(Plan((), tuple(planned), Machine()), Graph(held), stream)
+    return Progress(Plan((), tuple(planned), Machine(), {}), Graph(held), stream)
 
 
 class Terminal(io.StringIO):
