@@ -207,7 +207,8 @@ def reads(work: Work, unit: WorkUnit) -> dict[str, np.ndarray]:
     source = batches(inputs.images, images, model.description, work.batch)
     pixels = (model.normalise(x.to(model.device)) for _, x in source)
     contributing = work.shared(unit.slug, _contributing)
-    sums = run(contributing, pixels, torch.from_numpy(axes.copy()), on_step=work.step)
+    without = settings.images_without_path
+    sums = run(contributing, pixels, torch.from_numpy(axes.copy()), without_path=without, on_step=work.step)
     return sums.readers(model, settings.readers).arrays()
 
 
@@ -307,8 +308,8 @@ def maps_cost(sizes: Sizes) -> Cost:
 
 def reads_cost(sizes: Sizes) -> Cost:
     """Products for each head and image: through the values alone, or through the network first."""
-    each = 0.6 if sizes.description.family in OPEN_FAMILIES else 0.04
-    images = min(64, sizes.panel)
+    each, images = (0.6, 16) if sizes.description.family in OPEN_FAMILIES else (0.04, 64)
+    images = min(images, sizes.panel)
     return Cost(each=images * sizes.description.heads * each * sizes.forward, kept=24 * sizes.description.neurons)
 
 
@@ -323,8 +324,8 @@ def heads_cost(sizes: Sizes) -> Cost:
 CONTRIBUTION = 1.5  # what an image's contributions take along paths
 PUSHED = 7.0  # the same with the graph that each component is pushed through
 FINDING = 4 * 2.8  # what the pictures take by which paths are found
-MAPPED = 5.0  # an image with its live attention
-FOLLOWED = 7.0  # the same, with neurons followed into it
+MAPPED = 6.5  # an image with its live attention
+FOLLOWED = 12.0  # the same, with neurons followed into it
 MOMENTS_HELD = 3.0  # times the moments, as they are summed up, merged and made into a part
 BUFFER = 512 << 20  # bytes of contributions that a fit holds at most (AlignSettings.buffer_bytes)
 WIDEST_SPACE = 1024  # of an embedder

@@ -78,6 +78,14 @@ class Contributing:
             self._facts[what] = make()
         return self._facts[what]
 
+    def heads_with_path(self, levels: Sequence[Level] | None = None) -> set[int]:
+        """Numbers of the heads that contribute directly, along a path. levels: other ones than theirs."""
+        sites = [site for site in self.model.description.attention_sites for _ in range(site.heads)]
+        at = self.levels if levels is None else levels
+        return {
+            number for number, site in enumerate(sites) if site.path in self.paths.closed and at[number] == Level.DIRECT
+        }
+
     def bases(self, most: int) -> dict[int, Tensor]:
         """Orthonormal bases (d, r) of the spaces that heads with a path write to, by the number of the head; of those
         with at most `most` dimensions, and fewer than half of d.

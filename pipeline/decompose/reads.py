@@ -9,7 +9,7 @@ section 3), here in every family and for a head by itself.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,9 +40,11 @@ def do_nothing() -> None:
 class Passed:
     """What a head contributes along its direction, and how much of it each neuron passes through it.
 
-    own: (images,), the head's contribution; neurons: (images, neurons), of all FFNs in their order.
+    head: its number, counted over all sites; own: (images,), its contribution; neurons: (images, neurons), of all FFNs
+    in their order.
     """
 
+    head: int
     own: Tensor
     neurons: Tensor
 
@@ -67,23 +69,23 @@ class Reader:
 class ReadSums:
     """Means and squared deviations, over images, of what neurons pass through heads; sums that merge (Chan et al.).
 
-    images: how many. mean, scatter: (heads, neurons). own_mean, own_scatter: (heads,), of the heads' contributions.
-    Float64: 16 bytes a head and neuron.
+    images: (heads,), how many. mean, scatter: (heads, neurons). own_mean, own_scatter: (heads,), of the heads'
+    contributions. Float64: 16 bytes a head and neuron.
     """
 
     FIELDS = ("images", "mean", "scatter", "own_mean", "own_scatter")
 
     def __init__(self, heads: int, neurons: int) -> None:
-        self.images = torch.zeros((), dtype=torch.float64)
+        self.images = torch.zeros(heads, dtype=torch.float64)
         self.mean, self.scatter = torch.zeros(2, heads, neurons, dtype=torch.float64)
         self.own_mean, self.own_scatter = torch.zeros(2, heads, dtype=torch.float64)
 
     def update(self, heads: Iterable[Passed]) -> None:
-        """Take in some images: all heads, in their order. One head's neurons are held at a time."""
-        new = torch.zeros((), dtype=torch.float64)
-        for head, passed in enumerate(heads):
+        """Take in some images, of all heads or of some. One head's neurons are held at a time."""
+        for passed in heads:
+            head = passed.head
             neurons, own = passed.neurons.to("cpu", torch.float64), passed.own.to("cpu", torch.float64)
-            new = torch.tensor(float(len(own)), dtype=torch.float64)
+            before, new = self.images[head].clone(), float(len(own))
             for mean, scatter, values in (
                 (self.mean, self.scatter, neurons),
                 (self.own_mean, self.own_scatter, own),
@@ -91,19 +93,20 @@ class ReadSums:
                 centre = values.mean(0)
                 squares = (values - centre).square().sum(0)
                 between = centre - mean[head]
-                scatter[head] += squares + self.images * new / (self.images + new) * between.square()
-                mean[head] += new / (self.images + new) * between
-        self.images = self.images + new
+                scatter[head] += squares + before * new / (before + new) * between.square()
+                mean[head] += new / (before + new) * between
+            self.images[head] += new
 
     def merge(self, other: ReadSums) -> None:
         total = self.images + other.images
-        if float(total) == 0:
-            return
-        weight, part = self.images * other.images / total, other.images / total
+        some = total.clamp_min(1)
+        weight, part = self.images * other.images / some, other.images / some
         for mean, scatter in (("mean", "scatter"), ("own_mean", "own_scatter")):
             between = getattr(other, mean) - getattr(self, mean)
-            setattr(self, scatter, getattr(self, scatter) + getattr(other, scatter) + weight * between.square())
-            setattr(self, mean, getattr(self, mean) + part * between)
+            by_head = (slice(None), *[None] * (between.ndim - 1))
+            square = weight[by_head] * between.square()
+            setattr(self, scatter, getattr(self, scatter) + getattr(other, scatter) + square)
+            setattr(self, mean, getattr(self, mean) + part[by_head] * between)
         self.images = total
 
     def shares(self, neurons: slice = slice(None)) -> Tensor:
@@ -111,7 +114,7 @@ class ReadSums:
         images; 0 for a head whose contribution does not change.
         """
         own = self.own_scatter[:, None]
-        changes = (own > 1e-20 * self.images * self.own_mean.square()[:, None]) & (own > 0)
+        changes = (own > 1e-20 * (self.images * self.own_mean.square())[:, None]) & (own > 0)
         tiny = torch.finfo(own.dtype).tiny
         return torch.where(changes, self.scatter[:, neurons] / own.clamp_min(tiny), 0.0).sqrt()
 
@@ -163,18 +166,31 @@ def reads(
     batches: Iterable[Tensor],
     axes: Tensor,
     levels: Sequence[Level] | None = None,
+    *,
+    without_path: int | None = None,
     on_step: OnStep = do_nothing,
 ) -> ReadSums:
     """What every neuron passes through every head, over some images; a few dozen are enough.
 
     batches: (images, 3, height, width), normalised. axes: (heads, d), a direction for each head in the order of sites.
-    levels: as in `passed_to_heads`. A vector-Jacobian product a head and batch, two where the head has no path.
-    on_step: called after each head. Raises what `passed_to_heads` raises.
+    levels: as in `passed_to_heads`. A vector-Jacobian product a head and batch; where the head has no path one more,
+    through the network, and therefore on no more than the first `without_path` images, if that is given. on_step:
+    called after each head. Raises what `passed_to_heads` raises.
     """
     description = contributing.model.description
     sums = ReadSums(description.heads, description.neurons)
+
+    def take(x: Tensor, heads: Collection[int] | None) -> None:
+        if len(x) and (heads is None or heads):
+            sums.update(_stepping(passed_to_heads(contributing, x, axes, levels, heads), on_step))
+
+    left = without_path
     for x in batches:
-        sums.update(_stepping(passed_to_heads(contributing, x, axes, levels), on_step))
+        contributing.look_at(x)
+        few = len(x) if left is None else min(left, len(x))
+        take(x[:few], None)
+        take(x[few:], contributing.heads_with_path(levels))
+        left = None if left is None else left - few
     return sums
 
 
@@ -185,12 +201,17 @@ def _stepping(passed: Iterable[Passed], on_step: OnStep) -> Iterator[Passed]:
 
 
 def passed_to_heads(
-    contributing: Contributing, x: Tensor, axes: Tensor, levels: Sequence[Level] | None = None
+    contributing: Contributing,
+    x: Tensor,
+    axes: Tensor,
+    levels: Sequence[Level] | None = None,
+    chosen: Collection[int] | None = None,
 ) -> Iterator[Passed]:
     """For each head, in the order of sites, what it contributes along its axis and what neurons pass through it.
 
-    Arguments as in `reads`; levels: of each head, those at which it contributes where None. BadConfig where axes or
-    levels are not one a head, or for the level gated; UnknownFamily as `decompose`.
+    Arguments as in `reads`; levels: of each head, those at which it contributes where None. chosen: numbers of heads,
+    all where None. BadConfig where axes or levels are not one a head, or for the level gated; UnknownFamily as
+    `decompose`.
     """
     contributing.look_at(x)
     model, closed = contributing.model, contributing.paths.closed
@@ -203,19 +224,23 @@ def passed_to_heads(
         along = recorded.pulled_along(axes.to(x)) if closed and Level.DIRECT in levels else None
         own = {} if along is None else _own(model, recorded.traced(Level.DIRECT), along, len(x))
         writing = _Writing(model, written)
-        place = 0
+        first = 0
         for site in model.description.attention_sites:
+            numbers = range(first, first + site.heads)
+            first += site.heads
             made, contributed, seeds = value_map(model, site), [], []
-            for head in range(site.heads):
-                axis, level, place = axes[place], levels[place], place + 1
+            of_site = [number for number in numbers if chosen is None or number in chosen]
+            for number in of_site:
+                head, level = number - numbers.start, levels[number]
                 if level == Level.DIRECT and along is not None and site.path in along.heads:
                     contribution, pulled = own[site.path][:, head], along.values[made.path]
                 else:
-                    contribution, pulled = _through_the_network(model, site, head, axis, recorded.traced(level))
+                    traced = recorded.traced(level)
+                    contribution, pulled = _through_the_network(model, site, head, axes[number], traced)
                 contributed.append(contribution)
                 seeds.append([None if one is None else _only(one, made, site.heads, head) for one in pulled])
             neurons = writing.neurons(made.path, seeds, len(x))
-            yield from (Passed(*passed) for passed in zip(contributed, neurons, strict=True))
+            yield from (Passed(*passed) for passed in zip(of_site, contributed, neurons, strict=True))
 
 
 def _check(model: LoadedModel, axes: Tensor, levels: Sequence[Level], heads: int) -> None:

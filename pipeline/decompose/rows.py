@@ -42,6 +42,7 @@ class ReadSettings:
     """How neurons are followed into heads."""
 
     images: int = 64  # of the panel
+    images_without_path: int = 16  # the same for heads that are followed through the whole network, which is dear
     readers: int = 3  # heads named for a neuron, the one that reads it most first
 
 

@@ -228,3 +228,18 @@ def test_mistakes_are_named():
         list(passed_to_heads(Contributing(model), x, axes_of(model, 24)[:8], [Level.DIRECT] * 9))
     with pytest.raises(BadConfig, match="gated"):
         list(passed_to_heads(Contributing(model), x, axes_of(model, 24), [Level.GATED] * 9))
+
+
+@pytest.mark.parametrize("name", ["vit", "convit"])
+def test_heads_without_a_path_are_followed_on_fewer_images(name):
+    model = small(name)
+    x = noise(model, 5)
+    axes = axes_of(model, decompose(model, x[:1]).representation.shape[1])
+    contributing = Contributing(model)
+    found = reads(contributing, [x[:2], x[2:]], axes, without_path=3)
+    whole, few = reads(contributing, [x], axes), reads(contributing, [x[:3]], axes)
+    with_path = torch.tensor([head in contributing.heads_with_path() for head in range(len(axes))])
+    assert bool(with_path.all()) == (name == "vit")
+    assert found.images.tolist() == [5.0 if path else 3.0 for path in with_path]
+    torch.testing.assert_close(found.shares()[with_path], whole.shares()[with_path], rtol=1e-8, atol=1e-12)
+    torch.testing.assert_close(found.shares()[~with_path], few.shares()[~with_path], rtol=1e-8, atol=1e-12)
