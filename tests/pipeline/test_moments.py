@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from atlas_schema.errors import UnknownFamily
 from pipeline.decompose.contributions import Contributing, Contributions, direct_components, indirect_components
-from pipeline.decompose.moments import ContributionMoments
+from pipeline.decompose.moments import MOST_ROWS, ContributionMoments
 from pipeline.models import ModelRequest, load
 from pipeline.zoo.train import pixels
 from pipeline.zoo.world import HELD_OUT_SEED, scenes
@@ -143,3 +143,38 @@ def test_contributions_that_do_not_add_up_are_refused() -> None:
     contributing._idle = frozenset(range(40))
     with pytest.raises(UnknownFamily, match="do not add up"):
         contributing(x)
+
+
+def test_what_varies_in_many_dimensions_keeps_the_leading_ones_and_counts_the_rest() -> None:
+    """A head of 500 dimensions over 900 images in batches: 192 rows at most, which are the strongest."""
+    generator = torch.Generator().manual_seed(3)
+    scale = torch.logspace(0, -3, 500, dtype=torch.float64)
+    vectors = torch.randn(900, 1, 500, generator=generator, dtype=torch.float64) * scale
+    made = ContributionMoments(torch.zeros(1, dtype=torch.bool), 1, 500)
+    for batch in vectors.split(60):
+        made.update(Contributions(batch, batch[:, 0]))
+    apart = vectors[:, 0] - vectors[:, 0].mean(0)
+    factor = made.factor(0)
+    assert len(factor) <= MOST_ROWS
+    assert float(factor.square().sum() + made.dropped[0]) == pytest.approx(float(apart.square().sum()), rel=1e-9)
+    assert 0 < float(made.dropped[0]) < 0.01 * float(made.trace[0])
+    _, values, _ = torch.linalg.svd(apart)
+    _, share = made.axes(16)
+    torch.testing.assert_close(share[0], values[:16].square() / values.square().sum(), rtol=1e-3, atol=0)
+
+
+def test_sums_in_the_coordinates_of_a_space_are_those_of_the_whole() -> None:
+    generator = torch.Generator().manual_seed(4)
+    basis = torch.linalg.qr(torch.randn(WIDTH, 2, generator=generator, dtype=torch.float64)).Q
+    found = drawn()
+    found.vectors[:, 0] = found.vectors[:, 0] @ basis @ basis.mT
+    whole, within = of(found, list(range(IMAGES))), ContributionMoments(THROUGH, HEADS, WIDTH, bases={0: basis})
+    for rows in (range(10), range(10, IMAGES)):
+        within.update(Contributions(found.vectors[rows], found.representation[rows]))
+    assert within.arrays()["rows_of"].tolist()[0] == 2
+    for head in range(HEADS):
+        torch.testing.assert_close(within.covariance(head), whole.covariance(head), rtol=1e-9, atol=1e-9)
+    spaces = within.spaces()
+    assert spaces.ranks == (2, *[WIDTH] * (COMPONENTS - 1))
+    kept = spaces.bases[0].double()
+    torch.testing.assert_close(kept @ kept.mT, basis @ basis.mT, rtol=0, atol=1e-6)
