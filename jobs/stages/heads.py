@@ -322,7 +322,7 @@ def heads_cost(sizes: Sizes) -> Cost:
 
 # All but the last are times the hidden vectors of one image in all layers.
 CONTRIBUTION = 1.5  # what an image's contributions take along paths
-PUSHED = 7.0  # the same with the graph that each component is pushed through
+PUSHED = 20.0  # the same with the graphs that each component is pushed through (ConViT-B: through all later attention)
 FINDING = 4 * 2.8  # what the pictures take by which paths are found
 MAPPED = 6.5  # an image with its live attention
 FOLLOWED = 12.0  # the same, with neurons followed into it
