@@ -390,8 +390,11 @@ class Loop:
             self.todo.landed(flight.unit)
         self._let_go(worker)
         self.outcome.workers_lost += 1
-        if not (memory and self._same_shortage()):
+        again = memory and self._same_shortage()
+        if not again:
             self.lost_in_a_row += 1
+            if memory and not flight and not self.flying:
+                self._starved_at_the_start(reason)
         self._back_off()
         self.listener.lost(worker, flight.unit if flight else None, reason)
         if flight and memory:
@@ -423,6 +426,16 @@ class Loop:
             return True
         self.starved_at = now
         return False
+
+    def _starved_at_the_start(self, reason: str) -> None:
+        """A worker was killed for memory though none was given a unit: what is missing is room for a worker."""
+        self.start_failures += 1
+        if self.start_failures >= self.policy.start_failures:
+            self.outcome.fatal = Fault(
+                "WorkFailed",
+                "workers are killed for want of memory before they are given a unit. Free memory on this machine, or "
+                f"ask for fewer workers (--workers 1). The last: {reason}",
+            )
 
     def _starved(self, unit: WorkUnit, reason: str) -> None:
         self.starved[unit] += 1

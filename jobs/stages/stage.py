@@ -21,7 +21,7 @@ Result = "Sequence[Row] | Mapping[str, Sequence[Row]] | Mapping[str, np.ndarray]
 FLOAT = 4.0  # bytes of a number
 TOWERS = 3.0  # times the weights of its picture tower, what a CLIP takes while it is loaded
 LIVE = 4.0  # times its widest hidden vectors, what a forward holds of an image at once
-GRAPH = 4.0  # times the hidden vectors of all layers, what a forward keeps of an image for a backward
+GRAPH = 3.5  # times the hidden vectors of all layers, what a forward keeps of an image for a backward
 PIXEL_COPIES = 6.0  # of a picture: decoded ahead, joined, normalised
 LEAST_FLOPS = 8.0e6
 """A step on a tiny model is bound by calls, not by arithmetic: no forward of an image counts as less."""

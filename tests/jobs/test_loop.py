@@ -346,9 +346,11 @@ def test_workers_killed_for_memory_before_they_do_anything_end_the_run():
             return worker
 
     executor = Dying(Script())
-    outcome = Loop([unit(0)], executor, Policy(workers=1, lost_in_a_row=5), Listener()).run()
+    outcome = Loop([unit(0)], executor, Policy(workers=1), Listener()).run()
     assert outcome.fatal is not None
+    assert "killed for want of memory before they are given a unit" in outcome.fatal.message
     assert outcome.left == [unit(0)]
+    assert executor.now < 60, "after three, not twenty"
 
 
 def test_a_run_for_which_memory_is_too_small_everywhere_ends_early():
