@@ -195,8 +195,9 @@ class Run(Listener):
 
     def _carry_out(self) -> RunReport:
         self._say_damaged(self.shards.assemble_ready())
-        for merge in [unit for job in self.graph.jobs.values() for unit in job.committed()]:
-            self._remove_merged(merge)  # where a run was killed between a merge and this
+        for job in self.graph.jobs.values():
+            if job.stage.cut == "images" and job.done():
+                self._remove_merged(job.whole)  # where a run was killed between a merge and this
         self.row.units_reused = sum(len(job.held) for job in self.graph.jobs.values())
         self.progress = Progress(self.plan, self.graph)
         units = self.graph.ready()

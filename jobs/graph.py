@@ -79,8 +79,13 @@ class Job:
         if self.stage.cut == "neurons":
             return not any(self.gaps(layer))
         if self.stage.cut == "images":
-            return self.unit(self._all) in self.committed()
+            return self.whole in self.committed()
         return all(self.unit(cut) in self.committed() for cut in self._cuts.get(None, ()))
+
+    @property
+    def whole(self) -> WorkUnit:
+        """The merge of all slices, of a stage that is cut along images."""
+        return self.unit(self._all)
 
     @property
     def _all(self) -> Images:
@@ -101,7 +106,7 @@ class Job:
         """What would complete a layer, whether it can begin or not."""
         if self.done(layer):
             return []
-        return list(self.gaps(layer)) or [self.unit(self._all)]
+        return list(self.gaps(layer)) or [self.whole]
 
     def next(self, layer: Layer = None) -> list[WorkUnit]:
         """Units that were not handed out yet, and that need nothing more of this job."""

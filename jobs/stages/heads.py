@@ -291,7 +291,10 @@ def contributions_cost(sizes: Sizes) -> Cost:
 
 def align_cost(sizes: Sizes) -> Cost:
     """Contributions of the panel, and some hundred steps on some of them."""
-    steps = 400 * 6 * 128 * coordinates(sizes) * 512
+    from pipeline.decompose.align import AlignSettings
+
+    settings = AlignSettings()
+    steps = 6 * settings.steps * settings.batch * coordinates(sizes) * 512
     return Cost(each=sizes.panel * forwards(sizes) * sizes.forward + steps, kept=4 * coordinates(sizes) * 512)
 
 
@@ -308,8 +311,11 @@ def maps_cost(sizes: Sizes) -> Cost:
 
 def reads_cost(sizes: Sizes) -> Cost:
     """Products for each head and image: through the values alone, or through the network first."""
-    each, images = (0.6, 16) if sizes.description.family in OPEN_FAMILIES else (0.04, 64)
-    images = min(images, sizes.panel)
+    from pipeline.decompose.rows import ReadSettings
+
+    settings, without = ReadSettings(), sizes.description.family in OPEN_FAMILIES
+    each = 0.6 if without else 0.04
+    images = min(settings.images_without_path if without else settings.images, sizes.panel)
     return Cost(each=images * sizes.description.heads * each * sizes.forward, kept=24 * sizes.description.neurons)
 
 
@@ -327,7 +333,6 @@ FINDING = 4 * 2.8  # what the pictures take by which paths are found
 MAPPED = 6.5  # an image with its live attention
 FOLLOWED = 12.0  # the same, with neurons followed into it
 MOMENTS_HELD = 3.0  # times the moments, as they are summed up, merged and made into a part
-BUFFER = 512 << 20  # bytes of contributions that a fit holds at most (AlignSettings.buffer_bytes)
 WIDEST_SPACE = 1024  # of an embedder
 
 
@@ -346,7 +351,9 @@ def moments_memory(sizes: Sizes, batch: int) -> float:
 
 def align_memory(sizes: Sizes, batch: int) -> float:
     """Contributions as above; those of the panel as far as a fit holds them, twice; maps, gradients and their means."""
-    panel = min(BUFFER, FLOAT * sizes.panel * coordinates(sizes))
+    from pipeline.decompose.align import AlignSettings
+
+    panel = min(AlignSettings().buffer_bytes, FLOAT * sizes.panel * coordinates(sizes))
     maps = FLOAT * coordinates(sizes) * min(WIDEST_SPACE, sizes.description.representation_dim)
     return contributions_memory(sizes, batch) + 2 * panel + 5 * maps
 

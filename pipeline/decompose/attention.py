@@ -169,12 +169,26 @@ def _attend(path: str, mha: nn.MultiheadAttention, query: Tensor, key: Tensor, v
     return mha.out_proj(heads if mha.batch_first else heads.transpose(0, 1))
 
 
+def channel_axis(projection: nn.Module) -> int:
+    """The axis of channels in what an output projection takes and gives."""
+    return 1 if isinstance(projection, nn.Conv2d) else -1
+
+
+def _image_axis(module: nn.Module) -> int:
+    return 1 if getattr(module, "batch_first", True) is False else 0
+
+
 def per_head(module: nn.Module, heads: Tensor, images: int, count: int) -> Tensor:
     """(images, positions, heads, head_dim) of a tensor shaped as the input of a module's output projection.
 
     Windows, folded into the axis of images behind each, count on.
     """
-    if isinstance(output_projection(module), nn.Conv2d):
-        heads = heads.movedim(1, -1)
-    axis = 1 if getattr(module, "batch_first", True) is False else 0
-    return heads.movedim(axis, 0).reshape(images, -1, count, heads.shape[-1] // count)
+    heads = heads.movedim(channel_axis(output_projection(module)), -1).movedim(_image_axis(module), 0)
+    return heads.reshape(images, -1, count, heads.shape[-1] // count)
+
+
+def like_heads(module: nn.Module, rows: Tensor, heads: Tensor) -> Tensor:
+    """The way back of `per_head`: (images, positions, channels) shaped as `heads`."""
+    channels, images = channel_axis(output_projection(module)), _image_axis(module)
+    moved = heads.movedim(channels, -1).movedim(images, 0)
+    return rows.reshape(moved.shape).movedim(0, images).movedim(-1, channels)

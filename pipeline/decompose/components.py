@@ -14,11 +14,11 @@ from enum import StrEnum
 from functools import cached_property
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from atlas_schema.errors import BadConfig, UnknownFamily
 from pipeline.decompose.activation_cache import ActivationCache, cache_activations
-from pipeline.decompose.attention import output_projection, per_head
+from pipeline.decompose.attention import channel_axis, output_projection, per_head
 from pipeline.decompose.paths import (
     NO_PATHS,
     Paths,
@@ -355,7 +355,7 @@ class Decomposition:
             path = self.model.description.ffn_sites[component.layer].path
             return [(s.detach(), g) for s, g in zip((self._ffns or {})[path], pulled.ffns[path], strict=True)]
         site = self.model.description.attention_sites[component.layer]
-        axis = self._channels(site)
+        axis = channel_axis(output_projection(self.model.module.get_submodule(site.path)))
         alone_with_gradients = []
         for source, gradient in zip(self._heads[site.path], pulled.heads[site.path], strict=True):
             alone = torch.zeros_like(source)
@@ -377,10 +377,6 @@ class Decomposition:
         """(images, positions, heads, head_dim) of a tensor shaped as an attention's heads; windows count on."""
         module = self.model.module.get_submodule(site.path)
         return per_head(module, tensor, len(self._x), site.heads)
-
-    def _channels(self, site: AttentionSite) -> int:
-        projection = output_projection(self.model.module.get_submodule(site.path))
-        return 1 if isinstance(projection, nn.Conv2d) else -1
 
 
 @dataclass

@@ -6,9 +6,9 @@ A head that reaches the final representation along the residual path has its dir
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from atlas_schema.errors import UnknownFamily
 from pipeline.decompose.check import random_pictures
 from pipeline.decompose.components import Component, Level, components_of, decompose, relative
 from pipeline.decompose.paths import FORM, Paths, find_paths
+from pipeline.decompose.token_positions import TokenPositions, token_positions_of
 from pipeline.models import LoadedModel
 
 CERTIFIED = 2  # images on which a model's form is certified
@@ -53,7 +54,6 @@ class Contributing:
     levels: tuple[Level, ...] = field(default=())  # of each component; () before the first batch
     paths: Paths = field(default_factory=Paths)
     _idle: frozenset[int] | None = None
-    _facts: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.components = components_of(self.model)
@@ -72,11 +72,10 @@ class Contributing:
             vectors[:, indirect] = through.vectors([self.components[index] for index in indirect]).detach()
         return Contributions(vectors, direct.representation)
 
-    def held(self, what: str, make: Callable[[], Any]) -> Any:
-        """A fact of the model that is dear to find, made once."""
-        if what not in self._facts:
-            self._facts[what] = make()
-        return self._facts[what]
+    @cached_property
+    def token_positions(self) -> dict[str, list[TokenPositions]]:
+        """Where the values of each attention lie, as `token_positions_of` finds it; once."""
+        return token_positions_of(self.model)
 
     def heads_with_path(self, levels: Sequence[Level] | None = None) -> set[int]:
         """Numbers of the heads that contribute directly, along a path. levels: other ones than theirs."""

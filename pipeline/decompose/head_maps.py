@@ -15,16 +15,15 @@ from functools import cached_property
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from pipeline.decompose.activation_cache import cache_activations
-from pipeline.decompose.attention import output_projection
+from pipeline.decompose.attention import like_heads, per_head
 from pipeline.decompose.components import Decomposition, Level
 from pipeline.decompose.contributions import Contributing
 from pipeline.decompose.maps import Pulled, SiteMaps, check_reproduced, pull_back, site_maps
 from pipeline.decompose.paths import FORM, TokenWeights, pulled_into_heads
 from pipeline.decompose.replay import Replay, replay
-from pipeline.decompose.token_positions import token_positions_of
 from pipeline.models import AttentionSite
 
 
@@ -141,7 +140,7 @@ class Recorded:
         self.contributing, self.model = contributing, contributing.model
         self.x = x.detach().clone()
         self.cache = cache_activations(self.model, self.x, attention=True, gates=False)
-        self.positions = contributing.held("token positions", lambda: token_positions_of(self.model))
+        self.positions = contributing.token_positions
         self._traced: dict[Level, Replay] = {}
 
     def traced(self, level: Level) -> Replay:
@@ -203,13 +202,9 @@ class Recorded:
         path = self.contributing.paths.of[site.path, call]
         pulled = pulled_into_heads(self.model, path, site, along)[path.group].flatten(1)  # (positions, heads * own)
         module = self.model.module.get_submodule(site.path)
-        conv = isinstance(output_projection(module), nn.Conv2d)
-        axis = 1 if getattr(module, "batch_first", True) is False else 0
-        shaped = (heads.movedim(1, -1) if conv else heads).movedim(axis, 0)
-        seed = heads.new_zeros(len(self.x), shaped[..., 0].numel() // len(self.x), shaped.shape[-1])
+        seed = torch.zeros_like(per_head(module, heads, len(self.x), 1)[:, :, 0])
         seed[:, path.positions] = weights[:, :, None] * pulled
-        seed = seed.reshape(shaped.shape).movedim(0, axis)
-        return seed.movedim(-1, 1) if conv else seed
+        return like_heads(module, seed, heads)
 
     def one_by_one(
         self, level: Level, asked: Sequence[Asked], row: Mapping[int, int], directions: Tensor

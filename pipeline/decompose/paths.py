@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.decompose.activation_cache import ActivationCache, cache_activations
-from pipeline.decompose.attention import output_projection, per_head
+from pipeline.decompose.attention import channel_axis, output_projection, per_head
 from pipeline.decompose.replay import Calls, replay
 from pipeline.hooks.activations import sequence
 from pipeline.models import AttentionSite, FfnSite, LoadedModel
@@ -129,12 +129,8 @@ def nothing(like: Tensor, shape: Sequence[int] | None = None) -> Tensor:
 def _written_shape(projection: nn.Module, heads: Tensor) -> list[int]:
     """The shape of what an output projection gives, from that of its input."""
     shape = list(heads.shape)
-    shape[_channels(projection)] = len(_weight(projection))
+    shape[channel_axis(projection)] = len(_weight(projection))
     return shape
-
-
-def _channels(projection: nn.Module) -> int:
-    return 1 if isinstance(projection, nn.Conv2d) else -1
 
 
 def written_nothing(model: LoadedModel, cache: ActivationCache, closed: Collection[str]) -> Calls:
@@ -241,7 +237,8 @@ def _by_position(model: LoadedModel, tensors: Mapping[Key, Tensor], images: int)
 def written_by_position(model: LoadedModel, site: AttentionSite | FfnSite, tensor: Tensor, images: int) -> Tensor:
     """A tensor shaped as the output of an attention's projection, or of an FFN: (images, positions, channels)."""
     if isinstance(site, FfnSite):
-        return sequence(tensor, site).reshape(images, -1, sequence(tensor, site).shape[-1])
+        rows = sequence(tensor, site)
+        return rows.reshape(images, -1, rows.shape[-1])
     return per_head(model.module.get_submodule(site.path), tensor, images, 1)[:, :, 0]
 
 

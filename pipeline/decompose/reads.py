@@ -67,13 +67,11 @@ class Reader:
 
 
 class ReadSums:
-    """Means and squared deviations, over images, of what neurons pass through heads; sums that merge (Chan et al.).
+    """Means and squared deviations, over images, of what neurons pass through heads, batch by batch (Chan et al.).
 
     images: (heads,), how many. mean, scatter: (heads, neurons). own_mean, own_scatter: (heads,), of the heads'
     contributions. Float64: 16 bytes a head and neuron.
     """
-
-    FIELDS = ("images", "mean", "scatter", "own_mean", "own_scatter")
 
     def __init__(self, heads: int, neurons: int) -> None:
         self.images = torch.zeros(heads, dtype=torch.float64)
@@ -96,18 +94,6 @@ class ReadSums:
                 scatter[head] += squares + before * new / (before + new) * between.square()
                 mean[head] += new / (before + new) * between
             self.images[head] += new
-
-    def merge(self, other: ReadSums) -> None:
-        total = self.images + other.images
-        some = total.clamp_min(1)
-        weight, part = self.images * other.images / some, other.images / some
-        for mean, scatter in (("mean", "scatter"), ("own_mean", "own_scatter")):
-            between = getattr(other, mean) - getattr(self, mean)
-            by_head = (slice(None), *[None] * (between.ndim - 1))
-            square = weight[by_head] * between.square()
-            setattr(self, scatter, getattr(self, scatter) + getattr(other, scatter) + square)
-            setattr(self, mean, getattr(self, mean) + part[by_head] * between)
-        self.images = total
 
     def shares(self, neurons: slice = slice(None)) -> Tensor:
         """How much each head reads each of some neurons, (heads, neurons): the ratio of standard deviations over
