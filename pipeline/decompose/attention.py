@@ -35,6 +35,8 @@ _FROZEN = {
     "v_proj": (0, 1),
 }
 
+_SOFTMAX = (functional.softmax, torch.softmax, Tensor.softmax)
+
 
 @dataclass(frozen=True)
 class FrozenMap:
@@ -63,7 +65,7 @@ class FrozenMap:
 
     def join(self, held: Tensor, live: Tensor) -> Tensor:
         axis = self.axis if self.axis < 0 else self.axis + 1
-        joined = torch.cat([held, live], dim=axis)
+        joined = torch.cat([held, live], dim=axis) if self.makes_values else held
         return joined.flatten(-2) if self.axis < 0 else joined.flatten(1, 2)
 
 
@@ -103,6 +105,10 @@ class QueriesAndKeys(TorchFunctionMode):
 
     values: in a replay, by `FrozenMap.path` and call, with channels as `FrozenMap.split` gives them. cut: each is a
     leaf, so that no gradient passes it; else only one that depends on nothing live is.
+
+    Some attention takes queries, keys and values from one tensor, which has a gradient where values are live. What its
+    softmax gives depends on queries and keys alone and is taken out of the graph: a derivative then passes the values'
+    maps, and not zeros through queries, keys and softmax as well.
     """
 
     def __init__(
@@ -111,6 +117,7 @@ class QueriesAndKeys(TorchFunctionMode):
         super().__init__()
         self.maps, self.cached, self.cut = maps, cached, cut
         self.values: dict[str, list[Tensor]] = {}
+        self.inside = 0  # how many attention modules are being called
         self.queues: dict[str, Iterator[Tensor]] | None = None
         if replay:
             self.queues = {path: iter(calls) for path, calls in cached.items()}
@@ -122,7 +129,7 @@ class QueriesAndKeys(TorchFunctionMode):
             weight = args[1] if len(args) > 1 else kwargs.get("weight")
             known = self.maps.get(id(weight))
         if known is None:
-            return func(*args, **kwargs)
+            return self._held(func, args, kwargs) if self.queues is not None else func(*args, **kwargs)
         if self.queues is None:
             out = func(*args, **kwargs)
             held, _ = known.split(out)
@@ -136,6 +143,27 @@ class QueriesAndKeys(TorchFunctionMode):
                 live = live.detach().requires_grad_()
             self.values.setdefault(known.path, []).append(live)
         return known.join(next(self.queues[known.path]), live)
+
+    def _held(self, func: Any, args: Any, kwargs: Any) -> Any:
+        """What a function gives; attention weights, of which nothing is live, as constants."""
+        if not self.inside:
+            return func(*args, **kwargs)
+        if func is functional.scaled_dot_product_attention and len(args) >= 3:
+            return func(args[0].detach(), args[1].detach(), *args[2:], **kwargs)
+        out = func(*args, **kwargs)
+        return out.detach() if func in _SOFTMAX else out
+
+    def within(self, stack: ExitStack, module: nn.Module) -> None:
+        """Until the stack closes, a softmax in this attention module is known to be that of its weights."""
+
+        def enter(*_: Any) -> None:
+            self.inside += 1
+
+        def leave(*_: Any) -> None:
+            self.inside -= 1
+
+        stack.callback(module.register_forward_pre_hook(enter).remove)
+        stack.callback(module.register_forward_hook(leave).remove)
 
 
 def _values_alone(known: FrozenMap, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor | None:

@@ -16,6 +16,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from pipeline.decompose.activation_cache import ActivationCache, gate_path, multiplied
 from pipeline.decompose.attention import QueriesAndKeys, open_up, output_projection
+from pipeline.decompose.convolutions import linear_convolutions
 from pipeline.hooks.frozen import centred, gain, is_norm, shift, stub
 from pipeline.models import LoadedModel
 from pipeline.models.representation import representation
@@ -58,11 +59,14 @@ def replay(
     """
     head_calls: Calls = {}
     values: Calls = {}
+    mode = QueriesAndKeys(cache.maps, cache.queries_and_keys, replay=True, cut=cut)
     with ExitStack() as stack:
+        linear_convolutions(stack, model.module, cache.maps)
         for site in model.description.attention_sites:
             module = model.module.get_submodule(site.path)
             if heads is None:
                 open_up(stack, site.path, module)
+                mode.within(stack, module)
                 calls = head_calls.setdefault(site.path, [])
                 hook = output_projection(module).register_forward_pre_hook(
                     lambda m, args, calls=calls: calls.append(args[0])
@@ -86,7 +90,6 @@ def replay(
             if is_norm(module):
                 stub(stack, module, _frozen(module, iter(cache.scales[path])))
         if heads is None:
-            mode = QueriesAndKeys(cache.maps, cache.queries_and_keys, replay=True, cut=cut)
             values = stack.enter_context(mode).values
             if twice:  # other kernels have no second derivative, by which a component alone is pushed forward
                 stack.enter_context(sdpa_kernel(SDPBackend.MATH))
@@ -124,6 +127,7 @@ def written_values(model: LoadedModel, cache: ActivationCache, image: Tensor) ->
         for site in model.description.attention_sites:
             module = model.module.get_submodule(site.path)
             open_up(stack, site.path, module)
+            mode.within(stack, module)
             hook = output_projection(module).register_forward_pre_hook(lambda m, args: args[0].detach())
             stack.callback(hook.remove)
         for ffn in model.description.ffn_sites:

@@ -32,6 +32,7 @@ _LINEAR = frozenset(
         "Gather",
         "Index",
         "IndexSelect",
+        "LinearConvolution",
         "Mean",
         "NativeBatchNorm",
         "Neg",
