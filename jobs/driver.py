@@ -304,6 +304,20 @@ class Run(Listener):
         self.graph.lost(lost, reader)
         return self.graph.ready()
 
+    def resting(self, worker: int, unit: WorkUnit, fault: Fault) -> None:
+        self.log("store did not answer", unit=str(unit), worker=worker, error=str(fault), trace=fault.trace)
+        self.progress.say(f"The store did not answer worker {worker}; {unit} is queued again: {fault}")
+
+    def not_starting(self, count: int, seconds: float, shortage: str) -> None:
+        self.log("workers do not start", count=count, seconds=round(seconds), shortage=shortage)
+        self.progress.say(f"{count} worker(s) asked for {seconds:.0f} s ago did not start yet. {shortage}")
+
+    def stage_ended(self, unit: WorkUnit, others: Sequence[WorkUnit], fault: Fault) -> None:
+        self.log("stage ended", stage=unit.stage, slug=unit.slug, units=len(others), error=str(fault))
+        self.progress.say(f"{len(others)} more units of {unit.stage} of {unit.slug} were given up with it")
+        for one in others:
+            self.progress.gave_up(one)
+
     def retrying(self, unit: WorkUnit, attempt: int, fault: Fault) -> None:
         self.log("retrying", unit=str(unit), attempt=attempt, error=str(fault), trace=fault.trace)
 

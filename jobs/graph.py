@@ -111,8 +111,8 @@ class Job:
     def next(self, layer: Layer = None) -> list[WorkUnit]:
         """Units that were not handed out yet, and that need nothing more of this job."""
         units = list(self.gaps(layer))
-        if not units and self.stage.cut == "images" and not self.done():
-            units = self._merges()
+        if not units and self.stage.cut == "images" and not self.done() and self.asked <= self.committed():
+            units = self._merges()  # of one level at a time: two merges never read, and so never remove, the same slice
         fresh = [unit for unit in units if unit not in self.asked]
         self.asked.update(fresh)
         return fresh

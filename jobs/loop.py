@@ -1,12 +1,18 @@
 """The scheduling loop: hands work units to workers, settles what comes back, replaces what dies.
 
 It knows nothing of Ray: an `Executor` starts workers and reports events, so that the whole logic runs in
-virtual time in the tests. Three outcomes of an attempt are kept apart:
+virtual time in the tests. Outcomes of an attempt are kept apart by what they speak against:
 
 - a receipt: the part is committed;
-- a *unit fault*: the computation raised. It spends the unit's retries, then the unit is given up;
-- an *infrastructure fault*: the worker died, hung or vanished. Exactly that unit is queued again and the
-  worker replaced, with backoff; but a unit that fells several workers is given up too.
+- a *unit fault*: the computation raised. It spends the unit's retries, then the unit is given up; where the
+  model cannot do the stage at all, so are the other units of that stage of that model, and nothing else;
+- an *infrastructure fault*: the worker died, hung or vanished, or the store did not answer it. Exactly that unit
+  is queued again and the worker replaced or let rest, with backoff; but a unit that fells several workers is given
+  up too. A worker that was lost before it began the unit, or at one moment with several others (a node), speaks
+  against no unit.
+
+What ends the run: a full disk, a store that refuses for `store_seconds` while nothing is committed, weights that
+several workers find to differ from the driver's, and workers that cannot be had.
 
 Memory that ran out, in the unit or by a worker killed for it, is a fault of neither: what ran beside it counts as much.
 Such a unit is put aside until nothing else can be done, and then done alone with the smallest batch. Only where that
@@ -17,7 +23,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Protocol, TypeVar
@@ -27,6 +33,16 @@ from atlas_schema.units import WorkUnit
 from jobs.memory import Peak
 
 
+class Scope(Enum):
+    """What a fault speaks against, and so what it ends."""
+
+    UNIT = "unit"
+    STAGE = "stage"  # a model cannot do it: no unit of this stage of the model can succeed
+    STORE = "store"  # the store did not answer this worker, this time
+    WEIGHTS = "weights"  # the worker loaded others than the driver
+    RUN = "run"  # no unit can succeed: a full disk
+
+
 @dataclass(frozen=True)
 class Fault:
     """An exception as a plain record: it crosses processes without being unpickled as its own class."""
@@ -34,7 +50,7 @@ class Fault:
     kind: str  # class name of the exception
     message: str
     trace: str = ""
-    fatal: bool = False  # no other unit can succeed either (a full disk, a store that refuses)
+    scope: Scope = Scope.UNIT
     lost: WorkUnit | None = None  # the unit whose committed part was needed, and is damaged or gone
     memory: bool = False  # memory ran out, with the smallest batch too
 
@@ -73,6 +89,7 @@ class WorkerLost:
     reason: str
     in_constructor: bool = False
     memory: bool = False  # killed because memory ran out
+    begun: bool = True  # it had begun the unit that it was given
 
 
 Event = Ready | Committed | UnitFailed | WorkerLost
@@ -86,6 +103,7 @@ class Executor(Protocol):
     def assign(self, worker: int, unit: WorkUnit, attempt: int, *, alone: bool) -> None: ...  # alone: least memory
     def wait(self, seconds: float) -> list[Event]: ...  # at most so long; [] if nothing happened
     def beat(self, worker: int) -> int: ...  # steps the worker made so far, as last heard
+    def shortage(self) -> str: ...  # what workers ask for, and what there is: said where none can start
     def dismiss(self, worker: int) -> None: ...  # kill at once; no event follows
 
 
@@ -101,14 +119,24 @@ class Policy:
     felled: int = 3  # workers that one unit may take down
     hang_seconds: float = 600.0  # without a step
     load_seconds: float = 1800.0  # the same while the model is being loaded (a download may be part of it)
-    start_failures: int = 3  # in a row, before the run is given up
-    lost_in_a_row: int = 20  # workers lost without one commit in between
+    start_failures: int = 3  # in a row while nobody is at work, before the run is given up
+    start_told: float = 60.0  # seconds after which it is said that workers do not start
+    start_seconds: float = (
+        1800.0  # the same while nobody is at work, before the run is given up: nodes may have to boot
+    )
+    lost_in_a_row: int = 20  # times that workers were lost without one commit in between
+    lost_together: int = 3  # workers, within one event, that speak against no unit
+    store_seconds: float = 600.0  # without a commit since a store's first refusal, before the run is given up
+    store_rest: float = 5.0  # for a worker whom the store refused, doubling
+    store_refusals: int = 4  # of one worker in a row, before it is replaced: its node may have no network
+    weights_differ: int = 2  # workers, before the run is given up
     hopeless: int = 30  # attempts that raised, without one commit in the whole run
     backoff_seconds: float = 1.0  # before a replacement, doubling
     backoff_most: float = 60.0
     grace_seconds: float = 20.0
     tick_seconds: float = 0.5
-    one_event_seconds: float = 10.0  # workers killed for memory within it were killed by one shortage
+    one_event_seconds: float = 10.0  # workers lost within it were lost for one reason
+    blocked_seconds: float = 5.0  # longer than that between two looks, the driver itself stood still
 
 
 @dataclass
@@ -154,6 +182,15 @@ class Listener:
     def put_aside(self, unit: WorkUnit, reason: str) -> None:
         """Memory ran out: the unit is done alone when nothing else can be."""
 
+    def stage_ended(self, unit: WorkUnit, others: Sequence[WorkUnit], fault: Fault) -> None:
+        """The model of a unit that was given up cannot do the stage: the others were given up with it."""
+
+    def resting(self, worker: int, unit: WorkUnit, fault: Fault) -> None:
+        """The store did not answer: the unit is queued again, and the worker waits a while."""
+
+    def not_starting(self, count: int, seconds: float, shortage: str) -> None:
+        """Workers were asked for so many seconds ago and none of these has answered."""
+
     def starved(self, unit: WorkUnit, reason: str) -> str:
         """What is said of a unit for which all memory is too little."""
         return f"memory is too small for it, alone and with the smallest batch: {reason}"
@@ -187,6 +224,19 @@ class Queue:
         for unit in units:
             self._of(unit).append(unit)
             self._count[unit.slug] += 1
+
+    def drop(self, slug: str, stage: str) -> list[WorkUnit]:
+        """Take out all units of a stage of a model."""
+        dropped = []
+        for layer, units in list(self._waiting.get(slug, {}).items()):
+            dropped += [unit for unit in units if unit.stage == stage]
+            self._waiting[slug][layer] = deque(unit for unit in units if unit.stage != stage)
+            if not self._waiting[slug][layer]:
+                del self._waiting[slug][layer]
+        self._count[slug] -= len(dropped)
+        if not self._waiting.get(slug, True):
+            del self._waiting[slug], self._count[slug]
+        return dropped
 
     def put_first(self, unit: WorkUnit) -> None:
         """Put a unit before those of its model and layer."""
@@ -246,7 +296,8 @@ class Loop:
         self.executor, self.policy, self.listener, self.stop = executor, policy, listener, stop
         self.outcome = Outcome()
         self.flying: dict[int, Flight] = {}
-        self.starting: set[int] = set()
+        self.starting: dict[int, float] = {}  # worker -> when it was asked for
+        self.hired: dict[int, float] = {}  # the same of every worker there is
         self.idle: set[int] = set()
         self.holds: dict[int, WorkUnit] = {}  # worker -> its last unit, whose model it has loaded
         self.faults: Counter[WorkUnit] = Counter()
@@ -255,7 +306,15 @@ class Loop:
         self.starved: Counter[WorkUnit] = Counter()  # how often memory ran out
         self.starved_at = -math.inf
         self.start_failures = 0
+        self.starts_told = False
+        self.nobody_since = executor.clock()  # since when no worker was there but those that are starting
         self.lost_in_a_row = 0
+        self.lately: list[tuple[float, WorkUnit | None]] = []  # losses of the event that goes on: when, and with what
+        self.together: Counter[WorkUnit] = Counter()  # how often a unit was lost in an event of many
+        self.store_since = math.inf  # when the store first refused since the last commit
+        self.refused: Counter[int] = Counter()  # by worker: refusals in a row
+        self.rests: dict[int, float] = {}  # worker -> until when it is given nothing
+        self.foreign: set[int] = set()  # workers that loaded other weights
         self.hire_after = 0.0
         self.looked_at = -math.inf  # when hung workers were last looked for
 
@@ -281,6 +340,7 @@ class Loop:
             for event in self.executor.wait(self.policy.tick_seconds):
                 self._settle(event)
             self._dismiss_hung()
+            self._look_at_starts()
             self.listener.tick(len(self.todo) + len(self.aside), len(self.flying), len(self.idle) + len(self.flying))
 
     def _unfinished(self) -> bool:
@@ -300,7 +360,8 @@ class Loop:
         present = len(self.flying) + len(self.idle) + len(self.starting)
         wanted = 1 if self._one_alone() else min(self.policy.workers, len(self.todo) + len(self.flying))
         for _ in range(wanted - present):
-            self.starting.add(self.executor.hire())
+            worker = self.executor.hire()
+            self.starting[worker] = self.hired[worker] = self.executor.clock()
 
     def _one_alone(self) -> bool:
         """Whether a unit is at work alone, or nothing is left to do but such units."""
@@ -311,9 +372,12 @@ class Loop:
     def _hand_out(self) -> None:
         if any(flight.alone for flight in self.flying.values()):
             return
+        now = self.executor.clock()
         for worker in sorted(self.idle):
             if not self.todo:
                 break
+            if now < self.rests.get(worker, now):
+                continue
             self._assign(worker, self.todo.take(self.holds.get(worker)))
         if self.idle and self._one_alone():
             first, *others = sorted(self.idle)
@@ -335,19 +399,23 @@ class Loop:
         self.listener.started(worker, unit, attempt)
 
     def _let_go(self, worker: int) -> None:
-        self.starting.discard(worker)
+        self.starting.pop(worker, None)
         self.idle.discard(worker)
         self.holds.pop(worker, None)
+        self.hired.pop(worker, None)
+        self.rests.pop(worker, None)
+        self.refused.pop(worker, None)
 
     def _settle(self, event: Event) -> None:
         match event:
             case Ready(worker):
-                self.starting.discard(worker)
-                self.start_failures = 0
+                self.starting.pop(worker, None)
+                self.start_failures, self.starts_told = 0, False
                 self.idle.add(worker)
             case Committed(worker, unit, receipt, seconds, peak):
                 self._land(worker)
-                self.lost_in_a_row = 0
+                self.lost_in_a_row, self.store_since = 0, math.inf
+                self.refused.pop(worker, None)
                 self.outcome.done.append(receipt)
                 self.todo.extend(self.listener.committed(worker, unit, receipt, seconds, peak))
             case UnitFailed(worker, unit, fault):
@@ -358,19 +426,33 @@ class Loop:
                 elif fault.memory:
                     self._starved(unit, str(fault))
                 else:
-                    self._unit_fault(unit, fault)
-            case WorkerLost(worker, reason, in_constructor, memory):
-                self._worker_lost(worker, reason, in_constructor, memory)
+                    self._faulted(worker, unit, fault)
+            case WorkerLost():
+                self._worker_lost(event)
 
     def _land(self, worker: int) -> None:
         self.todo.landed(self.flying.pop(worker).unit)
         self.idle.add(worker)
 
+    def _faulted(self, worker: int, unit: WorkUnit, fault: Fault) -> None:
+        match fault.scope:
+            case Scope.RUN:
+                self.outcome.fatal = fault
+                self.todo.put_first(unit)
+            case Scope.STAGE:
+                self._give_up(unit, fault)
+                others = self.todo.drop(unit.slug, unit.stage)
+                self.outcome.failed |= dict.fromkeys(others, fault)
+                if others:
+                    self.listener.stage_ended(unit, others, fault)
+            case Scope.STORE:
+                self._refused(worker, unit, fault)
+            case Scope.WEIGHTS:
+                self._foreign(worker, unit, fault)
+            case Scope.UNIT:
+                self._unit_fault(unit, fault)
+
     def _unit_fault(self, unit: WorkUnit, fault: Fault) -> None:
-        if fault.fatal:
-            self.outcome.fatal = fault
-            self.todo.put_first(unit)
-            return
         self.faults[unit] += 1
         if not self.outcome.done and self.faults.total() >= self.policy.hopeless:
             self.outcome.fatal = Fault("WorkFailed", f"nothing could be done; the last error: {fault}", fault.trace)
@@ -380,52 +462,119 @@ class Loop:
             self.listener.retrying(unit, self.faults[unit] + 1, fault)
             self.todo.extend([unit])  # last: a passing fault has time to pass
 
+    def _refused(self, worker: int, unit: WorkUnit, fault: Fault) -> None:
+        """The store did not answer this worker: the unit goes to another; the run ends where nobody is answered."""
+        now = self.executor.clock()
+        self.todo.put_first(unit)
+        self.store_since = min(self.store_since, now)
+        if now - self.store_since >= self.policy.store_seconds:
+            self.outcome.fatal = fault
+            return
+        self.refused[worker] += 1
+        self.listener.resting(worker, unit, fault)
+        if self.refused[worker] >= self.policy.store_refusals:
+            self._replace(worker, f"the store refused it {self.refused[worker]} times: {fault}")
+        else:
+            rest = self.policy.store_rest * 2.0 ** (self.refused[worker] - 1)
+            self.rests[worker] = now + min(rest, self.policy.backoff_most)
+
+    def _foreign(self, worker: int, unit: WorkUnit, fault: Fault) -> None:
+        """A worker loaded other weights than the driver: one has a stale file; with several it is the driver's word
+        that is in doubt.
+        """
+        self.todo.put_first(unit)
+        self.foreign.add(worker)
+        if len(self.foreign) >= self.policy.weights_differ:
+            self.outcome.fatal = fault
+        else:
+            self._replace(worker, str(fault))
+
+    def _replace(self, worker: int, reason: str) -> None:
+        """Let a worker go that is at no unit; another is started in its place."""
+        self._let_go(worker)
+        self.executor.dismiss(worker)
+        self.outcome.workers_lost += 1
+        self.listener.lost(worker, None, reason)
+
     def _give_up(self, unit: WorkUnit, fault: Fault) -> None:
         self.outcome.failed[unit] = fault
         self.listener.gave_up(unit, fault)
 
-    def _worker_lost(self, worker: int, reason: str, in_constructor: bool, memory: bool = False) -> None:
+    def _worker_lost(self, event: WorkerLost) -> None:
+        worker, reason = event.worker, event.reason
         flight = self.flying.pop(worker, None)
+        unit = flight.unit if flight else None
         if flight:
             self.todo.landed(flight.unit)
+        new_event = self._new_event(worker)
         self._let_go(worker)
         self.outcome.workers_lost += 1
-        again = memory and self._same_shortage()
-        if not again:
+        if new_event:
             self.lost_in_a_row += 1
-            if memory and not flight and not self.flying:
+            if event.memory and not flight and not self.flying:
                 self._starved_at_the_start(reason)
+        self.lately.append((self.executor.clock(), unit if event.begun and not event.memory else None))
         self._back_off()
-        self.listener.lost(worker, flight.unit if flight else None, reason)
-        if flight and memory:
-            self._starved(flight.unit, reason)
-        elif flight:
-            self._felled(flight.unit, reason)
-        if in_constructor:
-            self.start_failures += 1
-            if self.start_failures >= self.policy.start_failures:
-                self.outcome.fatal = Fault("WorkFailed", f"workers cannot start: {reason}")
+        self.listener.lost(worker, unit, reason)
+        if unit and event.memory:
+            self._starved(unit, reason)
+        elif unit:
+            self._felled(unit, reason, event.begun)
+        if event.in_constructor:
+            self._start_failed(reason)
         if self.lost_in_a_row >= self.policy.lost_in_a_row:
             self.outcome.fatal = Fault(
                 "WorkFailed",
-                f"{self.lost_in_a_row} workers were lost without one committed unit in between; the last: {reason}",
+                f"workers were lost {self.lost_in_a_row} times without one committed unit in between; the last: "
+                f"{reason}",
             )
 
-    def _felled(self, unit: WorkUnit, reason: str) -> None:
-        self.felled[unit] += 1
-        if self.felled[unit] >= self.policy.felled:
-            message = f"took down {self.felled[unit]} workers; the last: {reason}"
-            self._give_up(unit, Fault("WorkerLost", message))
+    def _new_event(self, worker: int) -> bool:
+        """Whether no other worker was lost just before: nodes fail, and systems short of memory kill, several at once.
+
+        An event ends `one_event_seconds` after it began, and concerns those that were there then.
+        """
+        now = self.executor.clock()
+        began = self.lately[0][0] if self.lately else -math.inf
+        if now - began <= self.policy.one_event_seconds and self.hired.get(worker, now) < began:
+            return False
+        self.lately.clear()
+        return True
+
+    def _felled(self, unit: WorkUnit, reason: str, begun: bool) -> None:
+        """A worker was lost with a unit: the unit is suspected if the worker had begun it, and was lost by itself."""
+        if begun:
+            self.felled[unit] += 1
+        if len(self.lately) >= self.policy.lost_together:
+            for _, one in self.lately:
+                if one is not None:
+                    self.felled[one] -= 1
+                    self.together[one] += 1
+            self.lately = [(at, None) for at, _ in self.lately]
+        count = self.felled[unit] + self.together[unit] // 2  # one that is there whenever many die is not innocent
+        if begun and count >= self.policy.felled:
+            self._give_up(unit, Fault("WorkerLost", f"took down {count} workers; the last: {reason}"))
         else:
             self.todo.put_first(unit)
 
-    def _same_shortage(self) -> bool:
-        """Whether another worker was killed for memory just before: the system often kills several at once."""
+    def _start_failed(self, reason: str) -> None:
+        self.start_failures += 1
+        if self.start_failures >= self.policy.start_failures and not (self.flying or self.idle):
+            self.outcome.fatal = Fault("WorkFailed", f"workers cannot start: {reason}")
+
+    def _look_at_starts(self) -> None:
+        """Say once that workers do not start; where nobody is at work that long, end."""
         now = self.executor.clock()
-        if now - self.starved_at <= self.policy.one_event_seconds:
-            return True
-        self.starved_at = now
-        return False
+        if self.flying or self.idle or not self.starting:
+            self.nobody_since = now
+        waited = now - min(self.starting.values(), default=now)
+        if waited >= self.policy.start_told and not self.starts_told:
+            self.starts_told = True
+            self.listener.not_starting(len(self.starting), waited, self.executor.shortage())
+        if now - self.nobody_since >= self.policy.start_seconds:
+            self.outcome.fatal = Fault(
+                "WorkFailed", f"no worker started within {waited:.0f} s. {self.executor.shortage()}"
+            )
 
     def _starved_at_the_start(self, reason: str) -> None:
         """A worker was killed for memory though none was given a unit: what is missing is room for a worker."""
@@ -454,16 +603,20 @@ class Loop:
     def _dismiss_hung(self) -> None:
         """Only an advancing step counter counts as life: a worker may answer and yet do nothing."""
         now = self.executor.clock()
-        if now - self.looked_at < self.policy.tick_seconds:  # once a tick, however many events there are
+        since = now - self.looked_at
+        if since < self.policy.tick_seconds:  # once a tick, however many events there are
             return
         self.looked_at = now
+        unheard = since if since > self.policy.blocked_seconds else 0.0  # the driver stood still, and heard no beat
         for worker, flight in list(self.flying.items()):
             beat = self.executor.beat(worker)
             if beat != flight.beat:
                 flight.beat, flight.beat_at, flight.patience = beat, now, self.policy.hang_seconds
-            elif now - flight.beat_at > flight.patience:
+                continue
+            flight.beat_at = min(now, flight.beat_at + unheard)
+            if now - flight.beat_at > flight.patience:
                 self.executor.dismiss(worker)
-                self._worker_lost(worker, f"no step for {flight.patience:.0f} s", in_constructor=False)
+                self._worker_lost(WorkerLost(worker, f"no step for {flight.patience:.0f} s"))
 
 
 def _layer(unit: WorkUnit) -> int:

@@ -31,7 +31,7 @@ from atlas_schema.errors import BadConfig, WorkFailed
 from atlas_schema.units import WorkUnit
 from jobs.config import RunConfig
 from jobs.loop import Committed, Event, Fault, Ready, UnitFailed, WorkerLost
-from jobs.memory import UNLIMITED
+from jobs.memory import UNLIMITED, in_gigabytes
 from jobs.plan import Machine
 from jobs.worker import Answer, Worker, WorkerSettings
 
@@ -159,10 +159,15 @@ class RayExecutor:
         """peak: bytes of main memory that a worker takes at most."""
         self._settings = ray.put(settings)
         self._kills = _kernel_kills()
+        self._asks = {
+            "GPU": 1 if machine.device == "cuda" else 0,
+            "CPU": machine.threads,
+            "memory": memory_to_ask(machine, peak),
+        }
         self._class = _ray.remote(
-            num_cpus=machine.threads,
-            num_gpus=1 if machine.device == "cuda" else 0,
-            memory=memory_to_ask(machine, peak) or None,
+            num_cpus=self._asks["CPU"],
+            num_gpus=self._asks["GPU"],
+            memory=self._asks["memory"] or None,
             max_restarts=0,
             max_task_retries=0,
             concurrency_groups={"beat": 1},
@@ -172,6 +177,8 @@ class RayExecutor:
         self._actors: dict[int, Any] = {}
         self._calls: dict[Any, tuple[int, WorkUnit | None]] = {}  # ref of ready() or run() -> worker, unit
         self._beats: dict[int, int] = {}
+        self._begun: dict[int, Any] = {}  # worker -> ref of begin() of its unit
+        self._dead: list[Event] = []  # idle workers of whose end a beat told
         self._asked: dict[Any, int] = {}  # ref of beat() -> worker
         self._beat_seconds, self._beat_at = beat_seconds, time.monotonic()
         self._hired = 0
@@ -188,13 +195,15 @@ class RayExecutor:
         return worker
 
     def assign(self, worker: int, unit: WorkUnit, attempt: int, *, alone: bool) -> None:
+        self._begun[worker] = self._actors[worker].begin.remote()
         self._calls[self._actors[worker].run.remote(unit, attempt, alone)] = (worker, unit)
 
     def wait(self, seconds: float) -> list[Event]:
         self._listen_for_beats()
-        if not self._calls:
-            time.sleep(seconds)
-            return []
+        dead, self._dead = self._dead, []
+        if dead or not self._calls:
+            time.sleep(0.0 if dead else seconds)
+            return dead
         ready, _ = ray.wait(list(self._calls), num_returns=1, timeout=seconds)
         if ready:  # whatever else is there already
             ready, _ = ray.wait(list(self._calls), num_returns=len(self._calls), timeout=0)
@@ -210,11 +219,20 @@ class RayExecutor:
             return UnitFailed(worker, unit, Fault(type(error.cause).__name__, str(error.cause), str(error)))
         except RayError as error:
             in_constructor = isinstance(error, RayActorError) and bool(getattr(error, "actor_init_failed", False))
+            begun = unit is not None and self._has_begun(worker)
             self.dismiss(worker)
-            return WorkerLost(worker, _brief(error), in_constructor, self._for_memory(error))
+            return WorkerLost(worker, _brief(error), in_constructor, self._for_memory(error), begun)
         if unit is None:
             return Ready(worker)
         return self._settled(worker, unit, answer)
+
+    def _has_begun(self, worker: int) -> bool:
+        """Whether a worker that is gone had come to its unit; its answer lies with the driver since then."""
+        ref = self._begun[worker]
+        try:
+            return bool(ray.wait([ref], timeout=0)[0]) and ray.get(ref) is None
+        except RayError:
+            return False
 
     def _for_memory(self, error: RayError) -> bool:
         """Whether a worker was killed because memory ran out: by Ray, which says so, or by this machine's kernel, which
@@ -237,17 +255,33 @@ class RayExecutor:
             come, _ = ray.wait(list(self._asked), num_returns=len(self._asked), timeout=0)
             for ref in come:
                 worker = self._asked.pop(ref)
-                with contextlib.suppress(RayError):  # a dead worker is told by the call it was doing
+                try:
                     self._beats[worker] = ray.get(ref)
+                except RayError as error:
+                    if all(called != worker for called, _ in self._calls.values()):  # else that call tells
+                        self.dismiss(worker)
+                        self._dead.append(
+                            WorkerLost(worker, _brief(error), memory=self._for_memory(error), begun=False)
+                        )
         if time.monotonic() - self._beat_at >= self._beat_seconds:
             self._beat_at = time.monotonic()
-            waiting = set(self._asked.values())
-            busy = {worker for worker, unit in self._calls.values() if unit is not None}
-            for worker in busy - waiting:
+            starting = {worker for worker, unit in self._calls.values() if unit is None}
+            for worker in self._actors.keys() - set(self._asked.values()) - starting:
                 self._asked[self._actors[worker].beat.remote()] = worker
 
     def beat(self, worker: int) -> int:
         return self._beats.get(worker, 0)
+
+    def shortage(self) -> str:
+        """What a worker asks for, and what the nodes have of it."""
+        has, free = _ray.cluster_resources(), _ray.available_resources()
+        names = {"GPU": "GPUs", "CPU": "CPUs"}
+        asks = [f"{amount} {names[name]}" for name, amount in self._asks.items() if name in names and amount]
+        there = [f"{has.get(name, 0):g} {names[name]} ({free.get(name, 0):g} free)" for name in names]
+        if self._asks["memory"]:
+            asks.append(f"{in_gigabytes(self._asks['memory'])} of memory")
+        there.append(f"{in_gigabytes(has.get('memory', 0))} of memory ({in_gigabytes(free.get('memory', 0))} free)")
+        return f"A worker asks for {', '.join(asks)}; the nodes there are have {', '.join(there)}."
 
     def dismiss(self, worker: int) -> None:
         actor = self._actors.pop(worker, None)
@@ -255,6 +289,7 @@ class RayExecutor:
             with contextlib.suppress(RayError):
                 ray.kill(actor)
         self._beats.pop(worker, None)
+        self._begun.pop(worker, None)
         self._calls = {ref: call for ref, call in self._calls.items() if call[0] != worker}
         self._asked = {ref: asked for ref, asked in self._asked.items() if asked != worker}
 

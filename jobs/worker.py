@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from atlas_schema.errors import AtlasError, PartLost, StoreFailed, StoreFull, WeightsMismatch
+from atlas_schema.errors import AtlasError, NoNetwork, PartLost, StoreFailed, StoreFull, WeightsMismatch
 from atlas_schema.partials import commit_partial
 from atlas_schema.parts import PartReceipt, commit_part, committed_units, is_committed, part_path
 from atlas_schema.store import Store
@@ -25,7 +25,7 @@ from atlas_schema.units import Identity, Images, Pair, Whole, WorkUnit
 from jobs.failpoints import failpoint
 from jobs.inputs import Inputs
 from jobs.lock import read_holder
-from jobs.loop import Fault
+from jobs.loop import Fault, Scope
 from jobs.memory import BASE, Gauge, Peak, fitting_batch, give_back
 from jobs.stages import Sizes, Stage
 from jobs.version import code_version
@@ -92,6 +92,9 @@ class Worker:
                 "On a cluster the atlas must be a folder that all nodes share, or a URL such as s3://bucket/atlas."
             )
         return platform.node()
+
+    def begin(self) -> None:
+        """Answered when the worker comes to a unit: what it is lost with from then on may be the unit's fault."""
 
     def beat(self) -> int:
         """Steps made so far; answered from a thread of its own while a unit is computed."""
@@ -299,13 +302,20 @@ def tiles(store: Store, unit: WorkUnit) -> list[WorkUnit]:
 
 
 def fault_of(error: Exception) -> Fault:
-    """The exception as a record; fatal where no other unit could succeed either."""
+    """The exception as a record, with what it speaks against."""
     from pipeline.models.device import is_out_of_memory
 
-    hopeless = isinstance(error, StoreFull | StoreFailed)
-    misuse = isinstance(error, AtlasError) and error.exit_code == AtlasError.exit_code
-    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-    fatal = hopeless or misuse or full
     lost = error.unit if isinstance(error, PartLost) and isinstance(error.unit, WorkUnit) else None
     starved = is_out_of_memory(error)
-    return Fault(type(error).__name__, str(error), traceback.format_exc(), fatal, lost, starved)
+    return Fault(type(error).__name__, str(error), traceback.format_exc(), _scope(error), lost, starved)
+
+
+def _scope(error: Exception) -> Scope:
+    if isinstance(error, StoreFull) or (isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)):
+        return Scope.RUN
+    if isinstance(error, StoreFailed | NoNetwork):
+        return Scope.STORE
+    if isinstance(error, WeightsMismatch):
+        return Scope.WEIGHTS
+    asked_too_much = isinstance(error, AtlasError) and error.exit_code == AtlasError.exit_code
+    return Scope.STAGE if asked_too_much else Scope.UNIT

@@ -205,8 +205,10 @@ def test_slices_are_merged_by_eights_up_to_one():
         graph.add(unit)
     merges = graph.ready()
     assert [unit.size for unit in merges] == [FAN_IN] * 8 + [70 - 64]
-    for unit in merges:
+    for unit in merges[:-1]:
         graph.add(unit)
+        assert graph.ready() == [], "a level is merged when the one below it is whole"
+    graph.add(merges[-1])
     upper = graph.ready()
     assert [(unit.start, unit.stop) for unit in upper] == [(0, 64)]
     graph.add(upper[0])
@@ -256,3 +258,34 @@ def test_slices_that_a_merge_holds_are_superseded_and_not_done_again() -> None:
     assert graph.missing() == graph.ready() == []
     graph.lost(merge)
     assert graph.ready() == slices, "without it they are computed again"
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(2, 90), st.integers(0, 2**16), st.booleans())
+def test_however_commits_come_slices_are_merged_from_what_is_there(count: int, seed: int, resumed: bool) -> None:
+    """As a run does it: what a committed merge holds is removed at once, while other merges are still to be done."""
+    shuffled = random.Random(seed)
+    job = Job(PASS, "vit", OWN, [Images(i, i + 1) for i in range(count)])
+    graph, there, given = Graph([job]), set(), []
+    todo = graph.ready()
+    while todo:
+        unit = todo.pop(shuffled.randrange(len(todo)))
+        assert unit not in given, "nothing is done twice"
+        given.append(unit)
+        if unit.size > 1:
+            parts = sorted((one for one in there if unit.start <= one.start and one.stop <= unit.stop), key=_start)
+            assert [one.start for one in parts] == [unit.start, *(one.stop for one in parts[:-1])]
+            assert parts[-1].stop == unit.stop, "else a worker would compute all of its images again"
+        there.add(unit)
+        graph.add(unit)
+        there -= set(graph.superseded(unit))
+        todo += graph.ready()
+        if resumed and shuffled.random() < 0.05:  # killed, and run again
+            graph = Graph([Job(PASS, "vit", OWN, [Images(i, i + 1) for i in range(count)], there)])
+            given, todo = [], graph.ready()
+    assert [(one.start, one.stop) for one in there] == [(0, count)]
+    assert graph.missing() == []
+
+
+def _start(unit: WorkUnit) -> int:
+    return unit.start

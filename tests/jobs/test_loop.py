@@ -24,6 +24,7 @@ from jobs.loop import (
     Policy,
     Queue,
     Ready,
+    Scope,
     Stop,
     UnitFailed,
     WorkerLost,
@@ -90,7 +91,7 @@ class FakeExecutor:
         event: Event | None = {
             "ok": Committed(worker, unit, PartReceipt(unit, part_path(unit), 16, 1, True), seconds),
             "raise": UnitFailed(worker, unit, Fault("ValueError", "boom")),
-            "full": UnitFailed(worker, unit, Fault("StoreFull", "no space left", fatal=True)),
+            "full": UnitFailed(worker, unit, Fault("StoreFull", "no space left", scope=Scope.RUN)),
             "lost": UnitFailed(worker, unit, Fault("PartLost", "damaged", lost=self.lost)),
             "die": WorkerLost(worker, "killed"),
             "starve": WorkerLost(worker, "the node runs low on memory", memory=True),
@@ -114,6 +115,9 @@ class FakeExecutor:
         if isinstance(event, WorkerLost):
             self.alive.discard(worker)
         return [event]
+
+    def shortage(self) -> str:
+        return "A worker asks for 4 CPUs; the nodes there are have 2 CPUs."
 
     def beat(self, worker: int) -> int:
         return int(self.hung.get(worker, self.now))
@@ -223,7 +227,7 @@ def test_replacements_come_with_growing_delays():
 def test_a_full_disk_stops_the_run_without_blaming_units():
     script = Script(lambda u, attempt: ("full", 1) if u == unit(3) else ("ok", 1))
     outcome, _ = play([unit(i) for i in range(8)], script)
-    assert outcome.fatal == Fault("StoreFull", "no space left", fatal=True)
+    assert outcome.fatal == Fault("StoreFull", "no space left", scope=Scope.RUN)
     assert not outcome.failed
     assert unit(3) in outcome.left
 
