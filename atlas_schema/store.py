@@ -27,6 +27,7 @@ from atlas_schema.errors import BadConfig, StoreFailed, StoreFull
 CALL_TIMEOUT = 300.0
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK, errno.ENOSYS}
+_EXPIRED = ("expired", "too skewed", "skewed", "difference between the request time")
 _CREATE_ONCE = {"memory", "s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "adl"}
 _Names = list[str]  # inside Store, `list` is the method
 
@@ -291,6 +292,11 @@ def _failures(url: str, action: str, path: str) -> Iterator[None]:
             ) from error
         raise
     except PermissionError as error:
+        if any(word in str(error).lower() for word in _EXPIRED):
+            raise StoreFailed(
+                f"cannot {action} {where}: the credentials have expired or this machine's clock is wrong ({error}). "
+                "What is committed stands; renew the credentials or set the clock, then run the same command again"
+            ) from error
         raise StoreFailed(
             f"cannot {action} {where}: permission denied ({error}). Expected read and write access; check the"
             " credentials or the folder's owner, then run the same command again"

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from atlas_schema.errors import AtlasLocked
+from atlas_schema.errors import AtlasLocked, StoreFailed
 from atlas_schema.store import Store
 
 LOCK_PATH = ".atlas/lock.json"
@@ -176,9 +176,10 @@ class Lock:
         self._ended.set()
         if self._thread.is_alive():
             self._thread.join(timeout=5)
-        holder = read_holder(self.store)
-        if holder is not None and holder.nonce == self.me.nonce:
-            self.store.delete(LOCK_PATH)
+        with contextlib.suppress(StoreFailed):  # the lock is watched and taken over; how the run ended is to be told
+            holder = read_holder(self.store)
+            if holder is not None and holder.nonce == self.me.nonce:
+                self.store.delete(LOCK_PATH)
 
 
 @contextlib.contextmanager

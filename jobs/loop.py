@@ -12,7 +12,7 @@ virtual time in the tests. Outcomes of an attempt are kept apart by what they sp
   against no unit.
 
 What ends the run: a full disk, a store that refuses for `store_seconds` while nothing is committed, weights that
-several workers find to differ from the driver's, and workers that cannot be had.
+several workers find to differ from the driver's, workers that cannot be had, and the loss of the cluster's head.
 
 Memory that ran out, in the unit or by a worker killed for it, is a fault of neither: what ran beside it counts as much.
 Such a unit is put aside until nothing else can be done, and then done alone with the smallest batch. Only where that
@@ -92,7 +92,14 @@ class WorkerLost:
     begun: bool = True  # it had begun the unit that it was given
 
 
-Event = Ready | Committed | UnitFailed | WorkerLost
+@dataclass(frozen=True)
+class HeadLost:
+    """What holds the cluster together is gone: no worker can be had any more, and none can be asked."""
+
+    reason: str
+
+
+Event = Ready | Committed | UnitFailed | WorkerLost | HeadLost
 
 
 class Executor(Protocol):
@@ -314,6 +321,7 @@ class Loop:
         self.store_since = math.inf  # when the store first refused since the last commit
         self.refused: Counter[int] = Counter()  # by worker: refusals in a row
         self.rests: dict[int, float] = {}  # worker -> until when it is given nothing
+        self.headless = False
         self.foreign: set[int] = set()  # workers that loaded other weights
         self.hire_after = 0.0
         self.looked_at = -math.inf  # when hung workers were last looked for
@@ -335,7 +343,7 @@ class Loop:
             if deadline is None:
                 self._staff()
                 self._hand_out()
-            elif not self.flying or self.executor.clock() >= deadline:
+            elif not self.flying or self.executor.clock() >= deadline or self.headless:
                 break
             for event in self.executor.wait(self.policy.tick_seconds):
                 self._settle(event)
@@ -429,6 +437,8 @@ class Loop:
                     self._faulted(worker, unit, fault)
             case WorkerLost():
                 self._worker_lost(event)
+            case HeadLost(reason):
+                self.outcome.fatal, self.headless = Fault("WorkFailed", reason), True
 
     def _land(self, worker: int) -> None:
         self.todo.landed(self.flying.pop(worker).unit)

@@ -11,9 +11,11 @@ import logging
 import os
 import re
 import secrets
+import socket
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +32,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from atlas_schema.errors import BadConfig, WorkFailed
 from atlas_schema.units import WorkUnit
 from jobs.config import RunConfig
-from jobs.loop import Committed, Event, Fault, Ready, UnitFailed, WorkerLost
+from jobs.loop import Committed, Event, Fault, HeadLost, Ready, UnitFailed, WorkerLost
 from jobs.memory import UNLIMITED, in_gigabytes
 from jobs.plan import Machine
 from jobs.worker import Answer, Worker, WorkerSettings
@@ -40,6 +42,7 @@ BEAT_SECONDS = 5.0
 MOST_RAY_MEMORY = 10**14  # bytes, where no limit is known: more Ray takes for a mistake
 _LOW_ON_MEMORY = ("running low on memory", "ran out of memory", "OutOfMemoryError")
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+HEAD_SECONDS = 15.0  # without an answer, before the head is taken for lost; after 60 Ray ends the driver's process
 LONGEST_TEMP_DIR = 43  # characters: Ray adds up to 64 to make a socket path of at most 107
 
 
@@ -127,6 +130,8 @@ def memory_to_ask(machine: Machine, peak: float) -> int:
 
 def on_every_node(do: Callable[..., None], *args: Any, seconds: float = 20.0) -> None:
     """Run a function once on each node; a node that does not do it in time is let be."""
+    if not Head(ray.get_runtime_context().gcs_address).answers():
+        return
     nodes = [node["NodeID"] for node in ray.nodes() if node["Alive"]]
     if nodes == [ray.get_runtime_context().get_node_id()]:  # no process need start for it
         do(*args)
@@ -139,6 +144,42 @@ def on_every_node(do: Callable[..., None], *args: Any, seconds: float = 20.0) ->
             for node in nodes
         ]
         ray.wait(tasks, num_returns=len(tasks), timeout=seconds)
+
+
+class Head:
+    """Whether the head of the cluster still answers. Ray's own client waits a minute and then ends the process, without
+    a word of what was done.
+    """
+
+    def __init__(self, address: str, clock: Callable[[], float] = time.monotonic) -> None:
+        self.address, self.clock = address, clock
+        self.heard = self.asked = clock()
+
+    def lost(self) -> bool:
+        """Whether it has not answered for `HEAD_SECONDS`; it is asked every five seconds."""
+        now = self.clock()
+        if now - self.asked >= BEAT_SECONDS:
+            if now - self.asked >= HEAD_SECONDS:  # it was not asked: the driver was busy elsewhere
+                self.heard = now
+            self.asked = now
+            if self.answers():
+                self.heard = now
+        return now - self.heard >= HEAD_SECONDS
+
+    def answers(self) -> bool:
+        host, _, port = self.address.rpartition(":")
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), timeout=2).close()
+        except OSError:
+            return False
+        return True
+
+    @property
+    def reason(self) -> str:
+        return (
+            f"the head of the Ray cluster at {self.address} does not answer any more; all its workers are lost. Start "
+            "the cluster again"
+        )
 
 
 def _kernel_kills() -> int:
@@ -183,6 +224,10 @@ class RayExecutor:
         self._beat_seconds, self._beat_at = beat_seconds, time.monotonic()
         self._hired = 0
 
+    @cached_property
+    def _head(self) -> Head:
+        return Head(ray.get_runtime_context().gcs_address)
+
     def clock(self) -> float:
         return time.monotonic()
 
@@ -201,6 +246,8 @@ class RayExecutor:
     def wait(self, seconds: float) -> list[Event]:
         self._listen_for_beats()
         dead, self._dead = self._dead, []
+        if self._head.lost():
+            return [HeadLost(self._head.reason)]
         if dead or not self._calls:
             time.sleep(0.0 if dead else seconds)
             return dead

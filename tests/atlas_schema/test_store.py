@@ -256,6 +256,12 @@ def test_a_short_outage_is_waited_for(s3: FaultyS3) -> None:
 
 def test_a_refusal_says_what_to_check(s3: FaultyS3) -> None:
     store = Store(f"s3://{s3.new_bucket()}/atlas")
+    s3.faults.append(answer("400 Bad Request", "ExpiredToken"))
+    with pytest.raises(StoreFailed, match=r"cannot write s3://.*/part: the credentials have expired.*renew"):
+        store.create("part", b"1")
+    s3.faults.append(answer("403 Forbidden", "RequestTimeTooSkewed"))
+    with pytest.raises(StoreFailed, match=r"this machine's clock is wrong"):
+        store.create("part", b"1")
     s3.faults.append(answer("403 Forbidden", "AccessDenied"))
     with pytest.raises(StoreFailed, match=r"cannot write s3://.*/part: permission denied.*credentials"):
         store.create("part", b"ours")

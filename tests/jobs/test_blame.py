@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from atlas_schema.units import WorkUnit
-from jobs.loop import Event, Fault, Listener, Policy, Scope, UnitFailed, WorkerLost
+from jobs.loop import Event, Fault, HeadLost, Listener, Policy, Scope, UnitFailed, WorkerLost
 from tests.jobs import test_loop
 from tests.jobs.test_loop import FakeExecutor, Script, unit
 
@@ -257,3 +257,17 @@ def test_a_stage_that_a_model_cannot_do_ends_for_that_model_alone(play):
     assert len(outcome.done) == 10
     assert sum(one.slug == "b" for one, _, _ in executor.attempts) <= 2, "what waits is not tried"
     assert listener.said == [f"visualize of b with {10 - sum(u.slug == 'b' for u, _, _ in executor.attempts)} others"]
+
+
+def test_the_loss_of_the_clusters_head_ends_the_run_at_once(play):
+    """Ray ends the driver's process a minute later: there is no time for units at work."""
+
+    class Headless(FakeExecutor):
+        def wait(self, seconds: float) -> list[Event]:
+            return [HeadLost("the head is gone")] if self.now > 30 else super().wait(seconds)
+
+    outcome, executor = play([unit(i) for i in range(9)], lambda *_: None, executor=Headless)
+    assert outcome.fatal is not None
+    assert outcome.fatal.message == "the head is gone"
+    assert len(outcome.done) + len(outcome.left) == 9
+    assert executor.now < 35

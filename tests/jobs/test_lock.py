@@ -6,11 +6,12 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from dataclasses import replace
 
 import pytest
 
-from atlas_schema.errors import AtlasLocked
+from atlas_schema.errors import AtlasLocked, StoreFailed
 from atlas_schema.store import Store
 from jobs.lock import LOCK_PATH, Holder, Lock, birth, locked, read_holder, surely_dead, this_host
 
@@ -160,3 +161,40 @@ def test_an_owner_notices_that_its_lock_was_taken(store):
     assert lock.lost
     lock.release()
     assert read_holder(store).run_id == "run-2", "another's lock is not removed"
+
+
+def test_a_store_that_fails_on_the_way_out_does_not_hide_what_happened(store, monkeypatch):
+    """How the run ended is to be told; the lock that stays is found dead by the next run."""
+
+    def refused(path: str) -> bytes:
+        raise StoreFailed("the credentials have expired")
+
+    def work() -> None:
+        with locked(store, "run-1"):
+            monkeypatch.setattr(store, "read", refused)
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        work()
+    monkeypatch.undo()
+    assert read_holder(store) is not None
+
+
+@pytest.mark.parametrize("days", [-1, 1])
+def test_a_wrong_clock_steals_no_lock_and_deletes_nothing(store, tmp_path, monkeypatch, days):
+    """Only what moves between two looks counts, and files are dated by the store's own clock."""
+    monkeypatch.setattr(time, "time", lambda now=time.time: now() + 86_400 * days)
+    sequence = [0]
+
+    def alive(now: float) -> None:
+        sequence[0] += 1
+        store.replace(LOCK_PATH, replace(beating, sequence=sequence[0] // 5).to_bytes())
+
+    beating = other(store)
+    clock = Clock(alive)
+    with pytest.raises(AtlasLocked):
+        Lock(store, "run-2", clock=clock, sleep=clock.sleep).acquire()
+    writing = tmp_path / ".part.parquet.1-ab.tmp"
+    writing.write_bytes(b"half")
+    assert store.sweep() == []
+    assert writing.exists()
