@@ -292,7 +292,8 @@ def _failures(url: str, action: str, path: str) -> Iterator[None]:
             ) from error
         raise
     except PermissionError as error:
-        if any(word in str(error).lower() for word in _EXPIRED):
+        said = f"{error} {error.__cause__ or ''}".lower()  # client libraries keep the store's own code in the cause
+        if any(word in said for word in _EXPIRED):
             raise StoreFailed(
                 f"cannot {action} {where}: the credentials have expired or this machine's clock is wrong ({error}). "
                 "What is committed stands; renew the credentials or set the clock, then run the same command again"
