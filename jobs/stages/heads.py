@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from pipeline.models import LoadedModel
 
 FORWARDS = 2.0  # plain forwards that contributions cost, about, where heads have paths (docs/decomposition.md)
-FORWARDS_WITHOUT = 12.0  # the same where convolutions across tokens leave them none
+FORWARDS_WITHOUT = 15.0  # where heads are pushed through later attention one by one (ConViT-B 15, CoaT-small 7, Twins-L 5)
 OPEN_FAMILIES = ("twins", "coat", "convit", "maxvit")  # most of whose heads have no path or no direct effect
 
 
@@ -55,13 +55,14 @@ def _contributing(work: Work, slug: str) -> Contributing:
 
 
 def _contributions(
-    work: Work, contributing: Contributing, indices: Sequence[int]
+    work: Work, contributing: Contributing, indices: Sequence[int], *, through: bool = True
 ) -> Iterator[tuple[Sequence[int], Any]]:
+    """Images, a batch at a time, with what their components contribute. through: as `Contributing` has it."""
     from pipeline.images.probe_set import batches
 
     model = contributing.model
     for numbers, pixels in batches(work.inputs.images, indices, model.description, work.batch):
-        yield numbers, contributing(model.normalise(pixels.to(model.device)))
+        yield numbers, contributing(model.normalise(pixels.to(model.device)), through=through)
         work.step()
 
 
@@ -79,7 +80,7 @@ def align(work: Work, unit: WorkUnit) -> dict[str, np.ndarray]:
     row = {index: i for i, index in enumerate(panel)}
 
     def again() -> Iterator[tuple[Tensor, Tensor]]:
-        for indices, contributions in _contributions(work, contributing, panel):
+        for indices, contributions in _contributions(work, contributing, panel, through=False):
             yield torch.tensor([row[index] for index in indices]), contributions.vectors.float()
 
     moments = ContributionMoments.of(work.arrays("decompose", unit.slug))
@@ -328,7 +329,7 @@ def heads_cost(sizes: Sizes) -> Cost:
 
 # All but the last are times the hidden vectors of one image in all layers.
 CONTRIBUTION = 1.5  # what an image's contributions take along paths
-PUSHED = 20.0  # the same with the graphs that each component is pushed through (ConViT-B: through all later attention)
+PUSHED = 11.0  # the same with the graphs that each component is pushed through (ConViT-B: through all later attention)
 FINDING = 4 * 2.8  # what the pictures take by which paths are found
 MAPPED = 6.5  # an image with its live attention
 FOLLOWED = 12.0  # the same, with neurons followed into it

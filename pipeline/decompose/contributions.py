@@ -58,8 +58,12 @@ class Contributing:
     def __post_init__(self) -> None:
         self.components = components_of(self.model)
 
-    def __call__(self, x: Tensor) -> Contributions:
-        """x: (images, 3, height, width), normalised, float32 or float64. Raises what `decompose` raises."""
+    def __call__(self, x: Tensor, *, through: bool = True) -> Contributions:
+        """x: (images, 3, height, width), normalised, float32 or float64. Raises what `decompose` raises.
+
+        through: whether heads that contribute only through later attention are asked for, each of which costs a share
+        of a forward by itself; without, theirs are zero. The sum of the direct ones does not need them.
+        """
         self.look_at(x)
         direct = decompose(self.model, x, Level.DIRECT, certify=False, idle=self._idle, paths=self.paths)
         vectors = direct.vectors().detach()
@@ -67,9 +71,11 @@ class Contributing:
             vectors = decompose(self.model, x, Level.DIRECT, certify=False).vectors().detach()
         self._check_sum(vectors, direct.representation)
         indirect = [index for index, level in enumerate(self.levels) if level == Level.THROUGH]
-        if indirect:
-            through = decompose(self.model, x, Level.THROUGH, certify=False)
-            vectors[:, indirect] = through.vectors([self.components[index] for index in indirect]).detach()
+        if indirect and through:
+            passed_on = decompose(self.model, x, Level.THROUGH, certify=False)
+            vectors[:, indirect] = passed_on.vectors([self.components[index] for index in indirect]).detach()
+        elif indirect:
+            vectors[:, indirect] = 0
         return Contributions(vectors, direct.representation)
 
     @cached_property

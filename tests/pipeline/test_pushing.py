@@ -86,3 +86,16 @@ def test_levels_are_the_same_where_convolutions_stop_having_a_gradient() -> None
     for site in model.description.attention_sites:
         assert [next(levels) == Level.DIRECT for _ in range(site.heads)] == list(reached[site.layer])
     assert Level.DIRECT in contributing.levels[: model.description.heads]
+
+
+def test_direct_contributions_do_not_need_those_through_later_attention() -> None:
+    model = small("convit")
+    x = noise(model, 2)
+    contributing = Contributing(model)
+    all_of_them, direct = contributing(x), contributing(x, through=False)
+    at = torch.tensor([level == Level.DIRECT for level in contributing.levels])
+    assert not at.all()
+    assert torch.equal(direct.vectors[:, at], all_of_them.vectors[:, at])
+    assert not direct.vectors[:, ~at].any()
+    assert all_of_them.vectors[:, ~at].any()
+    assert torch.equal(direct.representation, all_of_them.representation)
