@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from pipeline.models import LoadedModel
 
 FORWARDS = 2.0  # plain forwards that contributions cost, about, where heads have paths (docs/decomposition.md)
-FORWARDS_WITHOUT = 15.0  # where heads are pushed through later attention one by one (ConViT-B 15, CoaT-small 7, Twins-L 5)
+FORWARDS_WITHOUT = 15.0  # where heads are pushed through later attention (ConViT-B 15, CoaT-small 7, Twins-L 5)
 OPEN_FAMILIES = ("twins", "coat", "convit", "maxvit")  # most of whose heads have no path or no direct effect
 
 
