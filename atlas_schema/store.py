@@ -16,10 +16,11 @@ from __future__ import annotations
 import errno
 import os
 import secrets
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 from atlas_schema.errors import BadConfig, StoreFailed, StoreFull
 
@@ -30,6 +31,7 @@ _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK, errno.E
 _EXPIRED = ("expired", "too skewed", "skewed", "difference between the request time")
 _CREATE_ONCE = {"memory", "s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "adl"}
 _Names = list[str]  # inside Store, `list` is the method
+_Result = TypeVar("_Result")
 
 
 class Store:
@@ -124,6 +126,70 @@ class Store:
         """
         with _failures(self.url, "sweep", ""):
             return self._files.sweep(older_than)
+
+
+class PatientStore(Store):
+    """A store whose passing refusals are waited for: for one process on which a whole run depends.
+
+    An operation that fails is tried again, with growing pauses, until it succeeds or `seconds` have passed; then what
+    the store said is raised. A full disk, and a file that is not there, are told at once.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        seconds: float = 120.0,
+        on_wait: Callable[[str], None] = lambda reason: None,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        """on_wait: called before each pause with the store's reason."""
+        super().__init__(url)
+        self._seconds, self._on_wait, self._clock, self._sleep = seconds, on_wait, clock, sleep
+
+    def __reduce__(self) -> tuple[type[Store], tuple[str]]:
+        return Store, (self.url,)  # another process has its own patience
+
+    def _patiently(self, operation: Callable[[], _Result]) -> _Result:
+        began, pause = self._clock(), 1.0
+        while True:
+            try:
+                return operation()
+            except StoreFailed as error:
+                if self._clock() + pause - began > self._seconds:
+                    raise
+                self._on_wait(str(error))
+            self._sleep(pause)
+            pause *= 2
+
+    def read(self, path: str) -> bytes:
+        """As `Store.read`, patiently; so are all that follow."""
+        return self._patiently(lambda: super(PatientStore, self).read(path))
+
+    def read_range(self, path: str, offset: int, length: int) -> bytes:
+        return self._patiently(lambda: super(PatientStore, self).read_range(path, offset, length))
+
+    def open(self, path: str) -> BinaryIO:
+        return self._patiently(lambda: super(PatientStore, self).open(path))
+
+    def exists(self, path: str) -> bool:
+        return self._patiently(lambda: super(PatientStore, self).exists(path))
+
+    def size(self, path: str) -> int:
+        return self._patiently(lambda: super(PatientStore, self).size(path))
+
+    def create(self, path: str, data: bytes) -> bool:
+        return self._patiently(lambda: super(PatientStore, self).create(path, data))
+
+    def replace(self, path: str, data: bytes) -> None:
+        self._patiently(lambda: super(PatientStore, self).replace(path, data))
+
+    def delete(self, path: str) -> None:
+        self._patiently(lambda: super(PatientStore, self).delete(path))
+
+    def list(self, prefix: str = "") -> _Names:
+        return self._patiently(lambda: super(PatientStore, self).list(prefix))
 
 
 class _Folder:

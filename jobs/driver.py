@@ -10,13 +10,14 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from atlas_schema.card import write_card
 from atlas_schema.errors import AtlasError, AtlasLocked, StoreFailed, StoreFull, WorkFailed
 from atlas_schema.parts import PartReceipt, part_path
 from atlas_schema.shards import write_rows
+from atlas_schema.store import PatientStore
 from atlas_schema.tables import MODELS, SITES
 from atlas_schema.units import Neurons, WorkUnit
 from jobs.assembly import MOST_REPAIRS, Shards
@@ -75,12 +76,16 @@ def run(config: RunConfig, *, command: str, say: Say) -> RunReport:
     """
     prepared = prepare(config, say)
     store, run_id = prepared.store, new_run_id()
+    # a refusal that passes costs a worker its unit; here it would end the run
+    patience = 10.0 if store.is_local else 120.0
+    prepared = replace(prepared, store=PatientStore(store.url, patience, lambda reason: say(f"Waiting: {reason}")))
 
     def watching(holder: Holder) -> None:
         say(f"{holder.run_id} on {holder.host.split()[0]} left a lock; watching whether it lives.")
 
     with ExitStack() as stack:
         lock = stack.enter_context(locked(store, run_id, watching))
+        store = prepared.store
         close_dead_runs(store)
         store.sweep()  # hidden files of writers that were killed a day or more ago
         # of any machine: what units take does not depend on how they are cut

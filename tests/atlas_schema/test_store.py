@@ -10,6 +10,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from itertools import count
 from pathlib import Path
@@ -21,7 +22,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule
 
 from atlas_schema.errors import BadConfig, StoreFailed, StoreFull
-from atlas_schema.store import Store
+from atlas_schema.store import PatientStore, Store
 from tests.atlas_schema.conftest import FaultyS3, answer, break_off, lose_answer
 
 
@@ -393,3 +394,63 @@ TestMemoryMachine = StoreMachine.TestCase
 TestMemoryMachine.settings = settings(max_examples=30, stateful_step_count=20, deadline=None)
 TestFolderMachine = FolderMachine.TestCase
 TestFolderMachine.settings = settings(max_examples=20, stateful_step_count=20, deadline=None)
+
+
+def _patient(s3: FaultyS3, seconds: float) -> tuple[PatientStore, list[str], list[float]]:
+    """A patient store in virtual time: what it said while it waited, and how long."""
+    said: list[str] = []
+    slept: list[float] = []
+    url = f"s3://{s3.new_bucket()}/atlas"
+    return PatientStore(url, seconds, said.append, clock=lambda: sum(slept), sleep=slept.append), said, slept
+
+
+def test_a_patient_store_waits_for_refusals_that_pass(s3: FaultyS3) -> None:
+    store, said, slept = _patient(s3, 60)
+    for operation in (lambda: store.create("part", b"ours"), lambda: store.replace("part", b"ours")):
+        s3.faults.append(answer("403 Forbidden", "AccessDenied"))
+        operation()
+    assert len(said) == len(slept) == 2
+    assert all("permission denied" in reason for reason in said)
+
+
+@pytest.mark.parametrize(
+    ("call", "of_files"),
+    [
+        (lambda store: store.read("part"), "read"),
+        (lambda store: store.read_range("part", 0, 2), "read"),
+        (lambda store: store.open("part").read(), "open"),
+        (lambda store: store.exists("part"), "size"),
+        (lambda store: store.size("part"), "size"),
+        (lambda store: store.list(), "walk"),
+        (lambda store: store.delete("part"), "delete"),
+    ],
+)
+def test_a_patient_store_waits_whatever_is_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: Callable[[Store], object], of_files: str
+) -> None:
+    Store(str(tmp_path)).replace("part", b"ours")
+    expected = call(Store(str(tmp_path))) if of_files != "delete" else None
+    store = PatientStore(str(tmp_path), sleep=lambda seconds: None)
+    real, refusals = getattr(store._files, of_files), iter([OSError(errno.ECONNRESET, "reset")] * 2)
+
+    def once_more(*args: object) -> object:
+        refusal = next(refusals, None)
+        if refusal is not None:
+            raise refusal
+        return real(*args)
+
+    monkeypatch.setattr(store._files, of_files, once_more)
+    assert call(store) == expected
+    assert next(refusals, None) is None
+
+
+def test_a_patient_store_tells_in_the_end_what_the_store_says(s3: FaultyS3) -> None:
+    store, _, slept = _patient(s3, 60)
+    s3.faults += [answer("403 Forbidden", "AccessDenied")] * 30
+    with pytest.raises(StoreFailed, match="permission denied"):
+        store.create("part", b"ours")
+    assert slept == [1, 2, 4, 8, 16]
+    s3.faults.clear()
+    with pytest.raises(FileNotFoundError):
+        store.read("part")
+    assert type(pickle.loads(pickle.dumps(store))) is Store
