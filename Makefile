@@ -1,6 +1,7 @@
 # Every target sets up what it needs: a virtual environment with the pinned packages, then the project itself.
 #   make demo      all neurons of the eight zoo models -> demo/atlas (dataset) and demo/site (pages)
 #   make test      the tests, within 15 minutes on 2 cores;  make test-all adds the slow ones
+#   make chaos     runs under drawn faults: twenty seeds
 #   make lint      ruff, mypy, import-linter;                make bench  the benchmarks, as JSON
 
 PYTHON ?= python3
@@ -9,7 +10,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: demo test test-science test-rest test-all lint bench serve constraints clean browser
+.PHONY: demo test test-science test-rest test-all chaos lint bench serve constraints clean browser
 
 $(READY): pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -45,6 +46,10 @@ test-rest: $(READY)
 
 test-all: $(READY) browser
 	$(PYTEST)
+
+# Twenty atlases, each made by six runs under faults drawn from its seed, with damage between them; some minutes.
+chaos: $(READY)
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.jobs.chaos --seeds 20
 
 lint: $(READY)
 	$(BIN)/ruff check .
