@@ -59,10 +59,8 @@ def committed(folder: Path) -> Iterator[Mapping[str, Any]]:
     logs = sorted(folder.glob(".atlas/logs/*.jsonl"))
     if not logs:
         raise NothingThere(f"{folder}: no log of a run. Expected an atlas that this benchmark made.")
-    for line in logs[-1].read_text().splitlines():
-        event = json.loads(line)
-        if event["event"] == "committed":
-            yield event
+    lines = [line for log in logs for line in log.read_text().splitlines()]  # of a run that was resumed several
+    yield from (event for event in map(json.loads, lines) if event["event"] == "committed")
 
 
 def inference(model: LoadedModel, probe: str, images: int) -> float:
@@ -79,7 +77,7 @@ def inference(model: LoadedModel, probe: str, images: int) -> float:
 
 
 def by_stage(events: Sequence[Mapping[str, Any]], slug: str) -> dict[str, dict[str, float]]:
-    """Of each stage of a model: units, seconds of its workers, the highest peak, bytes written and of the largest part.
+    """Of each stage of a model: units, processor seconds of its workers, the highest peak, bytes written and of the largest part.
 
     A merge of slices counts as a unit of its stage.
     """
@@ -90,7 +88,7 @@ def by_stage(events: Sequence[Mapping[str, Any]], slug: str) -> dict[str, dict[s
             continue
         row = stages.setdefault(name, {"units": 0, "seconds": 0.0, "peak_gb": 0.0, "written_mb": 0.0, "part_mb": 0.0})
         row["units"] += 1
-        row["seconds"] += event["seconds"]
+        row["seconds"] += event.get("cpu_seconds", event["seconds"])  # workers have one thread
         row["peak_gb"] = max(row["peak_gb"], event.get("peak_bytes", 0) / 1e9)
         row["written_mb"] += event["bytes"] / 1e6
         row["part_mb"] = max(row["part_mb"], event["bytes"] / 1e6)

@@ -283,6 +283,7 @@ class Run(Listener):
             peak_bytes=peak.process,
             device_peak_bytes=peak.device,
             batch=peak.batch,
+            cpu_seconds=round(peak.cpu_seconds, 3),
         )
         self.row.units_done += 1
         self.graph.add(unit)

@@ -15,11 +15,14 @@ _FORGET_PEAK = "5"  # written to clear_refs, it makes VmHWM begin anew (man 5 pr
 
 @dataclass(frozen=True)
 class Peak:
-    """What a unit took: bytes at the highest, and the images in a forward that it was done with in the end."""
+    """What a unit took: bytes at the highest, the images in a forward that it was done with in the end, and seconds of
+    processors, which do not count what others took of this machine meanwhile.
+    """
 
     process: int = 0  # resident
     device: int = 0  # allocated by torch on a GPU; 0 where there is none
     batch: int = 0
+    cpu_seconds: float = 0.0
 
 
 class Gauge:

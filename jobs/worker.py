@@ -107,12 +107,14 @@ class Worker:
         """
         give_back()  # what the unit before needed
         began, gauge, self.batch = time.monotonic(), Gauge(self.settings.device), 0
+        worked = time.process_time()
         receipt, fault = None, None
         try:
             receipt = self._run(unit, attempt, alone)
         except Exception as error:
             fault = fault_of(error)
-        return Answer(receipt, fault, time.monotonic() - began, replace(gauge.peak, batch=self.batch))
+        took = replace(gauge.peak, batch=self.batch, cpu_seconds=time.process_time() - worked)
+        return Answer(receipt, fault, time.monotonic() - began, took)
 
     def _run(self, unit: WorkUnit, attempt: int, alone: bool) -> PartReceipt:
         failpoint("start", str(unit), attempt)

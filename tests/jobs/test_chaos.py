@@ -12,8 +12,8 @@ pytestmark = pytest.mark.timeout(900)
 
 
 def test_whatever_fails_the_atlas_is_that_of_an_undisturbed_run(tmp_path: Path) -> None:
-    """Two seeds; `make chaos` plays twenty."""
+    """One seed; `make chaos` plays twenty."""
     clean = undisturbed(tmp_path / "clean" / "atlas")
-    for seed in (0, 7):
+    for seed in (7,):
         played = play(seed, tmp_path / str(seed) / "atlas", clean)
         assert played.sound, played
