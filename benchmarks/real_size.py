@@ -77,7 +77,7 @@ def inference(model: LoadedModel, probe: str, images: int) -> float:
 
 
 def by_stage(events: Sequence[Mapping[str, Any]], slug: str) -> dict[str, dict[str, float]]:
-    """Of each stage of a model: units, processor seconds of its workers, the highest peak, bytes written and of the largest part.
+    """Of each stage of a model: units, processor seconds of its workers, highest peak, bytes written, largest part.
 
     A merge of slices counts as a unit of its stage.
     """
