@@ -17,7 +17,7 @@ from atlas_schema.errors import ShardCorrupt
 from atlas_schema.parts import is_committed
 from atlas_schema.read import Atlas
 from atlas_schema.shards import write_rows
-from atlas_schema.store import Store
+from atlas_schema.store import Store, folder_of
 from atlas_schema.tables import RUNS
 from atlas_schema.units import WorkUnit, unit_of
 from jobs.loop import Fault
@@ -158,9 +158,7 @@ def _appending(store: Store, path: str) -> IO[str] | None:
 
 def local_folder(store: Store) -> Path | None:
     """The store's folder, None where it is an object store."""
-    if not store.is_local:
-        return None
-    return Path(store.url.removeprefix("file://").removeprefix("local://")).expanduser()
+    return folder_of(store.url)
 
 
 class Overheard(io.TextIOBase):
