@@ -22,6 +22,7 @@ from atlas_schema.units import Neurons, WorkUnit
 from jobs.assembly import MOST_REPAIRS, Shards
 from jobs.claim import model_row, planned_before, planned_with, refuse_foreign, site_rows
 from jobs.config import RunConfig
+from jobs.damage import is_sound, put_part_aside, release, replaced_in
 from jobs.failpoints import failpoint
 from jobs.graph import Graph, Job
 from jobs.held import earlier_jobs, jobs_of
@@ -196,8 +197,8 @@ class Run(Listener):
     def _carry_out(self) -> RunReport:
         self._say_damaged(self.shards.assemble_ready())
         for job in self.graph.jobs.values():
-            if job.stage.cut == "images" and job.done():
-                self._remove_merged(job.whole)  # where a run was killed between a merge and this
+            if job.stage.cut == "images" and job.done() and job.within(job.whole):
+                self._finish_merge(job.whole)  # where a run was killed between a merge and this
         self.row.units_reused = sum(len(job.held) for job in self.graph.jobs.values())
         self.progress = Progress(self.plan, self.graph)
         units = self.graph.ready()
@@ -288,18 +289,32 @@ class Run(Listener):
                 self._say_damaged(self.shards.assemble(target))
         return self.graph.ready()
 
+    def _finish_merge(self, unit: WorkUnit) -> None:
+        """Remove the slices of a merge that an earlier run made, once it is seen to be sound."""
+        if is_sound(self.store, unit):
+            self._remove_merged(unit)
+        else:
+            put_part_aside(self.store, unit)
+            self.graph.lost(unit)
+            self._say_damaged([unit])
+
     def _remove_merged(self, unit: WorkUnit) -> None:
         """Remove the slices that a committed merge holds."""
         for merged in self.graph.superseded(unit):
             self.store.delete(part_path(merged))
 
     def part_lost(self, reader: WorkUnit, lost: WorkUnit, fault: Fault) -> Iterable[WorkUnit] | None:
-        """A unit found what it reads damaged or gone: that is made again first, unless it was too often."""
+        """A unit found what it reads damaged or gone: that is made again first, unless it was too often.
+
+        Not of a stage that this run leaves alone: nobody would make it.
+        """
+        if (lost.stage, lost.slug) not in self.graph.jobs:
+            return None
         if self.graph.holds(lost):  # else it is being made again already, and one more reader waits for it
             self.shards.repaired[lost] += 1
             if self.shards.repaired[lost] > MOST_REPAIRS:
                 return None
-            self.store.delete(part_path(lost))
+            put_part_aside(self.store, lost)
             self._say_damaged([lost])
         self.graph.lost(lost, reader)
         return self.graph.ready()
@@ -340,8 +355,8 @@ class Run(Listener):
 
     def _say_damaged(self, units: Iterable[WorkUnit]) -> None:
         for unit in units:
-            self.log("damaged part removed", unit=str(unit), path=part_path(unit))
-            self.say(f"The part of {unit} was damaged and was removed; that unit is done again.")
+            self.log("damaged part put aside", unit=str(unit), path=part_path(unit))
+            self.say(f"The part of {unit} was damaged and was put aside (.atlas/quarantine); that unit is done again.")
 
     # The end.
 
@@ -362,6 +377,7 @@ class Run(Listener):
         try:
             self.shards.assemble_rest()  # `validate` names the gaps
             forget_failures(self.store, self.graph.covers)
+            release(self.store, replaced_in(self.graph))
             write_card(self.store)
         except WorkFailed as error:  # the store fails, or some other model's shard is damaged
             report.status, report.exit_code, report.error = "failed", 1, report.error or str(error)
