@@ -79,9 +79,16 @@ def rows_in_shards(shelf: Shelf, unit: WorkUnit, table: Table, only: str = "") -
         for path in shelf.paths(table, slug, unit.layer):
             shard = shelf.shard(path)
             if shard is not None and unit.key in shard[1].get("parts", "").split(","):
-                kept.append(conformed(_own(unit, slug, shard[0]), schema))
+                kept.append(_in_columns(_own(unit, slug, shard[0]), schema))
     rows = pa.concat_tables(kept) if kept else schema.empty_table()
     return rows.sort_by([(name, "ascending") for name in table.key]) if len(kept) > 1 else rows
+
+
+def _in_columns(rows: pa.Table, schema: pa.Schema) -> pa.Table:
+    """The columns of a part as it was read: its types spell the items of lists otherwise than its schema does."""
+    if set(schema.names) <= set(rows.column_names):
+        return rows.select(schema.names).replace_schema_metadata(schema.metadata)
+    return conformed(rows, schema)
 
 
 def _own(unit: WorkUnit, slug: str, rows: pa.Table) -> pa.Table:

@@ -195,21 +195,21 @@ def decode_part(encoded: bytes, path: str) -> tuple[pa.Table, WorkUnit, dict[str
     try:
         unit = unit_of(metadata)
     except (KeyError, ValueError):
-        raise ShardCorrupt(f"{path}: its footer names no work unit. Delete it and run again", path) from None
+        raise ShardCorrupt(f"{path}: its footer names no work unit. Run again: it is put aside", path) from None
     table = next((one for one in tables_of(unit.stage) if one.name == metadata.get("table")), None)
     if table is None or part_path(unit, table) != path or metadata.get("key") != unit.key:
         own = part_path(unit, table) if table else f"of table {metadata.get('table')}"
-        raise ShardCorrupt(f"{path}: a foreign part: by its footer it is {own}. Delete it and run again", path)
+        raise ShardCorrupt(f"{path}: a foreign part: by its footer it is {own}. Run again: it is put aside", path)
     if metadata["schema_version"] != SCHEMA_VERSION and set(data.column_names) < set(
         table.part_schema(unit.stage).names
     ):
         data = conformed(data, table.part_schema(unit.stage))  # a difference of minor versions is no damage
     if not data.schema.equals(table.part_schema(unit.stage)):
-        raise ShardCorrupt(f"{path}: its columns are not those of stage {unit.stage}. Delete it and run again", path)
+        raise ShardCorrupt(f"{path}: its columns are not those of stage {unit.stage}. Run again: it is put aside", path)
     try:
         _require_own(unit, table, data)
     except BadRow:
-        raise ShardCorrupt(f"{path}: does not hold what it names. Delete it and run again", path) from None
+        raise ShardCorrupt(f"{path}: does not hold what it names. Run again: it is put aside", path) from None
     return data, unit, metadata
 
 
