@@ -82,7 +82,8 @@ def run(config: RunConfig, *, command: str, say: Say) -> RunReport:
 
     with ExitStack() as stack:
         lock = stack.enter_context(locked(store, run_id, watching))
-        close_dead_runs(store)
+        for path in close_dead_runs(store):
+            say(f"{path} was damaged and was put aside (.atlas/quarantine); the log of that run stays in .atlas/logs.")
         store.sweep()  # hidden files of writers that were killed a day or more ago
         # of any machine: what units take does not depend on how they are cut
         machine = _machine(stack, config, prepared.plan(Machine()).at_ease)

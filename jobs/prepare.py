@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from atlas_schema.errors import BadConfig, ForeignAtlas, NothingThere
+from atlas_schema.errors import BadConfig, ForeignAtlas, NothingThere, ShardCorrupt
 from atlas_schema.read import Atlas
 from atlas_schema.store import Store, folder_of
 from atlas_schema.units import Identity
@@ -148,7 +148,7 @@ def refuse_other_answers(store: Store, inputs: Inputs) -> None:
     columns = ["index", "image", "class", "caption", "attributes"]
     try:
         there = Atlas(store).probe_images(images.identity, columns).to_pylist()
-    except NothingThere:
+    except (NothingThere, ShardCorrupt):  # a damaged table says nothing, and is written again
         return
     from pipeline.images.probe_set import answers
 
