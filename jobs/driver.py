@@ -8,15 +8,16 @@ stage is known by name here: what there is to do follows from `jobs.stages`.
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
 from atlas_schema.card import write_card
-from atlas_schema.errors import AtlasError, AtlasLocked, StoreFailed, StoreFull, WorkFailed
+from atlas_schema.errors import AtlasError, AtlasLocked, NothingThere, StoreFailed, StoreFull, WorkFailed
 from atlas_schema.parts import PartReceipt, part_path
-from atlas_schema.shards import write_rows
+from atlas_schema.shards import shard_path, write_rows
 from atlas_schema.tables import MODELS, SITES
 from atlas_schema.units import Neurons, WorkUnit
 from jobs.assembly import MOST_REPAIRS, Shards
@@ -48,6 +49,7 @@ from jobs.records import (
 from jobs.signals import StopRequest
 from jobs.version import code_version
 
+LOOK_SECONDS = 15.0  # between two looks at whether the atlas is still there
 GRACE_SECONDS = 20.0  # for units in flight after Ctrl-C or SIGTERM: shorter than a pod's 30
 
 
@@ -181,12 +183,17 @@ class Run(Listener):
         self.say, self.store, self.stop = say, prepared.store, StopRequest()
         self.ray_is_up = ray_is_up
         self.receipts = 0
+        self.seen = time.monotonic()  # when the atlas was last known to be there
         self.progress: Progress
 
     def carry_out(self) -> RunReport:
         """Compute, assemble, report. However it ends, the run's row says so, unless the process is killed."""
         try:
-            return self._carry_out()
+            try:
+                return self._carry_out()
+            except NothingThere:  # of what this run itself wrote or saw
+                self._require_there()
+                raise
         except (AtlasError, KeyboardInterrupt) as error:
             self.row.status = "failed" if isinstance(error, AtlasError) else "interrupted"
             self.row.finished = now()
@@ -353,6 +360,17 @@ class Run(Listener):
 
     def tick(self, todo: int, flying: int, workers: int) -> None:
         self.progress.tick(workers, flying)
+        if time.monotonic() - self.seen >= LOOK_SECONDS:
+            self._require_there()
+
+    def _require_there(self) -> None:
+        """StoreFailed where the atlas was deleted under the run: what workers commit now would be a ruin of it."""
+        self.seen = time.monotonic()
+        if not all(self.store.exists(shard_path(MODELS, model.description.slug)) for model in self.prepared.models[:1]):
+            raise StoreFailed(
+                f"{self.store.url}: the atlas was deleted or moved while this run wrote to it; what was written since "
+                "is no whole atlas. Put it back, or delete what is there now, and run the same command again."
+            )
 
     def _say_damaged(self, units: Iterable[WorkUnit]) -> None:
         for unit in units:
