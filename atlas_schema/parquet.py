@@ -126,7 +126,7 @@ class damage:
             raise ShardCorrupt(f"{self.path}: damaged: {cause}. {_REDO}", self.path) from error
 
 
-_REDO = "Delete it and run again: only what it held is computed anew"
+_REDO = "Run again: it is put aside, and only what it held is made anew"
 
 
 def leaves(schema: pa.Schema) -> Iterator[tuple[str, pa.DataType]]:

@@ -4,12 +4,14 @@ A part is one file for each table that its stage fills: rows of neurons, heads o
 later stages read (`partials`). Its name is a function of its work unit, and its footer says again all that the name
 stands for. So what is done can be read from one listing, two workers that do the same unit agree on the files, and a
 file that was renamed, copied from elsewhere or damaged is found out when it is read.
+
+A part whose rows all stand in shards may be cleaned away: a small record takes its place (`kept`).
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,7 +27,8 @@ from atlas_schema.tables import tables_of
 from atlas_schema.units import Cut, Identity, Neurons, Pair, WorkUnit, cut_named, unit_of
 
 PARTS = ".atlas/parts"  # outside every config of the card; `datasets` skips dot folders
-_NAME = re.compile(r"(?P<cut>.+)-(?P<key>[0-9a-f]{16})\.(?P<table>[a-z_]+)\.parquet")
+KEPT = "kept.json"
+_NAME = re.compile(rf"(?P<cut>.+)-(?P<key>[0-9a-f]{{16}})\.(?:(?P<table>[a-z_]+)\.parquet|{re.escape(KEPT)})")
 
 Row = Mapping[str, Any]
 
@@ -52,9 +55,26 @@ def part_path(unit: WorkUnit, table: Table | None = None) -> str:
     return f"{part_folder(unit.stage, unit.slug)}/{unit.cut.name}-{unit.key}.{name}.parquet"
 
 
+def kept_path(unit: WorkUnit) -> str:
+    """Where it is recorded that the shards hold all rows of `unit`, once its part was cleaned away."""
+    return f"{part_folder(unit.stage, unit.slug)}/{unit.cut.name}-{unit.key}.{KEPT}"
+
+
 def is_committed(store: Store, unit: WorkUnit) -> bool:
-    """Whether the part of `unit` is there, whole: the file of its main table is written last."""
+    """Whether the part of `unit` is there, whole, or the record of one that was cleaned away."""
+    return is_whole(store, unit) or store.exists(kept_path(unit))
+
+
+def is_whole(store: Store, unit: WorkUnit) -> bool:
+    """Whether the part of `unit` is there: the file of its main table is written last."""
     return store.exists(part_path(unit))
+
+
+def adopted(store: Store, unit: WorkUnit) -> PartReceipt | None:
+    """The receipt of a part that is there already, another writer's; None where there is none."""
+    if not is_whole(store, unit):
+        return None
+    return PartReceipt(unit, part_path(unit), unit.size, store.size(part_path(unit)), created=False)
 
 
 def commit_part(
@@ -85,7 +105,7 @@ def commit_encoded(store: Store, unit: WorkUnit, encoded: Mapping[Table, bytes],
     that a part holds the rows of one attempt.
     """
     main, *others = tables_of(unit.stage)
-    if not is_committed(store, unit):
+    if not is_whole(store, unit):
         for table in others:
             store.replace(part_path(unit, table), encoded[table])
     else:
@@ -148,7 +168,15 @@ def read_part(store: Store, unit_or_path: WorkUnit | str, table: Table | None = 
     absent, ForeignAtlas where it follows another major version of the schema.
     """
     path = unit_or_path if isinstance(unit_or_path, str) else part_path(unit_or_path, table)
-    return decode_part(store.read(path), path)[0]
+    return read_file(store, path)[0]
+
+
+def read_file(store: Store, path: str) -> tuple[pa.Table, WorkUnit, dict[str, str]]:
+    """`decode_part` of a file in the store, read once more where it seems damaged: a read may fail in passing."""
+    try:
+        return decode_part(store.read(path), path)
+    except ShardCorrupt:
+        return decode_part(store.read(path), path)
 
 
 def decode_part(encoded: bytes, path: str) -> tuple[pa.Table, WorkUnit, dict[str, str]]:
@@ -167,21 +195,21 @@ def decode_part(encoded: bytes, path: str) -> tuple[pa.Table, WorkUnit, dict[str
     try:
         unit = unit_of(metadata)
     except (KeyError, ValueError):
-        raise ShardCorrupt(f"{path}: its footer names no work unit. Delete it and run again", path) from None
+        raise ShardCorrupt(f"{path}: its footer names no work unit. Run again: it is put aside", path) from None
     table = next((one for one in tables_of(unit.stage) if one.name == metadata.get("table")), None)
     if table is None or part_path(unit, table) != path or metadata.get("key") != unit.key:
         own = part_path(unit, table) if table else f"of table {metadata.get('table')}"
-        raise ShardCorrupt(f"{path}: a foreign part: by its footer it is {own}. Delete it and run again", path)
+        raise ShardCorrupt(f"{path}: a foreign part: by its footer it is {own}. Run again: it is put aside", path)
     if metadata["schema_version"] != SCHEMA_VERSION and set(data.column_names) < set(
         table.part_schema(unit.stage).names
     ):
         data = conformed(data, table.part_schema(unit.stage))  # a difference of minor versions is no damage
     if not data.schema.equals(table.part_schema(unit.stage)):
-        raise ShardCorrupt(f"{path}: its columns are not those of stage {unit.stage}. Delete it and run again", path)
+        raise ShardCorrupt(f"{path}: its columns are not those of stage {unit.stage}. Run again: it is put aside", path)
     try:
         _require_own(unit, table, data)
     except BadRow:
-        raise ShardCorrupt(f"{path}: does not hold what it names. Delete it and run again", path) from None
+        raise ShardCorrupt(f"{path}: does not hold what it names. Run again: it is put aside", path) from None
     return data, unit, metadata
 
 
@@ -193,27 +221,44 @@ def committed_units(
     From names alone: the key in a name matches exactly when weights and settings do.
     """
     main = tables_of(stage)[0].name
-    units = []
-    for cut, key, table in _listed(store.list(part_folder(stage, slug))):
-        own = identity if isinstance(identity, Identity) else identity(cut)
-        if table == main and own is not None and own.unit(stage, slug, cut).key == key:
-            units.append(own.unit(stage, slug, cut))
+    units = set()
+    for place in filter(None, map(parse_part_path, store.list(part_folder(stage, slug)))):
+        own = identity if isinstance(identity, Identity) else identity(place.cut)
+        if place.table in (main, "") and own is not None and own.unit(stage, slug, place.cut).key == place.key:
+            units.add(own.unit(stage, slug, place.cut))
     return sorted(units, key=lambda unit: (unit.cut.name, unit.key))
 
 
-def _listed(paths: Iterable[str]) -> Iterable[tuple[Cut, str, str]]:
-    """Cut, key and table of each path that is named as a part."""
-    for path in paths:
-        match = _NAME.fullmatch(path.rpartition("/")[2])
-        cut = cut_named(match["cut"]) if match else None
-        if match and cut is not None:
-            yield cut, match["key"], match["table"]
+@dataclass(frozen=True)
+class PartPlace:
+    """What the name of a file of a part says; table: "" of the record of one that was cleaned away."""
+
+    stage: str
+    slug: str
+    cut: Cut
+    key: str
+    table: str
+
+    def is_of(self, unit: WorkUnit) -> bool:
+        """Whether the file is of this unit: equal keys, equal units."""
+        return unit.key == self.key
+
+
+def parse_part_path(path: str) -> PartPlace | None:
+    """What the path of a file of a part says; None for every other path."""
+    folder, _, name = path.rpartition("/")
+    stage, _, slug = folder.removeprefix(f"{PARTS}/").partition("/")
+    match = _NAME.fullmatch(name)
+    cut = cut_named(match["cut"]) if match else None
+    if not match or cut is None or not folder.startswith(f"{PARTS}/") or not is_slug(slug):
+        return None
+    return PartPlace(stage, slug, cut, match["key"], match["table"] or "")
 
 
 def is_part_path(path: str) -> bool:
-    """Whether a path is where some part may lie."""
-    stage, _, slug = path.rpartition("/")[0].removeprefix(f"{PARTS}/").partition("/")
-    return is_slug(slug) and any(table in {one.name for one in tables_of(stage)} for _, _, table in _listed([path]))
+    """Whether a path is where some part, or the record of one, may lie."""
+    place = parse_part_path(path)
+    return place is not None and place.table in {"", *(table.name for table in tables_of(place.stage))}
 
 
 def _with_address(unit: WorkUnit, cut: Neurons, row: Row) -> Row:

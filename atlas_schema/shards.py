@@ -7,7 +7,6 @@ never overwritten.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -16,28 +15,19 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from atlas_schema.columns import SCHEMA_VERSION, Table
-from atlas_schema.errors import ForeignAtlas, NothingThere, ShardCorrupt
+from atlas_schema.errors import AtlasError, ForeignAtlas, NothingThere, ShardCorrupt
 from atlas_schema.file_faults import reached
+from atlas_schema.kept import Shelf, part_in_shards, read_kept
 from atlas_schema.parquet import conformed, decode, encode, versions_agree
-from atlas_schema.parts import decode_part, part_path
+from atlas_schema.parts import is_whole, part_path, read_file
+from atlas_schema.quarantine import keep_copy
 from atlas_schema.rows import rows_to_table
+from atlas_schema.shard_paths import parse_shard_path, shard_path
 from atlas_schema.store import Store
 from atlas_schema.tables import TABLES
 from atlas_schema.units import Neurons, Pair, WorkUnit
 
-_PATH = re.compile(r"([a-z_]+)/([^/]+)/train-(\d{5,})-of-(\d{5,})\.parquet")
-
-
-def shard_path(table: Table | str, slug: str, layer: int = 0, layers: int = 1) -> str:
-    """Where a shard lies, in the form that `datasets` knows; for runs, `slug` is the run's id."""
-    name = table if isinstance(table, str) else table.name
-    return f"{name}/{slug}/train-{layer:05d}-of-{layers:05d}.parquet"
-
-
-def parse_shard_path(path: str) -> tuple[str, str, int, int] | None:
-    """(table, slug, layer, layers) of a shard's path; None for any other path."""
-    match = _PATH.fullmatch(path)
-    return (match[1], match[2], int(match[3]), int(match[4])) if match else None
+__all__ = ["ShardPlace", "assemble", "parse_shard_path", "shard_identity", "shard_path", "write_rows"]
 
 
 def write_rows(
@@ -97,8 +87,9 @@ def assemble(
     table, slug = places[0].table, places[0].slug
     identity = shard_identity(slug, units)
     parts: dict[str, list[_Part]] = {}
+    shelf = Shelf(store)
     for stage in (stage for stage in table.stages if any(unit.stage == stage for unit in units)):
-        parts[stage] = _parts(store, table, [unit for unit in units if unit.stage == stage])
+        parts[stage] = _parts(shelf, table, slug, [unit for unit in units if unit.stage == stage])
     for place in places:
         own = {stage: list(_of_place(place, held, planned)) for stage, held in parts.items()}
         standing = _standing(store, place.path, identity)
@@ -113,13 +104,17 @@ def assemble(
 
 
 def _standing(store: Store, path: str, identity: Mapping[str, str]) -> tuple[pa.Table, dict[str, str]] | None:
-    """Rows and footer of the shard that is there; None where there is none, or it is damaged and may go.
+    """Rows and footer of the shard that is there; None where there is none, or it is damaged and may be replaced.
 
-    ForeignAtlas where it is of other weights, settings or another schema.
+    The bytes of a damaged one are kept in the quarantine. ForeignAtlas where it is of other weights, settings or
+    another schema.
     """
     try:
-        rows, footer = decode(store.read(path), path)
-    except (FileNotFoundError, ShardCorrupt):
+        rows, footer = _decoded_twice(store, path)
+    except FileNotFoundError:
+        return None
+    except ShardCorrupt:
+        keep_copy(store, path, store.read(path))
         return None
     differs = [name for name, value in identity.items() if footer.get(name, value) != value]
     if not versions_agree(footer.get("schema_version", "")):
@@ -131,6 +126,13 @@ def _standing(store: Store, path: str, identity: Mapping[str, str]) -> tuple[pa.
             + "; it is left as it is. Use another folder, or another name for the model (--as NAME)"
         )
     return rows, footer
+
+
+def _decoded_twice(store: Store, path: str) -> tuple[pa.Table, dict[str, str]]:
+    try:
+        return decode(store.read(path), path)
+    except ShardCorrupt:
+        return decode(store.read(path), path)  # a read that failed in passing is no damage
 
 
 def _lacking(
@@ -187,17 +189,29 @@ class _Part:
     footer: dict[str, str]
 
 
-def _parts(store: Store, table: Table, units: Sequence[WorkUnit]) -> list[_Part]:
-    """The parts of one stage, in the order in which they are preferred."""
-    found = []
+def _parts(shelf: Shelf, table: Table, slug: str, units: Sequence[WorkUnit]) -> list[_Part]:
+    """The parts of one stage, in the order in which they are preferred; of those that were cleaned away, the rows that
+    the shards of `slug` hold.
+    """
+    found, store = [], shelf.store
     for unit in sorted(set(units), key=lambda unit: (unit.cut.name, unit.slug, unit.key)):
         path = part_path(unit, table)
         try:
-            rows, _, footer = decode_part(store.read(path), path)
+            rows, _, footer = read_file(store, path)
         except FileNotFoundError:
-            raise NothingThere(f"{unit}: not committed (no {path}); run it before its shard is assembled") from None
+            kept = read_kept(store, unit)
+            if kept is None:
+                raise _absent(store, unit, path) from None
+            rows, footer = part_in_shards(shelf, unit, table, kept, slug), dict(kept.footers[table.name])
         found.append(_Part(unit, rows, footer))
     return found
+
+
+def _absent(store: Store, unit: WorkUnit, path: str) -> AtlasError:
+    """What to say of a file of a part that is not there: damage, where the rest of the part is."""
+    if is_whole(store, unit):
+        return ShardCorrupt(f"{path}: gone, though the rest of its part is there. Run again: it is made anew", path)
+    return NothingThere(f"{unit}: not committed (no {path}); run it before its shard is assembled")
 
 
 def _of_place(

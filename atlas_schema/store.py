@@ -26,6 +26,7 @@ from atlas_schema.errors import BadConfig, StoreFailed, StoreFull
 
 #: Seconds after which one call to a remote store counts as failed: a server may go silent without closing.
 CALL_TIMEOUT = 300.0
+CLOCKS = ".atlas/clock"  # files that are written for the time at which the store says they were
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK, errno.ENOSYS}
 _EXPIRED = ("expired", "too skewed", "skewed", "difference between the request time")
@@ -43,14 +44,14 @@ class Store:
 
     def __init__(self, url: str | os.PathLike[str]) -> None:
         self.url = os.fspath(url)
-        scheme, separator, rest = self.url.partition("://")
-        self.is_local = not separator or scheme in ("file", "local")
+        folder = folder_of(self.url)
+        self.is_local = folder is not None
         self._files: _Folder | _Objects
-        if self.is_local:
-            self._files = _Folder(Path(rest if separator else self.url).expanduser())
+        if folder is not None:
+            self._files = _Folder(folder)
         else:
             try:
-                self._files = _Objects(self.url, scheme)
+                self._files = _Objects(self.url, self.url.partition("://")[0])
             except (ImportError, ValueError) as error:  # a package that is not installed, an unknown scheme
                 raise BadConfig(
                     f"{self.url}: {error}. Expected a folder, or a URL of a store that fsspec knows and whose"
@@ -111,6 +112,31 @@ class Store:
         with _failures(self.url, "delete", path):
             self._files.delete(_checked(path))
 
+    def move(self, path: str, to: str) -> None:
+        """Give a file another place, over any file there; FileNotFoundError where there is none at `path`.
+
+        In one step in a folder. An object store copies, then deletes: a process killed between leaves both.
+        """
+        with _failures(self.url, "move", path):
+            self._files.move(_checked(path), _checked(to))
+
+    def modified(self, path: str) -> float:
+        """When a file was written last, in seconds by the store's own clock; FileNotFoundError where there is none."""
+        with _failures(self.url, "look up", path):
+            return self._files.modified(_checked(path))
+
+    def now(self) -> float:
+        """The store's own clock, in seconds, as `modified` tells it: that of a small file written for it and removed.
+
+        This host's clock may be hours from it.
+        """
+        path = f"{CLOCKS}/{secrets.token_hex(8)}"
+        self.replace(path, b"what time is it?")
+        try:
+            return self.modified(path)
+        finally:
+            self.delete(path)
+
     def list(self, prefix: str = "") -> _Names:
         """All files in the folder `prefix` and below, sorted, asked anew each time; no unfinished ones."""
         with _failures(self.url, "list", prefix):
@@ -124,8 +150,32 @@ class Store:
         nothing. Object stores keep nothing unfinished under any name (parts of a broken multipart upload go by
         a rule of the bucket).
         """
+        old = self.leftovers(older_than)
+        for path in old:
+            self.delete(path)
+        return old
+
+    def leftovers(self, older_than: float = 86_400.0) -> _Names:
+        """The hidden files that `sweep` would remove."""
         with _failures(self.url, "sweep", ""):
-            return self._files.sweep(older_than)
+            hidden = sorted(path for path in self._files.walk("") if _is_temporary(path)) if self.is_local else []
+        now = self.now() if hidden else 0.0
+        return [path for path in hidden if now - self._modified_or(path, now) > older_than]
+
+    def _modified_or(self, path: str, gone: float) -> float:
+        try:
+            return self.modified(path)
+        except FileNotFoundError:  # its writer was at work, and is done with it
+            return gone
+
+
+def folder_of(url: str) -> Path | None:
+    """The folder that a text stands for: a path, `file:path` or `file://path`; None for the URL of another store."""
+    scheme, colon, rest = url.partition(":")
+    if colon and scheme in ("file", "local"):
+        host = rest.startswith("//localhost/")
+        return Path(rest[len("//localhost") :] if host else rest.removeprefix("//")).expanduser()
+    return None if "://" in url else Path(url).expanduser()
 
 
 class PatientStore(Store):
@@ -188,6 +238,12 @@ class PatientStore(Store):
     def delete(self, path: str) -> None:
         self._patiently(lambda: super(PatientStore, self).delete(path))
 
+    def move(self, path: str, to: str) -> None:
+        self._patiently(lambda: super(PatientStore, self).move(path, to))
+
+    def modified(self, path: str) -> float:
+        return self._patiently(lambda: super(PatientStore, self).modified(path))
+
     def list(self, prefix: str = "") -> _Names:
         return self._patiently(lambda: super(PatientStore, self).list(prefix))
 
@@ -239,16 +295,14 @@ class _Folder:
             inside = Path(folder).relative_to(self.root)
             yield from (str(inside / name) for name in files)
 
-    def sweep(self, older_than: float) -> list[str]:
-        hidden = [path for path in self.walk("") if _is_temporary(path)]
-        if not hidden:
-            return []
-        with self._written("clock", b"") as (probe, _):
-            now = probe.stat().st_mtime
-        old = [path for path in hidden if now - (self.root / path).stat().st_mtime > older_than]
-        for path in old:
-            self.delete(path)
-        return sorted(old)
+    def move(self, path: str, to: str) -> None:
+        final = self.root / to
+        final.parent.mkdir(parents=True, exist_ok=True)
+        os.replace(self.root / path, final)
+        _fsync_folder(final.parent)
+
+    def modified(self, path: str) -> float:
+        return (self.root / path).stat().st_mtime
 
     @contextmanager
     def _written(self, path: str, data: bytes) -> Iterator[tuple[Path, Path]]:
@@ -322,8 +376,13 @@ class _Objects:
         for name in self.filesystem.find(start, **self.deadline):
             yield name[len(self.root) :].lstrip("/")
 
-    def sweep(self, older_than: float) -> list[str]:
-        return []
+    def move(self, path: str, to: str) -> None:
+        self._require_create_once()
+        self.filesystem.cp_file(self._full(path), self._full(to), **self.deadline)
+        self.delete(path)
+
+    def modified(self, path: str) -> float:
+        return float(self.filesystem.modified(self._full(path)).timestamp())
 
     def _full(self, path: str) -> str:
         return f"{self.root}/{path}"

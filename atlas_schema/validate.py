@@ -2,16 +2,25 @@
 
 The models table says which models there are and which stages ran on them, the sites table which neurons each stage
 set out to describe, and the tables' own declarations which stage fills what, and what a row may say: a table that a
-stage fills and that is not there is missing. `deep` reads every byte:
-digests are compared and images decoded; without it footers and small columns are read, which finds what is
-missing but not every damaged byte.
+stage fills and that is not there is missing. There are three depths, each with all of the one before:
+
+| depth | reads |
+| --- | --- |
+| QUICK | footers and small columns: what is missing is found, but not every damaged byte |
+| BYTES | every byte of shards and parts: digests are compared, images of shards decoded |
+| DEEP | what is under `.atlas` as its readers do: arrays and rows of parts, records of failures and of cleaned parts |
 """
 
 from __future__ import annotations
 
+import json
+import os
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -20,24 +29,55 @@ from atlas_schema.columns import SCHEMA_VERSION, Table
 from atlas_schema.errors import AtlasError, ForeignAtlas, NothingThere, ShardCorrupt
 from atlas_schema.file_faults import Violation, file_faults, image_faults, reached, some, value_faults
 from atlas_schema.head_faults import head_faults
+from atlas_schema.kept import Shelf, part_in_shards, read_kept
 from atlas_schema.parquet import check_whole, damage, footer_metadata, versions_agree
-from atlas_schema.parts import PARTS, decode_part, is_part_path
+from atlas_schema.partials import read_partial
+from atlas_schema.parts import KEPT, PARTS, is_part_path, kept_path, parse_part_path, read_file
 from atlas_schema.shards import parse_shard_path, shard_path
 from atlas_schema.store import Store
-from atlas_schema.tables import HEAD_TABLES, MODELS, NEURONS, PROBE_IMAGES, SITES, TABLES, tables_of
+from atlas_schema.tables import HEAD_TABLES, MODELS, NEURONS, PARTIALS, PROBE_IMAGES, RUNS, SITES, TABLES, tables_of
+from atlas_schema.units import Neurons, WorkUnit, unit_of
 
 #: What else may lie at the top: the card, licences, and whatever begins with a dot (a clone's .git, the Hub's
 #: .gitattributes, the run's .atlas).
 _BESIDE = re.compile(r"README\.md|LICEN[CS]E.*|CITATION\.cff|\..*")
 
-__all__ = ["Violation", "validate"]
+FAILED = ".atlas/failed"  # records of units that were given up
+
+__all__ = ["Depth", "Report", "Violation", "check", "validate", "what_to_do"]
 
 Rows = list[dict[str, Any]]
+Thing = TypeVar("Thing")
+
+
+#: Files that are read side by side: most of the time is spent in code that other threads need not wait for.
+MOST_AT_ONCE = 8
+
+
+class Depth(IntEnum):
+    """How much is read."""
+
+    QUICK = 0
+    BYTES = 1
+    DEEP = 2
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was found, by path, and how many files were looked at."""
+
+    violations: list[Violation]
+    files: int
 
 
 def validate(store: Store, *, deep: bool = True) -> list[Violation]:
-    """Every fault of the atlas in `store`, by path; none: it is sound. NothingThere if there is no atlas."""
-    paths = store.list()
+    """Every fault of the atlas in `store` that its bytes show, by path; none: it is sound. As `check`."""
+    return check(store, Depth.BYTES if deep else Depth.QUICK).violations
+
+
+def check(store: Store, depth: Depth = Depth.BYTES) -> Report:
+    """Every fault of the atlas in `store`, by path. NothingThere if there is no atlas."""
+    paths, deep = store.list(), depth >= Depth.BYTES
     shards = {path: place for path in paths if (place := parse_shard_path(path)) and place[0] in TABLES}
     if not shards and not any(path.startswith(".atlas/") for path in paths):
         raise NothingThere(f"{store.url}: no atlas here: expected a folder with models/, sites/ and neurons/ in it")
@@ -50,21 +90,34 @@ def validate(store: Store, *, deep: bool = True) -> list[Violation]:
     models = {slug: read[0] for slug, read in rows[MODELS.name].items() if read}
     for slug, model in models.items():
         found += _model_counts(model, rows[SITES.name].get(slug, []))
-    for path, (table, slug, layer, layers) in shards.items():
-        if TABLES[table].shard == "layer":
-            site = _ffn_site(rows[SITES.name].get(slug, []), layer)
-            found += _layer_shard(store, path, TABLES[table], (slug, layer, layers), models.get(slug), site, deep)
     found += _missing_images(models, rows[PROBE_IMAGES.name])
     found += _missing_shards(models, rows[SITES.name], shards)
     for table, by_slug in rows.items():
         for slug, read in by_slug.items() if table in HEAD_TABLES else ():
             found += head_faults(shard_path(table, slug), table, slug, rows[SITES.name].get(slug, []), read)
-    for path in paths:
-        if path.startswith(f"{PARTS}/"):
-            found += _part(store, path, models, deep)
+
+    def of_layer(path: str) -> Iterator[Violation]:
+        table, slug, layer, layers = shards[path]
+        site = _ffn_site(rows[SITES.name].get(slug, []), layer)
+        return _layer_shard(store, path, TABLES[table], (slug, layer, layers), models.get(slug), site, deep)
+
+    found += _each([path for path in shards if TABLES[shards[path][0]].shard == "layer"], of_layer)
+    parts = [path for path in paths if path.startswith(f"{PARTS}/")]
+    records = [path for path in parts if path.endswith(KEPT)]
+    found += _each([path for path in parts if path not in set(records)], lambda path: _part(store, path, models, depth))
+    found += _each(_together(records), lambda some: _records(store, some, depth))
+    if depth is Depth.DEEP:
+        found += _each([path for path in paths if path.startswith(f"{FAILED}/")], lambda path: _failure(store, path))
     if "README.md" not in paths:
         found.append(Violation("README.md", "card", "there is no card; write it with `neuron-atlas card`"))
-    return sorted(found, key=lambda violation: (violation.path, violation.kind, violation.message))
+    ordered = sorted(found, key=lambda violation: (violation.path, violation.kind, violation.message))
+    return Report(ordered, len(paths))
+
+
+def _each(things: Sequence[Thing], faults: Callable[[Thing], Iterable[Violation]]) -> list[Violation]:
+    """The faults of many files, several of which are read at once."""
+    with ThreadPoolExecutor(min(MOST_AT_ONCE, os.cpu_count() or 1)) as threads:
+        return [fault for some in threads.map(lambda thing: list(faults(thing)), things) for fault in some]
 
 
 def _strays(paths: Sequence[str], shards: Mapping[str, Any]) -> Iterator[Violation]:
@@ -278,15 +331,17 @@ def _expected(
             yield path, f"{len(planned)} neurons were planned"
 
 
-def _part(store: Store, path: str, models: Mapping[str, Mapping[str, Any]], deep: bool) -> Iterator[Violation]:
-    """A part by its name and, if `deep`, by every byte; and whether it belongs to the model."""
+def _part(store: Store, path: str, models: Mapping[str, Mapping[str, Any]], depth: Depth) -> Iterator[Violation]:
+    """A file of a part by its name and, unless QUICK, by every byte; and whether it belongs to the model."""
     if not is_part_path(path):
         yield Violation(path, "stray", "not the name of a part")
         return
-    if not deep:
+    if depth is Depth.QUICK:
         return
     try:
-        unit = decode_part(store.read(path), path)[1]
+        rows, unit, footer = read_file(store, path)
+        if depth is Depth.DEEP:
+            yield from _content_faults(store, path, rows, unit, footer["table"])
     except (ShardCorrupt, ForeignAtlas) as error:
         yield _violation(path, error)
         return
@@ -299,6 +354,81 @@ def _part(store: Store, path: str, models: Mapping[str, Mapping[str, Any]], deep
         yield Violation(path, "metadata", f"settings of {unit.stage} are not those of {unit.slug} in the models table")
 
 
+def _content_faults(store: Store, path: str, rows: pa.Table, unit: WorkUnit, table: str) -> Iterator[Violation]:
+    """What a part says, as its readers take it: named arrays, or rows with pictures."""
+    if table == PARTIALS.name:
+        read_partial(store, unit)  # ShardCorrupt where an array is not of its type and shape
+        return
+    own = next(one for one in tables_of(unit.stage) if one.name == table)
+    yield from value_faults(path, own, rows)
+    if set(own.image_columns) <= set(rows.column_names):
+        yield from image_faults(path, own, rows)
+
+
+def _together(records: Iterable[str]) -> list[list[str]]:
+    """Records whose rows lie in the same shards."""
+    groups: dict[Any, list[str]] = {}
+    for path in records:
+        place = parse_part_path(path)
+        layer = place.cut.layer if place is not None and isinstance(place.cut, Neurons) else path
+        groups.setdefault((path.rpartition("/")[0], layer), []).append(path)
+    return list(groups.values())
+
+
+def _records(store: Store, paths: Iterable[str], depth: Depth) -> Iterator[Violation]:
+    """Records of parts that were cleaned away: by their names, what they say, and if DEEP whether the rows stand."""
+    shelf = Shelf(store)
+    for path in paths:
+        if not is_part_path(path):
+            yield Violation(path, "stray", "not the name of a part")
+        elif depth is not Depth.QUICK:
+            try:
+                unit = unit_of(json.loads(store.read(path))["unit"])
+                if kept_path(unit) != path:
+                    raise ValueError(f"it is the record of {unit}")
+                if (kept := read_kept(store, unit)) and depth is Depth.DEEP:
+                    for table in tables_of(unit.stage):
+                        part_in_shards(shelf, unit, table, kept)
+            except ShardCorrupt as error:
+                yield _violation(path, error)
+            except (ValueError, KeyError, TypeError) as error:
+                yield Violation(path, "corrupt", f"a record that cannot be read: {error}")
+
+
+def _failure(store: Store, path: str) -> Iterator[Violation]:
+    """The record of a unit that was given up."""
+    try:
+        unit = unit_of(json.loads(store.read(path))["unit"])
+    except (ValueError, KeyError, TypeError):
+        yield Violation(path, "corrupt", "the record of a unit that was given up; it cannot be read")
+        return
+    if not path.endswith(f"/{unit.stage}/{unit.slug}/{unit.cut.name}-{unit.key}.json"):
+        yield Violation(path, "corrupt", f"the record of another unit, {unit}")
+
+
 def _violation(path: str, error: AtlasError) -> Violation:
     kind = "corrupt" if isinstance(error, ShardCorrupt) else "version"
     return Violation(path, kind, str(error).removeprefix(f"{path}: "))
+
+
+def what_to_do(fault: Violation) -> str:
+    """The next step, for people."""
+    place = parse_shard_path(fault.path)
+    if fault.kind == "stray":
+        return "Move it out of the atlas, or delete it."
+    if fault.kind in ("card", "version"):
+        return "Write the card again." if fault.kind == "card" else "Use the release of neuron-atlas that wrote it."
+    if fault.kind in ("missing", "unplanned", "count") or (place and place[0] in (MODELS.name, SITES.name)):
+        return "Run the command that made it again: it does what is missing."
+    if fault.path.startswith(f"{FAILED}/"):
+        return "`neuron-atlas clean --yes` removes it; so does the next run."
+    if fault.path.startswith(f"{PARTS}/"):
+        return (
+            "Run the command that made it again: it is put aside and its unit done anew, where anything needs it. "
+            "`neuron-atlas clean --yes` removes it where nothing does."
+        )
+    if place and place[0] == RUNS.name:
+        return "The next run puts it aside; the log of that run under .atlas/logs stays."
+    if fault.kind == "corrupt":
+        return "Run the command that made it again: it is written anew, from what is committed."
+    return "Delete the file and run the command that made it again: it is written anew. If it comes back, report it."

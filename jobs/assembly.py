@@ -14,6 +14,7 @@ from atlas_schema.shards import ShardPlace, assemble
 from atlas_schema.store import Store
 from atlas_schema.tables import TABLES, tables_of
 from atlas_schema.units import Pair, WorkUnit
+from jobs.damage import put_part_aside
 from jobs.graph import Graph, Job
 from jobs.ranges import Range
 
@@ -105,8 +106,8 @@ class Shards:
     def assemble(self, target: Target) -> list[WorkUnit]:
         """Write shards from their parts: [] if they stand, else the units to be done again.
 
-        Repeated at will: an equal shard is left alone, a damaged one is replaced. A damaged part is removed,
-        and its unit returned; ShardCorrupt if that does not help.
+        Repeated at will: an equal shard is left alone, a damaged one is replaced. A damaged part is put aside, and
+        its unit returned; ShardCorrupt if that does not help. What a standing shard holds of it stays there.
         """
         damaged: list[WorkUnit] = []
         self.written.discard(target)
@@ -151,8 +152,7 @@ class Shards:
         self.repaired[unit] += 1
         if self.repaired[unit] > MOST_REPAIRS:
             raise error
-        self.store.delete(part_path(unit))  # its main file: without it the part is not there
-        self.store.delete(error.path)
+        put_part_aside(self.store, unit, error.path)
         for job in (*self.graph.jobs.values(), *self.earlier):
             if (job.stage.name, job.slug) == (unit.stage, unit.slug):
                 job.remove(unit)

@@ -41,6 +41,7 @@ COMMANDS = {
     ),
     "status": ("data:status", "Say what of an atlas is committed.", "demo/atlas"),
     "validate": ("data:validate", "Check an atlas: schema, counts, keys, images, gaps.", "demo/atlas"),
+    "clean": ("clean:clean", "Say what of an atlas is no longer needed, and remove it.", "demo/atlas"),
     "show": (
         "data:show",
         "Print the numbers of a neuron or a head; save or open a neuron's picture.",

@@ -8,21 +8,23 @@ stage is known by name here: what there is to do follows from `jobs.stages`.
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from atlas_schema.card import write_card
-from atlas_schema.errors import AtlasError, AtlasLocked, StoreFailed, StoreFull, WorkFailed
+from atlas_schema.errors import AtlasError, AtlasLocked, NothingThere, StoreFailed, StoreFull, WorkFailed
 from atlas_schema.parts import PartReceipt, part_path
-from atlas_schema.shards import write_rows
+from atlas_schema.shards import shard_path, write_rows
 from atlas_schema.store import PatientStore
 from atlas_schema.tables import MODELS, SITES
 from atlas_schema.units import Neurons, WorkUnit
 from jobs.assembly import MOST_REPAIRS, Shards
 from jobs.claim import model_row, planned_before, planned_with, refuse_foreign, site_rows
 from jobs.config import RunConfig
+from jobs.damage import is_sound, put_part_aside, release, replaced_in
 from jobs.failpoints import failpoint
 from jobs.graph import Graph, Job
 from jobs.held import earlier_jobs, jobs_of
@@ -48,6 +50,7 @@ from jobs.records import (
 from jobs.signals import StopRequest
 from jobs.version import code_version
 
+LOOK_SECONDS = 15.0  # between two looks at whether the atlas is still there
 GRACE_SECONDS = 20.0  # for units in flight after Ctrl-C or SIGTERM: shorter than a pod's 30
 
 
@@ -86,7 +89,8 @@ def run(config: RunConfig, *, command: str, say: Say) -> RunReport:
     with ExitStack() as stack:
         lock = stack.enter_context(locked(store, run_id, watching))
         store = prepared.store
-        close_dead_runs(store)
+        for path in close_dead_runs(store):
+            say(f"{path} was damaged and was put aside (.atlas/quarantine); the log of that run stays in .atlas/logs.")
         store.sweep()  # hidden files of writers that were killed a day or more ago
         # of any machine: what units take does not depend on how they are cut
         machine = _machine(stack, config, prepared.plan(Machine()).at_ease)
@@ -184,12 +188,17 @@ class Run(Listener):
         self.say, self.store, self.stop = say, prepared.store, StopRequest()
         self.ray_is_up = ray_is_up
         self.receipts = 0
+        self.seen = time.monotonic()  # when the atlas was last known to be there
         self.progress: Progress
 
     def carry_out(self) -> RunReport:
         """Compute, assemble, report. However it ends, the run's row says so, unless the process is killed."""
         try:
-            return self._carry_out()
+            try:
+                return self._carry_out()
+            except NothingThere:  # of what this run itself wrote or saw
+                self._require_there()
+                raise
         except (AtlasError, KeyboardInterrupt) as error:
             self.row.status = "failed" if isinstance(error, AtlasError) else "interrupted"
             self.row.finished = now()
@@ -201,8 +210,8 @@ class Run(Listener):
     def _carry_out(self) -> RunReport:
         self._say_damaged(self.shards.assemble_ready())
         for job in self.graph.jobs.values():
-            if job.stage.cut == "images" and job.done():
-                self._remove_merged(job.whole)  # where a run was killed between a merge and this
+            if job.stage.cut == "images" and job.done() and job.within(job.whole):
+                self._finish_merge(job.whole)  # where a run was killed between a merge and this
         self.row.units_reused = sum(len(job.held) for job in self.graph.jobs.values())
         self.progress = Progress(self.plan, self.graph)
         units = self.graph.ready()
@@ -294,18 +303,32 @@ class Run(Listener):
                 self._say_damaged(self.shards.assemble(target))
         return self.graph.ready()
 
+    def _finish_merge(self, unit: WorkUnit) -> None:
+        """Remove the slices of a merge that an earlier run made, once it is seen to be sound."""
+        if is_sound(self.store, unit):
+            self._remove_merged(unit)
+        else:
+            put_part_aside(self.store, unit)
+            self.graph.lost(unit)
+            self._say_damaged([unit])
+
     def _remove_merged(self, unit: WorkUnit) -> None:
         """Remove the slices that a committed merge holds."""
         for merged in self.graph.superseded(unit):
             self.store.delete(part_path(merged))
 
     def part_lost(self, reader: WorkUnit, lost: WorkUnit, fault: Fault) -> Iterable[WorkUnit] | None:
-        """A unit found what it reads damaged or gone: that is made again first, unless it was too often."""
+        """A unit found what it reads damaged or gone: that is made again first, unless it was too often.
+
+        Not of a stage that this run leaves alone: nobody would make it.
+        """
+        if (lost.stage, lost.slug) not in self.graph.jobs:
+            return None
         if self.graph.holds(lost):  # else it is being made again already, and one more reader waits for it
             self.shards.repaired[lost] += 1
             if self.shards.repaired[lost] > MOST_REPAIRS:
                 return None
-            self.store.delete(part_path(lost))
+            put_part_aside(self.store, lost)
             self._say_damaged([lost])
         self.graph.lost(lost, reader)
         return self.graph.ready()
@@ -357,11 +380,22 @@ class Run(Listener):
 
     def tick(self, todo: int, flying: int, workers: int) -> None:
         self.progress.tick(workers, flying)
+        if time.monotonic() - self.seen >= LOOK_SECONDS:
+            self._require_there()
+
+    def _require_there(self) -> None:
+        """StoreFailed where the atlas was deleted under the run: what workers commit now would be a ruin of it."""
+        self.seen = time.monotonic()
+        if not all(self.store.exists(shard_path(MODELS, model.description.slug)) for model in self.prepared.models[:1]):
+            raise StoreFailed(
+                f"{self.store.url}: the atlas was deleted or moved while this run wrote to it; what was written since "
+                "is no whole atlas. Put it back, or delete what is there now, and run the same command again."
+            )
 
     def _say_damaged(self, units: Iterable[WorkUnit]) -> None:
         for unit in units:
-            self.log("damaged part removed", unit=str(unit), path=part_path(unit))
-            self.say(f"The part of {unit} was damaged and was removed; that unit is done again.")
+            self.log("damaged part put aside", unit=str(unit), path=part_path(unit))
+            self.say(f"The part of {unit} was damaged and was put aside (.atlas/quarantine); that unit is done again.")
 
     # The end.
 
@@ -382,6 +416,7 @@ class Run(Listener):
         try:
             self.shards.assemble_rest()  # `validate` names the gaps
             forget_failures(self.store, self.graph.covers)
+            release(self.store, replaced_in(self.graph))
             write_card(self.store)
         except WorkFailed as error:  # the store fails, or some other model's shard is damaged
             report.status, report.exit_code, report.error = "failed", 1, report.error or str(error)

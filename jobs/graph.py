@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
 
+from atlas_schema.tables import TABLES, tables_of
 from atlas_schema.units import Cut, Identity, Images, Neurons, WorkUnit
 from jobs.ranges import Range, intersect, subtract, union
 from jobs.stages import Stage
@@ -202,7 +203,26 @@ class Graph:
     def ready(self) -> list[WorkUnit]:
         """Units that can begin now and were not handed out before."""
         changed, self._changed = dict.fromkeys(self._changed), []
-        return [unit for job, layer in changed if self._may_begin(job, layer) for unit in job.next(layer)]
+        return [
+            unit
+            for job, layer in changed
+            if self._may_begin(job, layer) and self.needed(job)
+            for unit in job.next(layer)
+        ]
+
+    def needed(self, job: Job) -> bool:
+        """Whether anything is to be done that wants a job: sums that nothing has yet to read are not made again.
+
+        They may be gone: `neuron-atlas clean` removes them where all that is made of them stands.
+        """
+        if any(table.name in TABLES for table in tables_of(job.stage.name)):
+            return True
+        readers = self._readers_of(job)
+        return not readers or any(not _all_done(reader) and self.needed(reader) for reader in readers)
+
+    def _readers_of(self, job: Job) -> list[Job]:
+        readers = self._readers.get(job.stage.name, ())
+        return [reader for reader in readers if job.stage.owner == "embedder" or reader.slug == job.slug]
 
     def _may_begin(self, job: Job, layer: Layer) -> bool:
         return all(self._has(name, job.slug, layer) for name in _reads(job.stage))
@@ -236,10 +256,9 @@ class Graph:
         """Look again at a job, and where it is complete at those that read it."""
         self._changed.append((job, layer))
         if job.done(layer):
-            for reader in self._readers.get(job.stage.name, ()):
-                if job.stage.owner == "embedder" or reader.slug == job.slug:
-                    same = layer is not None and reader.stage.cut == "neurons"
-                    self._changed += [(reader, one) for one in reader.layers if not same or one == layer]
+            for reader in self._readers_of(job):
+                same = layer is not None and reader.stage.cut == "neurons"
+                self._changed += [(reader, one) for one in reader.layers if not same or one == layer]
 
     def lost(self, unit: WorkUnit, reader: WorkUnit | None = None) -> None:
         """A committed part is damaged or gone: it is made again; its `reader` is handed out once more after it.
@@ -253,6 +272,15 @@ class Graph:
                 job.remove(one)
                 job.asked.discard(one)
                 self._changed.append((job, one.layer))
+                self._look_at_sources(job)
+
+    def _look_at_sources(self, job: Job) -> None:
+        """What a job reads may be gone, as nothing wanted it until now."""
+        for name in _reads(job.stage):
+            source = self.jobs.get((name, job.slug)) or self._embedders.get(name)
+            if source is not None and not _all_done(source):
+                self._changed += [(source, layer) for layer in source.layers]
+                self._look_at_sources(source)
 
     def holds(self, unit: WorkUnit) -> bool:
         """Whether this very unit is committed."""
@@ -265,8 +293,13 @@ class Graph:
         return job is not None and unit.identity == job.identity and job.covers(unit)
 
     def missing(self) -> list[WorkUnit]:
-        """What the run wanted and no part holds."""
-        return [unit for job in self.jobs.values() for layer in job.layers for unit in job.missing(layer)]
+        """What the run wanted and no part holds; sums that nothing has yet to read are not wanted."""
+        jobs = [job for job in self.jobs.values() if self.needed(job)]
+        return [unit for job in jobs for layer in job.layers for unit in job.missing(layer)]
+
+
+def _all_done(job: Job) -> bool:
+    return all(job.done(layer) for layer in job.layers)
 
 
 def _reads(stage: Stage) -> tuple[str, ...]:

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from atlas_schema.errors import BadConfig, ForeignAtlas, NothingThere
+from atlas_schema.errors import BadConfig, ForeignAtlas, NothingThere, ShardCorrupt
 from atlas_schema.read import Atlas
-from atlas_schema.store import Store
+from atlas_schema.store import Store, folder_of
 from atlas_schema.units import Identity
 from jobs.claim import claimed, claimed_identities, refuse_foreign, refuse_other_folder
 from jobs.config import RunConfig
@@ -148,7 +148,7 @@ def refuse_other_answers(store: Store, inputs: Inputs) -> None:
     columns = ["index", "image", "class", "caption", "attributes"]
     try:
         there = Atlas(store).probe_images(images.identity, columns).to_pylist()
-    except NothingThere:
+    except (NothingThere, ShardCorrupt):  # a damaged table says nothing, and is written again
         return
     from pipeline.images.probe_set import answers
 
@@ -192,4 +192,5 @@ def open_store(url: str) -> Store:
             f"{url}: a memory store lives in one process, but the workers are others. "
             "Give a folder or an object store with --out."
         )
-    return Store(url if "://" in url else os.path.abspath(os.path.expanduser(url)))
+    folder = folder_of(url)
+    return Store(url if folder is None else os.path.abspath(folder))

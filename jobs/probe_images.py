@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from atlas_schema.errors import ShardCorrupt
+from atlas_schema.parquet import check_whole
 from atlas_schema.shards import shard_path, write_rows
 from atlas_schema.store import Store
 from atlas_schema.tables import PROBE_IMAGES
@@ -16,14 +18,23 @@ if TYPE_CHECKING:
 def write_probe_images(store: Store, probe_set: ProbeSet | None, mode: str) -> None:
     """Write the table of a set. mode: embed (thumbnails), reference, none; auto: what the licence allows.
 
-    A table that is there stays where nobody asks (auto): an explicit mode of a later run is heeded, and replaces it.
+    A table that is there stays where nobody asks (auto): an explicit mode of a later run is heeded, and replaces it. A
+    damaged one is written again.
     """
     from pipeline.images.probe_set import default_mode, rows
 
     if probe_set is None:
         return
-    there = store.exists(shard_path(PROBE_IMAGES, probe_set.identity))
-    if there and mode == "auto":
+    if mode == "auto" and _stands(store, shard_path(PROBE_IMAGES, probe_set.identity)):
         return
     shown = rows(probe_set, default_mode(probe_set) if mode == "auto" else mode)
     write_rows(store, PROBE_IMAGES, probe_set.identity, shown, provenance={"code_version": code_version()})
+
+
+def _stands(store: Store, path: str) -> bool:
+    """Whether the table is there and sound."""
+    try:
+        check_whole(store.read(path), path)
+    except (FileNotFoundError, ShardCorrupt):
+        return False
+    return True

@@ -50,7 +50,8 @@ class Progress:
         self.flops_left = 0.0
         for job in plan.jobs:
             held = graph.jobs[job.stage.name, job.slug]
-            missing = sum(unit.size for layer in held.layers for unit in held.gaps(layer))
+            gaps = (unit.size for layer in held.layers for unit in held.gaps(layer))
+            missing = sum(gaps) if graph.needed(held) else 0
             wanted = sum(cut.stop - cut.start for layer in held.layers for cut in held.cuts(layer))
             count = self.stages.setdefault(job.stage.name, StageCount(job.stage.name, COUNTED[job.stage.cut], 0, 0))
             count.total += wanted

@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import IO, Any
 
 from atlas_schema.errors import ShardCorrupt
+from atlas_schema.parquet import decode
 from atlas_schema.parts import is_committed
-from atlas_schema.read import Atlas
-from atlas_schema.shards import write_rows
-from atlas_schema.store import Store
+from atlas_schema.quarantine import put_aside
+from atlas_schema.shards import parse_shard_path, write_rows
+from atlas_schema.store import Store, folder_of
 from atlas_schema.tables import RUNS
 from atlas_schema.units import WorkUnit, unit_of
 from jobs.loop import Fault
@@ -58,21 +59,35 @@ class RunRow:
         write_rows(store, RUNS, self.run_id, [asdict(self)], provenance={"code_version": self.code_version})
 
 
-def close_dead_runs(store: Store) -> None:
-    """Rows that say `running` while this process holds the lock belong to runs that were killed."""
-    try:
-        rows = Atlas(store).runs()
-    except ShardCorrupt:  # of some old run: `validate` names it
-        return
-    for row in rows:
-        if row["status"] == "running":
-            write_rows(
-                store,
-                RUNS,
-                row["run_id"],
-                [row | {"status": "interrupted"}],
-                provenance={"code_version": row["code_version"]},
-            )
+def close_dead_runs(store: Store) -> list[str]:
+    """Rows that say `running` while this process holds the lock belong to runs that were killed.
+
+    A damaged row is put aside: nothing can write it again, and the table must be readable. Gives where these lay.
+    """
+    damaged = []
+    for path in store.list(RUNS.name):
+        if parse_shard_path(path) is None:
+            continue
+        row = _run_row(store, path)
+        if row is None:
+            put_aside(store, path)
+            damaged.append(path)
+        elif row["status"] == "running":
+            closed = [dict(row) | {"status": "interrupted"}]
+            write_rows(store, RUNS, row["run_id"], closed, provenance={"code_version": row["code_version"]})
+    return damaged
+
+
+def _run_row(store: Store, path: str) -> Mapping[str, Any] | None:
+    """The row of a run; None where it is damaged, when read a second time too."""
+    for _ in range(2):
+        try:
+            (row,) = decode(store.read(path), path)[0].to_pylist()
+        except (ShardCorrupt, ValueError):
+            continue
+        found: Mapping[str, Any] = row
+        return found
+    return None
 
 
 def failed_path(unit: WorkUnit) -> str:
@@ -97,8 +112,9 @@ def failures(store: Store) -> Iterator[Mapping[str, Any]]:
     """Records of units given up and not done since, as earlier runs left them; one that cannot be read says so."""
     for path in store.list(FAILED):
         try:
-            yield json.loads(store.read(path))
-        except ValueError:
+            record = json.loads(store.read(path))
+            yield {"name": record["name"], "error": record["error"], "run_id": record["run_id"], "unit": record["unit"]}
+        except (ValueError, KeyError, TypeError):
             yield {"name": path, "error": "this record cannot be read", "run_id": "", "unit": {}}
 
 
@@ -158,9 +174,7 @@ def _appending(store: Store, path: str) -> IO[str] | None:
 
 def local_folder(store: Store) -> Path | None:
     """The store's folder, None where it is an object store."""
-    if not store.is_local:
-        return None
-    return Path(store.url.removeprefix("file://").removeprefix("local://")).expanduser()
+    return folder_of(store.url)
 
 
 class Overheard(io.TextIOBase):

@@ -17,6 +17,7 @@ from jobs.claim import claimed_identities, planned_ranges
 from jobs.lock import read_holder, surely_dead
 from jobs.ranges import Range, length, subtract, union
 from jobs.records import failures
+from jobs.standing import fills_tables, read_by
 
 
 def status_of(store: Store) -> dict[str, Any]:
@@ -44,7 +45,7 @@ def _model_status(store: Store, atlas: Atlas, row: dict[str, Any]) -> dict[str, 
     slug = row["slug"]
     sites = [site for site in atlas.sites(slug) if site["kind"] == "ffn"]
     planned = {site["layer"]: planned_ranges(site) for site in sites}
-    told = [_stage_status(store, row, name, sites) for name in claimed_identities(row)]
+    told = _without_spent_sums([_stage_status(store, row, name, sites) for name in claimed_identities(row)])
     pictures = next((one for one in told if one["stage"] == "visualize"), None)
     return {
         "slug": slug,
@@ -57,6 +58,20 @@ def _model_status(store: Store, atlas: Atlas, row: dict[str, Any]) -> dict[str, 
         "stages": told,
         "missing": [gap for one in told for gap in one["missing"]],
     }
+
+
+def _without_spent_sums(told: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Sums that are gone are not missing where all that is made of them is there: `clean` may have removed them."""
+    lacking = {one["stage"] for one in told if one["missing"]}
+    there = {one["stage"] for one in told} - lacking
+    spent = {
+        name
+        for name in lacking
+        if not fills_tables(name)
+        and (readers := {stage.name for stage in read_by(name)}) & there
+        and not readers & lacking
+    }
+    return [{**one, "missing": []} if one["stage"] in spent else one for one in told]
 
 
 def _stage_status(store: Store, row: dict[str, Any], name: str, sites: list[dict[str, Any]]) -> dict[str, Any]:

@@ -7,11 +7,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
+import pyarrow as pa
 
 from atlas_schema.errors import NothingThere, PartLost, ShardCorrupt
+from atlas_schema.kept import Shelf, read_rows, rows_in_shards
 from atlas_schema.partials import read_partial
-from atlas_schema.parts import committed_units, read_part
+from atlas_schema.parts import committed_units
 from atlas_schema.store import Store
+from atlas_schema.tables import tables_of
 from atlas_schema.units import Identity, Neurons, WorkUnit
 from jobs.inputs import Inputs
 
@@ -65,8 +68,12 @@ class Work:
 
     def arrays_of(self, unit: WorkUnit, names: Iterable[str] | None = None) -> dict[str, np.ndarray]:
         """The arrays of one committed unit."""
+        names = None if names is None else list(names)
         try:
-            return read_partial(self.store, unit, names)
+            try:
+                return read_partial(self.store, unit, names)
+            except ShardCorrupt:  # a read may fail in passing
+                return read_partial(self.store, unit, names)
         except (ShardCorrupt, NothingThere) as error:
             raise PartLost(str(error), unit) from error
 
@@ -76,11 +83,19 @@ class Work:
         for part in committed_units(self.store, stage, unit.slug, self.identities[stage, unit.slug]):
             if part.layer == layer and part.start < unit.stop and unit.start < part.stop:
                 self.step()
-                try:
-                    rows = read_part(self.store, part).select(columns).to_pylist()
-                except (ShardCorrupt, FileNotFoundError) as error:
-                    raise PartLost(str(error), part) from error
+                rows = self._rows_of(part).select(columns).to_pylist()
                 yield from (row for row in rows if unit.start <= row["unit"] < unit.stop)
+
+    def _rows_of(self, part: WorkUnit) -> pa.Table:
+        """The rows of a part; where it is damaged, those that an intact shard holds of it."""
+        try:
+            return read_rows(self.store, part)
+        except (ShardCorrupt, FileNotFoundError) as error:
+            table = tables_of(part.stage)[0]
+            rows = rows_in_shards(Shelf(self.store), part, table)
+            if table.key[-1] == "unit" and rows.num_rows == part.size:
+                return rows
+            raise PartLost(str(error), part) from error
 
     def shared(self, slug: str, make: Callable[[Work, str], Shared]) -> Shared:
         """What all units of a model share, made once by a worker and kept while it stays at this model."""

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from atlas_schema.errors import AtlasError, NoNetwork, PartLost, StoreFailed, StoreFull, WeightsMismatch
 from atlas_schema.partials import commit_partial
-from atlas_schema.parts import PartReceipt, commit_part, committed_units, is_committed, part_path
+from atlas_schema.parts import PartReceipt, adopted, commit_part, committed_units
 from atlas_schema.store import Store
 from atlas_schema.tables import TABLES, tables_of
 from atlas_schema.units import Identity, Images, Pair, Whole, WorkUnit
@@ -118,8 +118,8 @@ class Worker:
 
     def _run(self, unit: WorkUnit, attempt: int, alone: bool) -> PartReceipt:
         failpoint("start", str(unit), attempt)
-        if is_committed(self.store, unit):  # a late commit of a worker thought lost, or another driver's
-            return PartReceipt(unit, part_path(unit), unit.size, self.store.size(part_path(unit)), created=False)
+        if there := adopted(self.store, unit):  # a late commit of a worker thought lost, or another driver's
+            return there
         result = self._computed(unit, attempt, alone)
         failpoint("before_commit", str(unit), attempt)
         receipt = self._commit(unit, result)

@@ -46,21 +46,29 @@ def status(atlas: AtlasArgument = "atlas", *, as_json: Json = False) -> int:
 def validate(
     atlas: AtlasArgument = "atlas",
     *,
-    quick: Annotated[bool, Parameter(help="Leave out the images' bytes.", negative="")] = False,
+    quick: Annotated[bool, Parameter(help="Read no more than footers and small columns.", negative="")] = False,
+    deep: Annotated[bool, Parameter(help="Read what lies under .atlas as the pipeline does, too.", negative="")] = (
+        False
+    ),
     as_json: Json = False,
 ) -> int:
     """Check an atlas: schema, counts, keys, images, gaps, duplicates. Exit code 1: violations."""
     from dataclasses import asdict
 
-    from atlas_schema.validate import validate as check
+    from atlas_schema.errors import BadConfig
+    from atlas_schema.validate import Depth, check, what_to_do
 
-    violations = check(_store(atlas), deep=not quick)
+    if quick and deep:
+        raise BadConfig("--quick and --deep: expected one of them. --deep reads everything, --quick the least.")
+    report = check(_store(atlas), Depth.QUICK if quick else Depth.DEEP if deep else Depth.BYTES)
+    violations = report.violations
     if as_json:
-        print(json.dumps([asdict(one) for one in violations], indent=1))
+        print(json.dumps([asdict(one) | {"what_to_do": what_to_do(one)} for one in violations], indent=1))
     else:
         for one in violations:
-            print(f"{one.path}: {one.kind}: {one.message}")
-        print(f"{atlas}: {len(violations)} violations" if violations else f"{atlas}: valid")
+            print(f"{one.path}: {one.kind}: {one.message}\n    {what_to_do(one)}")
+        found = f"{len(violations)} violations" if violations else "valid"
+        print(f"{atlas}: {found}, {report.files:,} files")
     return 1 if violations else 0
 
 

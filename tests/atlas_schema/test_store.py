@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule
 
 from atlas_schema.errors import BadConfig, StoreFailed, StoreFull
-from atlas_schema.store import PatientStore, Store
+from atlas_schema.store import PatientStore, Store, folder_of
 from tests.atlas_schema.conftest import FaultyS3, answer, break_off, lose_answer
 
 
@@ -154,7 +154,7 @@ def test_a_real_file_size_limit_is_a_full_disk(tmp_path: Path) -> None:
     code = """
         import resource, signal, sys
         from atlas_schema.errors import StoreFull
-        from atlas_schema.store import Store
+        from atlas_schema.store import Store, folder_of
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
         store = Store(sys.argv[1])
@@ -174,7 +174,7 @@ def test_a_real_file_size_limit_is_a_full_disk(tmp_path: Path) -> None:
 def test_a_killed_writer_leaves_nothing_a_reader_takes(tmp_path: Path) -> None:
     code = """
         import os, sys
-        from atlas_schema.store import Store
+        from atlas_schema.store import Store, folder_of
         os.fsync = lambda handle: os.kill(os.getpid(), 9)
         Store(sys.argv[1]).create("a/part", b"x" * 1000)
     """
@@ -454,3 +454,54 @@ def test_a_patient_store_tells_in_the_end_what_the_store_says(s3: FaultyS3) -> N
     with pytest.raises(FileNotFoundError):
         store.read("part")
     assert type(pickle.loads(pickle.dumps(store))) is Store
+
+
+@pytest.mark.parametrize("form", ["file:{}", "file://{}", "local://{}"])
+@pytest.mark.parametrize("relative", [True, False])
+def test_file_urls_are_folders(form: str, relative: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    store = Store(form.format("deep/atlas" if relative else tmp_path / "deep/atlas"))
+    assert store.is_local
+    store.create("a", b"1")
+    assert (tmp_path / "deep/atlas/a").read_bytes() == b"1"
+    assert [path.name for path in tmp_path.iterdir()] == ["deep"], "no folder is called file:"
+
+
+def test_a_file_url_may_name_this_host(tmp_path: Path) -> None:
+    assert folder_of(f"file://localhost{tmp_path}") == tmp_path
+    assert folder_of("s3://bucket/file:x") is None
+    assert folder_of("~/atlas") == Path.home() / "atlas"
+
+
+def test_a_file_moves_whole_and_over_another(store: Store) -> None:
+    store.create("a/b", b"old place")
+    store.create("c/d", b"to be replaced")
+    store.move("a/b", "c/d")
+    assert store.list() == ["c/d"]
+    assert store.read("c/d") == b"old place"
+    with pytest.raises(FileNotFoundError):
+        store.move("a/b", "c/d")
+
+
+def test_the_clock_is_the_stores(store: Store) -> None:
+    before = store.now()
+    store.create("a", b"x")
+    assert before - 2 <= store.modified("a") <= store.now() + 2
+    assert store.list() == ["a"]
+    with pytest.raises(FileNotFoundError):
+        store.modified("b")
+
+
+def test_a_folder_whose_clock_is_days_behind_keeps_what_is_new_there(folder: Store, monkeypatch) -> None:
+    """By this host's clock the file of a writer at work would be days old."""
+    new = Path(folder.url) / ".b.1-aa.tmp"
+    new.parent.mkdir(parents=True)
+    new.write_bytes(b"half")
+    then = new.stat().st_mtime - 3 * 86_400
+    os.utime(new, (then, then))
+    monkeypatch.setattr(Store, "now", lambda self: then + 60)
+    assert folder.leftovers() == []
+    monkeypatch.setattr(Store, "now", lambda self: then + 86_401)
+    assert folder.leftovers() == [".b.1-aa.tmp"]
+    assert new.exists(), "looking removes nothing"
+    assert folder.sweep() == [".b.1-aa.tmp"]
