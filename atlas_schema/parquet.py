@@ -126,7 +126,7 @@ class damage:
             raise ShardCorrupt(f"{self.path}: damaged: {cause}. {_REDO}", self.path) from error
 
 
-_REDO = "Run again: it is put aside, and only what it held is made anew"
+_REDO = "Run again: what is needed of it is made anew; `neuron-atlas clean --yes` removes what is not"
 
 
 def leaves(schema: pa.Schema) -> Iterator[tuple[str, pa.DataType]]:

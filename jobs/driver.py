@@ -235,6 +235,7 @@ class Run(Listener):
             inputs=prepared.inputs,
             device=machine.device,
             threads=machine.threads,
+            threads_fixed=config.threads is not None,
             precision=config.precision,
             memory=machine.memory,
             sizes=self.plan.sizes,

@@ -49,7 +49,8 @@ class WorkerSettings:
     identities: Mapping[tuple[str, str], Identity]  # by stage and slug
     inputs: Inputs
     device: str
-    threads: int
+    threads: int  # at most
+    threads_fixed: bool  # the user said how many: no fewer either
     precision: str | None
     memory: int  # bytes that the worker's process may take
     sizes: Mapping[str, Sizes]  # by slug: what the needs of units follow from
@@ -77,6 +78,7 @@ class Worker:
         self.steps = 0
         self.models: dict[str, Any] = {}  # by slug, the one used last at the end; two at most
         self.embedder: Any = None
+        self.threads: dict[str, int] = {}  # by slug, with how many a model is quickest
         self.held: dict[Any, Any] = {}  # see Work.shared
         self.batch = 0  # of the unit at work
 
@@ -193,7 +195,8 @@ class Worker:
             self.steps += 1
             failpoint("step", str(unit), attempt)
 
-        torch.set_num_threads(self.settings.threads)  # per thread: Ray runs methods off the main thread
+        # per thread: Ray runs methods off the main thread
+        torch.set_num_threads(self.threads.get(unit.slug, self.settings.threads))
         return Work(
             store=self.store,
             inputs=self.inputs,
@@ -244,8 +247,21 @@ class Worker:
         model = load(self.settings.requests[slug], device=self.settings.device, dtype=dtype)
         self._require(slug, model.fingerprint, self.settings.fingerprints[slug])
         self.models[slug] = model
+        self._choose_threads(slug, model)
         self.steps += 1
         return model
+
+    def _choose_threads(self, slug: str, model: Any) -> None:
+        """Work with as many threads as the model is quickest with, measured once."""
+        if self.settings.threads_fixed or self.settings.threads == 1 or self.settings.device != "cpu":
+            return
+        import torch
+
+        from pipeline.models.device import quickest_threads
+
+        if slug not in self.threads:
+            self.threads[slug] = quickest_threads(model, self.settings.threads)
+        torch.set_num_threads(self.threads[slug])
 
     @staticmethod
     def _require(slug: str, found: str, expected: str) -> None:

@@ -35,9 +35,12 @@ from atlas_schema.parquet import decode
 from atlas_schema.store import Store
 from atlas_schema.tables import TABLES
 from atlas_schema.validate import validate
+from jobs.cleaning import carry_out as carry_out_cleaning
+from jobs.cleaning import decide
 from jobs.config import load_config
 from jobs.driver import Run, RunReport
 from jobs.driver import run as carry_out
+from jobs.lock import locked
 from jobs.loop import Committed, Event, HeadLost, Ready, UnitFailed, WorkerLost
 from jobs.worker import Worker, WorkerSettings
 from tests.jobs.tiny import OPTIONS
@@ -80,6 +83,7 @@ class Rates:
     head: float = 0.0003  # of a wait
     driver: float = 0.5  # of a run: the driver is killed somewhere
     damage: float = 0.7  # between runs: files are damaged
+    clean: float = 0.3  # the same: the atlas is cleaned
 
 
 NONE = Rates(*[0.0] * len(fields(Rates)))
@@ -281,7 +285,7 @@ def play_run(folder: Path, chance: random.Random, rates: Rates, **options: Any) 
 
 def damage(folder: Path, chance: random.Random) -> set[str]:
     """Flip a bit of, cut short or remove some files of the atlas; their paths."""
-    files = [path for path in folder.rglob("*") if path.is_file() and path.suffix == ".parquet"]
+    files = sorted(path for path in folder.rglob("*.parquet") if path.is_file())
     hit = chance.sample(files, min(len(files), chance.randrange(4)))
     for path in hit:
         held = bytearray(path.read_bytes())
@@ -293,6 +297,15 @@ def damage(folder: Path, chance: random.Random) -> set[str]:
             held[chance.randrange(len(held))] ^= 1 << chance.randrange(8)
         path.write_bytes(bytes(held) if how == "flip" else bytes(held[: len(held) // 2]))
     return {str(path.relative_to(folder)) for path in hit}
+
+
+def clean_up(folder: Path, *, parts: bool) -> None:
+    """`neuron-atlas clean --yes`."""
+    store = Store(str(folder))
+    if not store.list("models"):
+        return
+    with locked(store, "clean") as lock:
+        carry_out_cleaning(store, decide(store, parts=parts), lock)
 
 
 Rows = dict[str, dict[tuple[Any, ...], frozenset[str]]]
@@ -373,6 +386,8 @@ def play(seed: int, folder: Path, clean: Mapping[str, pa.Table], rates: Rates = 
         before = rows_of(folder) if folder.exists() else {}
         hit = damage(folder, chance) if folder.exists() and chance.random() < rates.damage else set()
         played.damaged += len(hit)
+        if folder.exists() and chance.random() < rates.clean:
+            clean_up(folder, parts=chance.random() < 0.5)
         selection = chance.choice(({}, {}, {"layers": "0"}, {"units": "0:32"}, {"stages": "visualize"}))
         end = play_run(folder, chance, rates, **selection)
         played.ends[end.status if isinstance(end, RunReport) else type(end).__name__] += 1
@@ -381,11 +396,8 @@ def play(seed: int, folder: Path, clean: Mapping[str, pa.Table], rates: Rates = 
     if not isinstance(end, RunReport) or end.exit_code:
         played.faults.append(f"the last run, without faults: {end}")
         return played
+    clean_up(folder, parts=False)  # damaged sums that nothing had to read go with the others
     store = Store(str(folder))
-    for found in validate(store):  # a damaged part that nothing had to read: done as it says
-        if found.kind == "corrupt" and "Delete it and run again" in found.message:
-            store.delete(found.path)
-    play_run(folder, chance, NONE)
     played.faults += [str(one) for one in validate(store)]
     now = measured(folder)
     played.differs += [name for name in clean.keys() | now.keys() if name not in now or now[name] != clean.get(name)]

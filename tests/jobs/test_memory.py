@@ -78,6 +78,7 @@ def settings(**options: Any) -> WorkerSettings:
         "inputs": Inputs(RECIPES["tiny"], 0, Settings()),
         "device": "cpu",
         "threads": 1,
+        "threads_fixed": True,
         "precision": None,
         "nonce": "",
         "memory": UNLIMITED,

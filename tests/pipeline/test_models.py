@@ -3,13 +3,15 @@
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 import torch
 
 from atlas_schema.errors import BadConfig, UnknownFamily, UnknownModel
-from pipeline.models import ModelRequest, catalogue, describe, from_module, known_models
+from pipeline.models import ModelRequest, catalogue, describe, from_module, known_models, load
+from pipeline.models.device import quickest_threads
 from pipeline.models.sites import find_sites
 from pipeline.models.sources import blueprint
 
@@ -236,3 +238,19 @@ def test_a_model_is_described_where_gradients_are_off() -> None:
         "    with torch.no_grad(): assert load(ModelRequest(f'zoo/{name}')).description.heads\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2])
+
+
+@pytest.mark.parametrize(
+    ("seconds", "chosen"),
+    [
+        (lambda threads: 0.004 * threads, 1),  # a small model: more threads only hand out more work
+        (lambda threads: 0.04 / threads, 4),
+        (lambda threads: 0.02 if threads == 1 else 0.01, 2),  # as quick with fewer
+    ],
+)
+def test_a_model_works_with_as_many_threads_as_it_is_quickest_with(seconds, chosen, monkeypatch):
+    model = load(ModelRequest("zoo/vit", random_weights=True))
+    before = torch.get_num_threads()
+    monkeypatch.setattr(model.module, "forward", lambda x: time.sleep(seconds(torch.get_num_threads())))
+    assert quickest_threads(model, 4) == chosen
+    assert torch.get_num_threads() == before
