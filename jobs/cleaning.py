@@ -147,8 +147,8 @@ class _Decision:
             mine = list(self._own(stage, slug, of_embedder))
             if mine:
                 self.unread.add((stage, slug))
-                who = "that adds a model" if of_embedder else f"that adds neurons or stages to {slug}"
-                self.again.append(f"{stage} of {slug}, by a run {who}")
+                what = "neurons, stages or models" if of_embedder else f"neurons or stages to {slug}"
+                self.again.append(f"{stage} of {slug}, by a run that adds {what}")
             yield from mine
 
     def _own(self, stage: str, slug: str, of_embedder: bool) -> Iterator[str]:

@@ -11,9 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from atlas_schema.units import Identity, Images, Neurons, Pair, Whole, WorkUnit
+from jobs import stages
 from jobs.graph import FAN_IN, Graph, Job
 from jobs.stages import Cost, Stage
 
+REAL = {stage.name: stage for stage in stages.STAGES}
 OWN = Identity("f" * 64, "s" * 16)
 MODELS = ("vit", "swin")
 EMBEDDER = "clip"
@@ -289,3 +291,34 @@ def test_however_commits_come_slices_are_merged_from_what_is_there(count: int, s
 
 def _start(unit: WorkUnit) -> int:
     return unit.start
+
+
+def test_sums_that_nothing_has_yet_to_read_are_not_made_again() -> None:
+    """They were cleaned away; where a reader is to be done, or done again, they are."""
+    wanted = [Neurons(0, 0, 8)]
+    held = [OWN.unit("evidence", "vit", cut) for cut in wanted]
+    probe, evidence = REAL["probe"], REAL["evidence"]
+    graph = Graph([Job(probe, "vit", OWN, [Images(0, 4)]), Job(evidence, "vit", OWN, wanted, held)])
+    assert graph.ready() == []
+    assert graph.missing() == []
+    graph.lost(held[0])
+    sums = OWN.unit("probe", "vit", Images(0, 4))
+    assert graph.ready() == [sums]
+    assert set(graph.missing()) == {sums, held[0]}
+    graph.add(sums)
+    assert graph.ready() == held
+    wider = Graph([Job(probe, "vit", OWN, [Images(0, 4)]), Job(evidence, "vit", OWN, [Neurons(0, 0, 9)], held)])
+    assert wider.ready() == [sums]
+
+
+def test_sums_by_way_of_sums_are_made_again_for_the_last_reader() -> None:
+    names = ("pool", "embed", "decompose", "align", "spans", "project", "maps", "reads")
+    along = {"images": Images(0, 4), "model": Whole()}
+    jobs = [Job(REAL[name], "vit", OWN, [along[REAL[name].cut]]) for name in names]
+    heads = OWN.unit("heads", "vit", Whole())
+    graph = Graph([*jobs, Job(REAL["heads"], "vit", OWN, [Whole()], [heads])])
+    assert graph.ready() == []
+    assert graph.missing() == []
+    graph.lost(heads)
+    assert {unit.stage for unit in graph.ready()} == {"pool", "embed", "decompose"}
+    assert {unit.stage for unit in graph.missing()} == {*names, "heads"}
