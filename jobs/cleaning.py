@@ -109,7 +109,9 @@ class _Decision:
         self._add("unfinished", self._old(self.store.list(CLOCKS)))
         self._add("failures", self._failures())
         self._add("quarantine", self._quarantine())
-        removals = tuple(Removal(path, kind, self._size(path)) for path, kind in self.gone.items())
+        with ThreadPoolExecutor(AT_ONCE) as threads:
+            sizes = list(threads.map(self._size, self.gone))
+        removals = tuple(Removal(path, kind, size) for (path, kind), size in zip(self.gone.items(), sizes, strict=True))
         return Cleaning(removals, held, tuple(self.stays), tuple(self.again))
 
     def _add(self, kind: str, paths: Iterable[str]) -> None:

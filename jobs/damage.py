@@ -16,7 +16,7 @@ from jobs.graph import Graph
 def put_part_aside(store: Store, unit: WorkUnit, damaged: str = "") -> None:
     """Put aside what says that `unit` is committed, and the file of its part that is damaged: it is done again.
 
-    The main file and the record of a part that was cleaned away go last to be missed: without them it is not there.
+    What says so is the main file, or the record of a part that was cleaned away: without these it is not there.
     """
     for path in dict.fromkeys([kept_path(unit), part_path(unit), damaged]):
         if path:

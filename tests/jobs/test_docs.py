@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from atlas_schema.columns import SCHEMA_VERSION
+from jobs.cleaning import KINDS
 from jobs.config import ModelEntry, RunConfig
-from jobs.driver import GRACE_SECONDS
+from jobs.driver import GRACE_SECONDS, LOOK_SECONDS
 from jobs.graph import FAN_IN
 from jobs.lock import WATCH_SECONDS
 from jobs.loop import Policy
@@ -38,6 +39,7 @@ def default(option: str) -> str:
     [
         ("running.md", f"{SPEEDS['cpu'] / 1e9:g} GFLOP/s a CPU thread, {SPEEDS['cuda'] / 1e12:g} TFLOP/s a GPU"),
         ("running.md", f"gives those at work {GRACE_SECONDS:g} seconds"),
+        ("running.md", f"noticed within {LOOK_SECONDS:g} seconds"),
         ("running.md", f"watched for {WATCH_SECONDS:g} s, then taken over"),
         ("running.md", f"a unit that takes down {WORDS[Policy().felled]} workers is given up"),
         (
@@ -67,6 +69,11 @@ def test_every_option_and_every_group_of_stages_stands_in_the_docs() -> None:
     named = set(re.findall(r"`([a-z_]+)`", table.split("| option |")[1].split("## Exit codes")[0]))
     assert (set(RunConfig.model_fields) | set(ModelEntry.model_fields)) - {"model"} <= named
     assert set(groups()) <= named
+
+
+def test_every_kind_of_file_that_clean_removes_stands_in_the_docs() -> None:
+    table = said("running.md").split("## Making room")[1].split("## What happens when")[0]
+    assert [kind for kind in KINDS if f"| `{kind}` |" not in table] == []
 
 
 def test_the_changelog_names_no_work_to_come() -> None:
