@@ -185,8 +185,21 @@ def decode_part(encoded: bytes, path: str) -> tuple[pa.Table, WorkUnit, dict[str
     return data, unit, metadata
 
 
+class Listing:
+    """The names of all parts of an atlas as one listing gave them: `list` answers as the store did then."""
+
+    def __init__(self, store: Store) -> None:
+        self._folders: dict[str, list[str]] = {}
+        for path in store.list(PARTS):
+            self._folders.setdefault(path.rpartition("/")[0], []).append(path)
+
+    def list(self, prefix: str) -> Sequence[str]:
+        """The parts in a folder of one stage of one model."""
+        return self._folders.get(prefix, ())
+
+
 def committed_units(
-    store: Store, stage: str, slug: str, identity: Identity | Callable[[Cut], Identity | None]
+    store: Store | Listing, stage: str, slug: str, identity: Identity | Callable[[Cut], Identity | None]
 ) -> list[WorkUnit]:
     """The committed units of one stage of a model that have this identity, in whatever cuts, from one listing.
 
@@ -196,8 +209,8 @@ def committed_units(
     units = []
     for cut, key, table in _listed(store.list(part_folder(stage, slug))):
         own = identity if isinstance(identity, Identity) else identity(cut)
-        if table == main and own is not None and own.unit(stage, slug, cut).key == key:
-            units.append(own.unit(stage, slug, cut))
+        if table == main and own is not None and (unit := own.unit(stage, slug, cut)).key == key:
+            units.append(unit)
     return sorted(units, key=lambda unit: (unit.cut.name, unit.key))
 
 

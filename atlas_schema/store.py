@@ -70,6 +70,10 @@ class Store:
         with _failures(self.url, "read", path):
             return self._files.read(_checked(path), offset, length)
 
+    def tail(self, path: str, length: int) -> bytes:
+        """The last `length` bytes of the file, all where it has fewer: where a Parquet file says what it holds."""
+        return self.read_range(path, max(0, self.size(path) - length), length)
+
     def open(self, path: str) -> BinaryIO:
         """The file opened for reading at places; nothing is read ahead: a remote read costs its bytes."""
         with _failures(self.url, "open", path):
@@ -113,6 +117,12 @@ class Store:
         with _failures(self.url, "list", prefix):
             names = self._files.walk(_checked(prefix.rstrip("/")) if prefix else "")
             return sorted(name for name in names if not _is_temporary(name))
+
+    def sizes(self, prefix: str = "") -> dict[str, int]:
+        """Bytes of every file that `list` names, from one listing."""
+        with _failures(self.url, "list", prefix):
+            found = self._files.sizes(_checked(prefix.rstrip("/")) if prefix else "")
+            return {name: size for name, size in sorted(found) if not _is_temporary(name)}
 
     def sweep(self, older_than: float = 86_400.0) -> _Names:
         """Remove the hidden files that killed writers left in a folder, and name them.
@@ -171,6 +181,11 @@ class _Folder:
         for folder, _, files in os.walk(self.root / prefix):
             inside = Path(folder).relative_to(self.root)
             yield from (str(inside / name) for name in files)
+
+    def sizes(self, prefix: str) -> Iterator[tuple[str, int]]:
+        for name in self.walk(prefix):
+            with suppress(FileNotFoundError):  # removed since
+                yield name, (self.root / name).stat().st_size
 
     def sweep(self, older_than: float) -> list[str]:
         hidden = [path for path in self.walk("") if _is_temporary(path)]
@@ -254,6 +269,11 @@ class _Objects:
         start = f"{self.root}/{prefix}".rstrip("/")
         for name in self.filesystem.find(start, **self.deadline):
             yield name[len(self.root) :].lstrip("/")
+
+    def sizes(self, prefix: str) -> Iterator[tuple[str, int]]:
+        start = f"{self.root}/{prefix}".rstrip("/")
+        for name, info in self.filesystem.find(start, detail=True, **self.deadline).items():
+            yield name[len(self.root) :].lstrip("/"), int(info["size"])
 
     def sweep(self, older_than: float) -> list[str]:
         return []
