@@ -1,7 +1,8 @@
 """The scheduling loop: hands work units to workers, settles what comes back, replaces what dies.
 
-It knows nothing of Ray: an `Executor` starts workers and reports events, so that the whole logic runs in
-virtual time in the tests. Three outcomes of an attempt are kept apart:
+Assemblies of shards (`jobs.task`) are handed out and settled as units are. The loop knows nothing of Ray: an
+`Executor` starts workers and reports events, so that the whole logic runs in virtual time in the tests. Three
+outcomes of an attempt are kept apart:
 
 - a receipt: the part is committed;
 - a *unit fault*: the computation raised. It spends the unit's retries, then the unit is given up;
@@ -22,9 +23,9 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Protocol, TypeVar
 
-from atlas_schema.parts import PartReceipt
 from atlas_schema.units import WorkUnit
 from jobs.memory import Peak
+from jobs.task import Receipt, Task
 
 
 @dataclass(frozen=True)
@@ -52,8 +53,8 @@ class Ready:
 @dataclass(frozen=True)
 class Committed:
     worker: int
-    unit: WorkUnit
-    receipt: PartReceipt
+    unit: Task
+    receipt: Receipt
     seconds: float = 0.0
     peak: Peak = field(default_factory=Peak)
 
@@ -61,7 +62,7 @@ class Committed:
 @dataclass(frozen=True)
 class UnitFailed:
     worker: int
-    unit: WorkUnit
+    unit: Task
     fault: Fault
 
 
@@ -83,7 +84,7 @@ class Executor(Protocol):
 
     def clock(self) -> float: ...  # seconds, monotonic
     def hire(self) -> int: ...  # returns at once; Ready or WorkerLost follows
-    def assign(self, worker: int, unit: WorkUnit, attempt: int, *, alone: bool) -> None: ...  # alone: least memory
+    def assign(self, worker: int, unit: Task, attempt: int, *, alone: bool) -> None: ...  # alone: least memory
     def wait(self, seconds: float) -> list[Event]: ...  # at most so long; [] if nothing happened
     def beat(self, worker: int) -> int: ...  # steps the worker made so far, as last heard
     def dismiss(self, worker: int) -> None: ...  # kill at once; no event follows
@@ -113,7 +114,7 @@ class Policy:
 
 @dataclass
 class Flight:
-    unit: WorkUnit
+    unit: Task
     attempt: int
     beat: int
     beat_at: float
@@ -125,9 +126,9 @@ class Flight:
 class Outcome:
     """What became of the units: every one given to the loop is in exactly one of the three."""
 
-    done: list[PartReceipt] = field(default_factory=list)
-    failed: dict[WorkUnit, Fault] = field(default_factory=dict)
-    left: list[WorkUnit] = field(default_factory=list)
+    done: list[Receipt] = field(default_factory=list)
+    failed: dict[Task, Fault] = field(default_factory=dict)
+    left: list[Task] = field(default_factory=list)
     fatal: Fault | None = None
     stopped: bool = False
     workers_lost: int = 0
@@ -136,30 +137,32 @@ class Outcome:
 class Listener:
     """Hears of each event after it was settled; override what is of interest."""
 
-    def started(self, worker: int, unit: WorkUnit, attempt: int) -> None: ...
-    def committed(
-        self, worker: int, unit: WorkUnit, receipt: PartReceipt, seconds: float, peak: Peak
-    ) -> Iterable[WorkUnit]:
-        """May return units that have to be done again (a part that was found damaged)."""
+    def started(self, worker: int, unit: Task, attempt: int) -> None: ...
+    def committed(self, worker: int, unit: Task, receipt: Receipt, seconds: float, peak: Peak) -> Iterable[Task]:
+        """May return units that can begin now."""
         return ()
 
-    def part_lost(self, reader: WorkUnit, lost: WorkUnit, fault: Fault) -> Iterable[WorkUnit] | None:
+    def last(self) -> Iterable[Task]:
+        """What is left to do once nothing else is: asked for until there is nothing."""
+        return ()
+
+    def part_lost(self, reader: Task, lost: WorkUnit, fault: Fault) -> Iterable[Task] | None:
         """A unit could not read what another committed: the units to do now, its producer among them. The reader is
         handed out again when that is there. None: it counts as the reader's own fault.
         """
         return None
 
     def stopping(self, flying: int) -> None: ...
-    def retrying(self, unit: WorkUnit, attempt: int, fault: Fault) -> None: ...
-    def put_aside(self, unit: WorkUnit, reason: str) -> None:
+    def retrying(self, unit: Task, attempt: int, fault: Fault) -> None: ...
+    def put_aside(self, unit: Task, reason: str) -> None:
         """Memory ran out: the unit is done alone when nothing else can be."""
 
-    def starved(self, unit: WorkUnit, reason: str) -> str:
+    def starved(self, unit: Task, reason: str) -> str:
         """What is said of a unit for which all memory is too little."""
         return f"memory is too small for it, alone and with the smallest batch: {reason}"
 
-    def gave_up(self, unit: WorkUnit, fault: Fault) -> None: ...
-    def lost(self, worker: int, unit: WorkUnit | None, reason: str) -> None: ...
+    def gave_up(self, unit: Task, fault: Fault) -> None: ...
+    def lost(self, worker: int, unit: Task | None, reason: str) -> None: ...
     def tick(self, todo: int, flying: int, workers: int) -> None: ...
 
 
@@ -169,8 +172,8 @@ _Key = TypeVar("_Key", str, int)
 class Queue:
     """Units that wait for a worker, by model and layer: a hand-out costs the number of models, not of units."""
 
-    def __init__(self, units: Iterable[WorkUnit] = ()) -> None:
-        self._waiting: dict[str, dict[int, deque[WorkUnit]]] = {}  # by slug and layer, each in the order of arrival
+    def __init__(self, units: Iterable[Task] = ()) -> None:
+        self._waiting: dict[str, dict[int, deque[Task]]] = {}  # by slug and layer, each in the order of arrival
         self._count: Counter[str] = Counter()  # by slug
         self._busy: Counter[str] = Counter()  # by slug: units that workers are at
         self._busy_layers: Counter[tuple[str, int]] = Counter()
@@ -179,24 +182,24 @@ class Queue:
     def __len__(self) -> int:
         return self._count.total()
 
-    def __iter__(self) -> Iterator[WorkUnit]:
+    def __iter__(self) -> Iterator[Task]:
         return (unit for layers in self._waiting.values() for units in layers.values() for unit in units)
 
-    def extend(self, units: Iterable[WorkUnit]) -> None:
+    def extend(self, units: Iterable[Task]) -> None:
         """Put units behind those of their model and layer."""
         for unit in units:
             self._of(unit).append(unit)
             self._count[unit.slug] += 1
 
-    def put_first(self, unit: WorkUnit) -> None:
+    def put_first(self, unit: Task) -> None:
         """Put a unit before those of its model and layer."""
         self._of(unit).appendleft(unit)
         self._count[unit.slug] += 1
 
-    def _of(self, unit: WorkUnit) -> deque[WorkUnit]:
+    def _of(self, unit: Task) -> deque[Task]:
         return self._waiting.setdefault(unit.slug, {}).setdefault(_layer(unit), deque())
 
-    def take(self, held: WorkUnit | None) -> WorkUnit:
+    def take(self, held: Task | None) -> Task:
         """The unit to do next for a worker that did `held` last; it is busy until `landed`.
 
         A loaded model is kept, and a layer that the worker has initial images for, where possible; otherwise the model,
@@ -219,13 +222,13 @@ class Queue:
         if not self._waiting[slug]:
             del self._waiting[slug], self._count[slug]
 
-    def reserve(self, unit: WorkUnit) -> WorkUnit:
+    def reserve(self, unit: Task) -> Task:
         """A unit that did not wait here is busy too, until `landed`."""
         self._busy[unit.slug] += 1
         self._busy_layers[unit.slug, _layer(unit)] += 1
         return unit
 
-    def landed(self, unit: WorkUnit) -> None:
+    def landed(self, unit: Task) -> None:
         """No worker is at this unit any more."""
         self._busy[unit.slug] -= 1
         self._busy_layers[unit.slug, _layer(unit)] -= 1
@@ -236,7 +239,7 @@ class Loop:
 
     def __init__(
         self,
-        units: Iterable[WorkUnit],
+        units: Iterable[Task],
         executor: Executor,
         policy: Policy,
         listener: Listener,
@@ -248,11 +251,11 @@ class Loop:
         self.flying: dict[int, Flight] = {}
         self.starting: set[int] = set()
         self.idle: set[int] = set()
-        self.holds: dict[int, WorkUnit] = {}  # worker -> its last unit, whose model it has loaded
-        self.faults: Counter[WorkUnit] = Counter()
-        self.felled: Counter[WorkUnit] = Counter()
-        self.aside: deque[WorkUnit] = deque()  # to be done alone, when nothing else can be
-        self.starved: Counter[WorkUnit] = Counter()  # how often memory ran out
+        self.holds: dict[int, Task] = {}  # worker -> its last unit, whose model it has loaded
+        self.faults: Counter[Task] = Counter()
+        self.felled: Counter[Task] = Counter()
+        self.aside: deque[Task] = deque()  # to be done alone, when nothing else can be
+        self.starved: Counter[Task] = Counter()  # how often memory ran out
         self.starved_at = -math.inf
         self.start_failures = 0
         self.lost_in_a_row = 0
@@ -268,7 +271,7 @@ class Loop:
 
     def _run(self) -> None:
         deadline: float | None = None
-        while self._unfinished():
+        while self._unfinished() or self._last():
             if deadline is None and (self.outcome.fatal or self.stop() is not Stop.NO):
                 self.outcome.stopped = self.outcome.fatal is None
                 deadline = self.executor.clock() + self.policy.grace_seconds
@@ -285,6 +288,13 @@ class Loop:
 
     def _unfinished(self) -> bool:
         return bool(self.flying or self.todo or self.aside)
+
+    def _last(self) -> bool:
+        """Whether there is something to do that had to wait for everything else."""
+        if self.outcome.fatal or self.stop() is not Stop.NO:
+            return False
+        self.todo.extend(self.listener.last())
+        return bool(self.todo)
 
     def _close(self) -> None:
         """Dismiss everyone; what is still in flight or queued is left for the next run."""
@@ -304,14 +314,18 @@ class Loop:
 
     def _one_alone(self) -> bool:
         """Whether a unit is at work alone, or nothing is left to do but such units."""
-        if any(flight.alone for flight in self.flying.values()):
+        if self._at_work_alone():
             return True
         return bool(self.aside) and not self.todo and not self.flying
 
+    def _at_work_alone(self) -> bool:
+        """Whether a unit is at work alone: then it is the only one, as all other workers were let go."""
+        return len(self.flying) == 1 and next(iter(self.flying.values())).alone
+
     def _hand_out(self) -> None:
-        if any(flight.alone for flight in self.flying.values()):
+        if self._at_work_alone():
             return
-        for worker in sorted(self.idle):
+        for worker in sorted(self.idle) if self.todo else ():
             if not self.todo:
                 break
             self._assign(worker, self.todo.take(self.holds.get(worker)))
@@ -322,11 +336,13 @@ class Loop:
                 self.executor.dismiss(worker)
             self._assign(first, self.todo.reserve(self.aside.popleft()), alone=True)
 
-    def _assign(self, worker: int, unit: WorkUnit, *, alone: bool = False) -> None:
+    def _assign(self, worker: int, unit: Task, *, alone: bool = False) -> None:
         held = self.holds.get(worker)
-        loaded = held is not None and held.slug == unit.slug and not alone
+        loads = isinstance(unit, WorkUnit)  # an assembly needs no model, and leaves the one that is there
+        loaded = not loads or (held is not None and held.slug == unit.slug and not alone)
         self.idle.remove(worker)
-        self.holds[worker] = unit
+        if loads:
+            self.holds[worker] = unit
         patience = self.policy.hang_seconds if loaded else max(self.policy.load_seconds, self.policy.hang_seconds)
         attempt = self.faults[unit] + self.felled[unit] + self.starved[unit] + 1
         beat, now = self.executor.beat(worker), self.executor.clock()
@@ -366,7 +382,7 @@ class Loop:
         self.todo.landed(self.flying.pop(worker).unit)
         self.idle.add(worker)
 
-    def _unit_fault(self, unit: WorkUnit, fault: Fault) -> None:
+    def _unit_fault(self, unit: Task, fault: Fault) -> None:
         if fault.fatal:
             self.outcome.fatal = fault
             self.todo.put_first(unit)
@@ -380,7 +396,7 @@ class Loop:
             self.listener.retrying(unit, self.faults[unit] + 1, fault)
             self.todo.extend([unit])  # last: a passing fault has time to pass
 
-    def _give_up(self, unit: WorkUnit, fault: Fault) -> None:
+    def _give_up(self, unit: Task, fault: Fault) -> None:
         self.outcome.failed[unit] = fault
         self.listener.gave_up(unit, fault)
 
@@ -411,7 +427,7 @@ class Loop:
                 f"{self.lost_in_a_row} workers were lost without one committed unit in between; the last: {reason}",
             )
 
-    def _felled(self, unit: WorkUnit, reason: str) -> None:
+    def _felled(self, unit: Task, reason: str) -> None:
         self.felled[unit] += 1
         if self.felled[unit] >= self.policy.felled:
             message = f"took down {self.felled[unit]} workers; the last: {reason}"
@@ -437,7 +453,7 @@ class Loop:
                 f"ask for fewer workers (--workers 1). The last: {reason}",
             )
 
-    def _starved(self, unit: WorkUnit, reason: str) -> None:
+    def _starved(self, unit: Task, reason: str) -> None:
         self.starved[unit] += 1
         if not self.outcome.done and self.starved.total() >= self.policy.hopeless:
             self.outcome.fatal = Fault("WorkFailed", f"nothing could be done for want of memory; the last: {reason}")
@@ -466,7 +482,7 @@ class Loop:
                 self._worker_lost(worker, f"no step for {flight.patience:.0f} s", in_constructor=False)
 
 
-def _layer(unit: WorkUnit) -> int:
+def _layer(unit: Task) -> int:
     """The layer that a worker has its starts for; -1 of units that are not cut along neurons."""
     return -1 if unit.layer is None else unit.layer
 

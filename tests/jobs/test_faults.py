@@ -120,8 +120,12 @@ def test_damaged_parts_are_done_again_alone(run_into: Runner, clean: Path, tmp_p
     c.write_bytes(b"")
     d.write_bytes(others[0].read_bytes())
     assert {one.path for one in validate(Store(str(folder)))} >= {str(p.relative_to(folder)) for p in (a, b, c, d)}
+    for shard in folder.glob("neurons/*/*.parquet"):
+        shard.unlink()  # else nothing of these parts is read
     report = run_into(folder)
     assert (report.exit_code, report.units_done) == (0, 4)
+    said = [line["unit"] for line in log_of(folder, report.run_id) if line["event"] == "damaged part removed"]
+    assert len(said) == len(set(said)) == 4, "found by the workers that assembled the two layers"
     after = parts(folder)
     assert [name for name in before if before[name] != after[name]] == [p.name for p in (a, b, c, d)]
     sound(folder)
@@ -140,10 +144,39 @@ def test_damaged_or_missing_shards_are_built_again(run_into: Runner, clean: Path
     second.unlink()
     report = run_into(folder)
     assert (report.exit_code, report.units_done, report.units_reused) == (0, 0, UNITS)
+    assert [line["unit"] for line in log_of(folder, report.run_id) if line["event"] == "assembled"] == [
+        "assemble neurons/zoo-vit--random layer 0",
+        "assemble neurons/zoo-vit--random layer 1",
+    ], "by workers"
     assert {path: path.read_bytes() for path in good} == good
     assert timeless(Atlas(str(folder)).models()) == timeless(said)
     assert parts(folder) == before
     sound(folder)
+
+
+def test_a_worker_lost_while_it_assembles_costs_a_worker_and_nothing_else(
+    run_into: Runner, clean: Path, tmp_path: Path
+):
+    folder = Path(shutil.copytree(clean, tmp_path / "atlas"))
+    good = {path: path.read_bytes() for path in folder.glob("neurons/*/*.parquet")}
+    for path in good:
+        path.unlink()
+    report = run_into(folder, "step@assemble neurons/*layer 0#1=kill;after_commit@assemble neurons/*layer 1#1=kill")
+    assert (report.exit_code, report.workers_lost, report.units_done) == (0, 2, 0)
+    assert {path: path.read_bytes() for path in good} == good
+    sound(folder)
+
+
+def test_shards_that_cannot_be_assembled_are_named_and_units_are_not_blamed(
+    run_into: Runner, clean: Path, tmp_path: Path
+):
+    folder = tmp_path / "atlas"
+    report = run_into(folder, "start@assemble neurons/*layer 1=raise!", retries=1)
+    assert (report.status, report.exit_code, report.units_failed, report.units_done) == ("failed", 1, 0, UNITS)
+    assert report.missing == ["neurons/zoo-vit--random layer 1 (assemble)"]
+    assert not list(folder.glob(".atlas/failed/**/*.json"))
+    assert run_into(folder).exit_code == 0, "the next run writes them"
+    equal(folder, clean)
 
 
 def test_a_wider_selection_adds_to_the_atlas(run_into: Runner, clean: Path, tmp_path: Path):
