@@ -7,6 +7,7 @@ never overwritten.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -33,6 +34,9 @@ from atlas_schema.rows import rows_to_table
 from atlas_schema.store import Store
 from atlas_schema.tables import TABLES
 from atlas_schema.units import Neurons, Pair, WorkUnit
+
+HELD_BYTES = 256 << 20
+"""Rows of pairs that are held for all shards of a model; of pairs beyond it the rows are read again for each shard."""
 
 _PATH = re.compile(r"([a-z_]+)/([^/]+)/train-(\d{5,})-of-(\d{5,})\.parquet")
 
@@ -105,18 +109,18 @@ def assemble(
     A shard never loses rows, or columns of a stage: what the one that stands there says and no part does (the parts
     were not downloaded with it, or were cleaned away) stays.
 
-    One part and the rows of one shard are held at a time: where parts hold rows of several shards (pairs), their rows
-    are read again shard by shard.
+    Held at a time are one part, the rows of one shard, and where parts hold rows of several shards (pairs) HELD_BYTES
+    of these: memory does not grow with the number of pairs.
 
     Raises NothingThere where a unit's part is missing, ShardCorrupt naming a damaged part, ForeignAtlas where
     the units, or a shard that stands there, follow other weights or settings.
     """
     table, slug = places[0].table, places[0].slug
     identity = shard_identity(slug, units)
-    once = len(places) == 1
+    held_bytes = math.inf if len(places) == 1 else HELD_BYTES
     sources: dict[str, list[_Source]] = {}
     for stage in (stage for stage in table.stages if any(unit.stage == stage for unit in units)):
-        sources[stage] = list(_sources(store, table, [unit for unit in units if unit.stage == stage], once, step))
+        sources[stage] = list(_sources(store, table, [unit for unit in units if unit.stage == stage], held_bytes, step))
     keys = {unit.key for unit in units}
     for place in places:
         own = {stage: [source.of(store, place, planned) for source in held] for stage, held in sources.items()}
@@ -283,9 +287,10 @@ class _Source:
 
 
 def _sources(
-    store: Store, table: Table, units: Sequence[WorkUnit], once: bool, step: Callable[[], None]
+    store: Store, table: Table, units: Sequence[WorkUnit], held_bytes: float, step: Callable[[], None]
 ) -> Iterator[_Source]:
-    """The parts of one stage, in the order in which they are preferred. once: they are for one shard."""
+    """The parts of one stage, in the order in which they are preferred. held_bytes: of rows that belong to pairs."""
+    held = 0
     for unit in sorted(set(units), key=lambda unit: (unit.cut.name, unit.slug, unit.key)):
         path = part_path(unit, table)
         try:
@@ -293,8 +298,9 @@ def _sources(
         except FileNotFoundError:
             raise NothingThere(f"{unit}: not committed (no {path}); run it before its shard is assembled") from None
         rows, _, footer = decode_part(encoded, path)
-        held = rows if once or not isinstance(unit.cut, Pair) else None
-        yield _Source(unit, path, footer, pq.read_metadata(pa.BufferReader(encoded)), held)
+        held += rows.nbytes if isinstance(unit.cut, Pair) else 0
+        kept = rows if held <= held_bytes else None
+        yield _Source(unit, path, footer, pq.read_metadata(pa.BufferReader(encoded)), kept)
         step()
 
 

@@ -28,6 +28,8 @@ CALL_TIMEOUT = 300.0
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK, errno.ENOSYS}
 _CREATE_ONCE = {"memory", "s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "adl"}
+#: What fsspec's stores tell of an object that changes when it is written, by the names they have for it.
+_CHANGES = ("ETag", "etag", "md5Hash", "content_md5", "generation", "LastModified", "last_modified", "created", "mtime")
 _Names = list[str]  # inside Store, `list` is the method
 
 
@@ -124,6 +126,15 @@ class Store:
             found = self._files.sizes(_checked(prefix.rstrip("/")) if prefix else "")
             return {name: size for name, size in sorted(found) if not _is_temporary(name)}
 
+    def stamps(self, prefix: str = "") -> dict[str, str]:
+        """For every file that `list` names, or for one file, what changes when its bytes do; "" where nothing tells.
+
+        Size and time of change of a folder's file; size with the ETag, hash, generation or time of an object.
+        """
+        with _failures(self.url, "list", prefix):
+            found = self._files.stamps(_checked(prefix.rstrip("/")) if prefix else "")
+            return {name: stamp for name, stamp in sorted(found) if not _is_temporary(name)}
+
     def sweep(self, older_than: float = 86_400.0) -> _Names:
         """Remove the hidden files that killed writers left in a folder, and name them.
 
@@ -186,6 +197,12 @@ class _Folder:
         for name in self.walk(prefix):
             with suppress(FileNotFoundError):  # removed since
                 yield name, (self.root / name).stat().st_size
+
+    def stamps(self, prefix: str) -> Iterator[tuple[str, str]]:
+        for name in [prefix] if (self.root / prefix).is_file() else self.walk(prefix):
+            with suppress(FileNotFoundError):
+                told = (self.root / name).stat()
+                yield name, f"{told.st_size} {told.st_mtime_ns}"
 
     def sweep(self, older_than: float) -> list[str]:
         hidden = [path for path in self.walk("") if _is_temporary(path)]
@@ -274,6 +291,12 @@ class _Objects:
         start = f"{self.root}/{prefix}".rstrip("/")
         for name, info in self.filesystem.find(start, detail=True, **self.deadline).items():
             yield name[len(self.root) :].lstrip("/"), int(info["size"])
+
+    def stamps(self, prefix: str) -> Iterator[tuple[str, str]]:
+        start = f"{self.root}/{prefix}".rstrip("/")
+        for name, info in self.filesystem.find(start, detail=True, **self.deadline).items():
+            told = next((info[fact] for fact in _CHANGES if info.get(fact)), "")
+            yield name[len(self.root) :].lstrip("/"), f"{info['size']} {told}" if told else ""
 
     def sweep(self, older_than: float) -> list[str]:
         return []

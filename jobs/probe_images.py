@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from atlas_schema.errors import ShardCorrupt
+from atlas_schema.parquet import footer_metadata, read_footer
 from atlas_schema.shards import shard_path, write_rows
 from atlas_schema.store import Store
 from atlas_schema.tables import PROBE_IMAGES
@@ -16,7 +18,8 @@ if TYPE_CHECKING:
 def write_probe_images(store: Store, probe_set: ProbeSet | None, mode: str) -> None:
     """Write the table of a set. mode: embed (thumbnails), reference, none; auto: what the licence allows.
 
-    A table that is there stays where nobody asks (auto): an explicit mode of a later run is heeded, and replaces it.
+    A table that is there stays where nobody asks (auto): an explicit mode of a later run is heeded, and replaces it,
+    unless its footer says that it shows the same of the same images.
     """
     from pipeline.images.probe_set import default_mode, rows
 
@@ -25,5 +28,16 @@ def write_probe_images(store: Store, probe_set: ProbeSet | None, mode: str) -> N
     there = store.exists(shard_path(PROBE_IMAGES, probe_set.identity))
     if there and mode == "auto":
         return
-    shown = rows(probe_set, default_mode(probe_set) if mode == "auto" else mode)
-    write_rows(store, PROBE_IMAGES, probe_set.identity, shown, provenance={"code_version": code_version()})
+    mode = default_mode(probe_set) if mode == "auto" else mode
+    told = {"code_version": code_version(), "images_shown": mode, "images_said": probe_set.said}
+    if there and told.items() <= footer_of(store, probe_set.identity).items():
+        return
+    write_rows(store, PROBE_IMAGES, probe_set.identity, rows(probe_set, mode), provenance=told)
+
+
+def footer_of(store: Store, probe_set: str) -> dict[str, str]:
+    """What the footer of a set's table says; nothing where it is damaged or not there."""
+    try:
+        return footer_metadata(read_footer(store, shard_path(PROBE_IMAGES, probe_set)))
+    except (FileNotFoundError, ShardCorrupt):
+        return {}

@@ -13,7 +13,7 @@ import pytest
 from atlas_schema.errors import ForeignAtlas
 from atlas_schema.parquet import decode
 from atlas_schema.parts import committed_units, part_path
-from atlas_schema.shards import assemble
+from atlas_schema.shards import HELD_BYTES, assemble
 from atlas_schema.store import Store
 from atlas_schema.tables import NEURON_MATCHES, NEURONS
 from atlas_schema.units import Identity, Neurons, Pair, WorkUnit
@@ -313,7 +313,9 @@ def test_shards_of_other_settings_stop_the_run(tmp_path: Path) -> None:
         world.shards.stands(Target("neurons", SLUG, 0))
 
 
-def test_counterparts_stand_until_a_pair_or_a_planned_neuron_is_added(tmp_path: Path) -> None:
+def test_counterparts_stand_until_a_pair_or_a_planned_neuron_is_added(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     store = CountingStore(str(tmp_path / "atlas"))
     partners = ("zoo-pit", "zoo-swin", "zoo-vit")
     units = [OWN.unit("pairs", SLUG, Pair(partner, "0" * 16)) for partner in partners]
@@ -347,8 +349,10 @@ def test_counterparts_stand_until_a_pair_or_a_planned_neuron_is_added(tmp_path: 
         assert {(row["layer"], row["unit"], row["partner_slug"]) for row in rows} == {
             (layer, neuron, partner) for neuron in range(WIDTH) for partner in partners
         }
-    store.asked.clear()
-    task(3, 24).write(store)
-    assert store.asked["read", "parts"] == len(units), "each part once in full, then the rows of one layer at a time"
-    assert store.asked["open", "parts"] == len(units) * LAYERS
-    assert ("write", "neuron_matches") not in store.asked, "equal shards are left alone"
+    for held_bytes, opened in ((HELD_BYTES, 0), (0, len(units) * LAYERS)):
+        monkeypatch.setattr("atlas_schema.shards.HELD_BYTES", held_bytes)
+        store.asked.clear()
+        task(3, 24).write(store)
+        assert store.asked["read", "parts"] == len(units), "each part once in full"
+        assert store.asked["open", "parts"] == opened, "then, where not all can be held, the rows of a layer at a time"
+        assert ("write", "neuron_matches") not in store.asked, "equal shards are left alone"
