@@ -29,17 +29,24 @@ _DIGEST = b"atlas.sha256"
 _UNKNOWN_DIGEST = b"0" * 64
 
 
-def encode(table: Table, data: pa.Table, metadata: Mapping[str, str], *, rows_per_group: int = 0) -> bytes:
+def encode(
+    table: Table,
+    data: pa.Table,
+    metadata: Mapping[str, str],
+    *,
+    rows_per_group: int = 0,
+    rows_per_page: int = ROWS_PER_PAGE,
+) -> bytes:
     """One Parquet file of `data` (sorted by the table's key) with `metadata` in its footer.
 
-    rows_per_group: 0 for what the table's readers want. Equal input gives equal bytes.
+    rows_per_group: 0 for what the table's readers want. rows_per_page: at most. Equal input gives equal bytes.
     The footer also carries `atlas.sha256`: the digest of the whole file with
     the 64 digits of the digest itself set to zero, so that any byte that changes later is found.
     """
     entries = {"table": table.name, "schema_version": table.version, **metadata}
     sink = io.BytesIO()
     groups = rows_per_group or (IMAGE_ROWS_PER_GROUP if _image_leaves(data.schema) else ROWS_PER_GROUP)
-    with pq.ParquetWriter(sink, data.schema, **_settings(table, data.schema)) as writer:
+    with pq.ParquetWriter(sink, data.schema, **_settings(table, data.schema, rows_per_page)) as writer:
         if data.num_rows:
             writer.write_table(data, row_group_size=groups)
         keyed = {PREFIX + key: entries[key] for key in sorted(entries)}
@@ -193,7 +200,7 @@ def _image_leaves(schema: pa.Schema) -> set[str]:
     return {f"{field.name}.bytes" for field in schema if field.type == IMAGE}
 
 
-def _settings(table: Table, schema: pa.Schema) -> dict[str, Any]:
+def _settings(table: Table, schema: pa.Schema, rows_per_page: int) -> dict[str, Any]:
     images = _image_leaves(schema)
     paths = dict(leaves(schema))
     # Names that repeat from row to row gain from a dictionary; addresses and numbers do not.
@@ -206,7 +213,7 @@ def _settings(table: Table, schema: pa.Schema) -> dict[str, Any]:
         "write_statistics": [path for path in paths if path not in images],
         "write_page_index": True,
         "write_page_checksum": True,
-        "max_rows_per_page": ROWS_PER_PAGE,
+        "max_rows_per_page": rows_per_page,
         "sorting_columns": pq.SortingColumn.from_ordering(schema, [(name, "ascending") for name in table.key]),
     }
 

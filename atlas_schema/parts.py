@@ -25,6 +25,7 @@ from atlas_schema.tables import tables_of
 from atlas_schema.units import Cut, Identity, Neurons, Pair, WorkUnit, cut_named, unit_of
 
 PARTS = ".atlas/parts"  # outside every config of the card; `datasets` skips dot folders
+ROWS_PER_PAGE = 8192  # parts are read whole: pages as small as those of shards would cost ten times the time
 _NAME = re.compile(r"(?P<cut>.+)-(?P<key>[0-9a-f]{16})\.(?P<table>[a-z_]+)\.parquet")
 
 Row = Mapping[str, Any]
@@ -115,7 +116,7 @@ def encode_part(unit: WorkUnit, table: Table, rows: Sequence[Row], provenance: M
     ordered = sorted(rows, key=lambda row: tuple(row[name] for name in table.key))
     data = rows_to_table(table.part_columns(unit.stage), table.part_schema(unit.stage), ordered)
     _require_own(unit, table, data)
-    return encode(table, data, part_footer(unit, provenance))
+    return encode(table, data, part_footer(unit, provenance), rows_per_page=ROWS_PER_PAGE)
 
 
 def _require_own(unit: WorkUnit, table: Table, data: pa.Table) -> None:

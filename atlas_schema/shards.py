@@ -7,7 +7,6 @@ never overwritten.
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -117,10 +116,9 @@ def assemble(
     """
     table, slug = places[0].table, places[0].slug
     identity = shard_identity(slug, units)
-    held_bytes = math.inf if len(places) == 1 else HELD_BYTES
     sources: dict[str, list[_Source]] = {}
     for stage in (stage for stage in table.stages if any(unit.stage == stage for unit in units)):
-        sources[stage] = list(_sources(store, table, [unit for unit in units if unit.stage == stage], held_bytes, step))
+        sources[stage] = list(_sources(store, places, [unit for unit in units if unit.stage == stage], step))
     keys = {unit.key for unit in units}
     for place in places:
         own = {stage: [source.of(store, place, planned) for source in held] for stage, held in sources.items()}
@@ -287,10 +285,10 @@ class _Source:
 
 
 def _sources(
-    store: Store, table: Table, units: Sequence[WorkUnit], held_bytes: float, step: Callable[[], None]
+    store: Store, places: Sequence[ShardPlace], units: Sequence[WorkUnit], step: Callable[[], None]
 ) -> Iterator[_Source]:
-    """The parts of one stage, in the order in which they are preferred. held_bytes: of rows that belong to pairs."""
-    held = 0
+    """The parts of one stage, in the order in which they are preferred; of pairs as many rows as may be held."""
+    table, slug, held = places[0].table, places[0].slug, 0
     for unit in sorted(set(units), key=lambda unit: (unit.cut.name, unit.slug, unit.key)):
         path = part_path(unit, table)
         try:
@@ -298,8 +296,10 @@ def _sources(
         except FileNotFoundError:
             raise NothingThere(f"{unit}: not committed (no {path}); run it before its shard is assembled") from None
         rows, _, footer = decode_part(encoded, path)
-        held += rows.nbytes if isinstance(unit.cut, Pair) else 0
-        kept = rows if held <= held_bytes else None
+        if isinstance(unit.cut, Pair):
+            rows = rows.filter(pc.equal(rows["slug"], slug))
+            held += rows.nbytes
+        kept = rows if len(places) == 1 or held <= HELD_BYTES else None
         yield _Source(unit, path, footer, pq.read_metadata(pa.BufferReader(encoded)), kept)
         step()
 

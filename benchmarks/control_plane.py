@@ -1,6 +1,6 @@
 """What the driver costs a unit and a run with nothing to do; no worker computes anything.
 
-    python -m benchmarks.control_plane [--quick] [--atlas FOLDER] [--out FILE]
+    python -m benchmarks.control_plane [--quick] [--only loop,counterparts,atlas] [--atlas FOLDER] [--out FILE]
 
 Each number stands beside the way it was done before, in the same run: a hand-out beside a search through a list of all
 waiting units; a commit beside gaps that are worked out anew at each; a run with nothing to do beside one that assembles
@@ -46,6 +46,7 @@ from jobs.task import Assembly, ShardReceipt, Task
 MODELS, LAYERS = 31, 12
 SHARD_LAYERS = 13  # of the synthetic atlas: 403 shards of neurons, and as many of counterparts
 OWN = Identity("f" * 64, "s" * 16)
+HELD_BYTES = 16 << 20  # of rows of pairs: for models of 9,216 neurons, where `assemble` has 256 MB
 NEURON_STAGES = ("visualize", "evidence", "examples", "judge", "label", "effect")
 
 
@@ -138,7 +139,7 @@ def commits(units: int, models: int, samples: int) -> dict[str, float]:
     for name, kind in (("commit_ms", Job), ("anew_ms", AnewJob)):
         shards = shards_of(jobs_of(units, models, kind), models)
         ready = [unit for unit in shards.graph.ready() if unit.stage == "visualize"]
-        few = ready[: samples if kind is Job else max(20, samples // 20)]
+        few = ready[: samples if kind is Job else 10]
         started = time.process_time()
         for unit in few:
             shards.graph.add(unit)
@@ -290,7 +291,7 @@ def counterparts(folder: Path, partners: int, layers: int, width: int) -> dict[s
         made_atlas.commit_pair(store, unit, layers, width, ranks=5)
     places = [ShardPlace(NEURON_MATCHES, "own", layer, layers) for layer in range(layers)]
     found: dict[str, float] = {"partners": partners, "neurons": layers * width}
-    for name, held_bytes in (("held", math.inf), ("bounded", shards_module.HELD_BYTES)):
+    for name, held_bytes in (("held", math.inf), ("bounded", HELD_BYTES)):
         for path in store.list("neuron_matches"):
             store.delete(path)
         give_back()
@@ -313,35 +314,56 @@ def rounded(value: Any) -> Any:
     return float(f"{value:.3g}") if isinstance(value, float) else value
 
 
+def loop_rows(quick: bool, scratch: Path) -> dict[str, Any]:
+    """What a unit costs, by workers, units and models."""
+    sizes = [(64, 2_000)] if quick else [(64, 2_000), (64, 100_000), (1_000, 2_000), (1_000, 100_000)]
+    rows = []
+    for workers, units in sizes:
+        handed = hand_out(workers, units, 1_000)
+        for models in (MODELS, 1):
+            row = {"workers": workers, "units": units, "models": models} | handed
+            rows.append(row | commits(units, models, 1_000) | whole_loop(workers, units, models, scratch))
+    return {"layers": LAYERS, "rows": rows, "resumed": resumed(sizes[-1][1])}
+
+
+def counterpart_rows(quick: bool, scratch: Path) -> dict[str, Any]:
+    """What shards of counterparts take, by partners."""
+    width, partners = (64, (2, 4)) if quick else (768, (8, 31))
+    return {"counterparts": [counterparts(scratch / f"pairs-{n}", n, LAYERS, width) for n in partners]}
+
+
+def atlas_rows(quick: bool, folder: Path) -> dict[str, Any]:
+    """What a run with nothing to do, `status` and `validate` take."""
+    models, layers = (4, 3) if quick else (MODELS, SHARD_LAYERS)
+    store = Store(str(folder))
+    if not store.exists("README.md"):
+        made_atlas.make(store, models, layers)
+    shards = len(store.list("neurons")) + len(store.list("neuron_matches"))
+    return {
+        "atlas": {"models": models, "parts": len(store.list(".atlas/parts")), "shards": shards},
+        "nothing_to_do": nothing_to_do(folder, models, layers),
+        "reading": reading(folder),
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="small sizes only")
+    parser.add_argument("--only", default="loop,counterparts,atlas", help="some of these; --out keeps the others")
     parser.add_argument("--atlas", type=Path, help="keep the synthetic atlas there, and use the one that is")
     parser.add_argument("--out", type=Path, help="write the JSON there, too")
     options = parser.parse_args()
-    sizes = [(64, 2_000)] if options.quick else [(64, 2_000), (64, 100_000), (1_000, 2_000), (1_000, 100_000)]
-    models, layers = (4, 3) if options.quick else (MODELS, SHARD_LAYERS)
-    with tempfile.TemporaryDirectory() as scratch:
-        rows = []
-        for workers, units in sizes:
-            for of in (MODELS, 1):
-                row: dict[str, Any] = {"workers": workers, "units": units, "models": of}
-                row |= hand_out(workers, units, 1_000) | commits(units, of, 1_000)
-                rows.append(row | whole_loop(workers, units, of, Path(scratch)))
-        made: dict[str, Any] = {"machine": description(), "layers": LAYERS, "rows": rows}
-        made["resumed"] = resumed(sizes[-1][1])
-        width, few = (64, (2, 4)) if options.quick else (768, (8, 31))
-        made["counterparts"] = [counterparts(Path(scratch) / f"pairs-{n}", n, LAYERS, width) for n in few]
-        folder = options.atlas or Path(scratch) / "atlas"
-        if not (folder / "README.md").exists():
-            made_atlas.make(Store(str(folder)), models, layers)
-        made["atlas"] = {
-            "models": models,
-            "parts": len(Store(str(folder)).list(".atlas/parts")),
-            "shards": len(Store(str(folder)).list("neurons")) + len(Store(str(folder)).list("neuron_matches")),
-        }
-        made["nothing_to_do"] = nothing_to_do(folder, models, layers)
-        made["reading"] = reading(folder)
+    made: dict[str, Any] = {"machine": description()}
+    if options.out and options.out.exists():
+        made = json.loads(options.out.read_text()) | made
+    with tempfile.TemporaryDirectory() as folder:
+        scratch, asked = Path(folder), options.only.split(",")
+        if "loop" in asked:
+            made |= loop_rows(options.quick, scratch)
+        if "counterparts" in asked:
+            made |= counterpart_rows(options.quick, scratch)
+        if "atlas" in asked:
+            made |= atlas_rows(options.quick, options.atlas or scratch / "atlas")
     text = json.dumps(rounded(made), indent=1)
     print(text)
     if options.out:

@@ -12,7 +12,7 @@ import pyarrow as pa
 from atlas_schema.card import write_card
 from atlas_schema.columns import Table
 from atlas_schema.parquet import encode
-from atlas_schema.parts import Listing, commit_encoded, committed_units, part_footer
+from atlas_schema.parts import ROWS_PER_PAGE, Listing, commit_encoded, committed_units, part_footer
 from atlas_schema.shards import write_rows
 from atlas_schema.store import Store
 from atlas_schema.tables import NEURON_MATCHES, NEURONS
@@ -148,4 +148,5 @@ def _counterparts(slug: str, partner: str, layers: int, width: int, ranks: int) 
 
 
 def _put(store: Store, unit: WorkUnit, table: Table, data: pa.Table) -> None:
-    commit_encoded(store, unit, {table: encode(table, data, part_footer(unit, PROVENANCE))}, data.num_rows)
+    encoded = encode(table, data, part_footer(unit, PROVENANCE), rows_per_page=ROWS_PER_PAGE)
+    commit_encoded(store, unit, {table: encoded}, data.num_rows)

@@ -272,6 +272,38 @@ def test_a_first_rerun_changes_no_table(run_into: Runner, clean: Path, tmp_path:
     assert {path: path.stat().st_mtime_ns for path in before} == before
 
 
+def test_a_run_with_nothing_to_do_reads_no_part_and_writes_its_own_record_alone(
+    run_into: Runner, clean: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    folder = Path(shutil.copytree(clean, tmp_path / "atlas"))
+    assert run_into(folder).exit_code == 0, "it remembers what the card says of the shards"
+    before = snapshot(folder)
+    asked: list[tuple[str, str]] = []
+
+    def heard(name: str) -> None:
+        call = getattr(Store, name)
+
+        def told(self: Store, path: str, *rest: object) -> object:
+            asked.append((name, path))
+            return call(self, path, *rest)
+
+        monkeypatch.setattr(Store, name, told)
+
+    for name in ("read", "read_range", "open", "create", "replace", "delete"):
+        heard(name)
+    report = run_into(folder)
+    assert (report.exit_code, report.units_done, report.units_reused) == (0, 0, UNITS)
+    assert not [path for name, path in asked if ".atlas/parts" in path], "no part is looked into"
+    assert {name for name, path in asked if path.startswith("neurons/")} == {"read_range"}, "of shards their tails"
+    written = {path for name, path in asked if name in ("create", "replace", "delete")}
+    assert {path.partition("/")[0] for path in written - {".atlas/lock.json"}} == {"runs"}
+    after = snapshot(folder)
+    changed = {path for path in after if before.get(path) != after[path]}
+    own = {f"runs/{report.run_id}/train-00000-of-00001.parquet", f".atlas/logs/{report.run_id}.jsonl"}
+    assert changed == own
+    assert before.keys() <= after.keys()
+
+
 def test_an_atlas_of_another_layout_is_refused_by_name(
     run_into: Runner, clean: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
