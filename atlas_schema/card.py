@@ -26,7 +26,7 @@ from atlas_schema.parquet import damage, digest_of, read_footer
 from atlas_schema.read import Atlas
 from atlas_schema.shards import shard_path
 from atlas_schema.store import Store
-from atlas_schema.tables import NEURONS, PROBE_IMAGES, TABLES
+from atlas_schema.tables import NEURONS, PROBE_IMAGES, RUNS, TABLES
 
 #: Licences of weights that ask for no more than the dataset's own.
 _FREE = {"apache-2.0", "mit", "bsd-2-clause", "bsd-3-clause", "cc-by-4.0", "cc0-1.0"}
@@ -108,7 +108,7 @@ def card_text(store: Store, known: _Known | None = None) -> str:
         families=", ".join(sorted({plain(model["family"]) for model in models})),
         model_table=_model_table(models),
         slug=models[0]["slug"],
-        address=_an_address(atlas, models),
+        address=_an_address(figures, models),
         schema_version=SCHEMA_VERSION,
         table_sizes=_table_sizes(tables, sizes),
         columns="\n\n".join(f"### {t.name}\n\nA row is {t.row}.\n\n{column_list(t)}" for t in TABLES.values()),
@@ -292,24 +292,20 @@ def _figures(atlas: Atlas, known: _Known, slug: str) -> dict[str, Any]:
 
 
 def _read_figures(atlas: Atlas, slug: str) -> dict[str, Any]:
-    layers = [atlas.neurons(slug, layer, ("status", *_MEDIANS)) for layer in atlas.layers(slug)]
+    layers = [atlas.neurons(slug, layer, ("address", "status", *_MEDIANS)) for layer in atlas.layers(slug)]
     held = [layer for layer in layers if layer is not None and layer.num_rows]
     if not held:
         return {"neurons": 0, "inactive": 0}
     rows = pa.concat_tables(held)
     medians = {name: pc.quantile(rows[name], 0.5)[0].as_py() for name in _MEDIANS}
     inactive = pc.sum(pc.equal(rows["status"], "inactive")).as_py() or 0  # None where nothing was visualized
-    return {"neurons": rows.num_rows, "inactive": inactive, **medians}
+    return {"neurons": rows.num_rows, "inactive": inactive, "address": rows["address"][0].as_py(), **medians}
 
 
-def _an_address(atlas: Atlas, models: Sequence[Row]) -> str:
+def _an_address(figures: Mapping[str, Row], models: Sequence[Row]) -> str:
     """A neuron that the atlas holds, as the example; the first of the first model if it holds none."""
-    for model in models:
-        for layer in atlas.layers(model["slug"])[:1]:
-            rows = atlas.neurons(model["slug"], layer, ["address"])
-            if rows is not None and rows.num_rows:
-                return str(rows["address"][0].as_py())
-    return f"{models[0]['slug']}/mlp/0/0"
+    held = [figure["address"] for figure in figures.values() if "address" in figure]
+    return str(held[0]) if held else f"{models[0]['slug']}/mlp/0/0"
 
 
 def _model_table(models: Sequence[Row]) -> str:
@@ -337,7 +333,10 @@ def _table_sizes(tables: Sequence[Table], sizes: Mapping[str, Mapping[str, int]]
     for table in tables:
         own = sizes[table.name]
         size = _bytes(sum(own[path] for path in _shards(own)))
-        rows.append((f"`{table.name}`", table.row, ", ".join(table.key), str(len(_shards(own))), size))
+        counts = (str(len(_shards(own))), size)
+        if table is RUNS:  # grows with every run, and a run that changes nothing is to leave the card as it is
+            counts = ("one a run", "-")
+        rows.append((f"`{table.name}`", table.row, ", ".join(table.key), *counts))
     return markdown_table(("table", "a row is", "sorted by", "files", "size"), rows)
 
 
