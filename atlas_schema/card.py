@@ -1,25 +1,32 @@
 """The dataset card: README.md with the YAML that `load_dataset` and the Hub's viewer need, and a datasheet.
 
-The prose is in card.md; everything else is read from the tables' declarations and from what the atlas holds.
+The prose is in card.md; everything else is read from the tables' declarations and from what the atlas holds. What takes
+reading every shard is remembered beside the parts, by the digests of these: where nothing changed, tails are read.
 """
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from importlib.resources import files
 from string import Template
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from atlas_schema.columns import SCHEMA_VERSION, Column, Table, feature
 from atlas_schema.errors import NothingThere
+from atlas_schema.parquet import damage, digest_of, read_footer
 from atlas_schema.read import Atlas
+from atlas_schema.shards import shard_path
 from atlas_schema.store import Store
-from atlas_schema.tables import NEURONS, PROBE_IMAGES, TABLES
+from atlas_schema.tables import NEURONS, PROBE_IMAGES, RUNS, TABLES
 
 #: Licences of weights that ask for no more than the dataset's own.
 _FREE = {"apache-2.0", "mit", "bsd-2-clause", "bsd-3-clause", "cc-by-4.0", "cc0-1.0"}
@@ -34,39 +41,83 @@ _SIZES = {
 #: Columns of which the card gives the median.
 _MEDIANS = ("activation_start", "activation", "robust_mean", "image_steps")
 
+#: What was read from shards for the last card: not in the dataset, and no loss where it is gone.
+FIGURES = ".atlas/figures.json"
+CARD = "README.md"
+_AT_ONCE = 8  # tails read: a remote store answers each after some time
+
 Row = Mapping[str, Any]
 
 
 def write_card(store: Store) -> None:
     """Write README.md from what the atlas holds now. Raises NothingThere where it holds no model."""
-    store.replace("README.md", card_text(store).encode())
+    known = _Known(store)
+    text = card_text(store, known).encode()
+    known.keep()
+    if _held(store, CARD) != text:
+        store.replace(CARD, text)
 
 
-def card_text(store: Store) -> str:
+def _held(store: Store, path: str) -> bytes:
+    with contextlib.suppress(FileNotFoundError):
+        return store.read(path)
+    return b""
+
+
+class _Known:
+    """What was read from shards before, by name and by the digests of the shards: read again where one changed."""
+
+    def __init__(self, store: Store) -> None:
+        self.store, self.now = store, dict[str, Any]()
+        self.before: dict[str, Any] = {}
+        with contextlib.suppress(ValueError):  # a damaged file knows nothing
+            found = json.loads(_held(store, FIGURES) or b"{}")
+            self.before = found if isinstance(found, dict) else {}
+
+    def value(self, name: str, paths: Sequence[str], make: Callable[[], Any]) -> Any:
+        """What `make` reads from the shards `paths`, as JSON keeps it. ShardCorrupt where a tail is damaged."""
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            digests = pool.map(lambda path: digest_of(read_footer(self.store, path)), paths)
+            of = hashlib.sha256("\n".join([*paths, *digests, *_MEDIANS]).encode()).hexdigest()
+        if self.before.get(name, {}).get("of") != of:
+            self.now[name] = {"of": of, "value": make()}
+        else:
+            self.now[name] = self.before[name]
+        return self.now[name]["value"]
+
+    def keep(self) -> None:
+        """Remember it for the next card."""
+        if self.now != self.before:
+            self.store.replace(FIGURES, json.dumps(self.now, indent=1).encode())
+
+
+def card_text(store: Store, known: _Known | None = None) -> str:
     """The card: YAML between two `---` lines, then Markdown."""
-    atlas = Atlas(store)
+    atlas, known = Atlas(store), known or _Known(store)
     models = atlas.models()
     if not models:
         raise NothingThere(f"{store.url}: holds no model to write a card about; `neuron-atlas run` makes one")
-    figures = {model["slug"]: _figures(atlas, model["slug"]) for model in models}
+    figures = {model["slug"]: _figures(atlas, known, model["slug"]) for model in models}
+    shown, sizes = _shown_images(atlas, known), {name: store.sizes(name) for name in TABLES}
+    tables = _held_tables(store, sizes)
     described = sum(figure["neurons"] for figure in figures.values())
     return Template(files("atlas_schema").joinpath("card.md").read_text()).substitute(
-        front_matter=_front_matter(models, described, _held_tables(store), _shown_images(atlas)),
+        front_matter=_front_matter(models, described, tables, shown),
         neurons=f"{described:,}",
         models="one model" if len(models) == 1 else f"{len(models)} models",
         families=", ".join(sorted({plain(model["family"]) for model in models})),
         model_table=_model_table(models),
         slug=models[0]["slug"],
-        address=_an_address(atlas, models),
+        address=_an_address(figures, models),
         schema_version=SCHEMA_VERSION,
-        table_sizes=_table_sizes(store),
+        table_sizes=_table_sizes(tables, sizes),
         columns="\n\n".join(f"### {t.name}\n\nA row is {t.row}.\n\n{column_list(t)}" for t in TABLES.values()),
         recipes=_recipes(models),
         weights=_weights(models),
         evidence=_evidence(models),
         results=_results(models, figures),
         heads=_heads(atlas, models),
-        image_licences=_image_licences(atlas),
+        image_licences=_image_licences(shown),
         licences=_licences(models),
     )
 
@@ -115,12 +166,15 @@ def _notes(column: Column) -> str:
     return f" ({plain('; '.join(notes))})" if notes else ""
 
 
-def _held_tables(store: Store) -> list[Table]:
+def _held_tables(store: Store, sizes: Mapping[str, Mapping[str, int]]) -> list[Table]:
     """The tables that have rows: a config without any would break `load_dataset` for all."""
-    atlas = Atlas(store)
-    held = [table for name, table in TABLES.items() if any(path.endswith(".parquet") for path in store.list(name))]
-    images = sum(atlas.probe_images(name, ["index"]).num_rows for name in atlas.probe_sets())
+    held = [table for name, table in TABLES.items() if _shards(sizes[name])]
+    images = sum(read_footer(store, path).num_rows for path in _shards(sizes[PROBE_IMAGES.name]))
     return [table for table in held if table is not PROBE_IMAGES or images]
+
+
+def _shards(sizes: Mapping[str, int]) -> list[str]:
+    return [path for path in sizes if path.endswith(".parquet")]
 
 
 def _front_matter(models: Sequence[Row], neurons: int, tables: Sequence[Table], shown: Sequence[str | None]) -> str:
@@ -151,18 +205,26 @@ def _front_matter(models: Sequence[Row], neurons: int, tables: Sequence[Table], 
     return str(data.to_yaml()).strip()
 
 
-def _shown_images(atlas: Atlas) -> list[str | None]:
+def _shown_images(atlas: Atlas, known: _Known) -> list[str | None]:
     """Licences of the probe images whose thumbnails are in the atlas, each once; None: not stated."""
-    shown: set[str | None] = set()
-    for name in atlas.probe_sets():
-        rows = atlas.probe_images(name, ["licence", "thumbnail"])
-        shown.update(rows.filter(pc.is_valid(rows["thumbnail"]))["licence"].to_pylist())
-    return sorted(shown, key=str)
+    paths = [shard_path(PROBE_IMAGES, name) for name in atlas.probe_sets()]
+    shown: list[str | None] = known.value(
+        "shown images", paths, lambda: sorted({one for path in paths for one in _shown(atlas.store, path)}, key=str)
+    )
+    return shown
 
 
-def _image_licences(atlas: Atlas) -> str:
-    shown = [plain(licence or "not stated") for licence in _shown_images(atlas)]
-    return f"Thumbnails of probe images keep their own licences: {', '.join(shown)}." if shown else ""
+def _shown(store: Store, path: str) -> list[str | None]:
+    with store.open(path) as file, damage(path):
+        # of a thumbnail its name alone: whether it is there, without its bytes
+        rows = pq.ParquetFile(file, page_checksum_verification=True).read(columns=["licence", "thumbnail.path"])
+    licences: list[str | None] = pc.unique(rows.filter(pc.is_valid(rows["thumbnail"]))["licence"]).to_pylist()
+    return licences
+
+
+def _image_licences(shown: Sequence[str | None]) -> str:
+    told = [plain(licence or "not stated") for licence in shown]
+    return f"Thumbnails of probe images keep their own licences: {', '.join(told)}." if told else ""
 
 
 def _evidence(models: Sequence[Row]) -> str:
@@ -222,26 +284,28 @@ def _yaml(name: str, described: Row) -> dict[str, Any]:
     return {"name": name, "struct": [_yaml(field, inner) for field, inner in described.items()]}
 
 
-def _figures(atlas: Atlas, slug: str) -> dict[str, Any]:
+def _figures(atlas: Atlas, known: _Known, slug: str) -> dict[str, Any]:
     """What a reader asks of a model's visualizations, over all its neurons in the atlas."""
-    layers = [atlas.neurons(slug, layer, ("status", *_MEDIANS)) for layer in atlas.layers(slug)]
+    paths = [path for path in atlas.store.list(f"{NEURONS.name}/{slug}") if path.endswith(".parquet")]
+    figures: dict[str, Any] = known.value(f"neurons/{slug}", paths, lambda: _read_figures(atlas, slug))
+    return figures
+
+
+def _read_figures(atlas: Atlas, slug: str) -> dict[str, Any]:
+    layers = [atlas.neurons(slug, layer, ("address", "status", *_MEDIANS)) for layer in atlas.layers(slug)]
     held = [layer for layer in layers if layer is not None and layer.num_rows]
     if not held:
         return {"neurons": 0, "inactive": 0}
     rows = pa.concat_tables(held)
     medians = {name: pc.quantile(rows[name], 0.5)[0].as_py() for name in _MEDIANS}
     inactive = pc.sum(pc.equal(rows["status"], "inactive")).as_py() or 0  # None where nothing was visualized
-    return {"neurons": rows.num_rows, "inactive": inactive, **medians}
+    return {"neurons": rows.num_rows, "inactive": inactive, "address": rows["address"][0].as_py(), **medians}
 
 
-def _an_address(atlas: Atlas, models: Sequence[Row]) -> str:
+def _an_address(figures: Mapping[str, Row], models: Sequence[Row]) -> str:
     """A neuron that the atlas holds, as the example; the first of the first model if it holds none."""
-    for model in models:
-        for layer in atlas.layers(model["slug"])[:1]:
-            rows = atlas.neurons(model["slug"], layer, ["address"])
-            if rows is not None and rows.num_rows:
-                return str(rows["address"][0].as_py())
-    return f"{models[0]['slug']}/mlp/0/0"
+    held = [figure["address"] for figure in figures.values() if "address" in figure]
+    return str(held[0]) if held else f"{models[0]['slug']}/mlp/0/0"
 
 
 def _model_table(models: Sequence[Row]) -> str:
@@ -264,13 +328,15 @@ def _model_table(models: Sequence[Row]) -> str:
     return markdown_table(header, rows)
 
 
-def _table_sizes(store: Store) -> str:
+def _table_sizes(tables: Sequence[Table], sizes: Mapping[str, Mapping[str, int]]) -> str:
     rows = []
-    for table in _held_tables(store):
-        name = table.name
-        paths = [path for path in store.list(name) if path.endswith(".parquet")]
-        size = _bytes(sum(map(store.size, paths)))
-        rows.append((f"`{name}`", table.row, ", ".join(table.key), str(len(paths)), size))
+    for table in tables:
+        own = sizes[table.name]
+        size = _bytes(sum(own[path] for path in _shards(own)))
+        counts = (str(len(_shards(own))), size)
+        if table is RUNS:  # grows with every run, and a run that changes nothing is to leave the card as it is
+            counts = ("one a run", "-")
+        rows.append((f"`{table.name}`", table.row, ", ".join(table.key), *counts))
     return markdown_table(("table", "a row is", "sorted by", "files", "size"), rows)
 
 

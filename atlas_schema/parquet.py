@@ -18,26 +18,35 @@ import pyarrow.parquet as pq
 
 from atlas_schema.columns import IMAGE, SCHEMA_VERSION, Table
 from atlas_schema.errors import ForeignAtlas, ShardCorrupt
+from atlas_schema.store import Store
 
 #: Prefix of this project's keys in the Parquet key-value metadata.
 PREFIX = "atlas."
 ROWS_PER_PAGE = 16  # one page of images is some 200 kB: what a reader with the page index fetches
 IMAGE_ROWS_PER_GROUP, ROWS_PER_GROUP = 256, 8192
+TAIL_BYTES = 256 << 10  # read to find a footer: those of large shards are a third of it
 _DIGEST = b"atlas.sha256"
 _UNKNOWN_DIGEST = b"0" * 64
 
 
-def encode(table: Table, data: pa.Table, metadata: Mapping[str, str], *, rows_per_group: int = 0) -> bytes:
+def encode(
+    table: Table,
+    data: pa.Table,
+    metadata: Mapping[str, str],
+    *,
+    rows_per_group: int = 0,
+    rows_per_page: int = ROWS_PER_PAGE,
+) -> bytes:
     """One Parquet file of `data` (sorted by the table's key) with `metadata` in its footer.
 
-    rows_per_group: 0 for what the table's readers want. Equal input gives equal bytes.
+    rows_per_group: 0 for what the table's readers want. rows_per_page: at most. Equal input gives equal bytes.
     The footer also carries `atlas.sha256`: the digest of the whole file with
     the 64 digits of the digest itself set to zero, so that any byte that changes later is found.
     """
     entries = {"table": table.name, "schema_version": table.version, **metadata}
     sink = io.BytesIO()
     groups = rows_per_group or (IMAGE_ROWS_PER_GROUP if _image_leaves(data.schema) else ROWS_PER_GROUP)
-    with pq.ParquetWriter(sink, data.schema, **_settings(table, data.schema)) as writer:
+    with pq.ParquetWriter(sink, data.schema, **_settings(table, data.schema, rows_per_page)) as writer:
         if data.num_rows:
             writer.write_table(data, row_group_size=groups)
         keyed = {PREFIX + key: entries[key] for key in sorted(entries)}
@@ -72,6 +81,48 @@ def check_whole(encoded: bytes, path: str) -> dict[str, str]:
     if encoded[place : place + len(_UNKNOWN_DIGEST)] != _digest(encoded, place):
         raise ShardCorrupt(f"{path}: damaged: the SHA-256 of its bytes is not the one in its footer. {_REDO}", path)
     return metadata
+
+
+def read_footer(store: Store, path: str) -> pq.FileMetaData:
+    """The footer of a file, from its tail alone. ShardCorrupt where it does not end as a Parquet file does.
+
+    What lies before the footer is not looked at.
+    """
+    tail = store.tail(path, TAIL_BYTES)
+    with damage(path):
+        if tail[-4:] != b"PAR1":
+            raise ValueError("it does not end as a Parquet file does")
+        length = int.from_bytes(tail[-8:-4], "little") + 8
+        if length > len(tail):
+            tail = store.tail(path, length)
+        return pq.read_metadata(pa.BufferReader(tail[-length:]))
+
+
+def digest_of(parquet: pq.FileMetaData) -> str:
+    """The SHA-256 that a footer names of its whole file; "" where it names none."""
+    return str((parquet.metadata or {}).get(_DIGEST, b"").decode())
+
+
+def read_rows(store: Store, path: str, parquet: pq.FileMetaData, wanted: Mapping[str, Any]) -> pa.Table:
+    """Rows of the row groups that may hold `wanted` values, by the statistics of a footer read before.
+
+    Only the bytes of these are read, each page with its checksum. Other rows of the same groups are among them.
+    """
+    groups = [group for group in range(parquet.num_row_groups) if _may_hold(parquet.row_group(group), wanted)]
+    if not groups:
+        return parquet.schema.to_arrow_schema().empty_table()
+    with store.open(path) as file, damage(path):
+        return pq.ParquetFile(file, metadata=parquet, page_checksum_verification=True).read_row_groups(groups)
+
+
+def _may_hold(group: pq.RowGroupMetaData, wanted: Mapping[str, Any]) -> bool:
+    for index in range(group.num_columns):
+        column = group.column(index)
+        if column.path_in_schema in wanted and column.is_stats_set and column.statistics.has_min_max:
+            value = wanted[column.path_in_schema]
+            if not column.statistics.min <= value <= column.statistics.max:
+                return False
+    return True
 
 
 def footer_metadata(parquet: pq.FileMetaData) -> dict[str, str]:
@@ -149,7 +200,7 @@ def _image_leaves(schema: pa.Schema) -> set[str]:
     return {f"{field.name}.bytes" for field in schema if field.type == IMAGE}
 
 
-def _settings(table: Table, schema: pa.Schema) -> dict[str, Any]:
+def _settings(table: Table, schema: pa.Schema, rows_per_page: int) -> dict[str, Any]:
     images = _image_leaves(schema)
     paths = dict(leaves(schema))
     # Names that repeat from row to row gain from a dictionary; addresses and numbers do not.
@@ -162,7 +213,7 @@ def _settings(table: Table, schema: pa.Schema) -> dict[str, Any]:
         "write_statistics": [path for path in paths if path not in images],
         "write_page_index": True,
         "write_page_checksum": True,
-        "max_rows_per_page": ROWS_PER_PAGE,
+        "max_rows_per_page": rows_per_page,
         "sorting_columns": pq.SortingColumn.from_ordering(schema, [(name, "ascending") for name in table.key]),
     }
 

@@ -28,6 +28,7 @@ from atlas_schema.units import Cut, Identity, Neurons, Pair, WorkUnit, cut_named
 
 PARTS = ".atlas/parts"  # outside every config of the card; `datasets` skips dot folders
 KEPT = "kept.json"
+ROWS_PER_PAGE = 8192  # parts are read whole: pages as small as those of shards would cost ten times the time
 _NAME = re.compile(rf"(?P<cut>.+)-(?P<key>[0-9a-f]{{16}})\.(?:(?P<table>[a-z_]+)\.parquet|{re.escape(KEPT)})")
 
 Row = Mapping[str, Any]
@@ -135,7 +136,7 @@ def encode_part(unit: WorkUnit, table: Table, rows: Sequence[Row], provenance: M
     ordered = sorted(rows, key=lambda row: tuple(row[name] for name in table.key))
     data = rows_to_table(table.part_columns(unit.stage), table.part_schema(unit.stage), ordered)
     _require_own(unit, table, data)
-    return encode(table, data, part_footer(unit, provenance))
+    return encode(table, data, part_footer(unit, provenance), rows_per_page=ROWS_PER_PAGE)
 
 
 def _require_own(unit: WorkUnit, table: Table, data: pa.Table) -> None:
@@ -213,8 +214,21 @@ def decode_part(encoded: bytes, path: str) -> tuple[pa.Table, WorkUnit, dict[str
     return data, unit, metadata
 
 
+class Listing:
+    """The names of all parts of an atlas as one listing gave them: `list` answers as the store did then."""
+
+    def __init__(self, store: Store) -> None:
+        self._folders: dict[str, list[str]] = {}
+        for path in store.list(PARTS):
+            self._folders.setdefault(path.rpartition("/")[0], []).append(path)
+
+    def list(self, prefix: str) -> Sequence[str]:
+        """The parts in a folder of one stage of one model."""
+        return self._folders.get(prefix, ())
+
+
 def committed_units(
-    store: Store, stage: str, slug: str, identity: Identity | Callable[[Cut], Identity | None]
+    store: Store | Listing, stage: str, slug: str, identity: Identity | Callable[[Cut], Identity | None]
 ) -> list[WorkUnit]:
     """The committed units of one stage of a model that have this identity, in whatever cuts, from one listing.
 
@@ -224,8 +238,12 @@ def committed_units(
     units = set()
     for place in filter(None, map(parse_part_path, store.list(part_folder(stage, slug)))):
         own = identity if isinstance(identity, Identity) else identity(place.cut)
-        if place.table in (main, "") and own is not None and own.unit(stage, slug, place.cut).key == place.key:
-            units.add(own.unit(stage, slug, place.cut))
+        if (
+            place.table in (main, "")
+            and own is not None
+            and (unit := own.unit(stage, slug, place.cut)).key == place.key
+        ):
+            units.add(unit)
     return sorted(units, key=lambda unit: (unit.cut.name, unit.key))
 
 

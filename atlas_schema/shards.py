@@ -7,18 +7,27 @@ never overwritten.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from atlas_schema.columns import SCHEMA_VERSION, Table
 from atlas_schema.errors import AtlasError, ForeignAtlas, NothingThere, ShardCorrupt
 from atlas_schema.file_faults import reached
 from atlas_schema.kept import Shelf, part_in_shards, read_kept
-from atlas_schema.parquet import conformed, decode, encode, versions_agree
+from atlas_schema.parquet import (
+    conformed,
+    decode,
+    encode,
+    footer_metadata,
+    read_footer,
+    read_rows,
+    versions_agree,
+)
 from atlas_schema.parts import is_whole, part_path, read_file
 from atlas_schema.quarantine import keep_copy
 from atlas_schema.rows import rows_to_table
@@ -27,7 +36,10 @@ from atlas_schema.store import Store
 from atlas_schema.tables import TABLES
 from atlas_schema.units import Neurons, Pair, WorkUnit
 
-__all__ = ["ShardPlace", "assemble", "parse_shard_path", "shard_identity", "shard_path", "write_rows"]
+__all__ = ["ShardPlace", "assemble", "parse_shard_path", "shard_identity", "shard_path", "stands", "write_rows"]
+
+HELD_BYTES = 256 << 20
+"""Rows of pairs that are held for all shards of a model; of pairs beyond it the rows are read again for each shard."""
 
 
 def write_rows(
@@ -66,56 +78,114 @@ class ShardPlace:
         return shard_path(self.table, self.slug, self.layer, self.layers)
 
 
+Planned = Mapping[int, Sequence[tuple[int, int]]]
+"""By FFN layer, ranges of units."""
+
+
 def assemble(
     store: Store,
     places: Sequence[ShardPlace],
     units: Sequence[WorkUnit],
-    planned: Mapping[int, Sequence[tuple[int, int]]] | None = None,
+    planned: Planned | None = None,
+    step: Callable[[], None] = lambda: None,
 ) -> list[str]:
     """Assemble shards of one table of one model from committed parts; their paths. Doing it again changes nothing.
 
     `units` are all whose parts hold rows of these shards, of one stage or of several that fill the table: the columns
     of several stages are joined. A neuron that several parts describe comes from the part that sorts first by its cut
-    and key. planned: by layer the ranges of units whose rows are kept, all where None.
+    and key. planned: by layer the ranges of units whose rows are kept, all where None. step: called after each file.
 
     A shard never loses rows, or columns of a stage: what the one that stands there says and no part does (the parts
     were not downloaded with it, or were cleaned away) stays.
+
+    Held at a time are one part, the rows of one shard, and where parts hold rows of several shards (pairs) HELD_BYTES
+    of these: memory does not grow with the number of pairs.
 
     Raises NothingThere where a unit's part is missing, ShardCorrupt naming a damaged part, ForeignAtlas where
     the units, or a shard that stands there, follow other weights or settings.
     """
     table, slug = places[0].table, places[0].slug
     identity = shard_identity(slug, units)
-    parts: dict[str, list[_Part]] = {}
+    sources: dict[str, list[_Source]] = {}
     shelf = Shelf(store)
     for stage in (stage for stage in table.stages if any(unit.stage == stage for unit in units)):
-        parts[stage] = _parts(shelf, table, slug, [unit for unit in units if unit.stage == stage])
+        sources[stage] = list(_sources(shelf, places, [unit for unit in units if unit.stage == stage], step))
+    keys = {unit.key for unit in units}
     for place in places:
-        own = {stage: list(_of_place(place, held, planned)) for stage, held in parts.items()}
-        standing = _standing(store, place.path, identity)
+        own = {stage: [source.of(store, place, planned) for source in held] for stage, held in sources.items()}
+        standing = _standing(store, place, identity, keys, _spans(place, planned))
         if standing is not None:
             for part in _lacking(place, own, *standing):
                 own.setdefault(part.unit.stage, []).append(part)
             own = {stage: own[stage] for stage in table.stages if stage in own}
         data = _joined(table, {stage: _stacked(held) for stage, held in own.items()})
         known = identity if standing is None else _settings_of(own, standing[1]) | identity
-        _write_if_new(store, place.path, encode(table, data, _shard_metadata(place, own, known)))
+        footer = _shard_metadata(place, own, known) | _spans(place, planned)
+        _write_if_new(store, place.path, encode(table, data, footer))
+        step()
     return [place.path for place in places]
 
 
-def _standing(store: Store, path: str, identity: Mapping[str, str]) -> tuple[pa.Table, dict[str, str]] | None:
-    """Rows and footer of the shard that is there; None where there is none, or it is damaged and may be replaced.
+def stands(
+    store: Store, places: Sequence[ShardPlace], units: Sequence[WorkUnit], planned: Planned | None = None
+) -> bool:
+    """Whether the shards are there that `assemble` would write, by the tail of each file: no part is read.
 
-    The bytes of a damaged one are kept in the quarantine. ForeignAtlas where it is of other weights, settings or
-    another schema.
+    A footer must name every part, the place, today's schema, and the ranges that are planned. What lies before a
+    footer is not looked at: `validate` does that. ForeignAtlas as in `assemble`.
+    """
+    identity, keys = shard_identity(places[0].slug, units), {unit.key for unit in units}
+    return all(_says(store, place, identity, keys, _spans(place, planned)) for place in places)
+
+
+def _says(
+    store: Store, place: ShardPlace, identity: Mapping[str, str], keys: set[str], spans: Mapping[str, str]
+) -> bool:
+    try:
+        parquet = read_footer(store, place.path)
+    except (FileNotFoundError, ShardCorrupt):
+        return False
+    footer = footer_metadata(parquet)
+    _require_own(place.path, footer, identity)
+    expected = {"table": place.table.name, "schema_version": SCHEMA_VERSION, **_where(place), **identity, **spans}
+    return expected.items() <= footer.items() and keys <= _parts_said(footer)
+
+
+def _parts_said(footer: Mapping[str, str]) -> set[str]:
+    """Keys of the parts that the rows of a shard came from."""
+    return set(footer.get("parts", "").split(","))
+
+
+def _spans(place: ShardPlace, planned: Planned | None) -> dict[str, str]:
+    """What a footer says of the ranges of units whose rows were kept; nothing where all are."""
+    if planned is None or place.table.shard != "layer":
+        return {}
+    return {"planned": ",".join(f"{start}-{stop}" for start, stop in planned.get(place.layer, ()))}
+
+
+def _standing(
+    store: Store, place: ShardPlace, identity: Mapping[str, str], keys: set[str], spans: Mapping[str, str]
+) -> tuple[pa.Table, dict[str, str]] | None:
+    """Rows and footer of the shard that is there; None where there is none, or nothing in it that the parts do not say.
+
+    One that is damaged may be replaced, and its bytes are kept in the quarantine. ForeignAtlas where it is of other
+    weights, settings or another schema.
     """
     try:
-        rows, footer = _decoded_twice(store, path)
+        footer = footer_metadata(read_footer(store, place.path))
+        _require_own(place.path, footer, identity)
+        if _parts_said(footer) <= keys and spans.items() <= footer.items():
+            return None
+        return _decoded_twice(store, place.path)
     except FileNotFoundError:
         return None
     except ShardCorrupt:
-        keep_copy(store, path, store.read(path))
+        keep_copy(store, place.path, store.read(place.path))
         return None
+
+
+def _require_own(path: str, footer: Mapping[str, str], identity: Mapping[str, str]) -> None:
+    """ForeignAtlas where a shard is of other weights, settings or another schema."""
     differs = [name for name, value in identity.items() if footer.get(name, value) != value]
     if not versions_agree(footer.get("schema_version", "")):
         differs = ["schema_version"]
@@ -125,7 +195,6 @@ def _standing(store: Store, path: str, identity: Mapping[str, str]) -> tuple[pa.
             + " and ".join(f"{name} ({footer.get(name)}, not {identity.get(name, SCHEMA_VERSION)})" for name in differs)
             + "; it is left as it is. Use another folder, or another name for the model (--as NAME)"
         )
-    return rows, footer
 
 
 def _decoded_twice(store: Store, path: str) -> tuple[pa.Table, dict[str, str]]:
@@ -189,11 +258,42 @@ class _Part:
     footer: dict[str, str]
 
 
-def _parts(shelf: Shelf, table: Table, slug: str, units: Sequence[WorkUnit]) -> list[_Part]:
-    """The parts of one stage, in the order in which they are preferred; of those that were cleaned away, the rows that
-    the shards of `slug` hold.
+@dataclass(frozen=True)
+class _Source:
+    """A part that was found whole. rows: None where they are read for each shard, by the statistics of `parquet`."""
+
+    unit: WorkUnit
+    path: str
+    footer: dict[str, str]
+    parquet: pq.FileMetaData | None  # where there are no rows
+    rows: pa.Table | None
+
+    def of(self, store: Store, place: ShardPlace, planned: Planned | None) -> _Part:
+        """The rows that belong to one shard."""
+        rows = self.rows
+        if rows is None:
+            assert self.parquet is not None
+            wanted = {"slug": place.slug, "layer": place.layer}
+            rows = conformed(
+                read_rows(store, self.path, self.parquet, wanted), place.table.part_schema(self.unit.stage)
+            )
+        if isinstance(self.unit.cut, Pair):
+            rows = rows.filter(pc.equal(rows["slug"], place.slug))
+        if place.table.shard == "layer":
+            rows = rows.filter(pc.equal(rows["layer"], place.layer))
+            if planned is not None:
+                units = [unit for span in planned.get(place.layer, ()) for unit in range(*span)]
+                rows = rows.filter(pc.is_in(rows["unit"], value_set=pa.array(units, rows["unit"].type)))
+        return _Part(self.unit, rows, self.footer)
+
+
+def _sources(
+    shelf: Shelf, places: Sequence[ShardPlace], units: Sequence[WorkUnit], step: Callable[[], None]
+) -> Iterator[_Source]:
+    """The parts of one stage, in the order in which they are preferred; of pairs as many rows as may be held. Of parts
+    that were cleaned away, the rows that the shards hold.
     """
-    found, store = [], shelf.store
+    table, slug, held, store = places[0].table, places[0].slug, 0, shelf.store
     for unit in sorted(set(units), key=lambda unit: (unit.cut.name, unit.slug, unit.key)):
         path = part_path(unit, table)
         try:
@@ -203,8 +303,17 @@ def _parts(shelf: Shelf, table: Table, slug: str, units: Sequence[WorkUnit]) -> 
             if kept is None:
                 raise _absent(store, unit, path) from None
             rows, footer = part_in_shards(shelf, unit, table, kept, slug), dict(kept.footers[table.name])
-        found.append(_Part(unit, rows, footer))
-    return found
+            yield _Source(unit, path, footer, None, rows)
+            step()
+            continue
+        if isinstance(unit.cut, Pair):
+            rows = rows.filter(pc.equal(rows["slug"], slug))
+            held += rows.nbytes
+        if len(places) == 1 or held <= HELD_BYTES:
+            yield _Source(unit, path, footer, None, rows)
+        else:
+            yield _Source(unit, path, footer, read_footer(store, path), None)
+        step()
 
 
 def _absent(store: Store, unit: WorkUnit, path: str) -> AtlasError:
@@ -212,22 +321,6 @@ def _absent(store: Store, unit: WorkUnit, path: str) -> AtlasError:
     if is_whole(store, unit):
         return ShardCorrupt(f"{path}: gone, though the rest of its part is there. Run again: it is made anew", path)
     return NothingThere(f"{unit}: not committed (no {path}); run it before its shard is assembled")
-
-
-def _of_place(
-    place: ShardPlace, parts: Sequence[_Part], planned: Mapping[int, Sequence[tuple[int, int]]] | None
-) -> Iterator[_Part]:
-    """The rows of each part that belong to one shard."""
-    for part in parts:
-        rows = part.rows
-        if isinstance(part.unit.cut, Pair):
-            rows = rows.filter(pc.equal(rows["slug"], place.slug))
-        if place.table.shard == "layer":
-            rows = rows.filter(pc.equal(rows["layer"], place.layer))
-            if planned is not None:
-                units = [unit for span in planned.get(place.layer, ()) for unit in range(*span)]
-                rows = rows.filter(pc.is_in(rows["unit"], value_set=pa.array(units, rows["unit"].type)))
-        yield replace(part, rows=rows)
 
 
 def _stacked(parts: Sequence[_Part]) -> pa.Table:
@@ -242,14 +335,13 @@ def _stacked(parts: Sequence[_Part]) -> pa.Table:
             seen.update(units)
         kept.append(rows)
     rows = pa.concat_tables(kept)
-    return rows if len(kept) == 1 else rows.take(pa.array(_order(parts[0], rows), pa.int64()))
+    return rows if len(kept) == 1 else rows.take(_order(parts[0], rows))
 
 
-def _order(part: _Part, rows: pa.Table) -> list[int]:
+def _order(part: _Part, rows: pa.Table) -> pa.Array:
     """Where each row goes: by the key columns that tell parts apart, and as they stand in a part within these."""
     names = ("unit",) if isinstance(part.unit.cut, Neurons) else ("unit", "partner_slug")
-    keys = list(zip(*(rows[name].to_pylist() for name in names), strict=True))
-    return sorted(range(len(keys)), key=keys.__getitem__)
+    return pc.sort_indices(rows, sort_keys=[(name, "ascending") for name in names])  # a stable sort
 
 
 def _joined(table: Table, stages: Mapping[str, pa.Table]) -> pa.Table:
@@ -288,10 +380,13 @@ def _shard_metadata(
     }
     merged = {name: ",".join(values) for name, values in said.items() if name not in own}
     keys = ",".join(footer["key"] for footer in footers if "key" in footer)
-    where = {"slug": place.slug, "stage": ",".join(parts)}
-    if place.table.shard == "layer":
-        where |= {"layer": str(place.layer), "layers": str(place.layers)}
-    return {**merged, **identity, **where, "parts": keys}
+    return {**merged, **identity, **_where(place), "stage": ",".join(parts), "parts": keys}
+
+
+def _where(place: ShardPlace) -> dict[str, str]:
+    """What a footer says of its place."""
+    of_layer = {"layer": str(place.layer), "layers": str(place.layers)} if place.table.shard == "layer" else {}
+    return {"slug": place.slug, **of_layer}
 
 
 def _write_if_new(store: Store, path: str, encoded: bytes) -> None:

@@ -31,6 +31,8 @@ _NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK, errno.ENOSYS}
 _EXPIRED = ("expired", "too skewed", "skewed", "difference between the request time")
 _CREATE_ONCE = {"memory", "s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "adl"}
+#: What fsspec's stores tell of an object that changes when it is written, by the names they have for it.
+_CHANGES = ("ETag", "etag", "md5Hash", "content_md5", "generation", "LastModified", "last_modified", "created", "mtime")
 _Names = list[str]  # inside Store, `list` is the method
 _Result = TypeVar("_Result")
 
@@ -73,6 +75,10 @@ class Store:
         """`length` bytes from `offset`, fewer where the file ends before."""
         with _failures(self.url, "read", path):
             return self._files.read(_checked(path), offset, length)
+
+    def tail(self, path: str, length: int) -> bytes:
+        """The last `length` bytes of the file, all where it has fewer: where a Parquet file says what it holds."""
+        return self.read_range(path, max(0, self.size(path) - length), length)
 
     def open(self, path: str) -> BinaryIO:
         """The file opened for reading at places; nothing is read ahead: a remote read costs its bytes."""
@@ -142,6 +148,21 @@ class Store:
         with _failures(self.url, "list", prefix):
             names = self._files.walk(_checked(prefix.rstrip("/")) if prefix else "")
             return sorted(name for name in names if not _is_temporary(name))
+
+    def sizes(self, prefix: str = "") -> dict[str, int]:
+        """Bytes of every file that `list` names, from one listing."""
+        with _failures(self.url, "list", prefix):
+            found = self._files.sizes(_checked(prefix.rstrip("/")) if prefix else "")
+            return {name: size for name, size in sorted(found) if not _is_temporary(name)}
+
+    def stamps(self, prefix: str = "") -> dict[str, str]:
+        """For every file that `list` names, or for one file, what changes when its bytes do; "" where nothing tells.
+
+        Size and time of change of a folder's file; size with the ETag, hash, generation or time of an object.
+        """
+        with _failures(self.url, "list", prefix):
+            found = self._files.stamps(_checked(prefix.rstrip("/")) if prefix else "")
+            return {name: stamp for name, stamp in sorted(found) if not _is_temporary(name)}
 
     def sweep(self, older_than: float = 86_400.0) -> _Names:
         """Remove the hidden files that killed writers left in a folder, and name them.
@@ -247,6 +268,12 @@ class PatientStore(Store):
     def list(self, prefix: str = "") -> _Names:
         return self._patiently(lambda: super(PatientStore, self).list(prefix))
 
+    def sizes(self, prefix: str = "") -> dict[str, int]:
+        return self._patiently(lambda: super(PatientStore, self).sizes(prefix))
+
+    def stamps(self, prefix: str = "") -> dict[str, str]:
+        return self._patiently(lambda: super(PatientStore, self).stamps(prefix))
+
 
 class _Folder:
     """A folder of this machine (or a file system it mounts)."""
@@ -303,6 +330,17 @@ class _Folder:
 
     def modified(self, path: str) -> float:
         return (self.root / path).stat().st_mtime
+
+    def sizes(self, prefix: str) -> Iterator[tuple[str, int]]:
+        for name in self.walk(prefix):
+            with suppress(FileNotFoundError):  # removed since
+                yield name, (self.root / name).stat().st_size
+
+    def stamps(self, prefix: str) -> Iterator[tuple[str, str]]:
+        for name in [prefix] if (self.root / prefix).is_file() else self.walk(prefix):
+            with suppress(FileNotFoundError):
+                told = (self.root / name).stat()
+                yield name, f"{told.st_size} {told.st_mtime_ns}"
 
     @contextmanager
     def _written(self, path: str, data: bytes) -> Iterator[tuple[Path, Path]]:
@@ -383,6 +421,17 @@ class _Objects:
 
     def modified(self, path: str) -> float:
         return float(self.filesystem.modified(self._full(path)).timestamp())
+
+    def sizes(self, prefix: str) -> Iterator[tuple[str, int]]:
+        start = f"{self.root}/{prefix}".rstrip("/")
+        for name, info in self.filesystem.find(start, detail=True, **self.deadline).items():
+            yield name[len(self.root) :].lstrip("/"), int(info["size"])
+
+    def stamps(self, prefix: str) -> Iterator[tuple[str, str]]:
+        start = f"{self.root}/{prefix}".rstrip("/")
+        for name, info in self.filesystem.find(start, detail=True, **self.deadline).items():
+            told = next((info[fact] for fact in _CHANGES if info.get(fact)), "")
+            yield name[len(self.root) :].lstrip("/"), f"{info['size']} {told}" if told else ""
 
     def _full(self, path: str) -> str:
         return f"{self.root}/{path}"

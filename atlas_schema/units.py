@@ -12,6 +12,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import ClassVar
 
 from atlas_schema.columns import SCHEMA_VERSION
@@ -153,7 +154,7 @@ class WorkUnit:
         """How many neurons, images, models or pairs it is."""
         return self.cut.stop - self.cut.start
 
-    @property
+    @cached_property
     def key(self) -> str:
         """16 hex digits of the SHA-256 of all that decides the rows: equal keys, interchangeable parts."""
         facts = {**self.metadata(), "schema": SCHEMA_VERSION.split(".")[0]}

@@ -1,24 +1,27 @@
-"""Decides when a shard is complete, and what happens where a part of it is found damaged."""
+"""Decides when a shard is complete, hands it to a worker, and what happens where a part of it is found damaged."""
 
 from __future__ import annotations
 
+import time
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
 
 from atlas_schema.columns import Table
-from atlas_schema.errors import ShardCorrupt
+from atlas_schema.errors import PartLost
 from atlas_schema.parts import part_path
-from atlas_schema.shards import ShardPlace, assemble
 from atlas_schema.store import Store
 from atlas_schema.tables import TABLES, tables_of
 from atlas_schema.units import Pair, WorkUnit
 from jobs.damage import put_part_aside
 from jobs.graph import Graph, Job
 from jobs.ranges import Range
+from jobs.task import Assembly
 
 MOST_REPAIRS = 3  # of one part, before its damage is taken for the store's
+FOOTERS_AT_ONCE = 8  # read at the start of a run: a remote store answers each after some time
 
 
 @dataclass(frozen=True)
@@ -29,12 +32,24 @@ class Target:
     slug: str
     layer: int | None = None
 
+    @classmethod
+    def of(cls, task: Assembly) -> Target:
+        """What a task writes."""
+        return cls(task.table, task.slug, task.layer)
+
+
+class _TimeUp(Exception):
+    """Raised between two files, so that shards are not begun that would take too long."""
+
 
 @dataclass
 class Shards:
     """The shards that a run fills.
 
     jobs: of this run, and of earlier ones that fill the same tables: what they committed stays in the shards.
+
+    Workers write them, each once all that the run wants of it is committed. One worker is at a shard at a time: what is
+    due again in between is handed out when that one is done.
     """
 
     store: Store
@@ -44,12 +59,100 @@ class Shards:
     planned: Mapping[str, Mapping[int, Sequence[Range]]]  # slug -> layer -> neurons that the atlas describes
     repaired: Counter[WorkUnit] = field(default_factory=Counter)
     written: set[Target] = field(default_factory=set)  # as complete as they will be in this run
+    failed: set[Target] = field(default_factory=set)  # given up
+    _pending: set[Target] = field(default_factory=set)  # handed out
+    _again: set[Target] = field(default_factory=set)  # due once more when that is settled
 
-    def assemble_rest(self) -> None:
-        """Assemble what was not complete, or not looked at since: with gaps it is still worth reading."""
-        for target in self.targets():
-            if target not in self.written:
-                self.assemble(target)
+    def begin(self) -> list[Assembly]:
+        """What is complete and does not stand. Read for it: the tails of shards, and no part."""
+        ready = [target for target in self.targets() if self.ready(target)]
+        with ThreadPoolExecutor(FOOTERS_AT_ONCE) as pool:
+            standing = list(pool.map(self.stands, ready))
+        self.written.update(target for target, stands in zip(ready, standing, strict=True) if stands)
+        return [task for target in ready if target not in self.written for task in self.due(target)]
+
+    def stands(self, target: Target) -> bool:
+        """Whether shards say all that is committed of them; also where there is nothing to say."""
+        task = self.assembly(target)
+        return task is None or task.stands(self.store)
+
+    def assembly(self, target: Target) -> Assembly | None:
+        """The task that writes shards from what is committed now; None where nothing is, or no neuron is planned."""
+        units = self._units(target)
+        layers = self._layers(target)
+        if not units or not layers:
+            return None
+        by_layer = TABLES[target.table].shard == "layer"
+        depth = self.depths[target.slug] if by_layer else 1
+        planned = self.planned.get(target.slug) if target.layer is None and by_layer else None
+        return Assembly(target.table, target.slug, target.layer, tuple(layers), depth, tuple(units), planned)
+
+    def after(self, unit: WorkUnit) -> list[Assembly]:
+        """The shards that a committed unit completes."""
+        return [task for target in self.of_unit(unit) if self.ready(target) for task in self.due(target)]
+
+    def due(self, target: Target) -> list[Assembly]:
+        """The task that writes shards, unless a worker is at it: then it is due after that."""
+        self.written.discard(target)
+        if target in self._pending:
+            self._again.add(target)
+            return []
+        task = self.assembly(target)
+        if task is None:
+            return []
+        self._pending.add(target)
+        return [task]
+
+    def settled(self, task: Assembly, *, written: bool = True) -> list[Assembly]:
+        """A worker wrote these shards, or could not; the task where they are due once more."""
+        target = Target.of(task)
+        self._pending.discard(target)
+        if written:
+            self.written.add(target)
+        if target not in self._again:
+            return []
+        self._again.discard(target)
+        return self.due(target)
+
+    def give_up(self, task: Assembly) -> None:
+        """Nobody can write these shards: they are left as they are."""
+        self._pending.discard(Target.of(task))
+        self.failed.add(Target.of(task))
+
+    def last(self) -> list[Assembly]:
+        """What is not complete, and will not be in this run: with gaps it is still worth reading."""
+        return [task for target in self._left() if not self.stands(target) for task in self.due(target)]
+
+    def assemble_rest(self, seconds: float) -> list[Target]:
+        """Assemble, here and within so many seconds, what no worker did in a run that was stopped; what is left."""
+        deadline = time.monotonic() + seconds
+
+        def step() -> None:
+            if time.monotonic() >= deadline:
+                raise _TimeUp
+
+        rest = self._left()
+        while rest and time.monotonic() < deadline:
+            try:
+                if not self.stands(rest[0]):
+                    self._assemble(rest[0], step)
+            except _TimeUp:
+                break
+            self.written.add(rest.pop(0))
+        return rest
+
+    def _left(self) -> list[Target]:
+        return [target for target in self.targets() if target not in self.written | self.failed]
+
+    def _assemble(self, target: Target, step: Callable[[], None]) -> None:
+        """Write shards from the parts that can be read. ShardCorrupt where one cannot be removed for good."""
+        while (task := self.assembly(target)) is not None:
+            try:
+                task.write(self.store, step)
+                return
+            except PartLost as error:
+                if not isinstance(error.unit, WorkUnit) or not self.take_back(error.unit, task.table):
+                    raise
 
     def targets(self) -> list[Target]:
         """What this run fills."""
@@ -99,65 +202,47 @@ class Shards:
         own = [cut for cut in job.cuts() if isinstance(cut, Pair) and target.slug in (job.slug, cut.partner)]
         return all(job.unit(cut) in job.committed() for cut in own)
 
-    def assemble_ready(self) -> list[WorkUnit]:
-        """Assemble all that is ready; the units whose parts were found damaged."""
-        return [unit for target in self.targets() if self.ready(target) for unit in self.assemble(target)]
-
-    def assemble(self, target: Target) -> list[WorkUnit]:
-        """Write shards from their parts: [] if they stand, else the units to be done again.
-
-        Repeated at will: an equal shard is left alone, a damaged one is replaced. A damaged part is put aside, and
-        its unit returned; ShardCorrupt if that does not help. What a standing shard holds of it stays there.
-        """
-        damaged: list[WorkUnit] = []
-        self.written.discard(target)
-        places = self._places(target)
-        planned = self.planned.get(target.slug) if target.layer is None else None
-        while places and (units := self._units(target)):
-            try:
-                assemble(self.store, places, units, planned)
-                if self.ready(target):
-                    self.written.add(target)
-                break
-            except ShardCorrupt as error:
-                damaged.append(self._take_back(units, target, error))
-        return [unit for unit in damaged if not self.graph.covers(unit)]
-
-    def _places(self, target: Target) -> list[ShardPlace]:
-        table, slug = TABLES[target.table], target.slug
-        if table.shard != "layer":
-            return [ShardPlace(table, slug)]
-        layers = [target.layer] if target.layer is not None else sorted(self.planned.get(slug, {}))
-        return [ShardPlace(table, slug, layer, self.depths[slug]) for layer in layers if self._has(slug, layer)]
+    def _layers(self, target: Target) -> list[int]:
+        """The layers of its shards: those of which neurons are planned, 0 of a table with one shard a model."""
+        if TABLES[target.table].shard != "layer":
+            return [0]
+        layers = [target.layer] if target.layer is not None else sorted(self.planned.get(target.slug, {}))
+        return [layer for layer in layers if self._has(target.slug, layer)]
 
     def _has(self, slug: str, layer: int) -> bool:
         return bool(self.planned.get(slug, {}).get(layer))
 
     def _units(self, target: Target) -> list[WorkUnit]:
         """All committed units with rows of these shards, of this run and of earlier ones."""
-        stages = TABLES[target.table].stages
         return [
             unit
-            for job in (*self.graph.jobs.values(), *self.earlier)
-            if job.stage.name in stages
+            for stage in TABLES[target.table].stages
+            for job in self._of_stage.get(stage, ())
             for unit in job.committed(target.layer if job.stage.cut == "neurons" else None)
             if unit.slug == target.slug or (isinstance(unit.cut, Pair) and unit.cut.partner == target.slug)
         ]
 
-    def _take_back(self, units: Iterable[WorkUnit], target: Target, error: ShardCorrupt) -> WorkUnit:
-        table = TABLES[target.table]
-        unit = next((unit for unit in units if part_path(unit, table) == error.path), None)
-        if unit is None:
-            raise error
+    @cached_property
+    def _of_stage(self) -> dict[str, list[Job]]:
+        jobs: dict[str, list[Job]] = {}
+        for job in (*self.graph.jobs.values(), *self.earlier):
+            jobs.setdefault(job.stage.name, []).append(job)
+        return jobs
+
+    def take_back(self, unit: WorkUnit, table: str) -> bool:
+        """A committed part was found damaged or gone: it is put aside, and made again where this run has its stage.
+
+        table: whose rows could not be read. False where that was done too often: the store is to blame.
+        """
         self.repaired[unit] += 1
         if self.repaired[unit] > MOST_REPAIRS:
-            raise error
-        put_part_aside(self.store, unit, error.path)
-        for job in (*self.graph.jobs.values(), *self.earlier):
+            return False
+        put_part_aside(self.store, unit, part_path(unit, TABLES[table]))
+        self.graph.lost(unit)
+        for job in self.earlier:
             if (job.stage.name, job.slug) == (unit.stage, unit.slug):
                 job.remove(unit)
-        self.graph.lost(unit)
-        return unit
+        return True
 
 
 def _filled(stage: str) -> list[Table]:

@@ -16,18 +16,18 @@ from typing import Any
 
 from atlas_schema.card import write_card
 from atlas_schema.errors import AtlasError, AtlasLocked, NothingThere, StoreFailed, StoreFull, WorkFailed
-from atlas_schema.parts import PartReceipt, part_path
+from atlas_schema.parts import part_path
 from atlas_schema.shards import shard_path, write_rows
 from atlas_schema.store import PatientStore
 from atlas_schema.tables import MODELS, SITES
 from atlas_schema.units import Neurons, WorkUnit
-from jobs.assembly import MOST_REPAIRS, Shards
+from jobs.assembly import MOST_REPAIRS, Shards, Target
 from jobs.claim import model_row, planned_before, planned_with, refuse_foreign, site_rows
 from jobs.config import RunConfig
 from jobs.damage import is_sound, put_part_aside, release, replaced_in
 from jobs.failpoints import failpoint
 from jobs.graph import Graph, Job
-from jobs.held import earlier_jobs, jobs_of
+from jobs.held import Held
 from jobs.lock import Holder, Lock, locked
 from jobs.loop import Fault, Listener, Loop, Outcome, Policy, Stop
 from jobs.machine import Needs, local_machine, machine_json
@@ -48,10 +48,12 @@ from jobs.records import (
     record_failure,
 )
 from jobs.signals import StopRequest
+from jobs.task import Assembly, Receipt, ShardReceipt, Task
 from jobs.version import code_version
 
 LOOK_SECONDS = 15.0  # between two looks at whether the atlas is still there
 GRACE_SECONDS = 20.0  # for units in flight after Ctrl-C or SIGTERM: shorter than a pod's 30
+REST_SECONDS = 8.0  # ... and then for shards that no worker wrote any more
 
 
 @dataclass
@@ -99,8 +101,9 @@ def run(config: RunConfig, *, command: str, say: Say) -> RunReport:
             say(line)
         log = RunLog(store, run_id)
         stack.callback(log.close)
-        earlier = earlier_jobs(prepared)
-        graph = Graph(jobs_of(prepared, plan), earlier)
+        held = Held(prepared)
+        earlier = held.earlier()
+        graph = Graph(held.jobs(plan), earlier)
         planned = claim(prepared, plan, graph, earlier)  # refuses once more, now that nobody else writes
         depths = {one.description.slug: len(one.description.ffn_sites) for one in prepared.models}
         shards = Shards(store, graph, earlier, depths, planned)
@@ -208,20 +211,22 @@ class Run(Listener):
             raise
 
     def _carry_out(self) -> RunReport:
-        self._say_damaged(self.shards.assemble_ready())
         for job in self.graph.jobs.values():
             if job.stage.cut == "images" and job.done() and job.within(job.whole):
                 self._finish_merge(job.whole)  # where a run was killed between a merge and this
         self.row.units_reused = sum(len(job.held) for job in self.graph.jobs.values())
         self.progress = Progress(self.plan, self.graph)
-        units = self.graph.ready()
-        self.log("start", units=len(units), reused=self.row.units_reused, machine=self.row.machine)
+        units, shards = self.graph.ready(), self.shards.begin()
+        self.log("start", units=len(units), shards=len(shards), reused=self.row.units_reused, machine=self.row.machine)
         missing = len(self.graph.missing())
-        self.say(f"{missing} work units to do, {self.row.units_reused} already committed")
+        self.say(
+            f"{missing} work units to do, {self.row.units_reused} already committed"
+            + (f"; {sum(len(task.layers) for task in shards)} shards to assemble from these" if shards else "")
+        )
         with self.progress:
-            return self._close(self._compute(units) if units else Outcome())
+            return self._close(self._compute([*units, *shards]) if units or shards else Outcome())
 
-    def _compute(self, units: Sequence[WorkUnit]) -> Outcome:
+    def _compute(self, units: Sequence[Task]) -> Outcome:
         from jobs.ray_run import RayExecutor, on_every_node, ray_session
         from jobs.worker import WorkerSettings, remove_cache
 
@@ -269,7 +274,7 @@ class Run(Listener):
 
     # What the loop tells.
 
-    def started(self, worker: int, unit: WorkUnit, attempt: int) -> None:
+    def started(self, worker: int, unit: Task, attempt: int) -> None:
         self.log("started", unit=str(unit), worker=worker, attempt=attempt)
 
     def stopping(self, flying: int) -> None:
@@ -278,9 +283,10 @@ class Run(Listener):
             f"Stopping: no new units; {flying} at work have {GRACE_SECONDS:.0f} s to end. Again to leave at once."
         )
 
-    def committed(
-        self, worker: int, unit: WorkUnit, receipt: PartReceipt, seconds: float, peak: Peak
-    ) -> Iterable[WorkUnit]:
+    def committed(self, worker: int, unit: Task, receipt: Receipt, seconds: float, peak: Peak) -> Iterable[Task]:
+        if isinstance(receipt, ShardReceipt):
+            return self._assembled(worker, receipt, seconds, peak)
+        unit = receipt.unit
         self.receipts += 1
         failpoint("receipt", str(unit), self.receipts)
         self.log(
@@ -299,10 +305,23 @@ class Run(Listener):
         self.graph.add(unit)
         self.progress.committed(unit)
         self._remove_merged(unit)
-        for target in self.shards.of_unit(unit):
-            if self.shards.ready(target):
-                self._say_damaged(self.shards.assemble(target))
-        return self.graph.ready()
+        return [*self.graph.ready(), *self.shards.after(unit)]
+
+    def _assembled(self, worker: int, receipt: ShardReceipt, seconds: float, peak: Peak) -> Iterable[Task]:
+        self.log(
+            "assembled",
+            unit=str(receipt.unit),
+            worker=worker,
+            shards=receipt.shards,
+            bytes=receipt.bytes,
+            seconds=round(seconds, 3),
+            peak_bytes=peak.process,
+        )
+        self.progress.assembled(receipt.shards)
+        return self.shards.settled(receipt.unit)
+
+    def last(self) -> Iterable[Task]:
+        return self.shards.last()
 
     def _finish_merge(self, unit: WorkUnit) -> None:
         """Remove the slices of a merge that an earlier run made, once it is seen to be sound."""
@@ -318,11 +337,13 @@ class Run(Listener):
         for merged in self.graph.superseded(unit):
             self.store.delete(part_path(merged))
 
-    def part_lost(self, reader: WorkUnit, lost: WorkUnit, fault: Fault) -> Iterable[WorkUnit] | None:
+    def part_lost(self, reader: Task, lost: WorkUnit, fault: Fault) -> Iterable[Task] | None:
         """A unit found what it reads damaged or gone: that is made again first, unless it was too often.
 
         Not of a stage that this run leaves alone: nobody would make it.
         """
+        if isinstance(reader, Assembly):
+            return self._part_of_shard_lost(reader, lost)
         if (lost.stage, lost.slug) not in self.graph.jobs:
             return None
         if self.graph.holds(lost):  # else it is being made again already, and one more reader waits for it
@@ -334,7 +355,7 @@ class Run(Listener):
         self.graph.lost(lost, reader)
         return self.graph.ready()
 
-    def resting(self, worker: int, unit: WorkUnit, fault: Fault) -> None:
+    def resting(self, worker: int, unit: Task, fault: Fault) -> None:
         self.log("store did not answer", unit=str(unit), worker=worker, error=str(fault), trace=fault.trace)
         self.progress.say(f"The store did not answer worker {worker}; {unit} is queued again: {fault}")
 
@@ -342,20 +363,33 @@ class Run(Listener):
         self.log("workers do not start", count=count, seconds=round(seconds), shortage=shortage)
         self.progress.say(f"{count} worker(s) asked for {seconds:.0f} s ago did not start yet. {shortage}")
 
-    def stage_ended(self, unit: WorkUnit, others: Sequence[WorkUnit], fault: Fault) -> None:
+    def stage_ended(self, unit: WorkUnit, others: Sequence[Task], fault: Fault) -> None:
         self.log("stage ended", stage=unit.stage, slug=unit.slug, units=len(others), error=str(fault))
         self.progress.say(f"{len(others)} more units of {unit.stage} of {unit.slug} were given up with it")
         for one in others:
-            self.progress.gave_up(one)
+            if isinstance(one, WorkUnit):
+                self.progress.gave_up(one)
 
-    def retrying(self, unit: WorkUnit, attempt: int, fault: Fault) -> None:
+    def _part_of_shard_lost(self, reader: Assembly, lost: WorkUnit) -> Iterable[Task] | None:
+        """Shards wait for a part of theirs that is made again; where nobody does, they are written without it."""
+        if not self.shards.take_back(lost, reader.table):
+            return None
+        self._say_damaged([lost])
+        waiting = self.shards.settled(reader, written=False)
+        target = Target.of(reader)
+        again = self.shards.due(target) if self.shards.ready(target) and not waiting else []
+        return [*self.graph.ready(), *waiting, *again]
+
+    def retrying(self, unit: Task, attempt: int, fault: Fault) -> None:
         self.log("retrying", unit=str(unit), attempt=attempt, error=str(fault), trace=fault.trace)
 
-    def put_aside(self, unit: WorkUnit, reason: str) -> None:
+    def put_aside(self, unit: Task, reason: str) -> None:
         self.log("put aside", unit=str(unit), reason=reason)
         self.progress.say(f"Memory ran out at {unit}: it is done alone, when nothing else is left to do.")
 
-    def starved(self, unit: WorkUnit, reason: str) -> str:
+    def starved(self, unit: Task, reason: str) -> str:
+        if isinstance(unit, Assembly):
+            return super().starved(unit, reason)
         machine = self.plan.machine
         job = self.plan.job(unit.stage, unit.slug)
         need = job.needs.get(1, 0.0) if job else 0.0
@@ -366,13 +400,16 @@ class Run(Listener):
         amounts = f"{estimate} {in_gigabytes(needed)}, has {in_gigabytes(has)}"
         return f"{amounts}, alone and with one image at a time: {reason}"
 
-    def gave_up(self, unit: WorkUnit, fault: Fault) -> None:
+    def gave_up(self, unit: Task, fault: Fault) -> None:
         self.log("gave up", unit=str(unit), error=str(fault), trace=fault.trace)
-        record_failure(self.store, unit, fault, self.row.run_id)
-        self.progress.gave_up(unit)
+        if isinstance(unit, Assembly):
+            self.shards.give_up(unit)
+        else:
+            record_failure(self.store, unit, fault, self.row.run_id)
+            self.progress.gave_up(unit)
         self.progress.say(f"Gave up {unit}: {fault}")
 
-    def lost(self, worker: int, unit: WorkUnit | None, reason: str) -> None:
+    def lost(self, worker: int, unit: Task | None, reason: str) -> None:
         self.log("worker lost", unit=str(unit) if unit else None, worker=worker, reason=reason)
         if unit:
             self.progress.say(f"Worker {worker} was lost while doing {unit}, which is queued again: {reason}")
@@ -396,7 +433,8 @@ class Run(Listener):
     def _say_damaged(self, units: Iterable[WorkUnit]) -> None:
         for unit in units:
             self.log("damaged part put aside", unit=str(unit), path=part_path(unit))
-            self.say(f"The part of {unit} was damaged and was put aside (.atlas/quarantine); that unit is done again.")
+            again = "is done again" if (unit.stage, unit.slug) in self.graph.jobs else "is none of this run's"
+            self.say(f"The part of {unit} was damaged and was put aside (.atlas/quarantine); that unit {again}.")
 
     # The end.
 
@@ -407,15 +445,20 @@ class Run(Listener):
             self.store.url,
             units_done=self.row.units_done,
             units_reused=self.row.units_reused,
-            units_failed=len(outcome.failed),
+            units_failed=sum(not isinstance(task, Assembly) for task in outcome.failed),
             workers_lost=outcome.workers_lost,
         )
         missing = self.graph.missing()
-        report.missing = [missing_text(unit) for unit in missing]
+        unassembled = [task for task in outcome.failed if isinstance(task, Assembly)]
+        lacking: list[Task] = [*missing, *unassembled]
+        report.missing = [missing_text(task) for task in lacking]
         report.neurons = self._held_neurons(missing)
         self._verdict(report, outcome)
         try:
-            self.shards.assemble_rest()  # `validate` names the gaps
+            left = self.shards.assemble_rest(REST_SECONDS)  # `validate` names the gaps
+            if left:
+                self.log("not assembled", shards=[f"{one.table}/{one.slug}" for one in left])
+                self.progress.say(f"Shards of {len(left)} tables were not assembled any more; the next run does that.")
             forget_failures(self.store, self.graph.covers)
             release(self.store, replaced_in(self.graph))
             write_card(self.store)
@@ -466,7 +509,7 @@ class Run(Listener):
             report.status, report.exit_code = "failed", WorkFailed.exit_code
 
 
-def missing_text(unit: WorkUnit) -> str:
+def missing_text(unit: Task) -> str:
     """What is missing, as people say it: neurons by their address, with the stage behind it."""
     text = str(unit)
     stage, _, rest = text.partition(" ")

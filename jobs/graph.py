@@ -9,6 +9,7 @@ with `lost`: its unit, or what it was merged from, is handed out again, and what
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from functools import cached_property
 
 from atlas_schema.tables import TABLES, tables_of
 from atlas_schema.units import Cut, Identity, Images, Neurons, WorkUnit
@@ -25,6 +26,9 @@ class Job:
     """One stage of one model: what is wanted, what is committed, what was handed out.
 
     cuts: what is wanted, as planned; of a pass over images the slices, without their merges.
+
+    What is missing of a layer is kept, and shortened by each commit: a commit costs the same however many units a layer
+    has. Only a unit that none of these gaps is (another cut, a part that is gone) has it worked out anew.
     """
 
     def __init__(
@@ -35,6 +39,8 @@ class Job:
         for cut in cuts:
             self._cuts.setdefault(_layer(cut), []).append(cut)
         self._committed: dict[Layer, set[WorkUnit]] = {}
+        self._missing: dict[Layer, dict[WorkUnit, None]] = {}  # the gaps of a layer, as far as they were worked out
+        self._fresh: dict[Layer, list[WorkUnit]] = {}  # those of them that were not handed out
         for unit in committed:
             self.add(unit)
         self.held = tuple(committed)  # before this run
@@ -74,26 +80,36 @@ class Job:
         """Want no other neurons of a layer than these."""
         parts = [(cut, intersect((cut.start, cut.stop), to)) for cut in self._cuts[layer]]
         self._cuts[layer] = [Neurons(cut.layer, *one) for cut, own in parts for one in own if isinstance(cut, Neurons)]
+        self._look_again(layer)
 
     def done(self, layer: Layer = None) -> bool:
         """Whether all that is wanted of a layer, or of a job without layers, is committed."""
-        if self.stage.cut == "neurons":
-            return not any(self.gaps(layer))
-        if self.stage.cut == "images":
-            return self.whole in self.committed()
-        return all(self.unit(cut) in self.committed() for cut in self._cuts.get(None, ()))
+        return self.whole in self.committed() if self.stage.cut == "images" else not self._gaps(layer)
 
-    @property
+    @cached_property
     def whole(self) -> WorkUnit:
         """The merge of all slices, of a stage that is cut along images."""
         return self.unit(self._all)
 
-    @property
+    @cached_property
     def _all(self) -> Images:
         return Images(0, max(cut.stop for cut in self._cuts[None]))
 
-    def gaps(self, layer: Layer) -> Iterator[WorkUnit]:
+    def gaps(self, layer: Layer) -> list[WorkUnit]:
         """The cuts that no part holds, less what parts of other cuts hold of them."""
+        return list(self._gaps(layer))
+
+    def _gaps(self, layer: Layer) -> dict[WorkUnit, None]:
+        if layer not in self._missing:
+            self._missing[layer] = dict.fromkeys(self._work_out(layer))
+            self._fresh[layer] = [unit for unit in self._missing[layer] if unit not in self.asked]
+        return self._missing[layer]
+
+    def _look_again(self, layer: Layer) -> None:
+        self._missing.pop(layer, None)
+        self._fresh.pop(layer, None)
+
+    def _work_out(self, layer: Layer) -> Iterator[WorkUnit]:
         covered = self.covered(layer) if self.stage.cut in ("neurons", "images") else ()
         for cut in self._cuts.get(layer, ()):
             if isinstance(cut, Neurons):
@@ -107,16 +123,22 @@ class Job:
         """What would complete a layer, whether it can begin or not."""
         if self.done(layer):
             return []
-        return list(self.gaps(layer)) or [self.whole]
+        return self.gaps(layer) or [self.whole]
 
     def next(self, layer: Layer = None) -> list[WorkUnit]:
         """Units that were not handed out yet, and that need nothing more of this job."""
-        units = list(self.gaps(layer))
-        if not units and self.stage.cut == "images" and not self.done() and self.asked <= self.committed():
-            units = self._merges()  # of one level at a time: two merges never read, and so never remove, the same slice
-        fresh = [unit for unit in units if unit not in self.asked]
+        gaps = self._gaps(layer)
+        fresh, self._fresh[layer] = [unit for unit in self._fresh[layer] if unit in gaps], []
+        if not gaps and self.stage.cut == "images" and not self.done() and self.asked <= self.committed():
+            # of one level at a time: two merges never read, and so never remove, the same slice
+            fresh = [unit for unit in self._merges() if unit not in self.asked]
         self.asked.update(fresh)
         return fresh
+
+    def again(self, unit: WorkUnit) -> None:
+        """A unit that was handed out is to be handed out once more."""
+        self.asked.discard(unit)
+        self._look_again(unit.layer)
 
     def _merges(self) -> list[WorkUnit]:
         """Merges of neighbours, once every image is in some partial."""
@@ -142,6 +164,13 @@ class Job:
     def add(self, unit: WorkUnit) -> None:
         """A unit of this job was committed."""
         self._committed.setdefault(unit.layer, set()).add(unit)
+        gaps = self._missing.get(unit.layer)
+        if gaps is None:
+            return
+        if unit in gaps:
+            del gaps[unit]
+        elif gaps:  # of another cut: it may hold parts of some
+            self._look_again(unit.layer)
 
     def remove(self, unit: WorkUnit) -> None:
         """A committed unit is gone: it, and other cuts of it that were handed out, may be handed out again."""
@@ -151,16 +180,21 @@ class Job:
             for one in self.asked
             if one in self.committed(one.layer) or one.layer != unit.layer or not _overlap(one, unit)
         }
+        self._look_again(unit.layer)
 
     def within(self, unit: WorkUnit) -> list[WorkUnit]:
         """Committed slices of images that a merge of them holds."""
-        if not isinstance(unit.cut, Images):
+        if not isinstance(unit.cut, Images) or unit.cut in self._slices:
             return []
         return [
             one
             for one in sorted(self.committed(), key=lambda one: one.start)
             if one.cut != unit.cut and unit.start <= one.start and one.stop <= unit.stop
         ]
+
+    @cached_property
+    def _slices(self) -> set[Cut]:
+        return set(self._cuts.get(None, ()))
 
     def covers(self, unit: WorkUnit) -> bool:
         """Whether committed parts hold all that `unit` would, in this cut or another."""
@@ -270,7 +304,7 @@ class Graph:
             job = self.jobs.get((one.stage, one.slug))
             if job is not None:
                 job.remove(one)
-                job.asked.discard(one)
+                job.again(one)
                 self._changed.append((job, one.layer))
                 self._look_at_sources(job)
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from atlas_schema.parts import committed_units
+from atlas_schema.parts import Listing, committed_units
 from atlas_schema.shards import parse_shard_path
-from atlas_schema.store import Store
 from atlas_schema.tables import MODELS
 from atlas_schema.units import Cut, Identity, Pair, WorkUnit
 from jobs import stages
@@ -16,45 +15,58 @@ from jobs.plan import Partner, Plan
 from jobs.prepare import Prepared
 
 
-def jobs_of(prepared: Prepared, plan: Plan) -> list[Job]:
-    """The jobs of a plan, with what is committed of each."""
-    partners = _partners(prepared)
-    jobs = []
-    for planned in plan.jobs:
-        identity = prepared.identity(planned.stage.name, planned.slug)
-        cuts = [_cut(cut, planned, prepared) for cut in planned.cuts]
-        committed = _committed(prepared.store, planned.stage.name, planned.slug, identity, partners)
-        jobs.append(Job(planned.stage, planned.slug, identity, cuts, committed))
-    return jobs
+class Held:
+    """What the folder holds of the models of a run, from one listing of its parts."""
 
+    def __init__(self, prepared: Prepared) -> None:
+        self.prepared = prepared
+        self.parts = Listing(prepared.store)
+        self.partners = _partners(prepared)
 
-def _cut(cut: object, planned: PlannedJob, prepared: Prepared) -> Cut:
-    if isinstance(cut, Partner):
-        return pair_cut(cut.slug, prepared.identity(planned.stage.name, cut.slug))
-    return cut  # type: ignore[return-value]
+    def jobs(self, plan: Plan) -> list[Job]:
+        """The jobs of a plan, with what is committed of each."""
+        jobs = []
+        for planned in plan.jobs:
+            identity = self.prepared.identity(planned.stage.name, planned.slug)
+            cuts = [self._cut(cut, planned) for cut in planned.cuts]
+            committed = self._committed(planned.stage.name, planned.slug, identity)
+            jobs.append(Job(planned.stage, planned.slug, identity, cuts, committed))
+        return jobs
 
+    def _cut(self, cut: object, planned: PlannedJob) -> Cut:
+        if isinstance(cut, Partner):
+            return pair_cut(cut.slug, self.prepared.identity(planned.stage.name, cut.slug))
+        return cut  # type: ignore[return-value]
 
-def earlier_jobs(prepared: Prepared) -> list[Job]:
-    """Stages of the run's models that earlier runs did and this one leaves alone; nothing is wanted of them.
+    def earlier(self) -> list[Job]:
+        """Stages of the run's models that earlier runs did and this one leaves alone; nothing is wanted of them.
 
-    With them the pairs that other models of the atlas make with the run's: counterparts of both stay in the shards.
-    """
-    known = {stage.name: stage for stage in stages.STAGES}
-    partners = _partners(prepared)
-    jobs = []
-    for model in prepared.models:
-        slug = model.description.slug
-        for name, identity in model.earlier.items():
-            if name in known:
-                committed = _committed(prepared.store, name, slug, identity, partners)
-                jobs.append(Job(known[name], slug, identity, (), committed))
-    own = {model.description.slug for model in prepared.models}
-    for (name, slug), identity in partners.items():
-        if slug not in own:
-            committed = _committed(prepared.store, name, slug, identity, partners)
-            mine = [one for one in committed if isinstance(one.cut, Pair) and one.cut.partner in own]
-            jobs.append(Job(known[name], slug, identity, (), mine))
-    return jobs
+        With them the pairs that other models of the atlas make with the run's: counterparts of both stay in the shards.
+        """
+        known = {stage.name: stage for stage in stages.STAGES}
+        jobs = []
+        for model in self.prepared.models:
+            slug = model.description.slug
+            for name, identity in model.earlier.items():
+                if name in known:
+                    jobs.append(Job(known[name], slug, identity, (), self._committed(name, slug, identity)))
+        own = {model.description.slug for model in self.prepared.models}
+        for (name, slug), identity in self.partners.items():
+            if slug not in own:
+                committed = self._committed(name, slug, identity)
+                mine = [one for one in committed if isinstance(one.cut, Pair) and one.cut.partner in own]
+                jobs.append(Job(known[name], slug, identity, (), mine))
+        return jobs
+
+    def _committed(self, stage: str, slug: str, identity: Identity) -> list[WorkUnit]:
+        """Committed units of a stage of a model; of pairs only those with partners as they are now."""
+        return [unit for unit in committed_units(self.parts, stage, slug, identity) if self._current(unit)]
+
+    def _current(self, unit: WorkUnit) -> bool:
+        if not isinstance(unit.cut, Pair):
+            return True
+        partner = self.partners.get((unit.stage, unit.cut.partner))
+        return partner is not None and pair_cut(unit.cut.partner, partner) == unit.cut
 
 
 def _partners(prepared: Prepared) -> dict[tuple[str, str], Identity]:
@@ -70,17 +82,3 @@ def _partners(prepared: Prepared) -> dict[tuple[str, str], Identity]:
             if name in model.keys:
                 found[name, model.description.slug] = model.keys[name].identity
     return found
-
-
-def _committed(
-    store: Store, stage: str, slug: str, identity: Identity, partners: dict[tuple[str, str], Identity]
-) -> list[WorkUnit]:
-    """Committed units of a stage of a model; of pairs only those with partners as they are now."""
-
-    def current(unit: WorkUnit) -> bool:
-        if not isinstance(unit.cut, Pair):
-            return True
-        partner = partners.get((stage, unit.cut.partner))
-        return partner is not None and pair_cut(unit.cut.partner, partner) == unit.cut
-
-    return [unit for unit in committed_units(store, stage, slug, identity) if current(unit)]

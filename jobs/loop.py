@@ -1,7 +1,8 @@
 """The scheduling loop: hands work units to workers, settles what comes back, replaces what dies.
 
-It knows nothing of Ray: an `Executor` starts workers and reports events, so that the whole logic runs in
-virtual time in the tests. Outcomes of an attempt are kept apart by what they speak against:
+Assemblies of shards (`jobs.task`) are handed out and settled as units are. The loop knows nothing of Ray: an
+`Executor` starts workers and reports events, so that the whole logic runs in virtual time in the tests. Outcomes of an
+attempt are kept apart by what they speak against:
 
 - a receipt: the part is committed;
 - a *unit fault*: the computation raised. It spends the unit's retries, then the unit is given up; where the
@@ -28,9 +29,9 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Protocol, TypeVar
 
-from atlas_schema.parts import PartReceipt
 from atlas_schema.units import WorkUnit
 from jobs.memory import Peak
+from jobs.task import Receipt, Task
 
 
 class Scope(Enum):
@@ -68,8 +69,8 @@ class Ready:
 @dataclass(frozen=True)
 class Committed:
     worker: int
-    unit: WorkUnit
-    receipt: PartReceipt
+    unit: Task
+    receipt: Receipt
     seconds: float = 0.0
     peak: Peak = field(default_factory=Peak)
 
@@ -77,7 +78,7 @@ class Committed:
 @dataclass(frozen=True)
 class UnitFailed:
     worker: int
-    unit: WorkUnit
+    unit: Task
     fault: Fault
 
 
@@ -107,7 +108,7 @@ class Executor(Protocol):
 
     def clock(self) -> float: ...  # seconds, monotonic
     def hire(self) -> int: ...  # returns at once; Ready or WorkerLost follows
-    def assign(self, worker: int, unit: WorkUnit, attempt: int, *, alone: bool) -> None: ...  # alone: least memory
+    def assign(self, worker: int, unit: Task, attempt: int, *, alone: bool) -> None: ...  # alone: least memory
     def wait(self, seconds: float) -> list[Event]: ...  # at most so long; [] if nothing happened
     def beat(self, worker: int) -> int: ...  # steps the worker made so far, as last heard
     def shortage(self) -> str: ...  # what workers ask for, and what there is: said where none can start
@@ -148,7 +149,7 @@ class Policy:
 
 @dataclass
 class Flight:
-    unit: WorkUnit
+    unit: Task
     attempt: int
     beat: int
     beat_at: float
@@ -160,9 +161,9 @@ class Flight:
 class Outcome:
     """What became of the units: every one given to the loop is in exactly one of the three."""
 
-    done: list[PartReceipt] = field(default_factory=list)
-    failed: dict[WorkUnit, Fault] = field(default_factory=dict)
-    left: list[WorkUnit] = field(default_factory=list)
+    done: list[Receipt] = field(default_factory=list)
+    failed: dict[Task, Fault] = field(default_factory=dict)
+    left: list[Task] = field(default_factory=list)
     fatal: Fault | None = None
     stopped: bool = False
     workers_lost: int = 0
@@ -171,39 +172,41 @@ class Outcome:
 class Listener:
     """Hears of each event after it was settled; override what is of interest."""
 
-    def started(self, worker: int, unit: WorkUnit, attempt: int) -> None: ...
-    def committed(
-        self, worker: int, unit: WorkUnit, receipt: PartReceipt, seconds: float, peak: Peak
-    ) -> Iterable[WorkUnit]:
-        """May return units that have to be done again (a part that was found damaged)."""
+    def started(self, worker: int, unit: Task, attempt: int) -> None: ...
+    def committed(self, worker: int, unit: Task, receipt: Receipt, seconds: float, peak: Peak) -> Iterable[Task]:
+        """May return units that can begin now."""
         return ()
 
-    def part_lost(self, reader: WorkUnit, lost: WorkUnit, fault: Fault) -> Iterable[WorkUnit] | None:
+    def last(self) -> Iterable[Task]:
+        """What is left to do once nothing else is: asked for until there is nothing."""
+        return ()
+
+    def part_lost(self, reader: Task, lost: WorkUnit, fault: Fault) -> Iterable[Task] | None:
         """A unit could not read what another committed: the units to do now, its producer among them. The reader is
         handed out again when that is there. None: it counts as the reader's own fault.
         """
         return None
 
     def stopping(self, flying: int) -> None: ...
-    def retrying(self, unit: WorkUnit, attempt: int, fault: Fault) -> None: ...
-    def put_aside(self, unit: WorkUnit, reason: str) -> None:
+    def retrying(self, unit: Task, attempt: int, fault: Fault) -> None: ...
+    def put_aside(self, unit: Task, reason: str) -> None:
         """Memory ran out: the unit is done alone when nothing else can be."""
 
-    def stage_ended(self, unit: WorkUnit, others: Sequence[WorkUnit], fault: Fault) -> None:
+    def stage_ended(self, unit: WorkUnit, others: Sequence[Task], fault: Fault) -> None:
         """The model of a unit that was given up cannot do the stage: the others were given up with it."""
 
-    def resting(self, worker: int, unit: WorkUnit, fault: Fault) -> None:
+    def resting(self, worker: int, unit: Task, fault: Fault) -> None:
         """The store did not answer: the unit is queued again, and the worker waits a while."""
 
     def not_starting(self, count: int, seconds: float, shortage: str) -> None:
         """Workers were asked for so many seconds ago and none of these has answered."""
 
-    def starved(self, unit: WorkUnit, reason: str) -> str:
+    def starved(self, unit: Task, reason: str) -> str:
         """What is said of a unit for which all memory is too little."""
         return f"memory is too small for it, alone and with the smallest batch: {reason}"
 
-    def gave_up(self, unit: WorkUnit, fault: Fault) -> None: ...
-    def lost(self, worker: int, unit: WorkUnit | None, reason: str) -> None: ...
+    def gave_up(self, unit: Task, fault: Fault) -> None: ...
+    def lost(self, worker: int, unit: Task | None, reason: str) -> None: ...
     def tick(self, todo: int, flying: int, workers: int) -> None: ...
 
 
@@ -213,8 +216,8 @@ _Key = TypeVar("_Key", str, int)
 class Queue:
     """Units that wait for a worker, by model and layer: a hand-out costs the number of models, not of units."""
 
-    def __init__(self, units: Iterable[WorkUnit] = ()) -> None:
-        self._waiting: dict[str, dict[int, deque[WorkUnit]]] = {}  # by slug and layer, each in the order of arrival
+    def __init__(self, units: Iterable[Task] = ()) -> None:
+        self._waiting: dict[str, dict[int, deque[Task]]] = {}  # by slug and layer, each in the order of arrival
         self._count: Counter[str] = Counter()  # by slug
         self._busy: Counter[str] = Counter()  # by slug: units that workers are at
         self._busy_layers: Counter[tuple[str, int]] = Counter()
@@ -223,21 +226,22 @@ class Queue:
     def __len__(self) -> int:
         return self._count.total()
 
-    def __iter__(self) -> Iterator[WorkUnit]:
+    def __iter__(self) -> Iterator[Task]:
         return (unit for layers in self._waiting.values() for units in layers.values() for unit in units)
 
-    def extend(self, units: Iterable[WorkUnit]) -> None:
+    def extend(self, units: Iterable[Task]) -> None:
         """Put units behind those of their model and layer."""
         for unit in units:
             self._of(unit).append(unit)
             self._count[unit.slug] += 1
 
-    def drop(self, slug: str, stage: str) -> list[WorkUnit]:
+    def drop(self, slug: str, stage: str) -> list[Task]:
         """Take out all units of a stage of a model."""
-        dropped = []
+        dropped: list[Task] = []
         for layer, units in list(self._waiting.get(slug, {}).items()):
-            dropped += [unit for unit in units if unit.stage == stage]
-            self._waiting[slug][layer] = deque(unit for unit in units if unit.stage != stage)
+            out = [unit for unit in units if isinstance(unit, WorkUnit) and unit.stage == stage]
+            dropped += out
+            self._waiting[slug][layer] = deque(unit for unit in units if unit not in out)
             if not self._waiting[slug][layer]:
                 del self._waiting[slug][layer]
         self._count[slug] -= len(dropped)
@@ -245,15 +249,15 @@ class Queue:
             del self._waiting[slug], self._count[slug]
         return dropped
 
-    def put_first(self, unit: WorkUnit) -> None:
+    def put_first(self, unit: Task) -> None:
         """Put a unit before those of its model and layer."""
         self._of(unit).appendleft(unit)
         self._count[unit.slug] += 1
 
-    def _of(self, unit: WorkUnit) -> deque[WorkUnit]:
+    def _of(self, unit: Task) -> deque[Task]:
         return self._waiting.setdefault(unit.slug, {}).setdefault(_layer(unit), deque())
 
-    def take(self, held: WorkUnit | None) -> WorkUnit:
+    def take(self, held: Task | None) -> Task:
         """The unit to do next for a worker that did `held` last; it is busy until `landed`.
 
         A loaded model is kept, and a layer that the worker has initial images for, where possible; otherwise the model,
@@ -276,13 +280,13 @@ class Queue:
         if not self._waiting[slug]:
             del self._waiting[slug], self._count[slug]
 
-    def reserve(self, unit: WorkUnit) -> WorkUnit:
+    def reserve(self, unit: Task) -> Task:
         """A unit that did not wait here is busy too, until `landed`."""
         self._busy[unit.slug] += 1
         self._busy_layers[unit.slug, _layer(unit)] += 1
         return unit
 
-    def landed(self, unit: WorkUnit) -> None:
+    def landed(self, unit: Task) -> None:
         """No worker is at this unit any more."""
         self._busy[unit.slug] -= 1
         self._busy_layers[unit.slug, _layer(unit)] -= 1
@@ -293,7 +297,7 @@ class Loop:
 
     def __init__(
         self,
-        units: Iterable[WorkUnit],
+        units: Iterable[Task],
         executor: Executor,
         policy: Policy,
         listener: Listener,
@@ -306,18 +310,18 @@ class Loop:
         self.starting: dict[int, float] = {}  # worker -> when it was asked for
         self.hired: dict[int, float] = {}  # the same of every worker there is
         self.idle: set[int] = set()
-        self.holds: dict[int, WorkUnit] = {}  # worker -> its last unit, whose model it has loaded
-        self.faults: Counter[WorkUnit] = Counter()
-        self.felled: Counter[WorkUnit] = Counter()
-        self.aside: deque[WorkUnit] = deque()  # to be done alone, when nothing else can be
-        self.starved: Counter[WorkUnit] = Counter()  # how often memory ran out
+        self.holds: dict[int, Task] = {}  # worker -> its last unit, whose model it has loaded
+        self.faults: Counter[Task] = Counter()
+        self.felled: Counter[Task] = Counter()
+        self.aside: deque[Task] = deque()  # to be done alone, when nothing else can be
+        self.starved: Counter[Task] = Counter()  # how often memory ran out
         self.starved_at = -math.inf
         self.start_failures = 0
         self.starts_told = False
         self.nobody_since = executor.clock()  # since when no worker was there but those that are starting
         self.lost_in_a_row = 0
-        self.lately: list[tuple[float, WorkUnit | None]] = []  # losses of the event that goes on: when, and with what
-        self.together: Counter[WorkUnit] = Counter()  # how often a unit was lost in an event of many
+        self.lately: list[tuple[float, Task | None]] = []  # losses of the event that goes on: when, and with what
+        self.together: Counter[Task] = Counter()  # how often a unit was lost in an event of many
         self.store_since = math.inf  # when the store first refused since the last commit
         self.refused: Counter[int] = Counter()  # by worker: refusals in a row
         self.rests: dict[int, float] = {}  # worker -> until when it is given nothing
@@ -335,7 +339,7 @@ class Loop:
 
     def _run(self) -> None:
         deadline: float | None = None
-        while self._unfinished():
+        while self._unfinished() or self._last():
             if deadline is None and (self.outcome.fatal or self.stop() is not Stop.NO):
                 self.outcome.stopped = self.outcome.fatal is None
                 deadline = self.executor.clock() + self.policy.grace_seconds
@@ -353,6 +357,13 @@ class Loop:
 
     def _unfinished(self) -> bool:
         return bool(self.flying or self.todo or self.aside)
+
+    def _last(self) -> bool:
+        """Whether there is something to do that had to wait for everything else."""
+        if self.outcome.fatal or self.stop() is not Stop.NO:
+            return False
+        self.todo.extend(self.listener.last())
+        return bool(self.todo)
 
     def _close(self) -> None:
         """Dismiss everyone; what is still in flight or queued is left for the next run."""
@@ -373,15 +384,19 @@ class Loop:
 
     def _one_alone(self) -> bool:
         """Whether a unit is at work alone, or nothing is left to do but such units."""
-        if any(flight.alone for flight in self.flying.values()):
+        if self._at_work_alone():
             return True
         return bool(self.aside) and not self.todo and not self.flying
 
+    def _at_work_alone(self) -> bool:
+        """Whether a unit is at work alone: then it is the only one, as all other workers were let go."""
+        return len(self.flying) == 1 and next(iter(self.flying.values())).alone
+
     def _hand_out(self) -> None:
-        if any(flight.alone for flight in self.flying.values()):
+        if self._at_work_alone():
             return
         now = self.executor.clock()
-        for worker in sorted(self.idle):
+        for worker in sorted(self.idle) if self.todo else ():
             if not self.todo:
                 break
             if now < self.rests.get(worker, now):
@@ -394,11 +409,13 @@ class Loop:
                 self.executor.dismiss(worker)
             self._assign(first, self.todo.reserve(self.aside.popleft()), alone=True)
 
-    def _assign(self, worker: int, unit: WorkUnit, *, alone: bool = False) -> None:
+    def _assign(self, worker: int, unit: Task, *, alone: bool = False) -> None:
         held = self.holds.get(worker)
-        loaded = held is not None and held.slug == unit.slug and not alone
+        loads = isinstance(unit, WorkUnit)  # an assembly needs no model, and leaves the one that is there
+        loaded = not loads or (held is not None and held.slug == unit.slug and not alone)
         self.idle.remove(worker)
-        self.holds[worker] = unit
+        if loads:
+            self.holds[worker] = unit
         patience = self.policy.hang_seconds if loaded else max(self.policy.load_seconds, self.policy.hang_seconds)
         attempt = self.faults[unit] + self.felled[unit] + self.starved[unit] + 1
         beat, now = self.executor.beat(worker), self.executor.clock()
@@ -444,16 +461,16 @@ class Loop:
         self.todo.landed(self.flying.pop(worker).unit)
         self.idle.add(worker)
 
-    def _faulted(self, worker: int, unit: WorkUnit, fault: Fault) -> None:
+    def _faulted(self, worker: int, unit: Task, fault: Fault) -> None:
         match fault.scope:
             case Scope.RUN:
                 self.outcome.fatal = fault
                 self.todo.put_first(unit)
             case Scope.STAGE:
                 self._give_up(unit, fault)
-                others = self.todo.drop(unit.slug, unit.stage)
+                others = self.todo.drop(unit.slug, unit.stage) if isinstance(unit, WorkUnit) else []
                 self.outcome.failed |= dict.fromkeys(others, fault)
-                if others:
+                if isinstance(unit, WorkUnit) and others:
                     self.listener.stage_ended(unit, others, fault)
             case Scope.STORE:
                 self._refused(worker, unit, fault)
@@ -462,7 +479,7 @@ class Loop:
             case Scope.UNIT:
                 self._unit_fault(unit, fault)
 
-    def _unit_fault(self, unit: WorkUnit, fault: Fault) -> None:
+    def _unit_fault(self, unit: Task, fault: Fault) -> None:
         self.faults[unit] += 1
         if not self.outcome.done and self.faults.total() >= self.policy.hopeless:
             self.outcome.fatal = Fault("WorkFailed", f"nothing could be done; the last error: {fault}", fault.trace)
@@ -472,7 +489,7 @@ class Loop:
             self.listener.retrying(unit, self.faults[unit] + 1, fault)
             self.todo.extend([unit])  # last: a passing fault has time to pass
 
-    def _refused(self, worker: int, unit: WorkUnit, fault: Fault) -> None:
+    def _refused(self, worker: int, unit: Task, fault: Fault) -> None:
         """The store did not answer this worker: the unit goes to another; the run ends where nobody is answered."""
         now = self.executor.clock()
         self.todo.put_first(unit)
@@ -488,7 +505,7 @@ class Loop:
             rest = self.policy.store_rest * 2.0 ** (self.refused[worker] - 1)
             self.rests[worker] = now + min(rest, self.policy.backoff_most)
 
-    def _foreign(self, worker: int, unit: WorkUnit, fault: Fault) -> None:
+    def _foreign(self, worker: int, unit: Task, fault: Fault) -> None:
         """A worker loaded other weights than the driver: one has a stale file; with several it is the driver's word
         that is in doubt.
         """
@@ -506,7 +523,7 @@ class Loop:
         self.outcome.workers_lost += 1
         self.listener.lost(worker, None, reason)
 
-    def _give_up(self, unit: WorkUnit, fault: Fault) -> None:
+    def _give_up(self, unit: Task, fault: Fault) -> None:
         self.outcome.failed[unit] = fault
         self.listener.gave_up(unit, fault)
 
@@ -551,7 +568,7 @@ class Loop:
         self.lately.clear()
         return True
 
-    def _felled(self, unit: WorkUnit, reason: str, begun: bool) -> None:
+    def _felled(self, unit: Task, reason: str, begun: bool) -> None:
         """A worker was lost with a unit: the unit is suspected if the worker had begun it, and was lost by itself."""
         if begun:
             self.felled[unit] += 1
@@ -596,7 +613,7 @@ class Loop:
                 f"ask for fewer workers (--workers 1). The last: {reason}",
             )
 
-    def _starved(self, unit: WorkUnit, reason: str) -> None:
+    def _starved(self, unit: Task, reason: str) -> None:
         self.starved[unit] += 1
         if not self.outcome.done and self.starved.total() >= self.policy.hopeless:
             self.outcome.fatal = Fault("WorkFailed", f"nothing could be done for want of memory; the last: {reason}")
@@ -629,7 +646,7 @@ class Loop:
                 self._worker_lost(WorkerLost(worker, f"no step for {flight.patience:.0f} s"))
 
 
-def _layer(unit: WorkUnit) -> int:
+def _layer(unit: Task) -> int:
     """The layer that a worker has its starts for; -1 of units that are not cut along neurons."""
     return -1 if unit.layer is None else unit.layer
 

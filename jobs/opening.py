@@ -57,6 +57,7 @@ def _settings(config: RunConfig) -> Settings:
 
 
 def _probe_set(config: RunConfig, say: Say) -> ProbeSet:
+    from pipeline.images.manifest import cache_folder
     from pipeline.images.probe_set import open_probe_set
 
     if not config.probe:
@@ -65,7 +66,7 @@ def _probe_set(config: RunConfig, say: Say) -> ProbeSet:
             "a Parquet file or hf:NAME."
         )
     say(f"Reading the probe images of {config.probe}")
-    probe_set = open_probe_set(config.probe)
+    probe_set = open_probe_set(config.probe, memory=cache_folder())
     for line in _summary(probe_set):
         say(line)
     return probe_set
@@ -122,11 +123,12 @@ def _head_texts(config: RunConfig, inputs: Inputs, embedder: Embedder | None) ->
 
 def counted(config: RunConfig, stages: Collection[Stage]) -> Counts:
     """How much there is of what the stages read, without weights: probe images are opened where they are named."""
+    from pipeline.images.manifest import cache_folder
     from pipeline.images.probe_set import open_probe_set
     from pipeline.label.concepts import read_concepts, suited_set
 
     needs = {need for stage in stages for name in stage.facts for need in FACTS[name].needs}
-    images = len(open_probe_set(config.probe)) if config.probe and "images" in needs else 0
+    images = len(open_probe_set(config.probe, memory=cache_folder())) if config.probe and "images" in needs else 0
     concepts = config.concepts or suited_set(config.embedder)
     return Counts.of(
         config,

@@ -17,6 +17,7 @@ from jobs.identities import StageIdentity, stage_identities
 from jobs.inputs import Inputs
 from jobs.opening import open_inputs
 from jobs.plan import Counts, Machine, Plan, make_plan
+from jobs.probe_images import footer_of
 from jobs.stages import Stage, stages_of
 
 if TYPE_CHECKING:
@@ -143,7 +144,7 @@ def counts_of(inputs: Inputs, config: RunConfig) -> Counts:
 def refuse_other_answers(store: Store, inputs: Inputs) -> None:
     """ForeignAtlas where the atlas knows the probe images with other classes, captions or attributes."""
     images = inputs.probe_set
-    if images is None:
+    if images is None or footer_of(store, images.identity).get("images_said") == images.said:
         return
     columns = ["index", "image", "class", "caption", "attributes"]
     try:

@@ -16,6 +16,7 @@ from jobs.graph import Graph
 from jobs.plan import Plan
 
 PLAIN_SECONDS = 20.0  # between plain lines
+DRAW_SECONDS = 0.25  # between two states of live ones: to draw costs more than to take in a commit
 COUNTED = {"neurons": "neurons", "images": "images", "model": "models", "pair": "pairs"}
 
 TELLING = 0.005  # share of a run's work that is done before it tells how long the rest takes
@@ -63,6 +64,7 @@ class Progress:
         self.began = self.told = time.monotonic()
         self.live: Bars | None = None
         self.workers = self.at_work = 0
+        self.shards = 0  # assembled by this run
         self.working_since: float | None = None
 
     def __enter__(self) -> Progress:
@@ -94,6 +96,10 @@ class Progress:
             count.done += unit.size
             self._spend(unit)
 
+    def assembled(self, shards: int) -> None:
+        """Shards were written, or found as they would be."""
+        self.shards += shards
+
     def gave_up(self, unit: WorkUnit) -> None:
         """A unit will not be done by this run."""
         if unit.stage in self.stages:
@@ -114,9 +120,10 @@ class Progress:
         self.workers, self.at_work = workers, at_work
         if workers and self.working_since is None:
             self.working_since = time.monotonic()
-        if self.live:
+        if self.live and time.monotonic() - self.told >= DRAW_SECONDS:
+            self.told = time.monotonic()
             self._draw()
-        elif time.monotonic() - self.told >= PLAIN_SECONDS:
+        elif not self.live and time.monotonic() - self.told >= PLAIN_SECONDS:
             self.told = time.monotonic()
             self.say(self.line())
 
@@ -141,6 +148,8 @@ class Progress:
         spent = self.flops_all - self.flops_left
         if TELLING * self.flops_all < spent < self.flops_all and elapsed:
             parts.append(duration(elapsed * self.flops_left / spent) + " left")
+        if self.shards:
+            parts.append(f"{self.shards:,} shard{'s' * (self.shards > 1)} assembled")
         parts.append(f"{sum(count.failed for count in self.stages.values()):,} failed")
         return ", ".join(parts)
 

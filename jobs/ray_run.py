@@ -30,11 +30,11 @@ from ray.exceptions import OutOfMemoryError, RayActorError, RayError, RayTaskErr
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from atlas_schema.errors import BadConfig, WorkFailed
-from atlas_schema.units import WorkUnit
 from jobs.config import RunConfig
 from jobs.loop import Committed, Event, Fault, HeadLost, Ready, UnitFailed, WorkerLost
 from jobs.memory import UNLIMITED, in_gigabytes
 from jobs.plan import Machine
+from jobs.task import Task
 from jobs.worker import Answer, Worker, WorkerSettings
 
 OBJECT_STORE_BYTES = 100 << 20  # receipts only; Ray refuses less than 75 MiB
@@ -216,7 +216,7 @@ class RayExecutor:
         )(WorkerActor)
         self._spread = {"scheduling_strategy": "SPREAD"}
         self._actors: dict[int, Any] = {}
-        self._calls: dict[Any, tuple[int, WorkUnit | None]] = {}  # ref of ready() or run() -> worker, unit
+        self._calls: dict[Any, tuple[int, Task | None]] = {}  # ref of ready() or run() -> worker, unit
         self._beats: dict[int, int] = {}
         self._begun: dict[int, Any] = {}  # worker -> ref of begin() of its unit
         self._dead: list[Event] = []  # idle workers of whose end a beat told
@@ -239,7 +239,7 @@ class RayExecutor:
         self._calls[actor.ready.remote()] = (worker, None)
         return worker
 
-    def assign(self, worker: int, unit: WorkUnit, attempt: int, *, alone: bool) -> None:
+    def assign(self, worker: int, unit: Task, attempt: int, *, alone: bool) -> None:
         self._begun[worker] = self._actors[worker].begin.remote()
         self._calls[self._actors[worker].run.remote(unit, attempt, alone)] = (worker, unit)
 
@@ -256,7 +256,7 @@ class RayExecutor:
             ready, _ = ray.wait(list(self._calls), num_returns=len(self._calls), timeout=0)
         return [self._event(ref, *self._calls.pop(ref)) for ref in ready]
 
-    def _event(self, ref: Any, worker: int, unit: WorkUnit | None) -> Event:
+    def _event(self, ref: Any, worker: int, unit: Task | None) -> Event:
         try:
             answer = ray.get(ref)
         except RayTaskError as error:
@@ -290,7 +290,7 @@ class RayExecutor:
         return said or self._kills > before
 
     @staticmethod
-    def _settled(worker: int, unit: WorkUnit, answer: Answer) -> Event:
+    def _settled(worker: int, unit: Task, answer: Answer) -> Event:
         if answer.fault is not None:
             return UnitFailed(worker, unit, answer.fault)
         assert answer.receipt is not None

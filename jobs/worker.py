@@ -28,6 +28,7 @@ from jobs.lock import read_holder
 from jobs.loop import Fault, Scope
 from jobs.memory import BASE, Gauge, Peak, fitting_batch, give_back
 from jobs.stages import Sizes, Stage
+from jobs.task import Assembly, Receipt, ShardReceipt, Task
 from jobs.version import code_version
 from jobs.work import Work
 
@@ -61,7 +62,7 @@ class WorkerSettings:
 class Answer:
     """Receipt or fault of one attempt: never both, and never an image."""
 
-    receipt: PartReceipt | None
+    receipt: Receipt | None
     fault: Fault | None
     seconds: float
     peak: Peak = field(default_factory=Peak)
@@ -102,17 +103,23 @@ class Worker:
         """Steps made so far; answered from a thread of its own while a unit is computed."""
         return self.steps
 
-    def run(self, unit: WorkUnit, attempt: int, alone: bool = False) -> Answer:
-        """Compute and commit one unit. Never raises what the computation raises: it comes back as a Fault.
+    def run(self, unit: Task, attempt: int, alone: bool = False) -> Answer:
+        """Compute and commit one unit, or write shards from parts.
+
+        Never raises what the computation raises: it comes back as a Fault.
 
         alone: no other worker is at work, as memory ran out before: everything is done in the least memory.
         """
         give_back()  # what the unit before needed
         began, gauge, self.batch = time.monotonic(), Gauge(self.settings.device), 0
         worked = time.process_time()
-        receipt, fault = None, None
+        receipt: Receipt | None = None
+        fault = None
         try:
-            receipt = self._run(unit, attempt, alone)
+            if isinstance(unit, Assembly):
+                receipt = self._assemble(unit, attempt, alone)
+            else:
+                receipt = self._run(unit, attempt, alone)
         except Exception as error:
             fault = fault_of(error)
         took = replace(gauge.peak, batch=self.batch, cpu_seconds=time.process_time() - worked)
@@ -126,6 +133,22 @@ class Worker:
         failpoint("before_commit", str(unit), attempt)
         receipt = self._commit(unit, result)
         failpoint("after_commit", str(unit), attempt)
+        return receipt
+
+    def _assemble(self, task: Assembly, attempt: int, alone: bool) -> ShardReceipt:
+        """Write shards; models stay loaded beside them, unless memory ran out before."""
+        failpoint("start", str(task), attempt)
+        if alone:
+            self.models.clear()
+            self.held.clear()
+            self.embedder = None
+
+        def step() -> None:
+            self.steps += 1
+            failpoint("step", str(task), attempt)
+
+        receipt = task.write(self.store, step)
+        failpoint("after_commit", str(task), attempt)
         return receipt
 
     def _computed(self, unit: WorkUnit, attempt: int, alone: bool) -> Any:

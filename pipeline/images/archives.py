@@ -3,7 +3,7 @@
 import io
 import json
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,6 +34,14 @@ class Archives(Source):
                 facts = known(told.get(_sample(member.name)[0], {}))
                 facts["source"] = facts["source"] or address(self.store, id)
                 yield Entry(id=id, locator=(file, member.offset_data, member.size), **facts)
+
+    @property
+    def place(self) -> tuple[str, ...]:
+        return ("archives", self.store.url, *self.files)
+
+    def stamps(self, entries: Sequence[Entry]) -> list[str]:
+        found = {file: self.store.stamps(file).get(file, "") for file in self.files}
+        return [found[file] and f"{found[file]} {place}" for file, *place in (entry.locator for entry in entries)]
 
     def read(self, locator: tuple[str, int, int]) -> bytes:
         return self.store.read_range(*locator)

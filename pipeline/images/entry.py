@@ -2,7 +2,7 @@
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -55,6 +55,15 @@ class Source(ABC):
 
         NothingThere or BadConfig where the source itself is not what its name says.
         """
+
+    @property
+    def place(self) -> tuple[str, ...]:
+        """What tells this source from others on this machine."""
+        return (type(self).__name__,)
+
+    def stamps(self, entries: Sequence[Entry]) -> list[str]:
+        """For each entry what changes when the bytes of its image do, from a listing; "" where nothing tells."""
+        return [""] * len(entries)
 
     @abstractmethod
     def read(self, locator: Any) -> bytes:

@@ -3,7 +3,7 @@
 import csv
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
@@ -37,6 +37,14 @@ class Folder(Source):
             yield Entry(id=path, locator=path, **row)
         for path in sorted(rows.keys() - set(images)):
             yield Skipped(path, "named in the metadata file, but there is no such image file")
+
+    @property
+    def place(self) -> tuple[str, ...]:
+        return ("folder", self.store.url)
+
+    def stamps(self, entries: Sequence[Entry]) -> list[str]:
+        found = self.store.stamps()
+        return [found.get(entry.locator, "") for entry in entries]
 
     def read(self, locator: str) -> bytes:
         return self.store.read(locator)

@@ -2,12 +2,13 @@
 
 import hashlib
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from itertools import islice
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -19,6 +20,7 @@ from atlas_schema.errors import BadConfig, BadImage, nearest
 from pipeline.images.decoding import thumbnail
 from pipeline.images.entry import Entry, Skipped, Source
 from pipeline.images.licences import is_free
+from pipeline.images.manifest import Manifest, Seen
 from pipeline.images.pixel_cache import PixelCache
 from pipeline.images.spec import name_of, source_of
 from pipeline.models import ModelDescription
@@ -84,6 +86,14 @@ class ProbeSet:
         return hashlib.sha256(told.encode()).hexdigest()[:16]
 
     @cached_property
+    def said(self) -> str:
+        """16 hex digits of SHA-256 over all that the set says of its images: names, sizes, classes, licences, ..."""
+        digest = hashlib.sha256()
+        for image in self.images:
+            digest.update(repr(image).encode())
+        return digest.hexdigest()[:16]
+
+    @cached_property
     def classes(self) -> tuple[str, ...]:
         """Names of the classes, sorted."""
         return tuple(sorted({image.label for image in self.images} - {""}))
@@ -120,8 +130,10 @@ class ProbeSet:
         )
 
 
-def open_probe_set(spec: str, *, on_image: OnImage | None = None) -> ProbeSet:
+def open_probe_set(spec: str, *, on_image: OnImage | None = None, memory: Path | None = None) -> ProbeSet:
     """Read and decode every image of a set once; those that cannot be are in `skipped`, with the reason.
+
+    memory: a folder in which it is remembered what was seen: images whose files did not change since are not read.
 
     spec: zoo[:N] | folder or URL of images, of .parquet or of .tar files | one such file |
     hf:NAME[:SPLIT[:IMAGE_COLUMN]]. on_image(done, of) is called after each image.
@@ -131,7 +143,8 @@ def open_probe_set(spec: str, *, on_image: OnImage | None = None) -> ProbeSet:
     entries, skipped = _unique(source)
     images: list[ProbeImage] = []
     locators: list[Any] = []
-    with closing(_ahead(source, partial(_look, source), entries, AHEAD)) as looked_at:
+    manifest = Manifest(source, entries, memory)
+    with closing(_ahead(source, partial(_look, source, manifest.known), entries, AHEAD)) as looked_at:
         for done, (entry, image) in enumerate(zip(entries, looked_at, strict=True), 1):
             if isinstance(image, Skipped):
                 skipped.append(image)
@@ -140,6 +153,7 @@ def open_probe_set(spec: str, *, on_image: OnImage | None = None) -> ProbeSet:
                 locators.append(entry.locator)
             if on_image is not None:
                 on_image(done, len(entries))
+    manifest.keep({image.id: (image.width, image.height, image.sha256) for image in images})
     skipped.sort(key=lambda image: image.id)
     if not images:
         raise BadConfig(_none_left(spec, skipped))
@@ -160,9 +174,9 @@ def _unique(source: Source) -> tuple[list[Entry], list[Skipped]]:
     return [entries[name] for name in sorted(entries)], skipped
 
 
-def _look(source: Source, entry: Entry) -> ProbeImage | Skipped:
+def _look(source: Source, known: Mapping[str, Seen], entry: Entry) -> ProbeImage | Skipped:
     try:
-        width, height, sha256 = source.examine(entry.locator)
+        width, height, sha256 = known.get(entry.id) or source.examine(entry.locator)
     except BadImage as error:
         return Skipped(entry.id, str(error))
     return ProbeImage(

@@ -1,7 +1,7 @@
 """Images in Parquet files, as the hub keeps them: a column of structs of bytes and path, or of bytes."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -44,6 +44,14 @@ class Tables(Source):
                         facts["source"] = facts["source"] or address(self.store, id)
                         yield Entry(id=id, locator=(file, column, group, row), **facts)
                     first += rows.num_rows
+
+    @property
+    def place(self) -> tuple[str, ...]:
+        return ("tables", self.store.url, *self.files)
+
+    def stamps(self, entries: Sequence[Entry]) -> list[str]:
+        found = {file: self.store.stamps(file).get(file, "") for file in self.files}
+        return [found[file] and f"{found[file]} {place}" for file, *place in (entry.locator for entry in entries)]
 
     def read(self, locator: tuple[str, str, int, int]) -> bytes:
         file, column, group, row = locator

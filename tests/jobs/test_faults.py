@@ -120,8 +120,12 @@ def test_damaged_parts_are_done_again_alone(run_into: Runner, clean: Path, tmp_p
     c.write_bytes(b"")
     d.write_bytes(others[0].read_bytes())
     assert {one.path for one in validate(Store(str(folder)))} >= {str(p.relative_to(folder)) for p in (a, b, c, d)}
+    for shard in folder.glob("neurons/*/*.parquet"):
+        shard.unlink()  # else nothing of these parts is read
     report = run_into(folder)
     assert (report.exit_code, report.units_done) == (0, 4)
+    said = [line["unit"] for line in log_of(folder, report.run_id) if line["event"] == "damaged part removed"]
+    assert len(said) == len(set(said)) == 4, "found by the workers that assembled the two layers"
     after = parts(folder)
     assert [name for name in before if before[name] != after[name]] == [p.name for p in (a, b, c, d)]
     sound(folder)
@@ -140,10 +144,39 @@ def test_damaged_or_missing_shards_are_built_again(run_into: Runner, clean: Path
     second.unlink()
     report = run_into(folder)
     assert (report.exit_code, report.units_done, report.units_reused) == (0, 0, UNITS)
+    assert [line["unit"] for line in log_of(folder, report.run_id) if line["event"] == "assembled"] == [
+        "assemble neurons/zoo-vit--random layer 0",
+        "assemble neurons/zoo-vit--random layer 1",
+    ], "by workers"
     assert {path: path.read_bytes() for path in good} == good
     assert timeless(Atlas(str(folder)).models()) == timeless(said)
     assert parts(folder) == before
     sound(folder)
+
+
+def test_a_worker_lost_while_it_assembles_costs_a_worker_and_nothing_else(
+    run_into: Runner, clean: Path, tmp_path: Path
+):
+    folder = Path(shutil.copytree(clean, tmp_path / "atlas"))
+    good = {path: path.read_bytes() for path in folder.glob("neurons/*/*.parquet")}
+    for path in good:
+        path.unlink()
+    report = run_into(folder, "step@assemble neurons/*layer 0#1=kill;after_commit@assemble neurons/*layer 1#1=kill")
+    assert (report.exit_code, report.workers_lost, report.units_done) == (0, 2, 0)
+    assert {path: path.read_bytes() for path in good} == good
+    sound(folder)
+
+
+def test_shards_that_cannot_be_assembled_are_named_and_units_are_not_blamed(
+    run_into: Runner, clean: Path, tmp_path: Path
+):
+    folder = tmp_path / "atlas"
+    report = run_into(folder, "start@assemble neurons/*layer 1=raise!", retries=1)
+    assert (report.status, report.exit_code, report.units_failed, report.units_done) == ("failed", 1, 0, UNITS)
+    assert report.missing == ["neurons/zoo-vit--random layer 1 (assemble)"]
+    assert not list(folder.glob(".atlas/failed/**/*.json"))
+    assert run_into(folder).exit_code == 0, "the next run writes them"
+    equal(folder, clean)
 
 
 def test_a_wider_selection_adds_to_the_atlas(run_into: Runner, clean: Path, tmp_path: Path):
@@ -237,6 +270,38 @@ def test_a_first_rerun_changes_no_table(run_into: Runner, clean: Path, tmp_path:
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("train-*.parquet")}
     assert run_into(folder).exit_code == 0
     assert {path: path.stat().st_mtime_ns for path in before} == before
+
+
+def test_a_run_with_nothing_to_do_reads_no_part_and_writes_its_own_record_alone(
+    run_into: Runner, clean: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    folder = Path(shutil.copytree(clean, tmp_path / "atlas"))
+    assert run_into(folder).exit_code == 0, "it remembers what the card says of the shards"
+    before = snapshot(folder)
+    asked: list[tuple[str, str]] = []
+
+    def heard(name: str) -> None:
+        call = getattr(Store, name)
+
+        def told(self: Store, path: str, *rest: object) -> object:
+            asked.append((name, path))
+            return call(self, path, *rest)
+
+        monkeypatch.setattr(Store, name, told)
+
+    for name in ("read", "read_range", "open", "create", "replace", "delete"):
+        heard(name)
+    report = run_into(folder)
+    assert (report.exit_code, report.units_done, report.units_reused) == (0, 0, UNITS)
+    assert not [path for name, path in asked if ".atlas/parts" in path], "no part is looked into"
+    assert {name for name, path in asked if path.startswith("neurons/")} == {"read_range"}, "of shards their tails"
+    written = {path for name, path in asked if name in ("create", "replace", "delete")}
+    assert {path.partition("/")[0] for path in written - {".atlas/lock.json"}} == {"runs"}
+    after = snapshot(folder)
+    changed = {path for path in after if before.get(path) != after[path]}
+    own = {f"runs/{report.run_id}/train-00000-of-00001.parquet", f".atlas/logs/{report.run_id}.jsonl"}
+    assert changed == own
+    assert before.keys() <= after.keys()
 
 
 def test_an_atlas_of_another_layout_is_refused_by_name(

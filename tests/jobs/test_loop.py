@@ -89,7 +89,7 @@ class FakeExecutor:
         self.attempts.append((unit, attempt, worker))
         outcome, seconds = self.script.of(unit, attempt)
         event: Event | None = {
-            "ok": Committed(worker, unit, PartReceipt(unit, part_path(unit), 16, 1, True), seconds),
+            "ok": self.done(worker, unit, seconds) if outcome == "ok" else None,
             "raise": UnitFailed(worker, unit, Fault("ValueError", "boom")),
             "full": UnitFailed(worker, unit, Fault("StoreFull", "no space left", scope=Scope.RUN)),
             "lost": UnitFailed(worker, unit, Fault("PartLost", "damaged", lost=self.lost)),
@@ -102,6 +102,10 @@ class FakeExecutor:
             self.hung[worker] = self.now
         else:
             self.due.append((self.now + seconds, worker, event))
+
+    def done(self, worker: int, unit: WorkUnit, seconds: float) -> Event:
+        """What an attempt that goes well ends in."""
+        return Committed(worker, unit, PartReceipt(unit, part_path(unit), 16, 1, True), seconds)
 
     def wait(self, seconds: float) -> list[Event]:
         self.due.sort(key=lambda entry: entry[0])
