@@ -177,7 +177,7 @@ class damage:
             raise ShardCorrupt(f"{self.path}: damaged: {cause}. {_REDO}", self.path) from error
 
 
-_REDO = "Run again: what is needed of it is made anew; `neuron-atlas clean --yes` removes what is not"
+_REDO = "`neuron-atlas clean --yes` puts it aside; then run again: what is needed of it is made anew"
 
 
 def leaves(schema: pa.Schema) -> Iterator[tuple[str, pa.DataType]]:

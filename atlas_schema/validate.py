@@ -424,11 +424,14 @@ def what_to_do(fault: Violation) -> str:
         return "`neuron-atlas clean --yes` removes it; so does the next run."
     if fault.path.startswith(f"{PARTS}/"):
         return (
-            "Run the command that made it again: it is put aside and its unit done anew, where anything needs it. "
-            "`neuron-atlas clean --yes` removes it where nothing does."
+            "`neuron-atlas clean --yes` puts it aside; then run the command that made it again: its unit is done anew, "
+            "where anything needs it."
         )
     if place and place[0] == RUNS.name:
         return "The next run puts it aside; the log of that run under .atlas/logs stays."
     if fault.kind == "corrupt":
-        return "Run the command that made it again: it is written anew, from what is committed."
+        return (
+            "`neuron-atlas clean --yes` puts it aside; then run the command that made it again: it is written anew, "
+            "from what is committed."
+        )
     return "Delete the file and run the command that made it again: it is written anew. If it comes back, report it."

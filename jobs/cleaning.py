@@ -10,14 +10,15 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 import pyarrow.parquet as pq
 
 from atlas_schema.errors import AtlasLocked, NothingThere, ShardCorrupt
 from atlas_schema.kept import Kept, write_kept
-from atlas_schema.parquet import damage, decode, footer_metadata
+from atlas_schema.parquet import check_whole, damage, decode, footer_metadata
 from atlas_schema.parts import PartPlace, parse_part_path
-from atlas_schema.quarantine import QUARANTINE, origin
+from atlas_schema.quarantine import QUARANTINE, origin, put_aside
 from atlas_schema.shards import parse_shard_path
 from atlas_schema.store import CLOCKS, Store
 from atlas_schema.tables import TABLES, tables_of
@@ -40,6 +41,7 @@ KINDS = {
     "unfinished": "hidden files of writers that died more than a day ago",
     "torn": "files of parts whose main file was never written, older than a day",
     "failures": "records of units that were given up and are done, or that nobody can read",
+    "damaged": "parts, sums and shards that cannot be read: put aside, and made anew by the next run where needed",
     "quarantine": "damaged files that were put aside and whose replacement stands",
 }
 
@@ -109,6 +111,7 @@ class _Decision:
         self._add("unfinished", self._old(self.store.list(CLOCKS)))
         self._add("failures", self._failures())
         self._add("quarantine", self._quarantine())
+        self._add("damaged", self._damaged())
         with ThreadPoolExecutor(AT_ONCE) as threads:
             sizes = list(threads.map(self._size, self.gone))
         removals = tuple(Removal(path, kind, size) for (path, kind), size in zip(self.gone.items(), sizes, strict=True))
@@ -188,6 +191,31 @@ class _Decision:
 
     # What attempts, failures and damage left.
 
+    def _damaged(self) -> list[str]:
+        """Files that cannot be read, tried twice: a run reads none that it does not need."""
+        paths = [path for path, place in self.files.places.items() if place.table]
+        for table in TABLES.values():
+            if table.stages:
+                paths += [path for path in self.store.list(table.name) if parse_shard_path(path)]
+        left = [path for path in paths if path not in self.gone]
+        with ThreadPoolExecutor(AT_ONCE) as threads:
+            whole = list(threads.map(self._is_whole, left))
+        found = [path for path, sound in zip(left, whole, strict=True) if not sound]
+        if found:
+            self.again.append(f"what {_some(found)} held, where a run needs it and nothing else holds it")
+        return found
+
+    def _is_whole(self, path: str) -> bool:
+        for _ in range(2):
+            try:
+                check_whole(self.store.read(path), path)
+            except ShardCorrupt:
+                continue
+            except FileNotFoundError:
+                pass
+            return True
+        return False
+
     def _torn(self) -> Iterator[str]:
         for path, place in self.files.places.items():
             tables = {self.files.places[other].table for other in self.files.of_key(place)}
@@ -255,7 +283,14 @@ def carry_out(store: Store, cleaning: Cleaning, lock: Lock) -> None:
         for start in range(0, len(cleaning.removals), 32 * AT_ONCE):
             _require(lock, store)
             some = cleaning.removals[start : start + 32 * AT_ONCE]
-            list(threads.map(store.delete, [one.path for one in some]))
+            list(threads.map(partial(_remove, store), some))
+
+
+def _remove(store: Store, one: Removal) -> None:
+    if one.kind == "damaged":
+        put_aside(store, one.path)
+    else:
+        store.delete(one.path)
 
 
 def _require(lock: Lock, store: Store) -> None:

@@ -290,7 +290,7 @@ def test_any_cut_is_found(length: int) -> None:
 
 @pytest.mark.parametrize("content", [b"", b"PAR1", b"not parquet at all", b"\0" * 1000, ENCODED + b"\0"])
 def test_what_is_no_part(content: bytes) -> None:
-    with pytest.raises(ShardCorrupt, match="Run again: what is needed of it is made anew"):
+    with pytest.raises(ShardCorrupt, match="puts it aside; then run again"):
         decode_part(content, PATH)
 
 

@@ -149,7 +149,7 @@ def test_the_command(atlas: Store, capsys: pytest.CaptureFixture[str]):
     assert call(["validate", atlas.url, "--deep"]) == 1
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith(f"{part_path(FIRST)}: corrupt: ")
-    assert lines[1].startswith("    Run the command that made it again: it is put aside")
+    assert lines[1].startswith("    `neuron-atlas clean --yes` puts it aside; then run")
     assert lines[2] == f"{atlas.url}: 1 violations, {len(atlas.list())} files"
     assert call(["validate", atlas.url, "--deep", "--json"]) == 1
     (told,) = json.loads(capsys.readouterr().out)
