@@ -387,3 +387,20 @@ TestMemoryMachine = StoreMachine.TestCase
 TestMemoryMachine.settings = settings(max_examples=30, stateful_step_count=20, deadline=None)
 TestFolderMachine = FolderMachine.TestCase
 TestFolderMachine.settings = settings(max_examples=20, stateful_step_count=20, deadline=None)
+
+
+def test_tails_sizes_and_stamps(store: Store) -> None:
+    store.replace("a/one.bin", b"0123456789")
+    store.replace("a/two.bin", b"01")
+    assert store.tail("a/one.bin", 4) == b"6789"
+    assert store.tail("a/two.bin", 4) == b"01", "all of a file that is shorter"
+    with pytest.raises(FileNotFoundError):
+        store.tail("a/three.bin", 4)
+    assert store.sizes("a") == {"a/one.bin": 10, "a/two.bin": 2}
+    before = store.stamps("a")
+    assert list(before) == ["a/one.bin", "a/two.bin"]
+    assert all(before.values())
+    assert store.stamps("a/one.bin") == {"a/one.bin": before["a/one.bin"]}
+    store.replace("a/one.bin", b"012345678")
+    assert store.stamps("a")["a/one.bin"] != before["a/one.bin"]
+    assert store.stamps("a")["a/two.bin"] == before["a/two.bin"]
