@@ -422,6 +422,9 @@ def test_a_patient_store_waits_for_refusals_that_pass(s3: FaultyS3) -> None:
         (lambda store: store.exists("part"), "size"),
         (lambda store: store.size("part"), "size"),
         (lambda store: store.list(), "walk"),
+        (lambda store: store.sizes(), "sizes"),
+        (lambda store: store.stamps(), "stamps"),
+        (lambda store: store.modified("part"), "modified"),
         (lambda store: store.delete("part"), "delete"),
     ],
 )
@@ -505,3 +508,20 @@ def test_a_folder_whose_clock_is_days_behind_keeps_what_is_new_there(folder: Sto
     assert folder.leftovers() == [".b.1-aa.tmp"]
     assert new.exists(), "looking removes nothing"
     assert folder.sweep() == [".b.1-aa.tmp"]
+
+
+def test_tails_sizes_and_stamps(store: Store) -> None:
+    store.replace("a/one.bin", b"0123456789")
+    store.replace("a/two.bin", b"01")
+    assert store.tail("a/one.bin", 4) == b"6789"
+    assert store.tail("a/two.bin", 4) == b"01", "all of a file that is shorter"
+    with pytest.raises(FileNotFoundError):
+        store.tail("a/three.bin", 4)
+    assert store.sizes("a") == {"a/one.bin": 10, "a/two.bin": 2}
+    before = store.stamps("a")
+    assert list(before) == ["a/one.bin", "a/two.bin"]
+    assert all(before.values())
+    assert store.stamps("a/one.bin") == {"a/one.bin": before["a/one.bin"]}
+    store.replace("a/one.bin", b"012345678")
+    assert store.stamps("a")["a/one.bin"] != before["a/one.bin"]
+    assert store.stamps("a")["a/two.bin"] == before["a/two.bin"]
