@@ -184,7 +184,7 @@ class Job:
 
     def within(self, unit: WorkUnit) -> list[WorkUnit]:
         """Committed slices of images that a merge of them holds."""
-        if not isinstance(unit.cut, Images) or unit.cut in self._slices:
+        if not isinstance(unit.cut, Images) or (unit.cut in self._slices and unit.cut != self._all):
             return []
         return [
             one

@@ -45,7 +45,7 @@ def test_arrays_that_their_own_bytes_contradict_are_found_by_reading_them(atlas:
     assert found(atlas) == {(part_path(PROBE), "corrupt")}
     (fault,) = check(atlas, Depth.DEEP).violations
     assert "24 bytes of an array of 40" in fault.message
-    assert "its unit done anew" in what_to_do(fault)
+    assert "its unit is done anew" in what_to_do(fault)
 
 
 def test_a_partial_under_another_name_is_found(atlas: Store):
