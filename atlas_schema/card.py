@@ -299,7 +299,14 @@ def _read_figures(atlas: Atlas, slug: str) -> dict[str, Any]:
     rows = pa.concat_tables(held)
     medians = {name: pc.quantile(rows[name], 0.5)[0].as_py() for name in _MEDIANS}
     inactive = pc.sum(pc.equal(rows["status"], "inactive")).as_py() or 0  # None where nothing was visualized
-    return {"neurons": rows.num_rows, "inactive": inactive, "address": rows["address"][0].as_py(), **medians}
+    failed = pc.sum(pc.equal(rows["status"], "failed")).as_py() or 0
+    return {
+        "neurons": rows.num_rows,
+        "inactive": inactive,
+        "failed": failed,
+        "address": rows["address"][0].as_py(),
+        **medians,
+    }
 
 
 def _an_address(figures: Mapping[str, Row], models: Sequence[Row]) -> str:
@@ -372,7 +379,9 @@ def _results(models: Sequence[Row], figures: Mapping[str, Row]) -> str:
     for model in models:
         figure = figures[model["slug"]]
         medians = ("-" if figure.get(name) is None else f"{figure[name]:.4g}" for name in _MEDIANS)
-        counts = (f"{figure['neurons']:,} of {model['neurons']:,}", f"{figure['inactive']:,}")
+        failed = figure.get("failed", 0)
+        inactive = f"{figure['inactive']:,}" + (f" (and {failed:,} failed)" if failed else "")
+        counts = (f"{figure['neurons']:,} of {model['neurons']:,}", inactive)
         rows.append((f"`{model['slug']}`", *counts, *medians))
     return markdown_table(("model", "described", "inactive", *(f"`{name}`" for name in _MEDIANS)), rows)
 

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 #: Version of all tables together (semver): major when a column changes its meaning or goes, minor when one
 #: comes. It stands in every file, and its major is part of every work unit's key.
-SCHEMA_VERSION = "2.0.0"
+SCHEMA_VERSION = "2.1.0"
 
 #: The storage of `datasets.Image`: these two fields, nullable, in this order. With `large_binary`, another
 #: order or `nullable=False`, `datasets` loses the Image feature without a word.
@@ -26,6 +26,7 @@ class Column:
     means: str  # one sentence, without a full stop; counts start at 0 unless it says otherwise
     unit: str = ""  # "activation", "pixel", "s"; empty for names, indices and counts
     absent: str = ""  # why a cell may be null; empty forbids null
+    absent_if: tuple[str, tuple[str, ...]] | None = None  # only in rows where another column has one of these values
     bounds: tuple[float, float] | None = None  # inclusive
     stage: str = ""  # the stage that fills it; empty for keys and for tables that are written whole
     volatile: bool = False  # wall-clock figures: may differ between two equal runs

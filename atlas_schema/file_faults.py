@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from atlas_schema.columns import Table
+from atlas_schema.columns import Column, Table
 from atlas_schema.parquet import layout_faults
 from atlas_schema.rows import column_faults
 
@@ -79,12 +79,25 @@ def value_faults(path: str, table: Table, data: pa.Table) -> Iterator[Violation]
                 values = values.filter(rows_of[column.stage])
             for message in column_faults(column, values):
                 yield Violation(path, "value", f"{column.name}: {message}")
+            bad = _unreasoned(column, data)
+            if bad:
+                yield Violation(path, "value", f"{column.name}: {bad} cells are null, and {column.absent_if} is not so")
     if all(name in data.column_names for name in table.key):
         keys = list(zip(*(data[name].to_pylist() for name in table.key), strict=True))
         for before, after in pairwise(keys):
             if None not in before + after and before >= after:
                 fault = "twice" if before == after else f"after {before}"
                 yield Violation(path, "key", f"{after} comes {fault}; rows are sorted by {', '.join(table.key)}")
+
+
+def _unreasoned(column: Column, data: pa.Table) -> int:
+    """In how many rows a column is null though another says that it is not."""
+    if column.absent_if is None or column.absent_if[0] not in data.column_names:
+        return 0
+    name, values = column.absent_if
+    empty = pc.and_(pc.is_null(data[column.name]), pc.is_valid(data[name]))
+    told = pc.is_in(data[name], value_set=pa.array(values, data[name].type))
+    return pc.sum(pc.and_(empty, pc.invert(told))).as_py() or 0
 
 
 def reached(table: Table, stage: str, data: pa.Table) -> pa.ChunkedArray:

@@ -32,7 +32,19 @@ def rows_to_table(columns: Sequence[Column], schema: pa.Schema, rows: Sequence[M
             raise NotFinite(f"{path}: {values[0]} where a finite number was measured")
         for fault in column_faults(column, array):
             raise BadRow(f"{column.name}: {fault}")
+    for index, row in enumerate(rows):
+        for column in columns:
+            if row.get(column.name) is None and not _may_lack(column, row):
+                raise BadRow(f"row {index} ({_name(row)}): {column.name} is missing, and may not be")
     return pa.Table.from_arrays(arrays, schema=schema)
+
+
+def _may_lack(column: Column, row: Mapping[str, Any]) -> bool:
+    """Whether a row may have no value in a column."""
+    if column.absent_if is not None:
+        name, values = column.absent_if
+        return row.get(name) in values
+    return bool(column.absent)
 
 
 def column_faults(column: Column, values: pa.ChunkedArray) -> Iterator[str]:

@@ -152,8 +152,11 @@ SITES = Table(
 
 #: Columns that the visualization stage fills.
 _seen = partial(Column, stage="visualize")
-_activation = partial(_seen, unit="activation")
-_robust = partial(_activation, absent="the recipe draws no fresh transforms")
+_shown = partial(_seen, absent="there is no picture: see status_reason", absent_if=("status", ("failed",)))
+_activation = partial(_shown, unit="activation")
+_robust = partial(
+    _seen, unit="activation", absent="the recipe draws no fresh transforms, or there is no picture: see status_reason"
+)
 
 #: Columns that the evidence stage fills, from what a probe pass measured.
 _measured = partial(Column, stage="evidence")
@@ -203,18 +206,19 @@ EVIDENCE_COLUMNS = (
         "sketch of mean_quantiles",
         unit="percent",
         bounds=(0, 100),
+        absent="there is no picture",
     ),
     _judged(
         "ratio_to_best",
         FLOAT,
         "Activation of the visualization over that of the best probe image, both mean over patch tokens",
-        absent="no probe image has a mean over 0",
+        absent="no probe image has a mean over 0, or there is no picture",
     ),
     _judged(
         "peak_ratio",
         FLOAT,
         "As ratio_to_best, at the strongest patch",
-        absent="no patch of a probe image is over 0",
+        absent="no patch of a probe image is over 0, or there is no picture",
     ),
     _measured(
         "exciting_classes",
@@ -339,12 +343,20 @@ NEURONS = Table(
         _slug,
         _count("layer", INT16, "Index of the FFN site, from the input, in order of execution"),
         _count("unit", INT32, "Index of the hidden unit in its FFN site"),
-        _seen("image", IMAGE, "The visualization: an image optimized to activate the neuron, WebP"),
+        _shown("image", IMAGE, "The visualization: an image optimized to activate the neuron, WebP"),
         _seen(
             "status",
             TEXT,
-            "inactive where activation is not above 0 after all tries, so that the image shows nothing; else active",
-            choices=("active", "inactive"),
+            "inactive where activation is not above 0 after all tries, so that the image shows nothing; failed where "
+            "there is no image; else active",
+            choices=("active", "inactive", "failed"),
+        ),
+        _seen(
+            "status_reason",
+            TEXT,
+            "Why there is no image",
+            absent="there is one",
+            absent_if=("status", ("active", "inactive")),
         ),
         _activation("activation", FLOAT, "Activation on the clean image, mean over patch tokens"),
         _activation("activation_peak", FLOAT, "Activation on the clean image at its strongest patch token"),
@@ -363,8 +375,8 @@ NEURONS = Table(
             bounds=(0, math.inf),
         ),
         _robust("robust_peak", FLOAT, "As activation_peak, under fresh random transforms: mean over the draws"),
-        _seen("robust_draws", INT32, "Number of fresh random transforms drawn", bounds=(0, math.inf)),
-        _seen(
+        _shown("robust_draws", INT32, "Number of fresh random transforms drawn", bounds=(0, math.inf)),
+        _shown(
             "loss_curve",
             _list_of(step=INT16, objective=FLOAT, activation=FLOAT),
             "A few points of the optimization: step, objective, activation under that step's transforms",
@@ -373,10 +385,10 @@ NEURONS = Table(
             "rescue",
             TEXT,
             "What made a neuron with a flat gradient move, for example another start",
-            absent="none was needed",
+            absent="none was needed, or there is no picture",
         ),
-        _seen("start", TEXT, "Which image the optimization started from"),
-        _seen("steps", INT16, "Number of optimization steps that led to the image", bounds=(0, math.inf)),
+        _shown("start", TEXT, "Which image the optimization started from"),
+        _shown("steps", INT16, "Number of optimization steps that led to the image", bounds=(0, math.inf)),
         _seen(
             "image_steps",
             INT32,

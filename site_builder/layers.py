@@ -140,7 +140,7 @@ def _summary(
         layer=rows.column("layer")[0].as_py(),
         described=len(units),
         active=columns["status"].count("active"),
-        inactive=columns["status"].count("inactive"),
+        inactive=columns["status"].count("inactive") + columns["status"].count("failed"),
         ranges=ranges_of(units),
         quantiles=[plain(float(value)) for value in spread],
         best=[units[i] for i in seen[:BEST]],

@@ -117,7 +117,7 @@ def layer_table(columns: Mapping[str, Sequence[Any]], order: Sequence[int], colo
     table: dict[str, Any] = {"unit": list(columns["unit"])}
     figures = {name: list(columns[name]) for name in LAYER_COLUMNS if name in columns}
     table |= {name: values for name, values in figures.items() if any(value is not None for value in values)}
-    table["inactive"] = [i for i, status in enumerate(columns["status"]) if status == "inactive"]
+    table["inactive"] = [i for i, status in enumerate(columns["status"]) if status in ("inactive", "failed")]
     labels = columns.get("label", [])
     if any(status is not None for status in columns.get("label_status", [])):
         table["texts"] = sorted({text for text in labels if text is not None})

@@ -61,7 +61,10 @@ def judge(work: Work, unit: WorkUnit) -> list[dict[str, Any]]:
 
     columns = ["unit", "activation", "activation_peak"]
     rows = work.rows("visualize", unit, columns)
-    pictures = {row["unit"]: Picture(row["activation"], row["activation_peak"]) for row in rows}
+    pictures = {
+        row["unit"]: None if row["activation"] is None else Picture(row["activation"], row["activation_peak"])
+        for row in rows
+    }
     return judge_rows(sums_of_layer(work, unit), pictures)
 
 

@@ -91,12 +91,16 @@ def _number(value: float) -> float | None:
     return float(value) if np.isfinite(value) else None
 
 
-def judge_rows(probe: SiteProbe, pictures: Mapping[int, Picture]) -> list[Row]:
-    """Columns of `neurons` that tell how far each unit's picture gets beyond real images. pictures: by unit."""
+def judge_rows(probe: SiteProbe, pictures: Mapping[int, Picture | None]) -> list[Row]:
+    """Columns of `neurons` that tell how far each unit's picture gets beyond real images. pictures: by unit; None
+    where there is none."""
     peaks, means = probe.peaks.finalize(), probe.means.finalize()
     rows: list[Row] = []
     for unit, picture in sorted(pictures.items()):
         best_peak, best_mean = float(peaks.high[unit]), float(means.high[unit])
+        if picture is None:
+            rows.append({"unit": unit, "percentile": None, "ratio_to_best": None, "peak_ratio": None})
+            continue
         rows.append(
             {
                 "unit": unit,

@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from atlas_schema.address import NeuronAddress
-from atlas_schema.errors import BadAddress, NotFinite
+from atlas_schema.errors import BadAddress
 from pipeline.hooks.activations import ffn_activations, ffn_pre_and_post
 from pipeline.models import FfnSite, LoadedModel
 from pipeline.models.device import (
@@ -77,31 +77,38 @@ class Visualization:
     recipe: Recipe
     precision: str
     seed: int
+    status_reason: str | None = None  # why there is no picture: then no number beside it stands for anything
 
     @property
     def status(self) -> str:
-        """`active`, or `inactive` where the mean activation of the picture is not above 0."""
+        """`active`, `inactive` where the mean activation of the picture is not above 0, `failed` without a picture."""
+        if self.status_reason is not None:
+            return "failed"
         return "active" if self.activation > 0 else "inactive"
 
     def row(self) -> dict[str, object]:
         """The row for atlas_schema.tables.NEURONS."""
-        own = {name: getattr(self, name) for name in _ROW_FIELDS}
+        own = {name: getattr(self, name) for name in (*_MEASURED_FIELDS, *_TOLD_FIELDS)}
+        if self.status == "failed":
+            own |= dict.fromkeys(_MEASURED_FIELDS)
         return own | {
             "address": str(self.address),
             "slug": self.address.slug,
             "layer": self.address.layer,
             "unit": self.address.unit,
-            "image": {"bytes": self.webp, "path": f"{self.address.unit}.webp"},
+            "image": None if self.status == "failed" else {"bytes": self.webp, "path": f"{self.address.unit}.webp"},
             "recipe": self.recipe.name,
             "recipe_hash": self.recipe.hash,
         }
 
 
-_ROW_FIELDS = (
-    "status", "activation", "activation_peak", "activation_stored", "activation_start", "activation_start_peak",
+_MEASURED_FIELDS = (
+    "activation", "activation_peak", "activation_stored", "activation_start", "activation_start_peak",
     "robust_mean", "robust_std", "robust_peak", "robust_draws", "loss_curve", "rescue", "start", "steps",
-    "image_steps", "seconds", "precision", "seed",
 )  # fmt: skip
+_TOLD_FIELDS = ("status", "status_reason", "image_steps", "seconds", "precision", "seed")
+_LEFT = "the optimization left the finite numbers, whatever it started from"
+_NO_NUMBER = "the activation is no finite number: the weights that make it are damaged"
 
 
 def visualize(
@@ -122,7 +129,8 @@ def visualize(
     random numbers. Out of memory halves it and goes on. precision: of the ascent, one of device.PRECISIONS
     (measured where None); the reported numbers are always computed with the weights' own precision.
 
-    Raises BadAddress for a unit that the site does not have, NotFinite where a value is not finite, and
+    A neuron whose ascent or activation leaves the finite numbers has the status failed; the others of its batch go on.
+    Raises BadAddress for a unit that the site does not have, and
     torch.OutOfMemoryError where not even one neuron fits.
     """
     wrong = [unit for unit in units if not 0 <= unit < site.width]
@@ -171,6 +179,7 @@ class _Result:
     pictures: Tensor
     initial_pictures: Tensor
     curve: list[tuple[int, Tensor, Tensor]] = field(default_factory=list)  # step, objective, activation
+    failed: list[bool] = field(default_factory=list)  # the ascent left the finite numbers: the picture is the start
 
 
 @dataclass
@@ -248,11 +257,10 @@ class _Climber:
                 result.curve.append((step, value.detach().cpu(), activation.detach().cpu()))
             if self.on_step:
                 self.on_step(step + 1, ascent.steps)
-        result.pictures = self._best_placed(units, space.picture(latent).detach(), keys, ascent)
-        if not torch.isfinite(result.pictures).all():
-            raise NotFinite(
-                f"{self.model.description.slug} layer {self.site.layer}: an ascent left the finite numbers."
-            )
+        pictures = self._best_placed(units, space.picture(latent).detach(), keys, ascent)
+        finite = torch.isfinite(pictures).flatten(1).all(1)  # one that is not stands for no neighbour of its batch
+        result.failed = (~finite).tolist()
+        result.pictures = torch.where(finite[:, None, None, None], pictures, result.initial_pictures)
         return result
 
     @torch.no_grad()
@@ -333,6 +341,8 @@ class _Climber:
         read_back = torch.stack([torch.from_numpy(decode(w).copy()).permute(2, 0, 1) / 255 for w in webps])
         stored, _ = self.respond(units, read_back.to(pictures))
         seconds = (time.perf_counter() - began) / len(units)
+        numbers = torch.stack([mean, peak, stored, start_mean, start_peak, *fresh_mean.T, *fresh_peak.T])
+        finite = torch.isfinite(numbers).all(0).tolist()
         return [
             Visualization(
                 address=NeuronAddress(self.model.description.slug, self.site.layer, unit),
@@ -356,6 +366,7 @@ class _Climber:
                 recipe=self.recipe,
                 precision=self.precision,
                 seed=self.seed,
+                status_reason=_NO_NUMBER if not finite[i] else _LEFT if picks[i].failed else None,
             )
             for i, unit in enumerate(units)
         ]
@@ -368,6 +379,10 @@ class _Pick:
     result: _Result
     row: int
     rescue: str | None
+
+    @property
+    def failed(self) -> bool:
+        return self.result.failed[self.row]
 
     @property
     def picture(self) -> Tensor:

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from atlas_schema.columns import SCHEMA_VERSION
 from atlas_schema.errors import BadRow, ForeignAtlas, NothingThere, ShardCorrupt
 from atlas_schema.parquet import IMAGE_ROWS_PER_GROUP, decode, footer_metadata, layout_faults, leaves
 from atlas_schema.parts import part_path
@@ -55,7 +56,7 @@ def test_parts_become_a_shard(store: Store) -> None:
     assert metadata["fingerprint"] == FINGERPRINT
     assert metadata["visualize_settings"] == SETTINGS
     assert metadata["parts"].split(",") == [unit.key for unit in units]
-    assert metadata.items() >= {**PROVENANCE, "slug": SLUG, "layer": "0", "schema_version": "2.0.0"}.items()
+    assert metadata.items() >= {**PROVENANCE, "slug": SLUG, "layer": "0", "schema_version": SCHEMA_VERSION}.items()
 
 
 def test_assembling_again_changes_nothing(folder: Store) -> None:

@@ -153,6 +153,7 @@ def with_cell(table: pa.Table, name: str, row: int, value: Any) -> pa.Table:
     ("column", "value", "kind", "message"),
     [
         ("activation", None, "value", "activation: 1 cells are null"),
+        ("status", "failed", "value", "status_reason: 1 cells are null"),
         ("activation", float("nan"), "value", "1 values of activation are not finite"),
         ("steps", -3, "value", "leave the bounds 0 to inf"),
         ("status", "asleep", "value", "'asleep' is none of active, inactive"),
@@ -221,7 +222,7 @@ def test_another_major_version_is_told(atlas: Store) -> None:
 def test_another_schema_is_told(atlas: Store) -> None:
     def change(rows: pa.Table) -> pa.Table:
         as_double = rows["activation"].cast(pa.float64())
-        return rows.drop(["status"]).set_column(5, "activation", as_double).append_column("extra", rows["unit"])
+        return rows.drop(["status"]).set_column(6, "activation", as_double).append_column("extra", rows["unit"])
 
     rows, footer = decode(atlas.read(SHARD), SHARD)
     table = dataclasses.replace(NEURONS, key=NEURONS.key)

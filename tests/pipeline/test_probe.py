@@ -303,6 +303,8 @@ def test_a_picture_is_judged_by_real_images(model: LoadedModel, probed: ModelPro
     if peaks.max() > 0:
         assert rows[1]["peak_ratio"] == pytest.approx(3.0 / peaks.max(), rel=1e-4)
     (halfway,) = judge_rows(probed.sites[0], {2: Picture(middle, 0.0)})
+    (without,) = judge_rows(probed.sites[0], {2: None})
+    assert without == {"unit": 2, "percentile": None, "ratio_to_best": None, "peak_ratio": None}
     slack = abs(middle) / 8 + 2**-10
     assert (
         100 * (means < middle - slack).mean() - 3 <= halfway["percentile"] <= 100 * (means < middle + slack).mean() + 3

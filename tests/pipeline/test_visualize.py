@@ -5,6 +5,8 @@ import pytest
 import torch
 
 from atlas_schema.errors import BadAddress
+from atlas_schema.rows import rows_to_table
+from atlas_schema.tables import NEURONS
 from pipeline.models import ModelRequest, load
 from pipeline.visualize.ascent import _Climber, visualize
 from pipeline.visualize.initial_images import own_noise
@@ -158,3 +160,43 @@ def test_out_of_memory_halves_the_batch_and_changes_nothing(zoo_vit, monkeypatch
     halved = visualize(zoo_vit, site, range(7), recipe, batch=7)
     assert sizes[:2] == [7, 3]
     assert all(np.array_equal(a.image, b.image) for a, b in zip(plain, halved, strict=True))
+
+
+def test_a_neuron_with_damaged_weights_costs_no_other():
+    """Its row says so; the others of its batch are what they are without it."""
+    model, healthy = (load(ModelRequest(model="zoo/vit")) for _ in range(2))
+    site = model.description.ffn_sites[1]
+    with torch.no_grad():
+        model.module.get_submodule(site.pre).weight[3] = float("nan")
+    recipe = Recipe(name="short", version=1, bands=((1.0, (short(3),)),), robust_draws=2)
+    expected = {one.address.unit: one for one in visualize(healthy, site, [2, 3, 4], recipe)}
+    found = {one.address.unit: one for one in visualize(model, site, [2, 3, 4], recipe)}
+    assert [found[unit].status == "failed" for unit in (2, 3, 4)] == [False, True, False]
+    for unit in (2, 4):
+        assert found[unit].webp == expected[unit].webp
+        assert found[unit].activation == expected[unit].activation
+    row = found[3].row()
+    assert row["status_reason"] == "the activation is no finite number: the weights that make it are damaged"
+    assert row["image"] is row["activation"] is row["loss_curve"] is row["robust_mean"] is None
+    rows_to_table(
+        NEURONS.part_columns("visualize"), NEURONS.part_schema("visualize"), [one.row() for one in found.values()]
+    )
+
+
+def test_an_ascent_that_leaves_the_finite_numbers_costs_no_other(zoo_vit32, monkeypatch):
+    site = zoo_vit32.description.ffn_sites[1]
+    recipe = Recipe(name="short", version=1, bands=((1.0, (short(3),)),), robust_draws=2)
+    expected = visualize(zoo_vit32, site, [2, 3, 4], recipe)
+    real = _Climber._objective
+
+    def diverging(self, copies, own, ascent):
+        value, activation = real(self, copies, own, ascent)
+        return torch.stack(
+            [one * float("nan") if unit == 3 else one for unit, one in zip(own, value, strict=True)]
+        ), activation
+
+    monkeypatch.setattr(_Climber, "_objective", diverging)
+    found = visualize(zoo_vit32, site, [2, 3, 4], recipe)
+    assert [one.status == "failed" for one in found] == [False, True, False]
+    assert found[1].status_reason == "the optimization left the finite numbers, whatever it started from"
+    assert [found[i].webp for i in (0, 2)] == [expected[i].webp for i in (0, 2)]

@@ -53,10 +53,12 @@ function Body({ slug, layer, unit, row, model, look, setLook }) {
   const place = { slug, layer, unit };
   const summary = model.layers[layer];
   const probed = findModel(slug).stages.includes("examples"); // else what is missing stands where the images would be
-  const seen = row.status !== null; // the visualize stage has treated it
+  const failed = row.status === "failed";
+  const seen = row.status !== null && !failed; // the visualize stage made its picture
+  const lacking = failed ? `No picture: ${row.status_reason}.` : "This neuron has no picture yet.";
   return html`<article class=${seen ? "neuron" : "neuron unseen"}>
       ${seen && html`<${Large} ...${place} row=${row} model=${model} look=${look} setLook=${setLook} />`}
-      <div class="trust">${seen ? html`<${Trust} row=${row} summary=${summary} layer=${layer} />` : html`<p class="note">This neuron has no picture yet.</p>`}
+      <div class="trust">${seen ? html`<${Trust} row=${row} summary=${summary} layer=${layer} />` : html`<p class="note">${lacking}</p>`}
         <${Fires} row=${row} /><${WritesLine} row=${row} /></div>
     </article>
     <${ImagesSection} ...${place} row=${row} model=${model} />
