@@ -233,6 +233,15 @@ def test_another_schema_is_told(atlas: Store) -> None:
     assert "unknown column extra" in told
 
 
+def test_shards_of_an_older_minor_version_are_sound_without_the_columns_that_came_since(atlas: Store) -> None:
+    rows, footer = decode(atlas.read(SHARD), SHARD)
+    then = tuple(column for column in NEURONS.columns if column.name != "status_reason")
+    older = dataclasses.replace(NEURONS, columns=then, version="2.0.0")
+    kept = rows.drop(["status_reason"]).replace_schema_metadata(older.schema().metadata)
+    atlas.replace(SHARD, encode(older, kept, {**footer, "schema_version": "2.0.0"}))
+    assert validate(atlas) == []
+
+
 # --- tables against each other
 
 
