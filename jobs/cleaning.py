@@ -152,9 +152,19 @@ class _Decision:
             mine = list(self._own(stage, slug, of_embedder))
             if mine:
                 self.unread.add((stage, slug))
-                what = "neurons, stages or models" if of_embedder else f"neurons or stages to {slug}"
-                self.again.append(f"{stage} of {slug}, by a run that adds {what}")
             yield from mine
+        self.again += self._sums_again()
+
+    def _sums_again(self) -> Iterator[str]:
+        """Sums that are gone, by the models that need them: those of the same stages in one line."""
+        stages_of: dict[str, list[str]] = {}
+        for stage, slug in sorted(self.unread):
+            stages_of.setdefault(slug, []).append(stage)
+        slugs_of: dict[tuple[str, ...], list[str]] = {}
+        for slug, names in stages_of.items():
+            slugs_of.setdefault(tuple(names), []).append(slug)
+        for names, slugs in slugs_of.items():
+            yield f"{', '.join(names)} of {', '.join(slugs)}, by a run that adds neurons, stages or models"
 
     def _own(self, stage: str, slug: str, of_embedder: bool) -> Iterator[str]:
         """Files of a stage; of a model's own those with its weights and settings as the atlas has them."""

@@ -94,9 +94,7 @@ def test_sums_go_when_all_that_reads_them_stands(atlas: Store):
     decided = decide(atlas)
     writes = part_path(OWN["writes"].unit("writes", SLUG, Whole()))
     assert kinds(decided) == {"partials": [probe_part(), writes]}
-    assert decided.again == tuple(
-        f"{stage} of {SLUG}, by a run that adds neurons or stages to {SLUG}" for stage in ("probe", "writes")
-    )
+    assert decided.again == (f"probe, writes of {SLUG}, by a run that adds neurons, stages or models",)
     assert atlas.exists(probe_part()), "deciding removes nothing"
     assert clean(atlas) == decided
     assert not atlas.exists(probe_part())
@@ -151,7 +149,7 @@ def test_sums_of_the_embedder_wait_for_every_model(atlas: Store):
     decided = decide(atlas)
     assert part_path(texts) in kinds(decided)["partials"]
     assert part_path(embed) in kinds(decided)["partials"], "heads stand as well"
-    assert "texts of zoo-clip, by a run that adds neurons, stages or models" in decided.again
+    assert "embed, texts of zoo-clip, by a run that adds neurons, stages or models" in decided.again
     row = model_row((40, 24), "zoo-other", stages=[stage_claim("visualize")])
     write_rows(atlas, "models", "zoo-other", [row], provenance=PROVENANCE)
     write_rows(atlas, "sites", "zoo-other", site_rows((40, 24), "zoo-other"), provenance=PROVENANCE)
@@ -366,7 +364,7 @@ def test_the_command_is_dry_unless_told(atlas: Store, capsys: pytest.CaptureFixt
     assert "partials" in said
     assert "2 files" in said
     assert "of which all that is made stands in shards" in said
-    assert f"Would be computed again: probe of {SLUG}, by a run that adds neurons or stages" in said
+    assert f"Would be computed again: probe, writes of {SLUG}, by a run that adds neurons" in said
     assert "Nothing was removed; --yes removes them." in said
     assert atlas.list() == before
     assert call(["clean", atlas.url, "--parts", "--json"]) == 0
