@@ -17,12 +17,13 @@ from jobs.loop import Policy
 from jobs.machine import USABLE_SHARE
 from jobs.memory import EASY_BATCH, MOST_BATCH, batches
 from jobs.plan import SPEEDS
+from jobs.ray_run import HEAD_SECONDS
 from jobs.settings import Settings
 from jobs.stages import groups
 from pipeline.images.pixel_cache import MOST_BYTES
 
 DOCS = Path(__file__).parents[2] / "docs"
-WORDS = {8: "eight", 16: "sixteen", 3: "three"}
+WORDS = {8: "eight", 10: "ten", 16: "sixteen", 3: "three"}
 
 
 def said(page: str) -> str:
@@ -41,13 +42,19 @@ def default(option: str) -> str:
         ("running.md", f"gives those at work {GRACE_SECONDS:g} seconds"),
         ("running.md", f"noticed within {LOOK_SECONDS:g} seconds"),
         ("running.md", f"watched for {WATCH_SECONDS:g} s, then taken over"),
-        ("running.md", f"a unit that takes down {WORDS[Policy().felled]} workers is given up"),
+        ("running.md", f"a unit that takes down {WORDS[Policy().felled]} workers by itself is given up"),
         (
             "running.md",
             f"fit with a batch of {EASY_BATCH['cpu']} into {USABLE_SHARE:.0%} of the memory".replace("%", " %"),
         ),
         ("running.md", f"the largest of {', '.join(map(str, batches('cpu')))} that fits into the worker's share"),
         ("running.md", f"on a GPU of {MOST_BATCH['cuda']}, {MOST_BATCH['cuda'] // 2}, ..."),
+        ("running.md", f"the run ends with a report after {HEAD_SECONDS:g} s"),
+        ("reliability.md", f"a store that refuses for {WORDS[Policy().store_seconds / 60]} minutes without one commit"),
+        (
+            "reliability.md",
+            f"{WORDS[Policy().lost_together]} or more within {WORDS[Policy().one_event_seconds]} seconds",
+        ),
         ("running.md", f"at most {MOST_BYTES >> 30} GiB, and a quarter of the disk's free space"),
         ("running.md", f"| {', '.join(default(name) for name in ('examples', 'panel', 'match_images'))} |"),
         ("running.md", f"| aimed length of a work unit | {default('unit_seconds')} |"),
@@ -55,7 +62,6 @@ def default(option: str) -> str:
         ("running.md", f"| a worker without a step for so long is replaced | {default('hang_seconds')} |"),
         ("architecture.md", f"{WORDS[FAN_IN]} neighbours are merged into one"),
         ("decisions/stages.md", f"The {WORDS[Settings().effect.measured_units]} are those of the layer"),
-        ("decisions/stages.md", f"the schema is {SCHEMA_VERSION}"),
         ("../CHANGELOG.md", f"Dataset schema {SCHEMA_VERSION}"),
     ],
     ids=lambda value: value[:60],
