@@ -53,7 +53,7 @@ def default(option: str) -> str:
         ("reliability.md", f"a store that refuses for {WORDS[Policy().store_seconds / 60]} minutes without one commit"),
         (
             "reliability.md",
-            f"{WORDS[Policy().lost_together]} or more within {WORDS[Policy().one_event_seconds]} seconds",
+            f"{WORDS[Policy().lost_together]} or more within {Policy().one_event_seconds:g} seconds",
         ),
         ("running.md", f"at most {MOST_BYTES >> 30} GiB, and a quarter of the disk's free space"),
         ("running.md", f"| {', '.join(default(name) for name in ('examples', 'panel', 'match_images'))} |"),
