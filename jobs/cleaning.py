@@ -161,8 +161,8 @@ class _Decision:
         for stage, slug in sorted(self.unread):
             stages_of.setdefault(slug, []).append(stage)
         slugs_of: dict[tuple[str, ...], list[str]] = {}
-        for slug, names in stages_of.items():
-            slugs_of.setdefault(tuple(names), []).append(slug)
+        for slug, own in stages_of.items():
+            slugs_of.setdefault(tuple(own), []).append(slug)
         for names, slugs in slugs_of.items():
             yield f"{', '.join(names)} of {', '.join(slugs)}, by a run that adds neurons, stages or models"
 
