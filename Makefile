@@ -37,12 +37,12 @@ test: $(READY) browser
 	@echo "Two halves at once; each prints when it is done, the first after some minutes."
 	@$(MAKE) --no-print-directory -j2 -k --output-sync=target test-science test-rest
 
-# what computes and what is seen; what runs on Ray and what is stored: about equally long
+# what computes, what is seen and what is stored; what runs: about equally long
 test-science: $(READY)
-	OMP_NUM_THREADS=1 $(PYTEST) -m "not slow" tests/pipeline tests/site_builder
+	OMP_NUM_THREADS=1 $(PYTEST) -m "not slow" tests/pipeline tests/site_builder tests/atlas_schema
 
 test-rest: $(READY)
-	$(PYTEST) -m "not slow" --ignore=tests/pipeline --ignore=tests/site_builder tests
+	$(PYTEST) -m "not slow" --ignore=tests/pipeline --ignore=tests/site_builder --ignore=tests/atlas_schema tests
 
 test-all: $(READY) browser
 	$(PYTEST)

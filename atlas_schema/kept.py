@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 
 from atlas_schema.columns import Table
 from atlas_schema.errors import ShardCorrupt
-from atlas_schema.parquet import conformed, decode
+from atlas_schema.parquet import conformed, decode, tried_twice
 from atlas_schema.parts import kept_path, part_path, read_part
 from atlas_schema.shard_paths import parse_shard_path
 from atlas_schema.store import Store
@@ -57,14 +57,10 @@ class Shelf:
         return self._read[path]
 
     def _decoded(self, path: str) -> tuple[pa.Table, dict[str, str]] | None:
-        for _ in range(2):
-            try:
-                return decode(self.store.read(path), path)
-            except FileNotFoundError:
-                return None
-            except ShardCorrupt:
-                continue
-        return None
+        try:
+            return tried_twice(lambda: decode(self.store.read(path), path))
+        except (FileNotFoundError, ShardCorrupt):
+            return None
 
 
 def rows_in_shards(shelf: Shelf, unit: WorkUnit, table: Table, only: str = "") -> pa.Table:

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -27,6 +27,8 @@ IMAGE_ROWS_PER_GROUP, ROWS_PER_GROUP = 256, 8192
 TAIL_BYTES = 256 << 10  # read to find a footer: those of large shards are a third of it
 _DIGEST = b"atlas.sha256"
 _UNKNOWN_DIGEST = b"0" * 64
+
+_Read = TypeVar("_Read")
 
 
 def encode(
@@ -81,6 +83,14 @@ def check_whole(encoded: bytes, path: str) -> dict[str, str]:
     if encoded[place : place + len(_UNKNOWN_DIGEST)] != _digest(encoded, place):
         raise ShardCorrupt(f"{path}: damaged: the SHA-256 of its bytes is not the one in its footer. {_REDO}", path)
     return metadata
+
+
+def tried_twice(read: Callable[[], _Read]) -> _Read:
+    """What `read` gives; tried once more where that seems damaged, as a read may fail in passing."""
+    try:
+        return read()
+    except ShardCorrupt:
+        return read()
 
 
 def read_footer(store: Store, path: str) -> pq.FileMetaData:

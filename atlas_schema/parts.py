@@ -11,7 +11,7 @@ A part whose rows all stand in shards may be cleaned away: a small record takes 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +20,7 @@ import pyarrow as pa
 from atlas_schema.address import NeuronAddress, is_slug
 from atlas_schema.columns import SCHEMA_VERSION, Table
 from atlas_schema.errors import BadRow, ForeignAtlas, ShardCorrupt
-from atlas_schema.parquet import conformed, decode, encode, is_newer, versions_agree
+from atlas_schema.parquet import conformed, decode, encode, is_newer, tried_twice, versions_agree
 from atlas_schema.rows import rows_to_table
 from atlas_schema.store import Store
 from atlas_schema.tables import tables_of
@@ -174,10 +174,7 @@ def read_part(store: Store, unit_or_path: WorkUnit | str, table: Table | None = 
 
 def read_file(store: Store, path: str) -> tuple[pa.Table, WorkUnit, dict[str, str]]:
     """`decode_part` of a file in the store, read once more where it seems damaged: a read may fail in passing."""
-    try:
-        return decode_part(store.read(path), path)
-    except ShardCorrupt:
-        return decode_part(store.read(path), path)
+    return tried_twice(lambda: decode_part(store.read(path), path))
 
 
 def decode_part(encoded: bytes, path: str) -> tuple[pa.Table, WorkUnit, dict[str, str]]:
@@ -221,6 +218,11 @@ class Listing:
         self._folders: dict[str, list[str]] = {}
         for path in store.list(PARTS):
             self._folders.setdefault(path.rpartition("/")[0], []).append(path)
+
+    @property
+    def paths(self) -> Iterator[str]:
+        """All of them."""
+        return (path for paths in self._folders.values() for path in paths)
 
     def list(self, prefix: str) -> Sequence[str]:
         """The parts in a folder of one stage of one model."""

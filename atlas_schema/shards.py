@@ -26,6 +26,7 @@ from atlas_schema.parquet import (
     footer_metadata,
     read_footer,
     read_rows,
+    tried_twice,
     versions_agree,
 )
 from atlas_schema.parts import is_whole, part_path, read_file
@@ -176,7 +177,7 @@ def _standing(
         _require_own(place.path, footer, identity)
         if _parts_said(footer) <= keys and spans.items() <= footer.items():
             return None
-        return _decoded_twice(store, place.path)
+        return tried_twice(lambda: decode(store.read(place.path), place.path))
     except FileNotFoundError:
         return None
     except ShardCorrupt:
@@ -195,13 +196,6 @@ def _require_own(path: str, footer: Mapping[str, str], identity: Mapping[str, st
             + " and ".join(f"{name} ({footer.get(name)}, not {identity.get(name, SCHEMA_VERSION)})" for name in differs)
             + "; it is left as it is. Use another folder, or another name for the model (--as NAME)"
         )
-
-
-def _decoded_twice(store: Store, path: str) -> tuple[pa.Table, dict[str, str]]:
-    try:
-        return decode(store.read(path), path)
-    except ShardCorrupt:
-        return decode(store.read(path), path)  # a read that failed in passing is no damage
 
 
 def _lacking(

@@ -572,6 +572,11 @@ TABLES: dict[str, Table] = {
 LAYER_TABLES: dict[str, Table] = {name: table for name, table in TABLES.items() if table.shard == "layer"}
 
 
+def tables_filled_by(stage: str) -> tuple[Table, ...]:
+    """The tables of the dataset whose rows the parts of `stage` hold, the main one first; () where they hold sums."""
+    return tuple(table for table in TABLES.values() if stage in table.stages)
+
+
 def tables_of(stage: str) -> tuple[Table, ...]:
     """The tables that the parts of `stage` fill, the main one first; PARTIALS where they fill none."""
-    return tuple(table for table in TABLES.values() if stage in table.stages) or (PARTIALS,)
+    return tables_filled_by(stage) or (PARTIALS,)

@@ -9,11 +9,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from atlas_schema.columns import Table
 from atlas_schema.errors import PartLost
 from atlas_schema.parts import part_path
 from atlas_schema.store import Store
-from atlas_schema.tables import TABLES, tables_of
+from atlas_schema.tables import TABLES, tables_filled_by
 from atlas_schema.units import Pair, WorkUnit
 from jobs.damage import put_part_aside
 from jobs.graph import Graph, Job
@@ -168,7 +167,7 @@ class Shards:
         return jobs
 
     def _of_job(self, job: Job) -> Iterable[Target]:
-        for table in _filled(job.stage.name):
+        for table in tables_filled_by(job.stage.name):
             for layer in job.layers if table.shard == "layer" and job.stage.cut == "neurons" else [None]:
                 for slug in self._slugs(job):
                     yield Target(table.name, slug, layer)
@@ -185,7 +184,7 @@ class Shards:
         slugs = [unit.slug, unit.cut.partner] if isinstance(unit.cut, Pair) else [unit.slug]
         return [
             Target(table.name, slug, unit.layer if table.shard == "layer" else None)
-            for table in _filled(unit.stage)
+            for table in tables_filled_by(unit.stage)
             for slug in dict.fromkeys(slugs)
             if slug in self.depths
         ]
@@ -243,8 +242,3 @@ class Shards:
             if (job.stage.name, job.slug) == (unit.stage, unit.slug):
                 job.remove(unit)
         return True
-
-
-def _filled(stage: str) -> list[Table]:
-    """The tables of the dataset that a stage fills."""
-    return [table for table in tables_of(stage) if table.name in TABLES]

@@ -16,19 +16,19 @@ import pyarrow.parquet as pq
 
 from atlas_schema.errors import AtlasLocked, NothingThere, ShardCorrupt
 from atlas_schema.kept import Kept, write_kept
-from atlas_schema.parquet import check_whole, damage, decode, footer_metadata
+from atlas_schema.parquet import check_whole, damage, decode, footer_metadata, tried_twice
 from atlas_schema.parts import PartPlace, parse_part_path
 from atlas_schema.quarantine import QUARANTINE, origin, put_aside
 from atlas_schema.shards import parse_shard_path
 from atlas_schema.store import CLOCKS, Store
-from atlas_schema.tables import TABLES, tables_of
+from atlas_schema.tables import TABLES, tables_filled_by, tables_of
 from atlas_schema.units import Images, Neurons, WorkUnit, unit_of
 from jobs import stages
 from jobs.damage import is_sound
 from jobs.lock import Lock
 from jobs.ranges import subtract
 from jobs.records import FAILED
-from jobs.standing import Files, Standing, fills_tables
+from jobs.standing import Files, Standing
 
 DAY = 86_400.0  # a writer that has not ended its file by then is dead
 AT_ONCE = 8  # files that are removed side by side
@@ -138,7 +138,7 @@ class _Decision:
     def _partials(self) -> Iterator[str]:
         for stage, slug in dict.fromkeys((place.stage, place.slug) for place in self.files.places.values()):
             known = next((one for one in stages.STAGES if one.name == stage), None)
-            if known is None or fills_tables(stage):
+            if known is None or tables_filled_by(stage):
                 continue
             of_embedder = known.owner == "embedder"
             if not of_embedder and (slug not in self.standing.claims or slug in self.standing.unknown):
@@ -216,15 +216,13 @@ class _Decision:
         return found
 
     def _is_whole(self, path: str) -> bool:
-        for _ in range(2):
-            try:
-                check_whole(self.store.read(path), path)
-            except ShardCorrupt:
-                continue
-            except FileNotFoundError:
-                pass
-            return True
-        return False
+        try:
+            tried_twice(lambda: check_whole(self.store.read(path), path))
+        except ShardCorrupt:
+            return False
+        except FileNotFoundError:  # gone since the listing
+            pass
+        return True
 
     def _torn(self) -> Iterator[str]:
         for path, place in self.files.places.items():
@@ -258,7 +256,7 @@ class _Decision:
 
     def _is_replaced(self, path: str) -> bool:
         part, shard = parse_part_path(path), parse_shard_path(path)
-        if part is not None and not fills_tables(part.stage):
+        if part is not None and not tables_filled_by(part.stage):
             return (part.stage, part.slug) in self.unread or self._sums_stand(part)
         if part is not None:
             return any(part.is_of(unit) for unit in self.standing.held)
@@ -279,7 +277,7 @@ class _Decision:
 
     def _say_parts_that_stay(self) -> None:
         for (stage, slug), units in self.standing.committed.items():
-            others = [unit for unit in units if unit not in self.standing.held] if fills_tables(stage) else []
+            others = [unit for unit in units if unit not in self.standing.held] if tables_filled_by(stage) else []
             if others:
                 self.stays.append(f"{len(others)} parts of {stage} of {slug}: shards do not hold all their rows")
 

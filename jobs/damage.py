@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from atlas_schema.errors import NothingThere, ShardCorrupt
+from atlas_schema.parquet import tried_twice
 from atlas_schema.partials import read_partial
 from atlas_schema.parts import PartPlace, kept_path, parse_part_path, part_path
 from atlas_schema.quarantine import QUARANTINE, origin, put_aside
@@ -25,15 +26,11 @@ def put_part_aside(store: Store, unit: WorkUnit, damaged: str = "") -> None:
 
 def is_sound(store: Store, unit: WorkUnit) -> bool:
     """Whether the arrays of a committed partial can be read, when tried a second time too."""
-    for _ in range(2):
-        try:
-            read_partial(store, unit)
-        except NothingThere:
-            return False
-        except ShardCorrupt:
-            continue
-        return True
-    return False
+    try:
+        tried_twice(lambda: read_partial(store, unit))
+    except (NothingThere, ShardCorrupt):
+        return False
+    return True
 
 
 def release(store: Store, stands: Callable[[PartPlace], bool]) -> list[str]:

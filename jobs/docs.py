@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from atlas_schema.card import markdown_table
-from atlas_schema.tables import TABLES, tables_of
+from atlas_schema.tables import tables_filled_by
 from jobs import stages
 from jobs.facts import FACTS
 from jobs.stages import Stage
@@ -65,7 +65,7 @@ def _lines(stage: Stage) -> Iterator[str]:
         yield f"- Reads where it is there: {', '.join(_link(name) for name in stage.reads_if_there)}"
     facts = "; ".join(f"{FACTS[name].means[0].lower()}{FACTS[name].means[1:]}" for name in stage.facts)
     yield f"- Decided by: {facts or 'what it reads, and nothing else'} (version {stage.version})"
-    tables = [table.name for table in tables_of(stage.name) if table.name in TABLES]
+    tables = [table.name for table in tables_filled_by(stage.name)]
     filled = ", ".join(f"[`{name}`](tables.md#{name})" for name in tables)
     yield f"- Fills: {filled or 'no table; later stages read what it keeps'}"
 

@@ -424,7 +424,7 @@ class Run(Listener):
     def _require_there(self) -> None:
         """StoreFailed where the atlas was deleted under the run: what workers commit now would be a ruin of it."""
         self.seen = time.monotonic()
-        if not all(self.store.exists(shard_path(MODELS, model.description.slug)) for model in self.prepared.models[:1]):
+        if not self.store.exists(shard_path(MODELS, self.prepared.models[0].description.slug)):
             raise StoreFailed(
                 f"{self.store.url}: the atlas was deleted or moved while this run wrote to it; what was written since "
                 "is no whole atlas. Put it back, or delete what is there now, and run the same command again."

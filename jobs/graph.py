@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from functools import cached_property
 
-from atlas_schema.tables import TABLES, tables_of
+from atlas_schema.tables import tables_filled_by
 from atlas_schema.units import Cut, Identity, Images, Neurons, WorkUnit
 from jobs.ranges import Range, intersect, subtract, union
 from jobs.stages import Stage
@@ -249,7 +249,7 @@ class Graph:
 
         They may be gone: `neuron-atlas clean` removes them where all that is made of them stands.
         """
-        if any(table.name in TABLES for table in tables_of(job.stage.name)):
+        if tables_filled_by(job.stage.name):
             return True
         readers = self._readers_of(job)
         return not readers or any(not _all_done(reader) and self.needed(reader) for reader in readers)

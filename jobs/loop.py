@@ -129,9 +129,7 @@ class Policy:
     load_seconds: float = 1800.0  # the same while the model is being loaded (a download may be part of it)
     start_failures: int = 3  # in a row while nobody is at work, before the run is given up
     start_told: float = 60.0  # seconds after which it is said that workers do not start
-    start_seconds: float = (
-        1800.0  # the same while nobody is at work, before the run is given up: nodes may have to boot
-    )
+    start_seconds: float = 1800.0  # the same while nobody is at work, before the run is given up: nodes have to boot
     lost_in_a_row: int = 20  # times that workers were lost without one commit in between
     lost_together: int = 3  # workers, within one event, that speak against no unit
     store_seconds: float = 600.0  # without a commit since a store's first refusal, before the run is given up
@@ -239,10 +237,12 @@ class Queue:
         """Take out all units of a stage of a model."""
         dropped: list[Task] = []
         for layer, units in list(self._waiting.get(slug, {}).items()):
-            out = [unit for unit in units if isinstance(unit, WorkUnit) and unit.stage == stage]
-            dropped += out
-            self._waiting[slug][layer] = deque(unit for unit in units if unit not in out)
-            if not self._waiting[slug][layer]:
+            rest: deque[Task] = deque()
+            for unit in units:
+                (dropped if isinstance(unit, WorkUnit) and unit.stage == stage else rest).append(unit)
+            if rest:
+                self._waiting[slug][layer] = rest
+            else:
                 del self._waiting[slug][layer]
         self._count[slug] -= len(dropped)
         if not self._waiting.get(slug, True):
@@ -315,7 +315,6 @@ class Loop:
         self.felled: Counter[Task] = Counter()
         self.aside: deque[Task] = deque()  # to be done alone, when nothing else can be
         self.starved: Counter[Task] = Counter()  # how often memory ran out
-        self.starved_at = -math.inf
         self.start_failures = 0
         self.starts_told = False
         self.nobody_since = executor.clock()  # since when no worker was there but those that are starting

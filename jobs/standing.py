@@ -11,20 +11,15 @@ from functools import cached_property
 
 from atlas_schema.errors import ShardCorrupt
 from atlas_schema.kept import Kept, Shelf, counts, part_in_shards, read_kept, rows_in_shards
-from atlas_schema.parts import PARTS, PartPlace, parse_part_path, part_path, read_file
+from atlas_schema.parts import Listing, PartPlace, committed_units, parse_part_path, part_path, read_file
 from atlas_schema.shards import parse_shard_path
 from atlas_schema.store import Store
-from atlas_schema.tables import MODELS, TABLES, tables_of
+from atlas_schema.tables import MODELS, tables_filled_by, tables_of
 from atlas_schema.units import Identity, Neurons, WorkUnit
 from jobs import stages
 from jobs.claim import claimed, claimed_identities, planned_before
 from jobs.ranges import subtract
 from jobs.stages import Stage
-
-
-def fills_tables(stage: str) -> bool:
-    """Whether the parts of a stage hold rows that people read, not sums for later stages."""
-    return any(table.name in TABLES for table in tables_of(stage))
 
 
 def read_by(name: str) -> list[Stage]:
@@ -37,7 +32,7 @@ def read_by(name: str) -> list[Stage]:
             if stage.name not in found and one in (*stage.reads, *stage.reads_if_there):
                 found[stage.name] = stage
                 todo.append(stage.name)
-    return [stage for stage in found.values() if fills_tables(stage.name)]
+    return [stage for stage in found.values() if tables_filled_by(stage.name)]
 
 
 @dataclass
@@ -48,7 +43,8 @@ class Files:
     places: dict[str, PartPlace] = field(init=False)
 
     def __post_init__(self) -> None:
-        found = ((path, parse_part_path(path)) for path in self.store.list(PARTS))
+        self._listing = Listing(self.store)
+        found = ((path, parse_part_path(path)) for path in self._listing.paths)
         self.places = {path: place for path, place in found if place}
 
     def of(self, stage: str, slug: str) -> dict[str, PartPlace]:
@@ -61,10 +57,7 @@ class Files:
 
     def units(self, stage: str, slug: str, identity: Identity) -> set[WorkUnit]:
         """The committed units of an identity, from names alone."""
-        main = tables_of(stage)[0].name
-        named = {place.cut: place.key for place in self.of(stage, slug).values() if place.table in (main, "")}
-        units = {identity.unit(stage, slug, cut) for cut in named}
-        return {unit for unit in units if unit.key == named[unit.cut]}
+        return set(committed_units(self._listing, stage, slug, identity))
 
     def paths(self, unit: WorkUnit) -> list[str]:
         """The files of the part of a unit, without the record of one that was cleaned away."""
@@ -120,7 +113,7 @@ class Standing:
         """Units that are read together, as the same shards hold their rows: of a layer, or one by one."""
         layers: dict[tuple[str, str, int], list[WorkUnit]] = {}
         for (stage, slug), units in self.committed.items():
-            for unit in sorted(units, key=lambda unit: unit.cut.name) if fills_tables(stage) else ():
+            for unit in sorted(units, key=lambda unit: unit.cut.name) if tables_filled_by(stage) else ():
                 if isinstance(unit.cut, Neurons):
                     layers.setdefault((tables_of(stage)[0].name, slug, unit.cut.layer), []).append(unit)
                 else:

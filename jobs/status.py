@@ -10,14 +10,14 @@ from atlas_schema.parts import committed_units
 from atlas_schema.read import Atlas
 from atlas_schema.shards import parse_shard_path
 from atlas_schema.store import Store
-from atlas_schema.tables import tables_of
+from atlas_schema.tables import tables_filled_by, tables_of
 from atlas_schema.units import Images, Neurons, WorkUnit
 from jobs import stages
 from jobs.claim import claimed_identities, planned_ranges
 from jobs.lock import read_holder, surely_dead
 from jobs.ranges import Range, length, subtract, union
 from jobs.records import failures
-from jobs.standing import fills_tables, read_by
+from jobs.standing import read_by
 
 
 def status_of(store: Store) -> dict[str, Any]:
@@ -67,7 +67,7 @@ def _without_spent_sums(told: list[dict[str, Any]]) -> list[dict[str, Any]]:
     spent = {
         name
         for name in lacking
-        if not fills_tables(name)
+        if not tables_filled_by(name)
         and (readers := {stage.name for stage in read_by(name)}) & there
         and not readers & lacking
     }

@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from atlas_schema.errors import NothingThere, PartLost, ShardCorrupt
 from atlas_schema.kept import Shelf, read_rows, rows_in_shards
+from atlas_schema.parquet import tried_twice
 from atlas_schema.partials import read_partial
 from atlas_schema.parts import committed_units
 from atlas_schema.store import Store
@@ -70,10 +71,7 @@ class Work:
         """The arrays of one committed unit."""
         names = None if names is None else list(names)
         try:
-            try:
-                return read_partial(self.store, unit, names)
-            except ShardCorrupt:  # a read may fail in passing
-                return read_partial(self.store, unit, names)
+            return tried_twice(lambda: read_partial(self.store, unit, names))
         except (ShardCorrupt, NothingThere) as error:
             raise PartLost(str(error), unit) from error
 

@@ -20,7 +20,7 @@ from atlas_schema.errors import AtlasError, NoNetwork, PartLost, StoreFailed, St
 from atlas_schema.partials import commit_partial
 from atlas_schema.parts import PartReceipt, adopted, commit_part, committed_units
 from atlas_schema.store import Store
-from atlas_schema.tables import TABLES, tables_of
+from atlas_schema.tables import tables_filled_by
 from atlas_schema.units import Identity, Images, Pair, Whole, WorkUnit
 from jobs.failpoints import failpoint
 from jobs.inputs import Inputs
@@ -207,7 +207,7 @@ class Worker:
 
     def _commit(self, unit: WorkUnit, result: Any) -> PartReceipt:
         provenance = {"code_version": code_version()}
-        if all(table.name in TABLES for table in tables_of(unit.stage)):
+        if tables_filled_by(unit.stage):
             return commit_part(self.store, unit, result, provenance=provenance)
         return commit_partial(self.store, unit, result, provenance=provenance)
 

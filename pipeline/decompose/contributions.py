@@ -74,8 +74,6 @@ class Contributing:
         if indirect and through:
             passed_on = decompose(self.model, x, Level.THROUGH, certify=False)
             vectors[:, indirect] = passed_on.vectors([self.components[index] for index in indirect]).detach()
-        elif indirect:
-            vectors[:, indirect] = 0
         return Contributions(vectors, direct.representation)
 
     @cached_property

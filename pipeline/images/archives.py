@@ -9,7 +9,7 @@ from typing import Any
 
 from atlas_schema.errors import BadConfig
 from atlas_schema.store import Store
-from pipeline.images.entry import Entry, Source, address, is_hidden, known
+from pipeline.images.entry import Entry, Source, address, is_hidden, known, stamps_in
 from pipeline.images.folder import is_image
 
 READ_AHEAD = 1 << 20
@@ -40,8 +40,7 @@ class Archives(Source):
         return ("archives", self.store.url, *self.files)
 
     def stamps(self, entries: Sequence[Entry]) -> list[str]:
-        found = {file: self.store.stamps(file).get(file, "") for file in self.files}
-        return [found[file] and f"{found[file]} {place}" for file, *place in (entry.locator for entry in entries)]
+        return stamps_in(self.store, self.files, entries)
 
     def read(self, locator: tuple[str, int, int]) -> bytes:
         return self.store.read_range(*locator)

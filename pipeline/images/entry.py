@@ -103,6 +103,12 @@ def _text(value: Any) -> str:
     return "" if value is None else str(value).strip()
 
 
+def stamps_in(store: Store, files: Sequence[str], entries: Sequence[Entry]) -> list[str]:
+    """The stamps of images that lie in some files, by locators that begin with the file: its own, and their place."""
+    found = {file: store.stamps(file).get(file, "") for file in files}
+    return [found[file] and f"{found[file]} {place}" for file, *place in (entry.locator for entry in entries)]
+
+
 def address(store: Store, path: str) -> str:
     """Where others find a file: its URL; "" for files of this machine, and where the URL holds a password."""
     if store.is_local or urlsplit(store.url).password:

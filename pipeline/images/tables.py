@@ -13,7 +13,7 @@ from datasets import Features
 from atlas_schema.errors import BadConfig
 from atlas_schema.store import Store
 from pipeline.images.columns import bytes_of, image_column, known_columns, known_of
-from pipeline.images.entry import Entry, Source, address
+from pipeline.images.entry import Entry, Source, address, stamps_in
 
 _READING = threading.Lock()
 """Held while a row group is read, so that threads that want the same one wait for it instead of reading it too."""
@@ -50,8 +50,7 @@ class Tables(Source):
         return ("tables", self.store.url, *self.files)
 
     def stamps(self, entries: Sequence[Entry]) -> list[str]:
-        found = {file: self.store.stamps(file).get(file, "") for file in self.files}
-        return [found[file] and f"{found[file]} {place}" for file, *place in (entry.locator for entry in entries)]
+        return stamps_in(self.store, self.files, entries)
 
     def read(self, locator: tuple[str, str, int, int]) -> bytes:
         file, column, group, row = locator

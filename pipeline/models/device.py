@@ -24,6 +24,7 @@ PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": t
 SMALL_WIDTH = 192  # below it a step is overhead, not matrix products: float32
 TIMED_IMAGES = 4  # in a forward by which the number of threads is chosen
 TURNS = 3
+LONG_SECONDS = 0.5  # of a forward with all threads: more than handing out work can take
 FEWER_IF = 1.1  # times the least: as quick with fewer threads
 WORTH_IT = 1.5  # how many times faster bfloat16 has to be
 
@@ -69,7 +70,7 @@ def quickest_threads(model: LoadedModel, most: int) -> int:
     """With how many CPU threads a forward of the model is quickest, at most `most`; rather few where more gain little.
 
     A small model spends its time in handing out work: with all cores it can be several times slower than with one.
-    Measured on a few blank images, the least of alternating turns.
+    Measured on a few blank images, the least of alternating turns; a model that takes long with `most` is not small.
     """
     before = torch.get_num_threads()
     counts = sorted({most, *(2**power for power in range(most.bit_length()) if 2**power <= most)})
@@ -77,6 +78,11 @@ def quickest_threads(model: LoadedModel, most: int) -> int:
     seconds = dict.fromkeys(counts, float("inf"))
     try:
         with torch.no_grad():
+            torch.set_num_threads(most)
+            began = time.perf_counter()
+            model.module(x)
+            if time.perf_counter() - began > LONG_SECONDS:
+                return most
             for turn in range(TURNS + 1):
                 for count in counts:
                     torch.set_num_threads(count)
