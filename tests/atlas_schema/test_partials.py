@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 import tracemalloc
 
 import numpy as np
@@ -59,7 +60,10 @@ def test_no_more_is_held_than_the_arrays_and_a_piece(folder: Store) -> None:
     finally:
         tracemalloc.stop()
     assert most < size + 1.5 * PIECE_BYTES  # as it lies in the file, with its page header
-    assert pool.bytes_allocated() - before < PIECE_BYTES, "no array lies in Arrow's memory"
+    deadline = time.monotonic() + 30  # Arrow's threads may let go of what they read last after it was given out
+    while (held := pool.bytes_allocated() - before) > PIECE_BYTES / 2 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert held < PIECE_BYTES / 2, "neither an array nor a piece stays in Arrow's memory"
     assert all(back[name].flags.writeable and np.array_equal(back[name], arrays[name]) for name in names)
 
 

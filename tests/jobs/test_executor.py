@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import ray
+from ray.actor import ActorHandle
 
 from atlas_schema.units import Neurons, WorkUnit
 from jobs.loop import Event, Ready, WorkerLost
@@ -25,6 +26,14 @@ def next_event(executor: RayExecutor, seconds: float = 120) -> Event:
     raise AssertionError("nothing happened in time")
 
 
+def kill(actor: ActorHandle) -> None:
+    """Kills an actor and returns when it is dead; `ray.kill` returns while it may still take a task."""
+    ray.kill(actor)
+    with pytest.raises(ray.exceptions.RayActorError):
+        while True:
+            ray.get(actor.__ray_ready__.remote(), timeout=60)
+
+
 def test_a_worker_lost_before_it_began_a_unit_says_so(
     ray_here: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -36,7 +45,7 @@ def test_a_worker_lost_before_it_began_a_unit_says_so(
         worker = executor.hire()
         assert next_event(executor) == Ready(worker)
         if how != "while it was at the unit":
-            ray.kill(executor._actors[worker])
+            kill(executor._actors[worker])
         if how != "idle":
             executor.assign(worker, UNIT, 1, alone=False)
         event = next_event(executor)
