@@ -66,7 +66,8 @@ class RunConfig(_Frozen):
     layers: str = Field(default="all", description="FFN layers: all, or a list such as 0,5,-1 or 0:4.")
     units: str = Field(default="all", description="Neurons of each layer: all, or a list such as 0:16.")
     stages: tuple[str, ...] = Field(
-        default=("visualize",), description=f"{','.join(groups())} or some (default: visualize; with --probe: all)."
+        default=("visualize", "verdict"),
+        description=f"{','.join(groups())} or some (default: visualize,verdict; with --probe: all).",
     )
     probe: str | None = Field(
         default=None,
