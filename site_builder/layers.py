@@ -43,7 +43,7 @@ class LayerSummary:
     unlabelled: int  # a label stage has run and found none that holds
     silent: int  # those of them that are inactive as well
     compared: int  # neurons whose picture was measured against the probe images
-    beats_all: int  # those of them whose picture holds and activates more than every probe image, by both measures
+    beats_all: int  # those of them whose picture holds at least in part and activates more than every probe image
     judged: int  # neurons whose picture has a verdict
     holds: int  # those of them whose picture holds
 
@@ -85,7 +85,7 @@ def build_layer(
 
 
 def trust_order(columns: dict[str, list[Any]]) -> list[int]:
-    """Positions, most trustworthy picture first: those that hold, hold in part, do not, are inactive, and are not there.
+    """Positions, most trustworthy picture first: those that hold, in part, do not, are inactive, and are not there.
 
     Among equals by the activation that is left under natural changes; where nobody has judged, under fresh transforms;
     where the recipe draws none, by that of the clean picture.

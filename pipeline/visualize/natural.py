@@ -185,7 +185,7 @@ def _rows_of(
 def row_of(
     clean: Sequence[float], left: Mapping[str, Sequence[float]], picture: Picture, settings: NaturalSettings
 ) -> dict[str, object]:
-    """The columns of one neuron. clean, and by kind of change what is left of it: mean over patches, strongest patch."""
+    """The columns of one neuron. clean, and by kind what is left of it: mean over patches, strongest patch."""
     mean, peak = (sum(pair[at] for pair in left.values()) / len(left) for at in (0, 1))
     kept = {kind: pair[0] / clean[0] if clean[0] > 0 else None for kind, pair in left.items()}
     shares = (mean / clean[0], peak / clean[1]) if clean[0] > 0 else None

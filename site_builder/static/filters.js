@@ -18,7 +18,7 @@ const FILTERS = {
   label: [["any", "any"], ["labelled", "labelled"], ["unlabelled", "unlabelled"]],
   fires: [["any", "any share"], ["0.01", "up to 1 %"], ["0.05", "up to 5 %"], ["0.2", "up to 20 %"]],
   verdict: [["any", "any"], ["holds", "holds"], ["partly", "holds in part"], ["does not", "does not hold"]],
-  picture: [["any", "any"], ["beats", "holds, above every real image"], ["below", "not above every one"]],
+  picture: [["any", "any"], ["beats", "beats every real image"], ["below", "does not"]],
 };
 const NEEDS = { label: "label", verdict: "verdict", fires: "fires_on", picture: "percentile" };
 

@@ -34,6 +34,7 @@ from atlas_schema.shards import ShardPlace, assemble, write_rows
 from atlas_schema.store import Store
 from atlas_schema.tables import MODELS, NEURON_MATCHES, NEURONS, PROBE_IMAGES, RUNS, SITES, tables_of
 from atlas_schema.units import Neurons, Pair, WorkUnit
+from pipeline.visualize.natural import CHANGES, NaturalSettings, Picture, row_of
 
 PROVENANCE = {"code_version": "test", "precision": "float32", "recipe": "drawn"}
 FINGERPRINT = "0123456789abcdef" * 4
@@ -147,7 +148,7 @@ def neuron_row(slug: str, layer: int, unit: int, side: int, depth: float) -> dic
 def verdict_row(layer: int, unit: int, seen: dict[str, Any]) -> dict[str, Any]:
     """Columns of the stage verdict; a picture keeps anything from nothing to all of its activation."""
     rng = np.random.default_rng([7, layer, unit])
-    shares = {kind: float(rng.uniform(0, 1) ** rng.choice([0.2, 1, 3])) for kind in CHANGES}
+    shares = {kind: float(rng.uniform(0, 1) ** rng.choice([0.05, 0.2, 1.5])) for kind in CHANGES}
     mean, peak = seen["activation_stored"], seen["activation_peak"]
     left = {kind: (share * mean, share**0.9 * peak) for kind, share in shares.items()}
     shown = Picture(seen["image"]["bytes"], seen["activation_start"])
