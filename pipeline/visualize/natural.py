@@ -189,7 +189,7 @@ def row_of(
     mean, peak = (sum(pair[at] for pair in left.values()) / len(left) for at in (0, 1))
     kept = {kind: pair[0] / clean[0] if clean[0] > 0 else None for kind, pair in left.items()}
     shares = (mean / clean[0], peak / clean[1]) if clean[0] > 0 else None
-    verdict, reason = judged(shares, kept, mean, picture.start, settings)
+    verdict, reason = judged(shares, kept, (clean[0], mean), picture.start, settings)
     return {
         "verdict": verdict,
         "verdict_reason": reason,
@@ -206,12 +206,12 @@ def row_of(
 def judged(
     shares: tuple[float, float] | None,
     kept: Mapping[str, float | None],
-    mean: float,
+    means: tuple[float, float],
     start: float,
     settings: NaturalSettings,
 ) -> tuple[str, str]:
     """Verdict and its reason, from what is kept on average (of the mean over patches, of the strongest patch) and by
-    kind, from the mean that is left, and from what the optimization began with.
+    kind, from the means over patches of the picture unchanged and changed, and from where the optimization began.
 
     `inactive`: the stored picture does not make the neuron fire. `does not`: what is left is no more than at the start,
     or less than `fails` of it by either measure. `holds`: at least `holds` by both, and `holds_each` under every kind.
@@ -224,8 +224,10 @@ def judged(
         f"it keeps {_percent(shares[0])} of its activation under small natural changes (strongest patch "
         f"{_percent(shares[1])}); least when {IN_WORDS[least]}, {_percent(share)}"
     )
-    if mean <= start:
-        return "does not", f"under small natural changes it falls to where the optimization began; {told}"
+    if means[0] <= start:
+        return "does not", "it excites the neuron no more than the image that the optimization began with"
+    if means[1] <= start:
+        return "does not", f"when it is changed, no more is left than where the optimization began; {told}"
     if min(shares) < settings.fails:
         return "does not", told
     if min(shares) >= settings.holds and share >= settings.holds_each:

@@ -151,7 +151,7 @@ KEPT = {"shift": 0.9, "turn": 0.6, "colour": 0.9, "blur": 0.8, "noise": 0.9}
 
 
 @pytest.mark.parametrize(
-    ("shares", "kept", "mean", "start", "verdict", "told"),
+    ("shares", "kept", "changed_mean", "start", "verdict", "told"),
     [
         (
             (0.82, 0.7),
@@ -166,12 +166,13 @@ KEPT = {"shift": 0.9, "turn": 0.6, "colour": 0.9, "blur": 0.8, "noise": 0.9}
         ((0.4, 0.7), KEPT, 0.8, 0.1, "partly", "keeps 40 %"),
         ((0.2, 0.7), KEPT, 0.4, 0.1, "does not", "keeps 20 %"),
         ((0.7, 0.2), KEPT, 1.4, 0.1, "does not", "strongest patch 20 %"),
-        ((0.82, 0.7), KEPT, 1.6, 1.7, "does not", "falls to where the optimization began"),
+        ((0.82, 0.7), KEPT, 1.6, 1.7, "does not", "when it is changed, no more is left .*keeps 82 %"),
+        ((0.82, 0.7), KEPT, 1.6, 2.0, "does not", "^it excites the neuron no more than the image that"),
         ((-0.1, 0.3), {**KEPT, "noise": -2.0}, -0.2, -0.3, "does not", "keeps 0 %.*noisy, 0 %"),
         (None, dict.fromkeys(KEPT), -0.1, -0.2, "inactive", "does not make the neuron fire"),
     ],
 )
-def test_the_verdict_follows_its_rule(shares, kept, mean, start, verdict, told) -> None:
-    found, reason = judged(shares, kept, mean, start, SETTINGS)
+def test_the_verdict_follows_its_rule(shares, kept, changed_mean, start, verdict, told) -> None:
+    found, reason = judged(shares, kept, (2.0, changed_mean), start, SETTINGS)
     assert found == verdict
     assert re.search(told, reason)

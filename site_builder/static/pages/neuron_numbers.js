@@ -72,7 +72,7 @@ function reached(row) {
     return html`It reaches <b>${figure(row.activation)}</b>, from ${figure(row.activation_start)} at the start: this neuron did not fire.`;
   }
   const kept = !has(row.verdict) && has(row.robust_mean) && row.activation > 0 ? row.robust_mean / row.activation : null;
-  return html`It drives the neuron to <b>${figure(row.activation)}</b>, from ${figure(row.activation_start)} at the start.${" "}
+  return html`It ${row.activation > row.activation_start ? "drives" : "brings"} the neuron to <b>${figure(row.activation)}</b>, from ${figure(row.activation_start)} at the start.${" "}
     ${kept !== null && html`Under ${row.robust_draws} fresh random shifts of place and colour ${kept <= 0 ? html`<b>nothing</b> of that remains.`
       : html`<b>${percent(kept)}</b> of that ${kept < 1 ? "remains" : "is reached"}.`}`}`;
 }
