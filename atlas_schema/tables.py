@@ -168,8 +168,8 @@ VERDICT_COLUMNS = (
         TEXT,
         "Whether the picture holds under natural changes: holds where it keeps at least half of its activation on "
         "average (by natural_kept and natural_kept_peak) and a quarter under every kind of change; does not where it "
-        "reaches no more than activation_start, or keeps under a quarter by either measure; inactive where it does not make the "
-        "neuron fire; else partly",
+        "reaches no more than activation_start, or keeps under a quarter by either measure; inactive where it does not "
+        "make the neuron fire; else partly",
         choices=("holds", "partly", "does not", "inactive"),
     ),
     _kept("verdict_reason", TEXT, "The figures that the verdict rests on, in words"),
