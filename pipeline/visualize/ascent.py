@@ -310,7 +310,14 @@ class _Climber:
             true = [after.to(copies.dtype) for _, after in calls]
         else:
             wanted = true = [after.to(copies.dtype) for after in ffn_activations(self.fast, self.site, x, units)]
-        return _mean(wanted).reshape(-1, count).mean(1), _mean(true).reshape(-1, count).mean(1)
+        return self._value(wanted, ascent).reshape(-1, count).mean(1), _mean(true).reshape(-1, count).mean(1)
+
+    def _value(self, calls: list[Tensor], ascent: Ascent) -> Tensor:
+        """Mean over patches, all or the strongest, of each call, then over calls: (batch,)."""
+        if not ascent.peak_share:
+            return _mean(calls)
+        strongest = [call.topk(max(1, round(ascent.peak_share * call.shape[1])), dim=1).values for call in calls]
+        return _mean(strongest)
 
     @torch.no_grad()
     def respond(self, units: Sequence[int], pictures: Tensor) -> tuple[Tensor, Tensor]:
