@@ -522,10 +522,13 @@ NEURON_MATCHES = Table(
             bounds=(-1, 1),
         ),
         Column(
-            "significant",
-            BOOL,
-            "Whether the correlation is above what 99 percent of neurons reach with shuffled images",
+            "threshold",
+            FLOAT,
+            "What 99 percent of the model's neurons stay below in null_correlation: significant is what is above",
+            bounds=(-1, 1),
+            absent="it was compared before schema 2.2.0",
         ),
+        Column("significant", BOOL, "Whether the correlation is above the threshold"),
         Column("probe_set", TEXT, "Hash of the probe set, as in probe_images"),
     ),
 )
