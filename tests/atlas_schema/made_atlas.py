@@ -157,6 +157,7 @@ def model_row(widths: tuple[int, ...], slug: str = SLUG, **changes: Any) -> dict
         "source": "zoo",
         "licence": "apache-2.0",
         "fingerprint": FINGERPRINT,
+        "notes": ["float16 widened to float32"],
         "parameters": 123_456,
         "input_height": 64,
         "input_width": 64,
