@@ -36,7 +36,7 @@ def one(ray_here: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made(tmp_path_factory.mktemp("one") / "atlas")
 
 
-@pytest.fixture(params=["--parts", None], ids=["with parts", "without"])
+@pytest.fixture(params=["--parts", pytest.param(None, marks=pytest.mark.slow)], ids=["with parts", "without"])
 def cleaned(one: Path, tmp_path: Path, request: pytest.FixtureRequest) -> Path:
     """The same, cleaned."""
     return clean(Path(shutil.copytree(one, tmp_path / "atlas")), request.param)
@@ -96,7 +96,7 @@ def test_another_model_is_compared_with_the_first(run_into: Runner, cleaned: Pat
     assert evidence(cleaned) == evidence(made(tmp_path / "fresh", models=both))
 
 
-@pytest.mark.parametrize("flag", ["--parts", None])
+@pytest.mark.parametrize("flag", ["--parts", pytest.param(None, marks=pytest.mark.slow)])
 def test_another_stage_reads_pictures_from_the_shards(run_into: Runner, one: Path, tmp_path: Path, flag: str | None):
     folder = clean(made(tmp_path / "atlas", stages="visualize"), flag)
     log = committed(folder)

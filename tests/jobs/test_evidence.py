@@ -69,6 +69,7 @@ def test_killed_workers_cost_their_units_and_no_row(run_into: Runner, clean_evid
     assert evidence(folder) == evidence(clean_evidence)
 
 
+@pytest.mark.slow
 def test_a_killed_driver_is_resumed(run_into: Runner, clean_evidence: Path, tmp_path: Path) -> None:
     folder, marks = tmp_path / "atlas", tmp_path / "marks"
     marks.mkdir()

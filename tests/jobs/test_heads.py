@@ -151,6 +151,7 @@ def test_the_alignment_can_be_read_back(clean_heads: Path) -> None:
     assert other.cosine > other.cosine_chance
 
 
+@pytest.mark.slow
 def test_killed_workers_cost_their_units_and_no_row(run_into: Runner, clean_heads: Path, tmp_path: Path) -> None:
     folder = tmp_path / "atlas"
     align, project = "align zoo-convit", "project zoo-clip images 0 to *"
@@ -162,6 +163,7 @@ def test_killed_workers_cost_their_units_and_no_row(run_into: Runner, clean_head
     alike(tables(folder), tables(clean_heads))
 
 
+@pytest.mark.slow
 def test_a_killed_driver_is_resumed(run_into: Runner, clean_heads: Path, tmp_path: Path) -> None:
     folder, marks = tmp_path / "atlas", tmp_path / "marks"
     marks.mkdir()

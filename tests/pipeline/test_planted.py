@@ -12,7 +12,7 @@ def planted():
     return load_planted()
 
 
-@pytest.fixture(scope="module", params=["aligned", "fast"])
+@pytest.fixture(scope="module", params=[pytest.param("aligned", marks=pytest.mark.slow), "fast"])
 def pictures(request, planted):
     """All sixteen planted units in one recipe: its name, and [(planted unit, visualization)]."""
     model, units = planted

@@ -351,8 +351,15 @@ def test_a_model_and_the_home_page_say_what_there_is(seen: Seen) -> None:
     assert "a label" in page.text(".intro")
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [390, 1280])
+@pytest.mark.parametrize(
+    ("width", "scheme"),
+    [
+        (390, "light"),
+        (1280, "dark"),
+        pytest.param(390, "dark", marks=pytest.mark.slow),
+        pytest.param(1280, "light", marks=pytest.mark.slow),
+    ],
+)
 def test_nothing_sticks_out_and_every_image_is_painted(seen: Seen, width: int, scheme: str) -> None:
     seen.page.size(width, 844, phone=width < 600)
     seen.page.scheme(scheme)

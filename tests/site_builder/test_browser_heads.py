@@ -490,8 +490,15 @@ def test_a_site_of_heads_alone_stands_and_shows_maps_without_pictures(seen: Seen
     assert not page.all("#neurons ~ .counterparts a")  # no neuron is described: nothing to lead to
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [390, 1280])
+@pytest.mark.parametrize(
+    ("width", "scheme"),
+    [
+        (390, "light"),
+        (1280, "dark"),
+        pytest.param(390, "dark", marks=pytest.mark.slow),
+        pytest.param(1280, "light", marks=pytest.mark.slow),
+    ],
+)
 def test_nothing_sticks_out_and_every_image_is_painted(seen: Seen, width: int, scheme: str) -> None:
     seen.page.size(width, 844, phone=width < 600)
     seen.page.scheme(scheme)
