@@ -35,7 +35,7 @@ def as_dict(report: WeightsReport) -> dict[str, Any]:
         "architectures": [
             {
                 "id": one.id,
-                "share": min(1.0, round(one.share, 4)),
+                "share": round(one.share, 4),
                 "extra_tensors": one.extra,
                 "same_shapes": list(one.same),
                 "names": one.layout,

@@ -1,16 +1,24 @@
 """Which architectures a file's tensors fit: every one that some family claims, compared by names and shapes.
 
-The architectures are built without storage, once a process; nothing of a file is loaded into them. Several have the
-same names and shapes (ViT and DeiT of one size): the file's own word for its architecture comes first, else the
-shortest name.
+Names and shapes of all of them stand in a list beside this module; to write it again (some minutes):
+
+    python -m pipeline.models.ranking
+
+Several architectures have the same names and shapes (ViT and DeiT of one size): the file's own word for its
+architecture comes first, else the shortest name.
 """
 
 from __future__ import annotations
 
+import gzip
+import json
+import re
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import product
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -19,15 +27,18 @@ from pipeline.models.catalogue import architectures
 from pipeline.models.sources import blueprint
 from pipeline.models.weights.layouts import LAYOUTS, NATIVE, Layout
 from pipeline.models.weights.names import Names
-from pipeline.models.weights.search import Place, prefixes
+from pipeline.models.weights.search import SHARE, Place, prefixes
 from pipeline.models.weights.trial import assembled
 
 MOST_BLOCKS = 64  # for which names of another library are tried
 MOST_STAGES = 4
+MOST_READINGS = 4  # prefixes under which a file is compared
+LEAST_NAMES = 16  # of another library's, before a file is read as one of its
 #: Parts of names whose shapes follow from the size of the pictures or the number of classes.
 SIZED = ("pos_embed", "positional_embedding", "relative_position_bias_table", "head.", "head_dist.")
 
 Shapes = dict[str, tuple[int, ...]]
+LIST = Path(__file__).with_name("architectures.json.gz")
 
 
 @dataclass(frozen=True)
@@ -35,7 +46,8 @@ class Candidate:
     """An architecture, and which share of its tensors and of the file's is the other's by name and shape."""
 
     id: str
-    share: float  # of the architecture's tensors that the file has
+    share: float  # of the architecture's tensors that the file has, but for those that follow from sizes and classes
+    exact: float  # the same of all of its tensors
     extra: int  # tensors of the file, where the architecture is, that the architecture has not
     same: tuple[str, ...]  # other architectures with the same names and shapes
     layout: str
@@ -44,13 +56,12 @@ class Candidate:
 
 @lru_cache(maxsize=1)
 def known_shapes() -> dict[frozenset[tuple[str, tuple[int, ...]]], tuple[str, ...]]:
-    """Architectures by the names and shapes of their tensors."""
-    found: dict[frozenset[tuple[str, tuple[int, ...]]], list[str]] = {}
-    for model in architectures():
-        with torch.device("meta"):
-            state = blueprint(model, own_weights=True).build().state_dict()
-        found.setdefault(frozenset((name, tuple(value.shape)) for name, value in state.items()), []).append(model)
-    return {shapes: tuple(sorted(models, key=lambda one: (len(one), one))) for shapes, models in found.items()}
+    """Architectures by the names and shapes of their tensors, from the list that `python -m pipeline.models.ranking`
+    writes.
+    """
+    with gzip.open(LIST, "rt", encoding="utf-8") as file:
+        kept = json.load(file)
+    return {frozenset(_expanded(one["tensors"])): tuple(one["ids"]) for one in kept["architectures"]}
 
 
 def ranked(names: Names, count: int = 3) -> list[Candidate]:
@@ -66,8 +77,8 @@ def ranked(names: Names, count: int = 3) -> list[Candidate]:
     return list(best.values())[:count]
 
 
-def _order(candidate: Candidate) -> tuple[float, int, int, str]:
-    return -round(candidate.share, 6), candidate.extra, len(candidate.id), candidate.id
+def _order(candidate: Candidate) -> tuple[float, int, float, int, str]:
+    return -candidate.share, candidate.extra, -candidate.exact, len(candidate.id), candidate.id
 
 
 @dataclass(frozen=True)
@@ -87,10 +98,10 @@ def _candidate(
     exact = sum(reading.shapes.get(name) == shape for name, shape in shapes)
     own = {name for name, _ in shapes}
     extra = sum(name not in own and not _sized(name) for name in reading.shapes)
-    share = there / len(fixed) + 1e-4 * exact / len(shapes) if there else 0.0
     best = next((one for one in models if one in said), models[0])
     others = tuple(one for one in models if one != best)
-    return Candidate(best, share, extra, others, reading.layout.name, reading.prefix)
+    share, all_of = there / len(fixed), exact / len(shapes)
+    return Candidate(best, share, all_of, extra, others, reading.layout.name, reading.prefix)
 
 
 def _sized(name: str) -> bool:
@@ -107,12 +118,10 @@ def _said(names: Names) -> list[str]:
 
 
 def _native(names: Names) -> list[_Reading]:
-    """Readings under the prefixes where names of any architecture stand."""
+    """Readings under the prefixes where most names of any architecture stand."""
     every = {name for shapes in known_shapes() for name, _ in shapes}
-    return [
-        _Reading(_shapes(names.tensors, prefix), NATIVE, prefix)
-        for prefix, _ in prefixes(names.tensors, every).most_common(8)
-    ]
+    found = prefixes(names.tensors, every).most_common(MOST_READINGS)
+    return [_Reading(_shapes(names.tensors, prefix), NATIVE, prefix) for prefix, n in found if n >= found[0][1] * SHARE]
 
 
 def _shapes(tensors: dict[str, Tensor], prefix: str) -> Shapes:
@@ -125,6 +134,8 @@ def _translated(names: Names) -> Iterable[_Reading]:
         own = _names_of_ours(layout)
         sources = {source for name in own for source in (layout.sources(name) or ((), ""))[0] if source[0] != "^"}
         for prefix, found in prefixes(names.tensors, sources).most_common(1):
+            if found < LEAST_NAMES:
+                continue
             place = Place(layout, prefix, found)
             like = dict.fromkeys(own, torch.empty(1, 1, 1, device="meta"))
             state, _ = assembled(place, names.tensors, like)
@@ -147,3 +158,71 @@ def _names_of_ours(layout: Layout) -> tuple[str, ...]:
             name = rule.own.replace("{s}", str(stage)).replace("{i}", str(block)).replace("{p}", part)
             found[name] = None
     return tuple(found)
+
+
+# ------------------------------------------------------------------------------------------------------------ the list
+
+
+def shapes_of(model: str) -> Shapes:
+    """Names and shapes of an architecture's tensors, built without storage."""
+    with torch.device("meta"):
+        state = blueprint(model, own_weights=True).build().state_dict()
+    return {name: tuple(value.shape) for name, value in state.items()}
+
+
+def kept(models: Iterable[str]) -> dict[str, object]:
+    """The list of some architectures: those of the same names and shapes together, the shortest name first."""
+    import open_clip
+    import timm
+
+    groups: dict[str, list[str]] = {}
+    for model in models:
+        folded = json.dumps(_folded(shapes_of(model)), sort_keys=True)
+        groups.setdefault(folded, []).append(model)
+    made = [
+        {"ids": sorted(ids, key=lambda one: (len(one), one)), "tensors": json.loads(folded)}
+        for folded, ids in groups.items()
+    ]
+    versions = {"timm": timm.__version__, "open_clip": open_clip.__version__}
+    return {"made_with": versions, "architectures": sorted(made, key=lambda one: str(one["ids"]))}
+
+
+_INDEX = re.compile(r"^(.*\.|)(\d+)(\..*|)$")
+
+
+def _folded(shapes: Shapes) -> dict[str, list[int]]:
+    """Blocks of equal shapes in one line: `blocks.{0:12}.norm1.weight`."""
+    runs: dict[tuple[str, str, tuple[int, ...]], list[int]] = {}
+    folded: dict[str, list[int]] = {}
+    for name, shape in shapes.items():
+        found = _INDEX.match(name)
+        if found:
+            runs.setdefault((found.group(1), found.group(3), shape), []).append(int(found.group(2)))
+        else:
+            folded[name] = list(shape)
+    for (before, after, shape), indices in runs.items():
+        first, last = min(indices), max(indices) + 1
+        if len(indices) == last - first:
+            folded[f"{before}{{{first}:{last}}}{after}"] = list(shape)
+        else:
+            folded |= {f"{before}{index}{after}": list(shape) for index in indices}
+    return folded
+
+
+def _expanded(folded: dict[str, list[int]]) -> Iterable[tuple[str, tuple[int, ...]]]:
+    for name, shape in folded.items():
+        before, brace, rest = name.partition("{")
+        if not brace:
+            yield name, tuple(shape)
+            continue
+        run, _, after = rest.partition("}")
+        first, last = map(int, run.split(":"))
+        for index in range(first, last):
+            yield f"{before}{index}{after}", tuple(shape)
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 1:
+        sys.exit("usage: python -m pipeline.models.ranking")
+    text = json.dumps(kept(architectures()), separators=(",", ":"), sort_keys=True)
+    LIST.write_bytes(gzip.compress(text.encode(), mtime=0))

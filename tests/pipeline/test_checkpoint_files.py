@@ -289,6 +289,15 @@ def test_archives_are_called_so(state, tmp_path):
     refused(tmp_path / "weights.pth.gz", "is a gzip archive. Unpack it")
 
 
+@pytest.mark.parametrize("length", [3, 20, 200, 0.5, -1])
+def test_a_file_that_was_cut_off(length, state, tmp_path):
+    for name, save in (("w.pth", torch.save), ("w.safetensors", safetensors.torch.save_file)):
+        save(state, tmp_path / name)
+        data = (tmp_path / name).read_bytes()
+        (tmp_path / name).write_bytes(data[: int(length * len(data)) if isinstance(length, float) else length])
+        refused(tmp_path / name, "is truncated or damaged|is no weights file")
+
+
 def test_a_byte_that_changed_in_a_zip_is_noticed(state, tmp_path):
     torch.save(state, tmp_path / "w.pth")
     data = bytearray((tmp_path / "w.pth").read_bytes())

@@ -114,7 +114,7 @@ def test_what_was_left_out_is_said_by_group(state, tmp_path):
 PAIRS = {
     "DINO": ("teacher.backbone.", "student.backbone.", {"student.head.mlp.0.weight": torch.ones(2, 2)}),
     "iBOT": ("teacher.", "student.", {}),
-    "Lightning": ("state_dict.teacher.", "state_dict.student.", {}),
+    "Lightning, student and teacher": ("state_dict.teacher.", "state_dict.student.", {}),
     "I-JEPA": ("target_encoder.module.", "encoder.module.", {"predictor.module.mask_token": torch.zeros(1, 1, 8)}),
     "MoCo v3": ("state_dict.module.base_encoder.", "state_dict.module.momentum_encoder.", {}),
     "BYOL": ("online_encoder.net.", "target_encoder.net.", {}),

@@ -74,6 +74,7 @@ def attempt(place: Place, tensors: dict[str, Tensor], module: nn.Module) -> Tria
     trial.weights = {name: value for name, value in converted.items() if name in own}
     trial.missing = [name for name in own if name not in converted and not _of(name, heads)]
     trial.misshapen = [name for name, value in trial.weights.items() if not _fitting(value, own[name], name, heads)]
+    trial.misshapen += [name for name in _uneven(trial.weights, heads) if name not in trial.misshapen]
     trial.resampled = {
         name: (tuple(state[name].shape), tuple(value.shape))
         for name, value in trial.weights.items()
@@ -120,9 +121,21 @@ def _fitting(value: Tensor, own: Tensor, name: str, heads: tuple[str, ...]) -> b
     """Whether a tensor can be loaded: a classifier may have another number of classes; no integers for weights."""
     if own.is_floating_point() != value.is_floating_point():
         return False
-    if _of(name, heads):
+    if _of(name, heads) and value.ndim:
         return value.ndim == own.ndim and value.shape[1:] == own.shape[1:]
     return value.shape == own.shape
+
+
+def _uneven(weights: dict[str, Tensor], heads: tuple[str, ...]) -> list[str]:
+    """Classifiers of no class, and biases of another number of classes than their weights."""
+    found = []
+    for head in heads:
+        weight, bias = weights.get(f"{head}.weight"), weights.get(f"{head}.bias")
+        if weight is not None and weight.ndim and not len(weight):
+            found.append(f"{head}.weight")
+        if bias is not None and (weight is None or not weight.ndim or not bias.ndim or len(bias) != len(weight)):
+            found.append(f"{head}.bias")
+    return found
 
 
 def classifier_names(module: nn.Module) -> tuple[str, ...]:
