@@ -12,7 +12,7 @@ from pipeline.models.arguments import Arguments, as_arguments
 from pipeline.models.description import LoadedModel, ModelRequest, blueprint_of, describe, described, prepare_module
 from pipeline.models.network import quick_when_offline
 from pipeline.models.sources import Blueprint, blueprint, timm_parameters
-from pipeline.models.weights import Names, fit, listed, read_weights
+from pipeline.models.weights import NO_FIT, Names, fit, listed, read_weights
 from pipeline.models.weights.variants import arguments_that_fit
 
 RANDOM_SEED = 0
@@ -47,7 +47,8 @@ def _fitted(module: nn.Module, request: ModelRequest, location: str) -> tuple[st
     try:
         return fit(module, names, which=request.which or "", architecture=request.model)
     except WeightsMismatch as error:
-        raise WeightsMismatch(f"{error}{_advice(request, names)}") from error
+        advice = _advice(request, names) if NO_FIT in str(error) else ""
+        raise WeightsMismatch(f"{error}{advice}") from error
 
 
 def _advice(request: ModelRequest, names: Names) -> str:

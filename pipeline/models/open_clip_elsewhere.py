@@ -28,6 +28,7 @@ class OpenClipModel:
     id: str  # behind open_clip/
     config: dict[str, Any]
     record: dict[str, Any]
+    quick_gelu: bool
     tags: tuple[str, ...]
     fetch: Callable[[], dict[str, Tensor]]
 
@@ -54,7 +55,7 @@ def _of_folder(path: str) -> OpenClipModel:
     with open(place, encoding="utf-8") as file:
         config, record = _config(file.read(), place)
     name = f"{LOCAL}{os.path.basename(os.path.abspath(path))}"
-    return OpenClipModel(name, "local", name, config, record, (), lambda: read_weights(path).tensors)
+    return OpenClipModel(name, "local", name, config, record, quick(config), (), lambda: read_weights(path).tensors)
 
 
 def _of_hub(repository: str) -> OpenClipModel:
@@ -74,9 +75,13 @@ def _of_hub(repository: str) -> OpenClipModel:
         ) from error
     with open(place, encoding="utf-8") as file:
         config, record = _config(file.read(), repository)
-    return OpenClipModel(
-        f"{HUB}{repository}", "hub", f"{HUB}{repository}", config, record, (), lambda: _fetched(repository)
-    )
+    name = f"{HUB}{repository}"
+    return OpenClipModel(name, "hub", name, config, record, quick(config), (), lambda: _fetched(repository))
+
+
+def quick(config: dict[str, Any]) -> bool:
+    """Whether a configuration says QuickGELU."""
+    return bool(config.get("quick_gelu"))
 
 
 def _fetched(repository: str) -> dict[str, Tensor]:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from atlas_schema.errors import BadConfig, UnknownModel, nearest
 from pipeline.models.arguments import Arguments, check_names
 from pipeline.models.hub_ids import id_for_hub_name
-from pipeline.models.open_clip_elsewhere import OpenClipModel, kept_elsewhere
+from pipeline.models.open_clip_elsewhere import OpenClipModel, kept_elsewhere, quick
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -188,8 +188,7 @@ def _open_clip(rest: str, input_size: Size | None, arguments: Arguments, own_wei
     if input_size is not None:
         vision["image_size"] = input_size
     height, width = input_size or default
-    # what the weights were trained with decides; the same architecture has tags of both kinds
-    quick_gelu = bool(record.get("quick_gelu") if tag else config.get("quick_gelu"))
+    quick_gelu = found.quick_gelu
     if arguments:
         check_names(f"open_clip/{name}", arguments, {"quick_gelu", *vars(CLIPVisionCfg())})
         asked = dict(arguments)
@@ -233,9 +232,13 @@ def _of_library(rest: str) -> OpenClipModel:
     if tag and not record:
         raise UnknownModel(_no_tag(f"open_clip/{rest}", name, tag, tags))
     record = record or next((open_clip.get_pretrained_cfg(name, t) for t in tags), {})
-    return OpenClipModel(
-        name, tag, rest, config, record, tuple(tags), lambda: load_state_dict(open_clip.download_pretrained(record))
-    )
+    # what the weights were trained with decides; the same architecture has tags of both kinds
+    quick_gelu = bool(record.get("quick_gelu")) if tag else quick(config)
+
+    def fetch() -> dict[str, Tensor]:
+        return dict(load_state_dict(open_clip.download_pretrained(record)))
+
+    return OpenClipModel(name, tag, rest, config, record, quick_gelu, tuple(tags), fetch)
 
 
 def _open_clip_tower(

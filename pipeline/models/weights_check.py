@@ -11,7 +11,9 @@ from atlas_schema.errors import AtlasError
 from pipeline.models.description import ModelRequest
 from pipeline.models.load import fitting_arguments, load
 from pipeline.models.ranking import Candidate, ranked
-from pipeline.models.weights import names_of, read_file
+from pipeline.models.weights import Names, names_of, read_file
+
+MOST_TRIED = 4  # architectures of the same shapes, after the best
 
 
 @dataclass(frozen=True)
@@ -43,10 +45,23 @@ def check_weights(location: str, model: str | None = None) -> WeightsReport:
     found = () if model else tuple(ranked(names))
     size = sum(value.numel() * value.element_size() for value in names.tensors.values())
     report = WeightsReport(location, checkpoint.form, len(names.tensors), size, found, None)
-    chosen = model or (found[0].id if found else "")
+    chosen = [model] if model else [one for best in found[:1] for one in _like(best)]
     if not chosen:
         return replace(report, error="None of its tensors has a name of a known architecture.")
-    request = ModelRequest(chosen, weights=location, name=_name(location))
+    tried = [_tried(report, ModelRequest(one, weights=location, name=_name(location)), names) for one in chosen[:1]]
+    while tried[-1].error and len(tried) < len(chosen):  # the same shapes with another activation function
+        tried.append(_tried(report, ModelRequest(chosen[len(tried)], weights=location, name=_name(location)), names))
+    return tried[0] if tried[-1].error else tried[-1]
+
+
+def _like(best: Candidate) -> list[str]:
+    """The best architecture, then others of the same shapes: variants of its own name first."""
+    others = sorted(best.same, key=lambda one: (not one.startswith(best.id), len(one), one))
+    return [best.id, *others[:MOST_TRIED]]
+
+
+def _tried(report: WeightsReport, request: ModelRequest, names: Names) -> WeightsReport:
+    """The report of loading a file into one architecture, with the arguments that this takes."""
     try:
         return replace(report, request=request, notes=load(request).notes)
     except AtlasError as error:

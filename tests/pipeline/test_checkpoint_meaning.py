@@ -1,15 +1,17 @@
 """What would load and be another model: other grids, windows and activation functions are said, or refused."""
 
 import argparse
+import json
 
 import open_clip
 import pytest
+import safetensors.torch
 import timm
 import torch
 from open_clip.model import CLIP
 
-from atlas_schema.errors import BadConfig, WeightsMismatch
-from pipeline.models import ModelRequest, catalogue, describe
+from atlas_schema.errors import BadConfig, NoNetwork, UnknownModel, WeightsMismatch
+from pipeline.models import ModelRequest, catalogue, describe, load
 from pipeline.models.sources import blueprint
 from tests.pipeline.checkpoints import PIXELS, assert_equal, loaded, made, shaken, under
 
@@ -206,3 +208,43 @@ def test_a_tower_of_timm_in_open_clip(tmp_path):
     assert notes == ("taken from under module.visual",)
     with torch.no_grad():
         assert torch.equal(target(PIXELS), source(PIXELS))
+
+
+# ------------------------------------------------------------------------------------------ folders of open_clip's own
+
+
+def test_a_folder_as_open_clip_writes_it(clip, tmp_path):
+    """`open_clip/local-dir:FOLDER`: the architecture and the preparation of pictures stand beside the weights."""
+    folder = tmp_path / "my-clip"
+    folder.mkdir()
+    vision = {"layers": 2, "width": 128, "patch_size": 32, "image_size": 224}
+    model = {"embed_dim": 32, "quick_gelu": True, "vision_cfg": vision, "text_cfg": {}}
+    pictures = {"mean": [0.1, 0.2, 0.3], "std": [0.5, 0.6, 0.7], "interpolation": "bilinear"}
+    (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": model, "preprocess_cfg": pictures}))
+    safetensors.torch.save_file(clip.state_dict(), folder / "open_clip_model.safetensors")
+    found = load(ModelRequest(f"open_clip/local-dir:{folder}"))
+    assert (found.description.id, found.description.slug) == ("open_clip/local-dir:my-clip", "clip-local-dir-my-clip")
+    assert found.description.mean == (0.1, 0.2, 0.3)
+    assert found.description.interpolation == "bilinear"
+    assert {site.activation for site in found.description.ffn_sites} == {"QuickGELU"}
+    x = torch.rand(2, 3, 224, 224)
+    with torch.no_grad():
+        assert (found.module(x) - clip.encode_image(x)).abs().max() == 0
+    (folder / "open_clip_config.json").write_text("{}")
+    with pytest.raises(UnknownModel, match="not a configuration of open_clip"):
+        describe(ModelRequest(f"open_clip/local-dir:{folder}"))
+    with pytest.raises(UnknownModel, match=r"expected a folder with open_clip_config\.json"):
+        describe(ModelRequest("open_clip/local-dir:nowhere"))
+
+
+def test_a_repository_of_the_hub_that_cannot_be_reached(monkeypatch):
+    import huggingface_hub
+
+    def refuse(*args, **kwargs):
+        raise OSError("no route to the hub\nmore")
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", refuse)
+    with pytest.raises(
+        NoNetwork, match=r"open_clip/hf-hub:laion/x: its open_clip_config\.json .*: no route to the hub Check"
+    ):
+        describe(ModelRequest("open_clip/hf-hub:laion/x"))

@@ -102,6 +102,17 @@ def test_arguments_that_make_it_fit_are_in_the_command(tmp_path):
     assert_equal(load(report.request), source)
 
 
+def test_of_the_same_shapes_the_one_with_the_right_activation_is_found(tmp_path):
+    """OpenAI's weights: open_clip has two architectures of these shapes, with GELU and with QuickGELU."""
+    shapes = shapes_of("open_clip/ViT-B-32-quickgelu")
+    state = {f"visual.{name}": torch.zeros(()).expand(shape) for name, shape in shapes.items()}  # of one number each
+    marks = {"input_resolution": torch.tensor(224), "context_length": torch.tensor(77), "vocab_size": torch.tensor(9)}
+    torch.save({**state, **marks}, tmp_path / "openai.pt")
+    report = check_weights(str(tmp_path / "openai.pt"))
+    assert report.request.model == "open_clip/ViT-B-32-quickgelu"
+    assert report.command
+
+
 def test_a_file_of_nothing_known(tmp_path):
     torch.save({"conv.weight": torch.ones(2, 2)}, tmp_path / "w.pth")
     report = check_weights(str(tmp_path / "w.pth"))

@@ -16,6 +16,8 @@ from pipeline.models.weights.search import RULE, Place, equal, library_places, p
 from pipeline.models.weights.shared import without_shared_tables
 from pipeline.models.weights.trial import Trial, attempt, classifier_names
 
+NO_FIT = "does not fit"  # in messages on names and shapes, for which other arguments may be a way out
+
 #: Parts of names -> what was done to the weights, and how it is undone.
 ODD = (
     ("lora_", "adapters (LoRA) stand beside the weights: merge them first (model.merge_and_unload())"),
@@ -178,16 +180,16 @@ def mismatch(trial: Trial, names: Names, module: nn.Module) -> str:
     location = names.location
     if trial.error and not trial.weights:
         return (
-            f"{location} does not fit {kind}: {trial.error} while its {len(names.tensors)} tensors "
+            f"{location} {NO_FIT} {kind}: {trial.error} while its {len(names.tensors)} tensors "
             f"({listed(names.tensors)}) were read as weights of this architecture."
         )
     if not trial.weights:
         return (
-            f"{location} does not fit {kind}: none of its {len(names.tensors)} tensors has a name of "
+            f"{location} {NO_FIT} {kind}: none of its {len(names.tensors)} tensors has a name of "
             f"this architecture ({listed(names.tensors)}). Name the architecture they were trained with."
         )
     where = f" (under {trial.place.label})" if trial.place.prefix else ""
-    lines = [f"{location}{where} does not fit {kind}:"]
+    lines = [f"{location}{where} {NO_FIT} {kind}:"]
     if trial.missing:
         lines.append(f"  {len(trial.missing)} missing: {listed(trial.missing)}")
     if trial.unexpected:
