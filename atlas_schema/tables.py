@@ -59,7 +59,9 @@ MODELS = Table(
     key=("slug",),
     columns=(
         _slug,
-        Column("model_id", TEXT, "Where the model comes from: timm/NAME.TAG, open_clip/NAME/TAG or zoo/NAME"),
+        Column(
+            "model_id", TEXT, "Where the model comes from: timm/NAME.TAG, open_clip/NAME/TAG, zoo/NAME or hf://ORG/NAME"
+        ),
         Column("family", TEXT, "Architecture family, which says where its FFN and attention sites are"),
         Column(
             "source",

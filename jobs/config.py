@@ -32,7 +32,7 @@ class ModelEntry(_Frozen):
     """One checkpoint: the fields of `pipeline.models.ModelRequest`."""
 
     model: str = Field(
-        description="Model id: timm/deit_tiny_patch16_224, open_clip/ViT-B-32/openai, zoo/vit, zoo/*; repeatable."
+        description="Model id: timm/deit_tiny_patch16_224, open_clip/ViT-B-32/openai, hf://ORG/NAME, zoo/*; repeatable."
     )
     weights: str | None = Field(
         default=None, description="Your own weights (safetensors or pth; file or URL) for the one --model."
@@ -85,6 +85,9 @@ class ModelEntry(_Frozen):
 
         fields = self.model_dump()
         fields["arguments"] = as_arguments(fields.pop("model_args"))
+        prefix = "open_clip/local-dir:" if self.model.startswith("open_clip/local-dir:") else ""
+        if os.path.isdir(self.model.removeprefix(prefix)):  # a model's folder; workers start elsewhere
+            fields["model"] = prefix + os.path.abspath(self.model.removeprefix(prefix))
         if self.weights and "://" not in self.weights:
             fields["weights"] = os.path.abspath(os.path.expanduser(self.weights))
         return ModelRequest(**fields)

@@ -21,7 +21,7 @@ class ModelRequest:
     tag.
     """
 
-    model: str  # timm/NAME[.TAG] | open_clip/NAME[/TAG] | zoo/NAME
+    model: str  # timm/NAME[.TAG] | open_clip/NAME[/TAG] | zoo/NAME | hf://ORG/NAME | a folder with a config.json
     weights: str | None = None
     name: str | None = None
     random_weights: bool = False
@@ -118,7 +118,9 @@ def slug_for(request: ModelRequest) -> str:
     if request.name:
         return slugify(request.name)
     plan = blueprint_of(request)
-    return slug_of(_untagged(plan)) + "--random" if request.random_weights else slug_of(plan.id)
+    if request.random_weights:
+        return slug_of(_untagged(plan)) + "--random"
+    return slugify(plan.id.removeprefix("hf://").replace("/", " ")) if plan.id.startswith("hf://") else slug_of(plan.id)
 
 
 def _untagged(plan: Blueprint) -> str:

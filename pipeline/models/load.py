@@ -154,7 +154,13 @@ def _pretrained(plan: Blueprint) -> tuple[nn.Module, tuple[str, ...]]:
     if isinstance(got, nn.Module):
         return got, ()
     module = _random(plan)
-    return module, fit(module, Names(plan.id, got), architecture=plan.id)
+    names = got if isinstance(got, Names) else Names(plan.id, got)
+    return module, fit(module, names, architecture=_asked(plan))
+
+
+def _asked(plan: Blueprint) -> str:
+    """The id of the architecture, for messages that name a variant of it."""
+    return f"{plan.source}/{plan.architecture}"
 
 
 def _unreachable(plan: Blueprint, error: Exception) -> str:

@@ -7,7 +7,7 @@ weights or the network, except `Blueprint.fetch`.
 import inspect
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -15,9 +15,11 @@ import torch
 from torch import Tensor, nn
 
 from atlas_schema.errors import BadConfig, UnknownModel, nearest
-from pipeline.models.arguments import Arguments, check_names
+from pipeline.models.arguments import Arguments, as_arguments, check_names
 from pipeline.models.hub_ids import id_for_hub_name
+from pipeline.models.hub_models import HubModel, hub_model
 from pipeline.models.open_clip_elsewhere import OpenClipModel, kept_elsewhere, quick
+from pipeline.models.weights import Names
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +38,7 @@ class Blueprint:
     licence: str  # of the pretrained weights; "" where the library does not say
     tags: tuple[str, ...]  # all that the library knows for the architecture
     build: Callable[[], nn.Module]  # the vision tower with fresh weights, on torch's current device
-    fetch: Callable[[], nn.Module | dict[str, Tensor]]
+    fetch: Callable[[], nn.Module | dict[str, Tensor] | Names]
     # ^ the weights of the tag: already in a module (timm does both at once) or as a state dict; needs the
     # network   or the library's cache
     arguments: Arguments = ()  # of the constructor, where they are not the architecture's
@@ -64,11 +66,14 @@ def blueprint(
         "open_clip": _open_clip,
         "zoo": _zoo,
     }
-    if source not in readers or not rest:
-        raise UnknownModel(_not_an_id(model))
     size = (input_size, input_size) if isinstance(input_size, int) else input_size
     if size is not None and min(size) < 1:
         raise BadConfig(f"input_size {size[0]} x {size[1]}: expected positive numbers of pixels.")
+    if source not in readers or not rest:
+        found = hub_model(model)
+        if found is not None:
+            return _of_hub(found, size, arguments)
+        raise UnknownModel(_not_an_id(model))
     return readers[source](rest, size, arguments, own_weights)
 
 
@@ -80,9 +85,9 @@ def _not_an_id(model: str) -> str:
         return f"{model!r} is a name on the Hugging Face hub; the same weights are {same} here."
     if re.fullmatch(r"[\w.-]+/[\w.-]+", model):
         return (
-            f"{model!r} is not a model id: expected timm/NAME[.TAG], open_clip/NAME[/TAG] or zoo/NAME. If it is a "
-            f"repository of the Hugging Face hub: one that open_clip made is open_clip/hf-hub:{model}; of another one "
-            f"name the architecture, with --weights hf://{model}/model.safetensors --as NAME."
+            f"{model!r} is not a model id: expected timm/NAME[.TAG], open_clip/NAME[/TAG] or zoo/NAME. A repository of "
+            f"the Hugging Face hub that transformers or timm wrote is hf://{model}, one that open_clip wrote is "
+            f"open_clip/hf-hub:{model}; of others name the architecture, with --weights hf://{model}/FILE --as NAME."
         )
     close = nearest(model, timm.list_models())
     hint = f" Did you mean {', '.join(f'timm/{name}' for name in close)}?" if close else ""
@@ -171,6 +176,16 @@ def _no_tag(model: str, name: str, tag: str, tags: list[str]) -> str:
     hint = f" Did you mean {', '.join(close)}?" if close else ""
     known = ", ".join(tags) or "none, it has no weights"
     return f"{model}: {name} has no tag {tag!r}.{hint} Its tags: {known}."
+
+
+# ----------------------------------------------------------------------------------------------------- hub
+
+
+def _of_hub(found: HubModel, size: Size | None, arguments: Arguments) -> Blueprint:
+    """An architecture of timm or open_clip, built and fed as a repository's own files say."""
+    given = as_arguments({**dict(found.arguments), **dict(arguments)})
+    plan = blueprint(found.architecture, size or found.input_size, given, own_weights=True)
+    return replace(plan, id=found.id, tag="hub", licence="", tags=(), fetch=found.fetch, **found.pictures)
 
 
 # ----------------------------------------------------------------------------------------------- open_clip

@@ -7,8 +7,8 @@ import pytest
 from pipeline.models import catalogue
 from pipeline.models.hub_ids import HUB_NAMES, id_for_hub_name
 from pipeline.models.sources import blueprint
-from pipeline.models.weights.docs import page
 from pipeline.models.weights.forms import form_names
+from pipeline.models.weights_docs import page
 from tests.pipeline import test_checkpoint_files, test_checkpoint_forms, test_checkpoint_meaning
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -75,7 +75,7 @@ THEIRS = {
 
 
 def test_the_page_is_current():
-    assert (DOCS / "checkpoints.md").read_text() == page(), "python -m pipeline.models.weights.docs docs/checkpoints.md"
+    assert (DOCS / "checkpoints.md").read_text() == page(), "python -m pipeline.models.weights_docs docs/checkpoints.md"
 
 
 def test_every_form_of_the_page_is_tested_and_every_tested_form_is_on_it():

@@ -110,7 +110,10 @@ def test_changed_bytes_of_a_torch_file(tmp_path_factory, data):
 @hypothesis.settings(SETTINGS, max_examples=150)
 @hypothesis.given(st.data())
 def test_changed_bytes_in_the_header_of_a_safetensors_file(tmp_path_factory, data):
-    """Its numbers carry no sums: the header alone is changed, or the end is cut off."""
+    """Its numbers carry no sums: the header alone is changed, or the end is cut off.
+
+    Names of the head may become those of another one, which is left out and said.
+    """
     kept = bytearray(stored("safetensors"))
     header = 8 + int.from_bytes(kept[:8], "little")
     if data.draw(st.booleans()):
@@ -120,4 +123,4 @@ def test_changed_bytes_in_the_header_of_a_safetensors_file(tmp_path_factory, dat
         kept = kept[: data.draw(st.integers(0, len(kept) - 1))]
     path = tmp_path_factory.getbasetemp() / "fuzzed.safetensors"
     path.write_bytes(kept)
-    assert_source_or_error(outcome(path))
+    assert_source_or_error(outcome(path), but={"head.weight", "head.bias"})

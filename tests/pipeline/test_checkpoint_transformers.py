@@ -187,6 +187,23 @@ def test_siglip_into_timm(tmp_path):
         close(ours.module(PIXELS), theirs.vision_model(PIXELS).pooler_output)
 
 
+def test_another_epsilon_of_norms_is_said(tmp_path):
+    """transformers' ViT has 1e-12 where timm's has 1e-6."""
+    config = transformers.ViTConfig(**{**COMMON, "layer_norm_eps": 1e-12}, intermediate_size=HIDDEN)
+    saved(transformers.ViTModel(config), tmp_path)
+    ours = load(asked("vit_tiny_patch16_224", tmp_path, mlp_ratio=2.0))
+    assert "norms have an epsilon of 1e-06, where config.json names 1e-12" in ours.notes
+
+
+def test_a_folder_is_a_model(tmp_path):
+    """The architecture from config.json, the weights beside it."""
+    theirs = saved(FORMS["DINOv2, registers"][0](), tmp_path)
+    ours = load(ModelRequest(str(tmp_path)))
+    assert dict(ours.description.arguments) == {**dict(TIMM), "mlp_ratio": 2.0}
+    with torch.no_grad():
+        close(ours.module.forward_features(PIXELS), hidden_states(theirs))
+
+
 def test_a_config_that_names_another_size_is_resampled_and_said(tmp_path):
     saved(FORMS["ViT"][0](), tmp_path)
     assert json.loads((tmp_path / "config.json").read_text())["image_size"] == SIZE

@@ -34,16 +34,28 @@ def check_activation(module: nn.Module, names: Names, place: Place, architecture
     """
     own = activations_of(module)
     said, source = _said(names, place)
+    notes = _other_norms(module, names)
     if not said or not own or own & said:
-        return ()
+        return notes
     expected, found = sorted(said)[0], sorted(own)[0]
     if {expected, found} == {"GELU", "GELUTanh"}:
-        return (f"activation function {found}, where {source} names {expected}: they differ by less than 0.001",)
+        return (*notes, f"activation function {found}, where {source} names {expected}: they differ by less than 0.001")
     variant = variant_of(architecture) if expected == QUICK else f"--model-args act_layer={expected.lower()}"
     raise WeightsMismatch(
         f"{names.location} was trained with {expected} ({source}), and {architecture or type(module).__name__} has "
         f"{found}: run with it, every activation would be another. Ask for {variant}."
     )
+
+
+def _other_norms(module: nn.Module, names: Names) -> tuple[str, ...]:
+    """A note where a config names another epsilon of the norms than the library's architecture has."""
+    inner = names.config.get("vision_config")
+    settings = {**names.config, **(inner if isinstance(inner, Mapping) else {})}
+    own = next((part.eps for part in module.modules() if isinstance(part, nn.LayerNorm)), None)
+    said = settings.get("layer_norm_eps")
+    if own is None or not isinstance(said, float) or said == own:
+        return ()
+    return (f"norms have an epsilon of {own:g}, where config.json names {said:g}",)
 
 
 def activations_of(module: nn.Module) -> set[str]:

@@ -129,7 +129,7 @@ def _index(place: _Place) -> tuple[str, Any]:
 def _plain_pickle(location: str) -> str:
     code = (
         "import pickle, torch; w = lambda x: {str(k): w(v) for k, v in x.items()} if isinstance(x, dict) else "
-        f"torch.as_tensor(x) if hasattr(x, 'dtype') else x; torch.save(w(pickle.load(open('{location}', 'rb'))), "
+        f"torch.as_tensor(x) if hasattr(x, 'dtype') else x; torch.save(w(pickle.load(open({location!r}, 'rb'))), "
         "'tensors.pth')"
     )
     return (

@@ -40,7 +40,7 @@ def fit(module: nn.Module, names: Names, *, which: str = "", architecture: str =
     names, copied = without_shared_tables(module, names)
     trial, chosen = choose(module, names, which)
     notes = list(check_activation(module, names, trial.place, architecture))
-    if _all_named(trial, module):
+    if _all_named(trial, module) and not trial.unexpected:
         notes += check_grids(module, trial.state, names)
         trial = attempt(trial.place, names.tensors, module)  # now the module may know the grid
     if not trial.fits:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from typing import Any
 
@@ -53,7 +54,9 @@ def chosen_file(folder: str, names: Sequence[str]) -> str:
         )
     for ending, what, command in FOLDERS:
         if any(name.endswith(ending) for name in names):
-            raise WeightsUnreadable(f"{folder} is {what}. Make one file of it:\n  {command.format(folder=folder)}")
+            raise WeightsUnreadable(
+                f"{folder} is {what}. Make one file of it:\n  {command.format(folder=shlex.quote(folder))}"
+            )
     there = ", ".join(names[:4]) or "nothing"
     raise WeightsUnreadable(
         f"{folder} is a folder without a weights file; it holds {there}. Expected .safetensors, .pth, .pt or .bin."

@@ -56,7 +56,7 @@ def zip_known_as(names: list[str], location: str) -> tuple[str, str]:
         return (
             "a NumPy archive (.npz), as JAX training writes it",
             "timm converts those of its architectures: python -c \"import timm, torch; m = timm.create_model('NAME'); "
-            f"m.load_pretrained('{location}'); torch.save(m.state_dict(), 'weights.pth')\"",
+            f"m.load_pretrained({location!r}); torch.save(m.state_dict(), 'weights.pth')\"",
         )
     if any(name.endswith(".keras") or name == "metadata.json" for name in names):
         return "a Keras archive", "Convert it to the PyTorch architecture that it belongs to."

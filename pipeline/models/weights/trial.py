@@ -80,7 +80,7 @@ def attempt(place: Place, tensors: dict[str, Tensor], module: nn.Module) -> Tria
         for name, value in trial.weights.items()
         if name in state and state[name].shape != value.shape and state[name].numel() != value.numel()
     }
-    inside = [name for name in converted if name not in own]
+    inside = [name for name in converted or state if name not in own]
     inside += [key.removeprefix(place.prefix) for key in tensors if key.startswith(place.prefix) and key not in used]
     trial.unexpected = [name for name in inside if _belongs(name, own, heads, bool(place.layout.rules))]
     odd = {f"{place.prefix}{name}" for name in trial.unexpected}
@@ -150,8 +150,11 @@ def _of(name: str, heads: Iterable[str]) -> bool:
 
 def _belongs(name: str, own: Iterable[str], heads: tuple[str, ...], translated: bool) -> bool:
     """Whether a tensor that the module has no place for would be part of the encoder."""
-    if name.endswith(COUNTERS) or _of(name, heads):
+    if name.endswith(COUNTERS):
         return False
+    if _of(name, heads):  # a head of several layers is another one; a part of this one that is unknown is not
+        part = next(name.removeprefix(f"{head}.") for head in heads if name.startswith(f"{head}."))
+        return "." not in part and part not in ("weight", "bias")
     first = name.partition(".")[0]
     if first in {one.partition(".")[0] for one in own}:
         return first not in {head.partition(".")[0] for head in heads}

@@ -123,7 +123,7 @@ def conversion(location: str) -> str:
     code = (
         "import torch; w = lambda x: {str(k): w(v) for k, v in x.items() if isinstance(v, (dict, torch.Tensor))} "
         "if isinstance(x, dict) else x; "
-        f"c = torch.load('{location}', map_location='cpu', weights_only=False); "
+        f"c = torch.load({location!r}, map_location='cpu', weights_only=False); "
         "torch.save(w(getattr(c, 'state_dict', lambda: c)()), 'tensors.pth')"
     )
     return f'python -c "{code}"'

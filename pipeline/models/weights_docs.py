@@ -1,4 +1,4 @@
-"""docs/checkpoints.md, generated from the tables of this package: `python -m pipeline.models.weights.docs FILE`."""
+"""docs/checkpoints.md, generated from the tables of this package: `python -m pipeline.models.weights_docs FILE`."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 
 from atlas_schema.card import markdown_table
 from pipeline.models.hub_ids import HUB_NAMES
+from pipeline.models.hub_models import OF_TIMM
 from pipeline.models.weights.folders import FOLDERS, SUFFIXES, USUAL
 from pipeline.models.weights.foreign import BEGINNINGS
 from pipeline.models.weights.forms import FORMS, form_names
@@ -18,7 +19,7 @@ _HEAD = """# Checkpoints
 
 This page is generated from `pipeline/models/weights/`; do not edit it. To write it again:
 
-    python -m pipeline.models.weights.docs docs/checkpoints.md
+    python -m pipeline.models.weights_docs docs/checkpoints.md
 
 Weights of your own are given with the architecture that they are of, and a name:
 
@@ -108,14 +109,19 @@ def _layouts() -> str:
 
 def _hub() -> str:
     rows = [(f"`{name}`".replace("|", "\\|"), f"`{target}`") for name, target in HUB_NAMES]
+    kinds = sorted({*(kind.partition(",")[0] for kind in OF_TIMM), "clip", "siglip", "swin"})
     return (
-        "## Names of the hub\n\nSuch a name in place of a model id is answered with the id of the same weights; those "
-        "of open_clip's own repositories are known too. `open_clip/hf-hub:ORG/NAME`, `open_clip/local-dir:FOLDER` are "
+        "## Models of the hub\n\n`--model hf://ORG/NAME`, or a folder with the files of such a repository, is a model: "
+        f"its `config.json` says the architecture ({', '.join(kinds)}, or as timm pushes models), the size of its "
+        "pictures and the activation function, its `preprocessor_config.json` how pictures are prepared. `plan` fetches these "
+        "two small files alone. Nothing of a repository is run.\n\n"
+        "## Names of the hub\n\nSuch a name without `hf://` is answered with the id of the same weights; those of "
+        "open_clip's own repositories are known too. `open_clip/hf-hub:ORG/NAME`, `open_clip/local-dir:FOLDER` are "
         "read as open_clip reads them.\n\n" + markdown_table(("typed", "works"), rows)
     )
 
 
 if __name__ == "__main__":
     if len(sys.argv) != 2:
-        sys.exit("usage: python -m pipeline.models.weights.docs docs/checkpoints.md")
+        sys.exit("usage: python -m pipeline.models.weights_docs docs/checkpoints.md")
     Path(sys.argv[1]).write_text(page())
