@@ -113,8 +113,8 @@ def _hub() -> str:
     return (
         "## Models of the hub\n\n`--model hf://ORG/NAME`, or a folder with the files of such a repository, is a model: "
         f"its `config.json` says the architecture ({', '.join(kinds)}, or as timm pushes models), the size of its "
-        "pictures and the activation function, its `preprocessor_config.json` how pictures are prepared. `plan` fetches these "
-        "two small files alone. Nothing of a repository is run.\n\n"
+        "pictures and the activation function, its `preprocessor_config.json` how pictures are prepared. `plan` "
+        "fetches these two small files alone. Nothing of a repository is run.\n\n"
         "## Names of the hub\n\nSuch a name without `hf://` is answered with the id of the same weights; those of "
         "open_clip's own repositories are known too. `open_clip/hf-hub:ORG/NAME`, `open_clip/local-dir:FOLDER` are "
         "read as open_clip reads them.\n\n" + markdown_table(("typed", "works"), rows)

@@ -38,6 +38,8 @@ TESTS = {
         "Swin's window of 12 into 7": "test_swins_window_of_12_is_not_one_of_7",
         "OpenAI's weights under GELU": "test_openais_weights_are_never_run_with_gelu",
         "Swin's official files": "test_official_swin_files",
+        "DINOv2's own names with registers": "test_dinov2s_own_names_with_registers",
+        "open_clip's epoch_1.pt": "test_open_clips_training_checkpoint",
         "OpenAI's names in timm's architecture": "test_openais_names_in_timms_architecture",
     },
     test_checkpoint_files: {

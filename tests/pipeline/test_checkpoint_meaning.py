@@ -128,9 +128,14 @@ def small(name: str, **more) -> dict:
     return {"model": f"open_clip/{name}", "arguments": tuple(sorted({**dict(OF_CLIP), **more}.items()))}
 
 
-def test_openais_weights_are_never_run_with_gelu(clip, tmp_path, monkeypatch):
-    embed = open_clip.get_model_config("ViT-B-32") | {"embed_dim": 32}
-    monkeypatch.setattr(open_clip, "get_model_config", lambda name: {**embed, "quick_gelu": "quickgelu" in name})
+@pytest.fixture
+def narrow(monkeypatch):
+    """open_clip's ViT-B-32 with an embedding of the small CLIP's length."""
+    config = open_clip.get_model_config("ViT-B-32") | {"embed_dim": 32}
+    monkeypatch.setattr(open_clip, "get_model_config", lambda name: {**config, "quick_gelu": "quickgelu" in name})
+
+
+def test_openais_weights_are_never_run_with_gelu(clip, tmp_path, narrow):
     torch.save({**clip.state_dict(), **MARKS}, tmp_path / "openai.pt")
     with pytest.raises(WeightsMismatch, match=r"trained with QuickGELU .*Ask for open_clip/ViT-B-32-quickgelu\."):
         loaded(tmp_path / "openai.pt", **small("ViT-B-32"))
@@ -208,6 +213,37 @@ def test_a_tower_of_timm_in_open_clip(tmp_path):
     assert notes == ("taken from under module.visual",)
     with torch.no_grad():
         assert torch.equal(target(PIXELS), source(PIXELS))
+
+
+def test_open_clips_training_checkpoint(clip, tmp_path, narrow):
+    """epoch_1.pt: the whole CLIP under DDP's prefix, beside its optimizer."""
+    wrapped = {f"module.{name}": value for name, value in clip.state_dict().items()}
+    optimizer = {"state": {0: {"exp_avg": torch.ones(3)}}, "param_groups": []}
+    torch.save({"epoch": 1, "name": "run", "state_dict": wrapped, "optimizer": optimizer}, tmp_path / "epoch_1.pt")
+    model = loaded(tmp_path / "epoch_1.pt", **small("ViT-B-32", quick_gelu=True))
+    x = torch.rand(2, 3, 224, 224)
+    with torch.no_grad():
+        assert (model.module(x) - clip.encode_image(x)).abs().max() == 0
+    assert model.notes[0] == "taken from under state_dict.module.visual"
+    assert "optimizer.state.0.exp_avg" in model.notes[1]
+
+
+def test_dinov2s_own_names_with_registers(tmp_path):
+    """Meta's files: positions for the class token too, registers under another name, a mask token."""
+    source = made("vit_small_patch14_reg4_dinov2", depth=1, embed_dim=64, num_heads=2, img_size=56)
+    state = source.state_dict()
+    state["register_tokens"] = state.pop("reg_token")
+    state["pos_embed"] = torch.cat([torch.zeros(1, 1, 64), state["pos_embed"]], dim=1)
+    teacher = {f"backbone.{name}": value for name, value in {**state, "mask_token": torch.ones(1, 64)}.items()}
+    heads = {"dino_head.last_layer.weight": torch.ones(8, 4), "ibot_head.mlp.0.weight": torch.ones(4, 64)}
+    torch.save({"teacher": {**teacher, **heads}}, tmp_path / "w.pth")
+    arguments = (("depth", 1), ("embed_dim", 64), ("num_heads", 2))
+    model = loaded(tmp_path / "w.pth", "timm/vit_small_patch14_reg4_dinov2", input_size=56, arguments=arguments)
+    assert_equal(model, source, pixels=PIXELS[:, :, :56, :56])
+    assert model.notes == (
+        "taken from under teacher.backbone",
+        "tensors of other modules left out: 2 (teacher.dino_head.last_layer.weight, teacher.ibot_head.mlp.0.weight)",
+    )
 
 
 # ------------------------------------------------------------------------------------------ folders of open_clip's own

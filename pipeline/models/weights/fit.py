@@ -45,7 +45,7 @@ def fit(module: nn.Module, names: Names, *, which: str = "", architecture: str =
         trial = attempt(trial.place, names.tensors, module)  # now the module may know the grid
     if not trial.fits:
         raise WeightsMismatch(mismatch(trial, names, module))
-    weights = dict(trial.weights)
+    weights = {name: value.float() if value.is_floating_point() else value for name, value in trial.weights.items()}
     _check_finite(weights, names)
     notes = [*chosen, *_translated(trial), *_left_out(trial), *copied, *_widened(trial), *notes, *_resampled(trial)]
     notes += settle_classifier(module, weights)

@@ -77,7 +77,7 @@ FORMS: dict[str, tuple[Form, ...]] = {
         *_all(EQUAL, "`resampled from ... to ...: pos_embed`", "another resolution"),
         *_all(REFUSED, "the window is named", "Swin's window of 12 into 7"),
         *_all(REFUSED, "the -quickgelu variant is named", "OpenAI's weights under GELU"),
-        *_all(EQUAL, "", "Swin's official files"),
+        *_all(EQUAL, "", "Swin's official files", "DINOv2's own names with registers", "open_clip's epoch_1.pt"),
     ),
     "Files and folders": (
         *_all(EQUAL, "", "torch.save before 1.6", "TorchScript", "fp16 TorchScript", "shards with an index"),

@@ -70,7 +70,7 @@ MAKE: dict[str, Callable[[Sequence[Tensor]], Tensor]] = {
     "first third": lambda given: _third(given, True),
     "last two thirds": lambda given: _third(given, False),
     # DINOv2 with registers: timm adds positions to patches alone, so the class token carries its own
-    "class with its position": lambda given: given[0] + given[1][:, :1],
+    "class with its position": lambda given: given[0].float() + given[1][:, :1].float(),
     "positions of patches": lambda given: given[0][:, 1:],
 }
 

@@ -78,7 +78,7 @@ def attempt(place: Place, tensors: dict[str, Tensor], module: nn.Module) -> Tria
     trial.resampled = {
         name: (tuple(state[name].shape), tuple(value.shape))
         for name, value in trial.weights.items()
-        if name in state and state[name].shape != value.shape and state[name].numel() != value.numel()
+        if name in state and _is_resampled(state[name], value)
     }
     inside = [name for name in converted or state if name not in own]
     inside += [key.removeprefix(place.prefix) for key in tensors if key.startswith(place.prefix) and key not in used]
@@ -94,7 +94,8 @@ def assembled(place: Place, tensors: dict[str, Tensor], own: dict[str, Tensor]) 
     """The state that a place gives before the library converts it, and which tensors of the file are in it."""
     if not place.layout.rules:
         used = {key for key in tensors if key.startswith(place.prefix)}
-        return {key[len(place.prefix) :]: _float(tensors[key]) for key in tensors if key in used}, used
+        inner = {key[len(place.prefix) :]: tensors[key] for key in tensors if key in used}
+        return {name: _ready(value, own.get(name)) for name, value in inner.items()}, used
     state: dict[str, Tensor] = {}
     used = set()
     for name, like in own.items():
@@ -103,14 +104,24 @@ def assembled(place: Place, tensors: dict[str, Tensor], own: dict[str, Tensor]) 
             continue
         keys = [_place_of(source, place) for source in found[0]]
         if all(key in tensors for key in keys):
-            state[name] = made(found[1], [_float(tensors[key]) for key in keys], like)
+            value = made(found[1], [tensors[key] for key in keys], like)
+            state[name] = _ready(value, like)
             used |= set(keys)
     return state, used
 
 
-def _float(value: Tensor) -> Tensor:
-    """Half precision is for storage: position embeddings are resampled, and fingerprints taken, in float32."""
-    return value.float() if value.is_floating_point() else value
+def _is_resampled(before: Tensor, after: Tensor) -> bool:
+    """Whether numbers were made up between others: not where axes were added, or the class token's position moved."""
+    if before.numel() == after.numel():
+        return False
+    moved = before.ndim == after.ndim == 3 and before.shape[1] - after.shape[1] == 1
+    return not moved
+
+
+def _ready(value: Tensor, own: Tensor | None) -> Tensor:
+    """Half precision is for storage: what is to be resampled is widened; what is only to be loaded is, then."""
+    loads = own is not None and value.shape == own.shape
+    return value if loads or not value.is_floating_point() else value.float()
 
 
 def _place_of(source: str, place: Place) -> str:
