@@ -17,6 +17,7 @@ WITH_TRANSFORMERS = (Path(__file__).parent / "test_checkpoint_transformers.py").
 #: Forms that have a test of their own, by module.
 TESTS = {
     test_checkpoint_forms: {
+        "averages in a list": "test_tensors_without_names_are_not_read_and_said",
         "one model under two names": "test_one_model_under_two_names_is_one_model",
         "two models of equal rank": "test_where_no_rule_decides_both_are_named",
         "fp16, bf16, float8, float64": "test_every_precision_is_read_to_the_values_it_holds_and_said",
@@ -38,6 +39,7 @@ TESTS = {
         "Swin's window of 12 into 7": "test_swins_window_of_12_is_not_one_of_7",
         "OpenAI's weights under GELU": "test_openais_weights_are_never_run_with_gelu",
         "Swin's official files": "test_official_swin_files",
+        "Swin v2's window of 16 into 8": "test_official_swin_v2_files_say_their_window",
         "DINOv2's own names with registers": "test_dinov2s_own_names_with_registers",
         "open_clip's epoch_1.pt": "test_open_clips_training_checkpoint",
         "OpenAI's names in timm's architecture": "test_openais_names_in_timms_architecture",

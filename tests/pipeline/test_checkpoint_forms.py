@@ -110,6 +110,15 @@ def test_what_was_left_out_is_said_by_group(state, tmp_path):
     )
 
 
+def test_tensors_without_names_are_not_read_and_said(source, state, tmp_path):
+    """Lightning's callback for averages stores them as a list."""
+    averages = {"EMA": {"ema_weights": [value * 2 for value in state.values()]}}
+    torch.save({"state_dict": under("model.", state), "callbacks": averages}, tmp_path / "w.ckpt")
+    model = loaded(tmp_path / "w.ckpt")
+    assert_equal(model, source)
+    assert model.notes[-1] == f"not read: callbacks.EMA.ema_weights, a list of {len(state)} tensors without names"
+
+
 # --------------------------------------------------------------------------------------------- two models in one file
 
 PAIRS = {

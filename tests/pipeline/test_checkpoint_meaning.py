@@ -88,6 +88,23 @@ def test_swins_window_of_12_is_not_one_of_7(tmp_path):
     assert_equal(model, wide, pixels=PIXELS[:, :, :96, :96])
 
 
+def test_official_swin_v2_files_say_their_window(tmp_path):
+    """Microsoft's files keep the coordinates of their windows; timm's do not, and cannot be told apart."""
+    small = {"depths": (1, 1), "embed_dim": 16, "num_heads": (2, 4)}
+    source = made("swinv2_tiny_window8_256", img_size=64, **small)
+    arguments = tuple(sorted(small.items()))
+    for window, fits in ((8, True), (16, False)):
+        coordinates = torch.zeros(1, 2 * window - 1, 2 * window - 1, 2)
+        state = {**source.state_dict(), "layers.0.blocks.0.attn.relative_coords_table": coordinates}
+        torch.save({"model": state}, tmp_path / "w.pth")
+        asked = {"model": "timm/swinv2_tiny_window8_256", "input_size": 64, "arguments": arguments}
+        if fits:
+            assert_equal(loaded(tmp_path / "w.pth", **asked), source, pixels=PIXELS[:, :, :64, :64])
+        else:
+            with pytest.raises(WeightsMismatch, match="windows of 16 x 16 patches, this architecture has 8 x 8"):
+                loaded(tmp_path / "w.pth", **asked)
+
+
 def test_official_swin_files(tmp_path):
     """Microsoft's names: merging at the end of a stage, its indices and masks stored, the head without a level."""
     own = swin(7, 56)

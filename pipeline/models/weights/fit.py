@@ -47,7 +47,16 @@ def fit(module: nn.Module, names: Names, *, which: str = "", architecture: str =
         raise WeightsMismatch(mismatch(trial, names, module))
     weights = {name: value.float() if value.is_floating_point() else value for name, value in trial.weights.items()}
     _check_finite(weights, names)
-    notes = [*chosen, *_translated(trial), *_left_out(trial), *copied, *_widened(trial), *notes, *_resampled(trial)]
+    notes = [
+        *chosen,
+        *_translated(trial),
+        *_left_out(trial),
+        *_unnamed(names),
+        *copied,
+        *_widened(trial),
+        *notes,
+        *_resampled(trial),
+    ]
     notes += settle_classifier(module, weights)
     module.load_state_dict(weights)
     return tuple(notes)
@@ -67,7 +76,7 @@ def choose(module: nn.Module, names: Names, which: str = "") -> tuple[Trial, tup
         trials += [attempt(place, names.tensors, module) for place in library_places(names.tensors)]
     whole = _one_a_prefix([trial for trial in trials if trial.whole])
     if not whole:
-        return min(trials, key=lambda trial: (_lacking(trial, module), len(trial.unexpected))), ()
+        return min(trials, key=lambda trial: (_lacking(trial, module), len(trial.place.prefix))), ()
     if len(whole) == 1:
         return whole[0], ()
     best = preferred([trial.place for trial in whole])
@@ -145,6 +154,11 @@ def _left_out(trial: Trial) -> Iterator[str]:
         yield f"tensors of other modules left out: {len(trial.left_out)} ({listed(told, 6)})"
 
 
+def _unnamed(names: Names) -> Iterator[str]:
+    for name, count in names.unnamed().items():
+        yield f"not read: {name}, a list of {count} tensors without names"
+
+
 def _group(name: str, prefix: str) -> str:
     """What a tensor that is left out belongs to: the first part in which its name differs from the encoder's."""
     depth = 0
@@ -189,6 +203,7 @@ def mismatch(trial: Trial, names: Names, module: nn.Module) -> str:
             f"this architecture ({listed(names.tensors)}). Name the architecture they were trained with."
         )
     where = f" (under {trial.place.label})" if trial.place.prefix else ""
+    where += f", read as names of {trial.place.layout.name}," if trial.place.layout.rules else ""
     lines = [f"{location}{where} {NO_FIT} {kind}:"]
     if trial.missing:
         lines.append(f"  {len(trial.missing)} missing: {listed(trial.missing)}")

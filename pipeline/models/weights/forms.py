@@ -51,6 +51,7 @@ FORMS: dict[str, tuple[Form, ...]] = {
             *("timm's EMA", "DeiT's EMA", "EMA under a longer name"),
         ),
         *_all(EQUAL, "", "one model under two names"),
+        *_all(EQUAL, "to the raw weights: `not read: ..., a list of N tensors without names`", "averages in a list"),
         *_all(REFUSED, "both are named: `--which` chooses", "two models of equal rank"),
     ),
     "Precisions, heads, arguments": (
@@ -78,6 +79,7 @@ FORMS: dict[str, tuple[Form, ...]] = {
         *_all(REFUSED, "the window is named", "Swin's window of 12 into 7"),
         *_all(REFUSED, "the -quickgelu variant is named", "OpenAI's weights under GELU"),
         *_all(EQUAL, "", "Swin's official files", "DINOv2's own names with registers", "open_clip's epoch_1.pt"),
+        *_all(REFUSED, "where the file keeps its windows' coordinates", "Swin v2's window of 16 into 8"),
     ),
     "Files and folders": (
         *_all(EQUAL, "", "torch.save before 1.6", "TorchScript", "fp16 TorchScript", "shards with an index"),

@@ -28,6 +28,15 @@ class Names:
     values: dict[str, Any] = field(default_factory=dict)
     config: dict[str, Any] = field(default_factory=dict)
 
+    def unnamed(self) -> dict[str, int]:
+        """By name, how many tensors stand in lists: they have no names of their own, and are not read."""
+        counts = {
+            name: sum(isinstance(one, Tensor) for one in value)
+            for name, value in self.values.items()
+            if isinstance(value, list | tuple)
+        }
+        return {name: count for name, count in counts.items() if count}
+
     def said_sizes(self) -> list[tuple[int, int]]:
         """Sizes of pictures (height, width) that the file's own settings name, in any unit that trainers use."""
         own = [value for name, value in self.values.items() if name.rpartition(".")[2] in SIZES]
@@ -53,6 +62,8 @@ def names_of(checkpoint: Checkpoint) -> Names:
 
 def _kind(content: Any) -> str:
     if isinstance(content, Mapping):
+        if not content:
+            return "an empty dict"
         return f"the keys {listed(map(str, content))}"
     return type(content).__name__
 
