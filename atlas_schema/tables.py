@@ -59,7 +59,9 @@ MODELS = Table(
     key=("slug",),
     columns=(
         _slug,
-        Column("model_id", TEXT, "Where the model comes from: timm/NAME.TAG, open_clip/NAME/TAG or zoo/NAME"),
+        Column(
+            "model_id", TEXT, "Where the model comes from: timm/NAME.TAG, open_clip/NAME/TAG, zoo/NAME or hf://ORG/NAME"
+        ),
         Column("family", TEXT, "Architecture family, which says where its FFN and attention sites are"),
         Column(
             "source",
@@ -74,6 +76,13 @@ MODELS = Table(
             absent="the source states none",
         ),
         Column("fingerprint", TEXT, "SHA-256 over the sorted state dict (names, dtypes, shapes, bytes)"),
+        Column(
+            "notes",
+            TEXTS,
+            "What was done to the weights on the way in, a sentence each: from under which name they were taken, what "
+            "was left out, resampled, widened or set to zero, and which activation function was chosen",
+            absent="they were taken as they are, or the atlas is of 2.1.0 or before",
+        ),
         _number("parameters", INT64, "Number of parameters"),
         _number("input_height", INT32, "Height of the input image", unit="pixel"),
         _number("input_width", INT32, "Width of the input image", unit="pixel"),

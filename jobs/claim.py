@@ -43,12 +43,16 @@ SHARED = {
 def model_row(
     description: ModelDescription,
     fingerprint: str,
+    notes: Sequence[str],
     keys: Mapping[str, StageIdentity],
     inputs: Inputs,
     precision: str | None,
     there: Row | None,
 ) -> Row:
-    """The row of `models` of a model; keys: of its own stages in this run; there: the row that the atlas holds."""
+    """The row of `models` of a model; keys: of its own stages in this run; there: the row that the atlas holds.
+
+    notes: on what was done to its weights.
+    """
     before = there or {}
     row: Row = {
         "slug": description.slug,
@@ -57,6 +61,7 @@ def model_row(
         "source": description.source,
         "licence": description.licence or None,
         "fingerprint": fingerprint,
+        "notes": list(notes) or None,
         "parameters": description.parameters,
         "input_height": description.input_size[0],
         "input_width": description.input_size[1],

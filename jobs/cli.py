@@ -89,6 +89,11 @@ GROUPS = {
                 "Check that a representation is the sum of its heads, FFNs, image and constants.",
                 "--model timm/deit_tiny_patch16_224 --random-weights --json",
             ),
+            "weights": (
+                "check_weights:weights",
+                "Say what a file of weights is, which architectures fit it, and the run that works.",
+                "checkpoint.pth --model timm/vit_small_patch14_dinov2",
+            ),
         },
     ),
     "zoo": (

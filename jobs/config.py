@@ -32,22 +32,62 @@ class ModelEntry(_Frozen):
     """One checkpoint: the fields of `pipeline.models.ModelRequest`."""
 
     model: str = Field(
-        description="Model id: timm/deit_tiny_patch16_224, open_clip/ViT-B-32/openai, zoo/vit, zoo/*; repeatable."
+        description="Model id: timm/deit_tiny_patch16_224, open_clip/ViT-B-32/openai, hf://ORG/NAME, zoo/*; repeatable."
     )
     weights: str | None = Field(
         default=None, description="Your own weights (safetensors or pth; file or URL) for the one --model."
     )
     name: str | None = Field(default=None, description="Name of the one model in addresses; needed with --weights.")
     random_weights: bool = Field(default=False, description="Untrained weights from a fixed seed.")
-    input_size: int | None = Field(
-        default=None, ge=8, description="Side of the input in pixels (default: the model's)."
+    input_size: int | tuple[int, int] | None = Field(
+        default=None, description="Pixels of the input: a side, or HEIGHTxWIDTH (default: the model's)."
     )
+    which: str | None = Field(
+        default=None,
+        description="Where --weights holds several models (student, teacher): the prefix of the one meant.",
+    )
+    model_args: dict[str, Any] = Field(
+        default_factory=dict, description="NAME=VALUE for the architecture's constructor: global_pool=avg; repeatable."
+    )
+
+    @field_validator("input_size", mode="before")
+    @classmethod
+    def _pixels(cls, value: Any) -> Any:
+        """224, "224", "224x448" and [224, 448]."""
+        parts = re.split("[xX]", value) if isinstance(value, str) else value
+        sides = list(parts) if isinstance(parts, list | tuple) else [parts]
+        if value is None:
+            return None
+        if len(sides) not in (1, 2) or any(isinstance(s, bool) or not str(s).strip().isdigit() for s in sides):
+            raise ValueError(f"{value!r} is no size; give a side in pixels such as 224, or HEIGHTxWIDTH")
+        pixels = [int(side) for side in sides]
+        if min(pixels) < 8:
+            raise ValueError(f"{value!r}: a side has at least 8 pixels")
+        return pixels[0] if len(set(pixels)) == 1 else tuple(pixels)
+
+    @field_validator("model_args", mode="before")
+    @classmethod
+    def _arguments(cls, value: Any) -> Any:
+        """A list of NAME=VALUE, as flags give it, becomes a table."""
+        if isinstance(value, list | tuple):
+            from pipeline.models.arguments import parsed
+
+            try:
+                return parsed(value)
+            except BadConfig as error:
+                raise ValueError(str(error)) from error
+        return value
 
     def request(self) -> ModelRequest:
         """As `pipeline` takes it; a weights file becomes absolute, as workers start elsewhere."""
         from pipeline.models import ModelRequest
+        from pipeline.models.arguments import as_arguments
 
         fields = self.model_dump()
+        fields["arguments"] = as_arguments(fields.pop("model_args"))
+        prefix = "open_clip/local-dir:" if self.model.startswith("open_clip/local-dir:") else ""
+        if os.path.isdir(self.model.removeprefix(prefix)):  # a model's folder; workers start elsewhere
+            fields["model"] = prefix + os.path.abspath(self.model.removeprefix(prefix))
         if self.weights and "://" not in self.weights:
             fields["weights"] = os.path.abspath(os.path.expanduser(self.weights))
         return ModelRequest(**fields)
@@ -154,6 +194,8 @@ class RunConfig(_Frozen):
                 "stages: label reads what probe measures; give --stages probe,label (nothing is done twice)"
             )
         for entry in self.models:
+            if entry.which and not entry.weights:
+                raise ValueError(f"{entry.model}: which chooses in a file of weights; give one with weights")
             if entry.weights and entry.random_weights:
                 raise ValueError(f"{entry.model}: weights and random_weights exclude each other; give one")
         return self
@@ -163,7 +205,7 @@ class RunConfig(_Frozen):
         return json.dumps(self.model_dump(mode="json"), sort_keys=True)
 
 
-_PER_MODEL = ("weights", "name", "random_weights", "input_size")
+_PER_MODEL = ("weights", "name", "random_weights", "input_size", "which", "model_args")
 
 
 def _with_defaults(mapping: dict[str, Any]) -> dict[str, Any]:
@@ -176,8 +218,8 @@ def _with_defaults(mapping: dict[str, Any]) -> dict[str, Any]:
 def load_config(path: str | Path | None, flags: Mapping[str, Any]) -> RunConfig:
     """The TOML file (if any) overridden by the flags that were given (values not None).
 
-    In the file as on the command line, `weights`, `name`, `random_weights` and `input_size` may stand
-    beside `models`; `weights` and `name` only where there is one model. Raises BadConfig.
+    In the file as on the command line, `weights`, `name`, `random_weights`, `input_size`, `which` and `model_args` may
+    stand beside `models`; `weights` and `name` only where there is one model. Raises BadConfig.
     """
     mapping = _read_toml(path) if path is not None else {}
     mapping.update({key: value for key, value in flags.items() if value is not None})
@@ -210,7 +252,7 @@ def config_from_mapping(mapping: Mapping[str, Any], where: str = "the options") 
 
 
 def _spread(models: Any, per_model: dict[str, Any]) -> Any:
-    """Apply weights/name/random_weights/input_size given beside `models` to the entries."""
+    """Apply weights, name and the other fields of a model given beside `models` to the entries."""
     entries = RunConfig._models_from_names(models)
     if not isinstance(entries, list):
         return models

@@ -150,7 +150,7 @@ def claim(
         slug, description, keys = model.description.slug, model.description, model.keys
         there = refuse_foreign(store, description, model.fingerprint, keys)
         precision, inputs = prepared.config.precision, prepared.inputs
-        row = model_row(description, model.fingerprint, keys, inputs, precision, there)
+        row = model_row(description, model.fingerprint, model.notes, keys, inputs, precision, there)
         own = [job for job in (*graph.jobs.values(), *earlier) if job.slug == slug and job.stage.cut == "neurons"]
         wanted = [
             (job.stage.name, layer, union(job.wanted(layer), job.covered(layer)))

@@ -116,8 +116,9 @@ def _there(value: Any, what: str) -> Any:
 
 
 def fed(description: ModelDescription) -> Mapping[str, Any]:
-    """How a model is fed and what it is called, which decides its results beside its weights."""
-    return {
+    """How a model is fed, built and called, which decides its results beside its weights."""
+    built = {"arguments": dict(description.arguments)} if description.arguments else {}
+    return built | {
         "id": description.id,
         "input_size": list(description.input_size),
         "mean": list(description.mean),

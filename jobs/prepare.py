@@ -33,6 +33,7 @@ class PreparedModel:
 
     description: ModelDescription
     fingerprint: str
+    notes: tuple[str, ...]  # what was done to its weights
     keys: Mapping[str, StageIdentity]  # of its stages in this run
     read: Mapping[str, StageIdentity]  # of the embedder's stages that these read
     earlier: Mapping[str, Identity]  # by stage: what the atlas holds of it and this run leaves alone
@@ -94,6 +95,8 @@ def prepare(config: RunConfig, say: Say) -> Prepared:
     for request, description in described:
         say(f"Loading {description.id}" + (f" with {request.weights}" if request.weights else ""))
         model = load(request)  # and let it go again
+        for note in model.notes:
+            say(f"  {description.slug}: {note}")
         unfit = _unfit(stages, model, say) | _idle(stages, claimed_identities(claimed(store, description.slug)))
         left_out |= {(name, description.slug) for name in unfit}
         models.append(_prepared(store, [one for one in stages if one.name not in unfit], inputs, model))
@@ -109,7 +112,7 @@ def _prepared(store: Store, stages: Iterable[Stage], inputs: Inputs, model: Load
     refuse_foreign(store, description, model.fingerprint, mine)
     read = {name: key for name, key in keys.items() if name not in mine}
     earlier = {name: identity for name, identity in there.items() if name not in mine}
-    return PreparedModel(description, model.fingerprint, mine, read, earlier)
+    return PreparedModel(description, model.fingerprint, model.notes, mine, read, earlier)
 
 
 def _idle(stages: Iterable[Stage], there: Mapping[str, Identity]) -> set[str]:

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, make_dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_args
+from typing import TYPE_CHECKING, Annotated, Any, get_args, get_origin
 
 from cyclopts import Parameter
 from pydantic.fields import FieldInfo
@@ -30,10 +30,13 @@ _WORDS = {int, float, bool}  # what a flag may be but a text
 def _flags_of(fields: Mapping[str, FieldInfo]) -> Iterator[tuple[str, Any, Any]]:
     """Each option as a field of a dataclass: its name, its type with its help, and None: not given."""
     for name, info in fields.items():
-        kinds = [kind for kind in (info.annotation, *get_args(info.annotation)) if kind in _WORDS]
+        parts = [part for part in get_args(info.annotation) or (info.annotation,) if part is not type(None)]
+        kinds = parts if len(parts) == 1 and parts[0] in _WORDS else []
+        kinds = [list[str]] if get_origin(info.annotation) is dict else kinds
         text = info.description or ""
-        if info.default is not None and not isinstance(info.default, bool) and "(default:" not in text:
-            text = f"{text.removesuffix('.')} (default: {info.default})."
+        given = info.get_default(call_default_factory=True)
+        if given is not None and given != {} and not isinstance(given, bool) and "(default:" not in text:
+            text = f"{text.removesuffix('.')} (default: {given})."
         yield name, Annotated[(kinds or [str])[0] | None, _flag(text, _OTHER_NAMES.get(name))], None
 
 

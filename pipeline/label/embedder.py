@@ -219,9 +219,9 @@ def _fit_language(whole: nn.Module, location: str, description: ModelDescription
     from open_clip.convert import convert_state_dict
 
     from atlas_schema.errors import WeightsMismatch
-    from pipeline.models.checkpoint import listed, read_checkpoint
+    from pipeline.models.weights import listed, read_weights, under_best_prefix
 
-    given = convert_state_dict(whole, dict(read_checkpoint(location)))
+    given = convert_state_dict(whole, under_best_prefix(read_weights(location).tensors, whole.state_dict()))
     own = {key: value for key, value in whole.state_dict().items() if not key.startswith("visual.")}
     lacking = [key for key, value in own.items() if key not in given or given[key].shape != value.shape]
     if lacking:

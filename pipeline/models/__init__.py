@@ -4,9 +4,12 @@
 | --- | --- |
 | `description` | what is asked for, what a model consists of, and a loaded one; `describe` needs no weights |
 | `sources`, `catalogue` | timm, open_clip and the zoo: from a model id to an architecture; which ids there are |
+| `open_clip_elsewhere`, `hub_models`, `hub_ids` | models in folders and on the hub, and names that people type |
+| `arguments` | arguments of an architecture's constructor that a user gives |
 | `families` | where each architecture family keeps its FFN and attention modules |
 | `sites` | the FFN and attention sites of a model, in order of execution |
-| `checkpoint`, `load` | weights from a file or the hub into the architecture |
+| `weights`, `load` | weights from a file, a folder or the hub into the architecture |
+| `weights_check`, `ranking` | what a file of weights is, and which architectures fit it |
 | `representation` | the vector that the classifier, or the comparison with texts, reads |
 | `preprocess`, `device`, `flops`, `network` | pixels in, arithmetic, cost, and a quick answer when offline |
 """

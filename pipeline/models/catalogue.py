@@ -31,6 +31,13 @@ def known_models(pattern: str = "*") -> list[str]:
     return [known.id for known in catalogue(pattern)]
 
 
+def architectures() -> list[str]:
+    """Every architecture of timm and open_clip that some family claims by name, without tags."""
+    timm_names = {known.id.partition(".")[0] for known in catalogue("timm/*")}
+    clip_names = {known.id.rpartition("/")[0] for known in catalogue("open_clip/*")}
+    return [*sorted(timm_names), *sorted(clip_names)]
+
+
 def _zoo() -> Iterator[KnownModel]:
     from pipeline.zoo import ZOO
 

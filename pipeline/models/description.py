@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from atlas_schema.address import slug_of, slugify
 from atlas_schema.errors import BadConfig, UnknownFamily
+from pipeline.models.arguments import Arguments
 from pipeline.models.families import FAMILIES, Family, matching_families, qualified_class
 from pipeline.models.sites import AttentionSite, FfnSite, attention_like, ffn_like, find_sites
 from pipeline.models.sources import Blueprint, blueprint
@@ -20,11 +21,13 @@ class ModelRequest:
     tag.
     """
 
-    model: str  # timm/NAME[.TAG] | open_clip/NAME[/TAG] | zoo/NAME
+    model: str  # timm/NAME[.TAG] | open_clip/NAME[/TAG] | zoo/NAME | hf://ORG/NAME | a folder with a config.json
     weights: str | None = None
     name: str | None = None
     random_weights: bool = False
-    input_size: int | None = None  # pixels, square; default: the library's
+    input_size: int | tuple[int, int] | None = None  # pixels of a square, or (height, width); default: the library's
+    which: str | None = None  # of several models in `weights`, the prefix of the one that is meant
+    arguments: Arguments = ()  # of the architecture's constructor, sorted by name
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,7 @@ class ModelDescription:
     attention_sites: tuple[AttentionSite, ...]
     parameters: int
     forward_flops: int  # one image
+    arguments: Arguments = ()  # of the constructor, where they are not the architecture's
 
     @property
     def neurons(self) -> int:
@@ -63,7 +67,7 @@ class LoadedModel:
     module: nn.Module  # for CLIP the vision tower
     fingerprint: str  # SHA-256 over the sorted state dict as loaded
     device: torch.device
-    notes: tuple[str, ...] = ()  # classifier keys of the weights that were missing or of another shape
+    notes: tuple[str, ...] = ()  # a sentence for each thing that was done to the weights on the way in
 
     # mean and std by device and dtype: copied there once, so that a step of a loop waits for no transfer
     _scales: dict[tuple[torch.device, torch.dtype], tuple[Tensor, Tensor]] = field(
@@ -90,7 +94,14 @@ def describe(request: ModelRequest) -> ModelDescription:
     UnknownModel, UnknownFamily or BadConfig where it cannot be.
     """
     slug = slug_for(request)
-    return _describe(request.model, request.input_size, slug, bool(request.weights or request.random_weights))
+    own_weights = bool(request.weights or request.random_weights)
+    return _describe(request.model, request.input_size, slug, own_weights, request.arguments)
+
+
+def blueprint_of(request: ModelRequest) -> Blueprint:
+    """The architecture of a request, at its size and with its arguments."""
+    own_weights = bool(request.weights or request.random_weights)
+    return blueprint(request.model, request.input_size, request.arguments, own_weights=own_weights)
 
 
 def slug_for(request: ModelRequest) -> str:
@@ -106,8 +117,10 @@ def slug_for(request: ModelRequest) -> str:
         raise BadConfig(f"{request.model}: --weights {request.weights} and --random-weights exclude each other.")
     if request.name:
         return slugify(request.name)
-    plan = blueprint(request.model, request.input_size)
-    return slug_of(_untagged(plan)) + "--random" if request.random_weights else slug_of(plan.id)
+    plan = blueprint_of(request)
+    if request.random_weights:
+        return slug_of(_untagged(plan)) + "--random"
+    return slugify(plan.id.removeprefix("hf://").replace("/", " ")) if plan.id.startswith("hf://") else slug_of(plan.id)
 
 
 def _untagged(plan: Blueprint) -> str:
@@ -115,8 +128,10 @@ def _untagged(plan: Blueprint) -> str:
 
 
 @lru_cache(maxsize=64)
-def _describe(model: str, input_size: int | None, slug: str, own_weights: bool) -> ModelDescription:
-    plan = blueprint(model, input_size)
+def _describe(
+    model: str, input_size: int | tuple[int, int] | None, slug: str, own_weights: bool, arguments: Arguments
+) -> ModelDescription:
+    plan = blueprint(model, input_size, arguments, own_weights=own_weights)
     if own_weights:
         plan = replace(plan, id=_untagged(plan), licence="")
     try:
@@ -125,9 +140,14 @@ def _describe(model: str, input_size: int | None, slug: str, own_weights: bool) 
             return described(_on_meta(plan), plan, slug)
     except (AssertionError, ValueError, TypeError, RuntimeError) as error:
         raise BadConfig(
-            f"{plan.id} cannot be built for {plan.input_size[0]} x {plan.input_size[1]} pixels: {error}. "
+            f"{plan.id} cannot be built for {plan.input_size[0]} x {plan.input_size[1]} pixels{_with(plan)}: {error}. "
             "Leave out the input size, or take a multiple of its patch and window sizes."
         ) from error
+
+
+def _with(plan: Blueprint) -> str:
+    told = ", ".join(f"{name}={value}" for name, value in plan.arguments)
+    return f" with {told}" if told else ""
 
 
 def described(module: nn.Module, plan: Blueprint, slug: str) -> ModelDescription:
@@ -150,6 +170,7 @@ def described(module: nn.Module, plan: Blueprint, slug: str) -> ModelDescription
         attention_sites=attentions,
         parameters=sum(p.numel() for p in module.parameters()),
         forward_flops=flops,
+        arguments=plan.arguments,
     )
 
 

@@ -167,6 +167,7 @@ def model_row(widths: tuple[int, ...], slug: str = SLUG, **changes: Any) -> dict
         "source": "zoo",
         "licence": "apache-2.0",
         "fingerprint": FINGERPRINT,
+        "notes": ["float16 widened to float32"],
         "parameters": 123_456,
         "input_height": 64,
         "input_width": 64,
@@ -320,7 +321,11 @@ def _make_heads(store: Store, widths: tuple[int, ...], slug: str) -> None:
 
 
 #: Columns that came after schema 2.0.0, by table.
-LATER = {"neurons": ("status_reason", *(column.name for column in VERDICT_COLUMNS)), "neuron_matches": ("threshold",)}
+LATER = {
+    "models": ("notes",),
+    "neurons": ("status_reason", *(column.name for column in VERDICT_COLUMNS)),
+    "neuron_matches": ("threshold",),
+}
 
 
 def as_of_2_0_0(store: Store) -> None:

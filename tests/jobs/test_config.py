@@ -137,3 +137,41 @@ def test_select_refuses_what_is_not_there(selection, message):
 def test_a_list_of_indices_selects_exactly_them(indices, count):
     config = config_from_mapping({"models": ["zoo/vit"], "units": indices})
     assert select(config.units, count, "unit") == sorted(set(indices))
+
+
+@pytest.mark.parametrize(
+    ("given", "pixels"), [(224, 224), ("224", 224), ("224x448", (224, 448)), ([224, 448], (224, 448)), ("64X64", 64)]
+)
+def test_sizes_are_a_side_or_height_and_width(given, pixels):
+    config = load_config(None, {"models": ["zoo/vit"], "input_size": given})
+    assert config.models[0].input_size == pixels
+    assert config.models[0].request().input_size == pixels
+    assert config_from_mapping(json.loads(config.to_json())) == config
+
+
+@pytest.mark.parametrize("given", ["wide", "224x", "224x3x3", 4, "0x64", True, 2.5])
+def test_a_size_that_is_none_is_quoted(given):
+    with pytest.raises(BadConfig, match="size"):
+        load_config(None, {"models": ["zoo/vit"], "input_size": given})
+
+
+def test_arguments_of_the_constructor_from_flags_and_tables(tmp_path):
+    from_flags = load_config(
+        None, {"models": ["timm/test_vit"], "model_args": ["global_pool=avg", "depth=2", "qk_norm=true"]}
+    )
+    file = tmp_path / "run.toml"
+    file.write_text(
+        '[[models]]\nmodel = "timm/test_vit"\nmodel_args = { global_pool = "avg", depth = 2, qk_norm = true }\n'
+    )
+    from_table = load_config(file, {})
+    assert from_flags == from_table
+    assert from_table.models[0].request().arguments == (("depth", 2), ("global_pool", "avg"), ("qk_norm", True))
+    with pytest.raises(BadConfig, match="--model-args avg: expected NAME=VALUE"):
+        load_config(None, {"models": ["timm/test_vit"], "model_args": ["avg"]})
+
+
+def test_which_belongs_to_weights():
+    with pytest.raises(BadConfig, match="give one with weights"):
+        load_config(None, {"models": ["zoo/vit"], "which": "teacher"})
+    entry = {"model": "zoo/vit", "weights": "w.pth", "name": "mine", "which": "teacher"}
+    assert load_config(None, {"models": [entry]}).models[0].request().which == "teacher"

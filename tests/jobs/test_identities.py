@@ -229,7 +229,7 @@ OWN = {stage.name for stage in STAGES if stage.owner == "model"}
         {"weights": "0" * 64},
         *({"model": replace(VIT, **one)} for one in (
             {"input_size": (96, 96)}, {"mean": (0.1, 0.2, 0.3)}, {"std": (1.0, 1.0, 2.0)},
-            {"interpolation": "bicubic"}, {"id": "timm/other"},
+            {"interpolation": "bicubic"}, {"id": "timm/other"}, {"arguments": (("global_pool", "avg"),)},
         )),
     ],
     ids=lambda change: next(iter(change)),
@@ -281,7 +281,9 @@ DECIDES: dict[str, str] = {
 
 def test_every_option_of_a_run_has_an_answer() -> None:
     assert DECIDES.keys() == RunConfig.model_fields.keys()
-    assert ModelEntry.model_fields.keys() == {"model", "weights", "name", "random_weights", "input_size"}
+    assert ModelEntry.model_fields.keys() == {
+        *("model", "weights", "name", "random_weights", "input_size", "which", "model_args"),
+    }
 
 
 def test_every_fact_is_read_by_some_stage_and_every_stage_knows_its_facts() -> None:

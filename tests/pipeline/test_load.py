@@ -17,6 +17,7 @@ from atlas_schema.errors import BadConfig, NoNetwork, UnknownModel, WeightsMisma
 from pipeline.hooks.activations import ffn_activations
 from pipeline.models import LoadedModel, ModelRequest, load
 from pipeline.models.load import fingerprint_of
+from pipeline.models.weights import Names, fit
 from tests.pipeline.close import assert_close
 
 FIXTURE = Path(__file__).parents[3] / "shared/fixtures/checkpoints/vit_small_patch14_dinov2.saliency.safetensors"
@@ -78,7 +79,9 @@ def test_every_container_gives_the_same_model(name, state, tmp_path):
     x = torch.rand(1, 3, 160, 160)
     with torch.no_grad():
         assert torch.equal(model.module(x), want(x))
-    assert model.notes == ()
+    prefix = {"c.pt": "state_dict", "d.bin": "model.state_dict", "e.pth": "module", "f.pth": "model_ema.module"}
+    prefix["g.pth"] = "teacher.backbone"
+    assert model.notes == ((f"taken from under {prefix[name]}",) if name in prefix else ())
     assert model.description.slug == "mine"
     assert not model.module.training
     assert not any(p.requires_grad for p in model.module.parameters())
@@ -102,7 +105,7 @@ def test_modules_of_a_training_wrapper_are_left_out_and_noted(state, tmp_path):
     torch.save(whole, tmp_path / "dino.pth")
     model = loaded(tmp_path / "dino.pth")
     assert model.fingerprint == fingerprint_of(tiny())
-    assert model.notes == ("tensors of other modules left out: 2",)
+    assert model.notes == ("taken from under backbone", "tensors of other modules left out: 2 (projector: 2)")
 
 
 def test_position_embedding_follows_the_image_size(state, tmp_path):
@@ -149,9 +152,7 @@ def test_classifier_of_an_architecture_without_one_is_left_out(tmp_path):
     torch.manual_seed(1)
     module = timm.create_model("vit_small_patch14_dinov2", img_size=28, depth=1)
     state = module.state_dict() | {"head.weight": torch.ones(7, 384), "head.bias": torch.ones(7)}
-    from pipeline.models.load import fit
-
-    assert fit(module, state, "w") == ("classifier head left out: the architecture has none",)
+    assert fit(module, Names("w", state)) == ("tensors of other modules left out: 2 (head: 2)",)
 
 
 def test_differing_keys_are_counted_and_named(state, tmp_path):
@@ -226,10 +227,10 @@ def test_foreign_files_are_unreadable(tmp_path):
     torch.save([1, 2], tmp_path / "list.pth")
     torch.save({"epoch": 3, "best": 0.5}, tmp_path / "log.pth")
     for name, said in {
-        "photo.pth": "is no weights file",
+        "photo.pth": "is a JPEG picture",
         "empty.safetensors": "It is empty",
-        "text.bin": "is no weights file",
-        "folder": "is a folder",
+        "text.bin": "is a git-lfs pointer",
+        "folder": "is a folder without a weights file; it holds nothing",
         "list.pth": "holds no state dict but list",
         "log.pth": "the keys epoch, best",
         "missing.pth": "no such file",
@@ -330,7 +331,7 @@ def test_whole_clip_checkpoint_gives_its_tower(tmp_path):
     x = torch.rand(1, 3, 64, 64)
     with torch.no_grad():
         assert_close(model.module(x), whole.encode_image(x), 1e-6)
-    assert "left out" in model.notes[0]
+    assert "left out" in model.notes[1]
 
 
 def test_open_clip_weights_at_another_size(tmp_path):
@@ -353,8 +354,6 @@ def test_open_clip_weights_at_another_size(tmp_path):
 
 
 def test_open_clip_around_timm_takes_its_own_checkpoints(tmp_path):
-    from pipeline.models.load import fit
-
     def tower():
         from open_clip.timm_model import TimmModel
 
@@ -363,9 +362,9 @@ def test_open_clip_around_timm_takes_its_own_checkpoints(tmp_path):
     torch.manual_seed(3)
     source, target = tower(), tower()
     whole = {f"visual.{key}": value for key, value in source.state_dict().items()}
-    notes = fit(target, whole | {"text.token_embedding.weight": torch.ones(2, 2)}, "w")
+    notes = fit(target, Names("w", whole | {"text.token_embedding.weight": torch.ones(2, 2)}))
     assert fingerprint_of(target) == fingerprint_of(source)
-    assert notes == ("tensors of other modules left out: 1",)
+    assert notes == ("taken from under visual", "tensors of other modules left out: 1 (text.token_embedding.weight)")
 
 
 def test_zoo_takes_its_own_size_only():
@@ -385,7 +384,12 @@ def test_trained_dinov2_at_another_size():
     assert model.module.state_dict()["pos_embed"].shape == (1, 1 + 16 * 16, 384)
     for key in ("blocks.0.mlp.fc1.weight", "blocks.11.attn.proj.bias", "norm.weight"):
         assert torch.equal(model.module.state_dict()[key], stored[key].float())
-    assert (model.notes, model.description.neurons, model.description.heads) == ((), 18432, 72)
+    assert (model.description.neurons, model.description.heads) == (18432, 72)
+    assert model.notes == (
+        "float16 widened to float32",
+        "the 1369 position embeddings are taken as a square grid, 37 x 37: the file does not say",
+        "resampled from 1 x 1370 x 384 to 1 x 257 x 384: pos_embed",
+    )
     assert (
         model.fingerprint
         != load(ModelRequest("timm/vit_small_patch14_dinov2", random_weights=True, input_size=224)).fingerprint
