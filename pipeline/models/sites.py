@@ -243,10 +243,15 @@ def _run(model: nn.Module, family: Family, input_size: tuple[int, int], ffns: se
 
 
 def _inputs_of(module: nn.Module) -> int:
+    """Channels that a linear map or a convolution takes; UnknownFamily where a module is neither."""
     if isinstance(module, nn.Linear):
         return module.in_features
-    assert isinstance(module, nn.Conv2d)
-    return module.in_channels
+    if isinstance(module, nn.Conv2d):
+        return module.in_channels
+    raise UnknownFamily(
+        f"A module of the class {type(module).__name__} stands where an FFN or an attention has a linear map or a "
+        "convolution: what enters it is not one neuron a channel (docs/families.md)."
+    )
 
 
 def _attended(module: nn.Module) -> int:
@@ -254,8 +259,12 @@ def _attended(module: nn.Module) -> int:
     if isinstance(module, nn.MultiheadAttention):
         return int(module.embed_dim)
     named = ("qkv", "q", "qk", "q_proj", "out_proj")  # open_clip's own attention keeps its input map packed
-    first = next(module._modules[name] for name in named if module._modules.get(name))
-    assert first is not None
+    first = next((module._modules[name] for name in named if module._modules.get(name)), None)
+    if first is None:
+        raise UnknownFamily(
+            f"{type(module).__name__}, an attention module, has no map of a name that is known ({', '.join(named)}): "
+            "how many channels it receives cannot be told. Name the map in pipeline/models/sites.py."
+        )
     return _inputs_of(first)
 
 
