@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from atlas_schema.errors import BadConfig
@@ -58,15 +59,21 @@ def _settings(config: RunConfig) -> Settings:
 
 def _probe_set(config: RunConfig, say: Say) -> ProbeSet:
     from pipeline.images.manifest import cache_folder
-    from pipeline.images.probe_set import open_probe_set
 
     if not config.probe:
         raise BadConfig(
             f"--stages {','.join(config.stages)}: these need real images. Name them with --probe: zoo, a folder, "
             "a Parquet file or hf:NAME."
         )
-    say(f"Reading the probe images of {config.probe}")
-    probe_set = open_probe_set(config.probe, memory=cache_folder())
+    return opened_set(config.probe, say, memory=cache_folder())
+
+
+def opened_set(spec: str, say: Say, memory: Path | None = None) -> ProbeSet:
+    """A probe set, opened, and what a user should know of it said. Raises BadConfig, NothingThere."""
+    from pipeline.images.probe_set import open_probe_set
+
+    say(f"Reading the probe images of {spec}")
+    probe_set = open_probe_set(spec, memory=memory)
     for line in summary_of(probe_set):
         say(line)
     return probe_set

@@ -64,6 +64,7 @@ class _Walk:
         self.closed: list[str] = []
         self.circular: list[str] = []
         self.again: list[str] = []
+        self.nowhere: list[str] = []
 
     def all(self) -> None:
         """List the folder, then what links in it lead to: a folder of its own wins over a link to it."""
@@ -84,6 +85,7 @@ class _Walk:
             ("folder", "", self.closed, "may not be looked into, and what lies there is left out"),
             ("link", " to a folder", self.circular, "leads in a circle and is not followed"),
             ("link", " to a folder", self.again, "leads to what is in the set already and is not followed"),
+            ("link", "", self.nowhere, "leads nowhere"),
         )
         return [
             Remark(f"{counted(len(names), what, rest)}: {said}: {some(sorted(map(printable, names)))}")
@@ -104,6 +106,8 @@ class _Walk:
                     continue
                 if entry.is_dir(follow_symlinks=False):
                     waiting.append((inside, os.path.join(place, entry.name)))
+                elif entry.is_file(follow_symlinks=False):  # known from the listing: nothing is asked of the disk
+                    self.files.append(inside)
                 else:
                     self._leaf(inside, os.path.join(place, entry.name))
 
@@ -120,14 +124,14 @@ class _Walk:
             return []
 
     def _leaf(self, path: str, place: str) -> None:
-        """A file, a link, or what only looks like a file."""
+        """A link, or what only looks like a file."""
         try:
             mode = os.stat(place).st_mode
         except OSError as error:
             if is_image(path):
-                broken = os.path.islink(place)
-                reason = f"a link that leads nowhere: {error.strerror}" if broken else f"{error.strerror}"
-                self.skipped.append(Skipped(printable(path), reason))
+                self.skipped.append(Skipped(printable(path), f"a link that leads nowhere: {error.strerror}"))
+            else:
+                self.nowhere.append(path)
             return
         if stat.S_ISDIR(mode):
             heapq.heappush(self.links, (path, place, os.path.realpath(place)))

@@ -63,8 +63,13 @@ def _listed(store: Store, pattern: str) -> Listing:
         return listing_of(store)
     if "*" not in pattern:  # not listed: a URL need not know what lies beside the file
         return Listing((pattern,) if store.exists(pattern) else ())
+
+    def meant(path: str) -> bool:
+        return "/" not in path and fnmatchcase(path, pattern)
+
     listing = listing_of(store)
-    return Listing(tuple(path for path in listing.files if "/" not in path and fnmatchcase(path, pattern)))
+    aside = [one for one in listing.aside if isinstance(one, Skipped) and meant(one.id)]
+    return Listing(tuple(filter(meant, listing.files)), aside)
 
 
 def _saved(spec: str, store: Store, listing: Listing, choice: Choice) -> Source | None:

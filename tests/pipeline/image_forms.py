@@ -147,6 +147,7 @@ def same_twice(root: Path) -> None:
 def nowhere(root: Path) -> None:
     put(root, "a.png")
     os.symlink("gone.png", root / "b.png")
+    os.symlink("c.png", root / "c.png")
 
 
 def not_utf8(root: Path) -> None:
@@ -324,7 +325,10 @@ FORMS = (
         circle,
         images=2,
         classes=("cat", "dog"),
-        remarks=("2 links to a folder: leads in a circle and is not followed: cat/up, out",),
+        remarks=(
+            "2 links to a folder: leads in a circle and is not followed: cat/up, out",
+            "1 link: leads nowhere: self",
+        ),
     ),
     Form(
         "a link to a folder of the set",
@@ -332,7 +336,22 @@ FORMS = (
         images=1,
         remarks=("1 link to a folder: leads to what is in the set already and is not followed: latest",),
     ),
-    Form("a link that leads nowhere", nowhere, images=1, skipped={"b.png": "a link that leads nowhere"}),
+    Form(
+        "links that lead nowhere, or to themselves",
+        nowhere,
+        images=1,
+        skipped={
+            "b.png": "a link that leads nowhere: No such file",
+            "c.png": "a link that leads nowhere: Too many levels of symbolic links",
+        },
+    ),
+    Form(
+        "a class folder that is a link to nothing",
+        lambda root: (put(root, "cat/0.png", "dog/0.png"), os.symlink("gone", root / "fox")),
+        images=2,
+        classes=("cat", "dog"),
+        remarks=("1 link: leads nowhere: fox",),
+    ),
     Form(
         "a sub-folder that may not be read",
         lambda root: put(root, "a/0.png", "b/0.png"),
