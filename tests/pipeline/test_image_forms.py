@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import shutil
+import struct
 import tempfile
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
 import datasets
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -29,6 +31,7 @@ from tests.pipeline.image_forms import (
     with_table,
     write,
 )
+from tests.pipeline.test_probe_set import png_16
 
 PAGE = Path(__file__).parents[2] / "docs/probe-sets.md"
 
@@ -134,6 +137,30 @@ def test_a_name_of_a_set_that_is_none_says_so(tmp_path: Path, spec: str, error: 
     write(tmp_path, "pointer.parquet", POINTER)
     with pytest.raises(error, match=told):
         open_probe_set(spec.format(tmp_path))
+
+
+def test_a_file_that_says_that_it_has_12_bits_is_read_as_such(tmp_path: Path) -> None:
+    """TIFF packs two values of 12 bits into three bytes; 4095 is white."""
+    width, height = 32, 16
+    values = np.tile(np.linspace(0, 4095, width).astype(np.uint16), (height, 1))
+    even, odd = values[:, ::2].astype(int), values[:, 1::2].astype(int)
+    packed = np.stack([even >> 4, (even & 15) << 4 | odd >> 8, odd & 255], -1).astype(np.uint8).tobytes()
+    tags = {256: width, 257: height, 258: 12, 259: 1, 262: 1, 273: 8, 277: 1, 278: height, 279: len(packed)}
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
+    directory = struct.pack("<H", len(tags)) + entries + struct.pack("<I", 0)
+    write(tmp_path, "a.tiff", struct.pack("<2sHI", b"II", 42, 8 + len(packed)) + packed + directory)
+    picture = np.asarray(open_probe_set(str(tmp_path)).open(0)).astype(int)
+    assert np.abs(picture[0, :, 0] - np.linspace(0, 255, width)).max() <= 0.6
+
+
+def test_colour_of_12_bits_in_16_is_named_too(tmp_path: Path) -> None:
+    put(tmp_path, "a.png")
+    pixels = np.random.default_rng(0).integers(0, 4096, (20, 20, 3), dtype=np.uint16)
+    write(tmp_path, "b.png", png_16(pixels))
+    write(tmp_path, "c.png", png_16(pixels * 16))
+    found = open_probe_set(str(tmp_path))
+    assert [image.id for image in found.images] == ["a.png", "c.png"]
+    assert "as 12-bit data are" in found.skipped[0].reason
 
 
 def test_a_name_with_a_number_sign_is_a_name(tmp_path: Path) -> None:
