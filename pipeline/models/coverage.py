@@ -15,7 +15,7 @@ from torch import nn
 
 from atlas_schema.card import markdown_table
 from atlas_schema.errors import AtlasError
-from pipeline.models.description import ModelRequest, describe, representation_dim
+from pipeline.models.description import described, representation_dim
 from pipeline.models.families import Family, qualified_class
 from pipeline.models.sites import attention_like, ffn_like, find_sites
 from pipeline.models.sources import Blueprint, blueprint
@@ -25,8 +25,10 @@ NO_FFN, NO_ATTENTION, ONE_LITERAL, OTHER_FORM = "no FFN", "no attention", "one l
 MEANING = {
     NO_FFN: "No module of it is an FFN of a form in `pipeline/models/sites.py`: there are no FFN neurons to show.",
     NO_ATTENTION: "It has FFNs, and no multi-head attention beside them: convolutional networks and mixers.",
-    ONE_LITERAL: "FFNs and attention are read, once a family names their paths. What such a literal finds is shown. "
-    "Whether the heads can be decomposed is not part of it: `neuron-atlas check decomposition` says so.",
+    ONE_LITERAL: "FFNs and attention are read, once a family names their paths; what such a literal finds is shown. "
+    "Three things have to be seen before one is added: that tokens come row by row from the top left (Hiera's and "
+    "NesT's do not), that attention is across tokens (EdgeNeXt's, XCiT's and half of DaViT's is across channels), and "
+    "what `neuron-atlas check decomposition` says of the heads.",
     OTHER_FORM: "It has FFNs and attention, and a literal that names their paths is not enough.",
 }
 
@@ -37,7 +39,7 @@ class Verdict:
 
     model: str
     kind: str  # "" where it is accepted
-    class_name: str = ""  # of one that is refused
+    class_name: str
     family: str = ""
     neurons: int = 0
     heads: int = 0
@@ -55,14 +57,7 @@ def architectures() -> list[str]:
 
 def verdict_on(model: str) -> Verdict:
     """Describe an architecture; where no family takes it, say of what kind it is."""
-    try:
-        found = describe(ModelRequest(model))
-    except AtlasError:
-        return _refused(model, blueprint(model))
-    return Verdict(model, "", family=found.family, neurons=found.neurons, heads=found.heads)
-
-
-def _refused(model: str, plan: Blueprint) -> Verdict:
+    plan = blueprint(model)
     with torch.device("meta"):
         module = plan.build().eval()
     name = qualified_class(module)
@@ -70,6 +65,15 @@ def _refused(model: str, plan: Blueprint) -> Verdict:
         return Verdict(model, NO_FFN, name)
     if not attention_like(module):
         return Verdict(model, NO_ATTENTION, name)
+    try:
+        found = described(module, plan, slug="tried")
+    except AtlasError:
+        return _refused(model, module, plan)
+    return Verdict(model, "", name, found.family, found.neurons, found.heads)
+
+
+def _refused(model: str, module: nn.Module, plan: Blueprint) -> Verdict:
+    name = qualified_class(module)
     first = ""
     for literal in _literals(module, name):
         try:
@@ -113,10 +117,9 @@ def _prefix(module: nn.Module) -> tuple[str, ...]:
 
 
 def _line(error: Exception) -> str:
-    """The first line of what was said, without the names of tokens and grids that fill it."""
-    text = str(error).partition("\n")[0] or type(error).__name__
-    text = re.sub(r" \(\[\(.*", " of the model", text)
-    return text if len(text) <= 160 else f"{text[:157]}..."
+    """The first sentence of what was said, without the grids and names that fill it."""
+    text = str(error).partition("\n")[0].partition(". ")[0] or type(error).__name__
+    return re.sub(r" \(\[?\(?.*|: how many channels.*", "", text)
 
 
 # ------------------------------------------------------------------------------------------------------ the page
