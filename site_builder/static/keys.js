@@ -1,5 +1,6 @@
 // The keyboard: one listener, and pages that say which keys they take.
 import { useEffect } from "./vendor/htm-preact.js";
+import { readPreference } from "./parts.js";
 
 const typing = (/** @type {EventTarget|null} */ target) =>
   target instanceof HTMLElement && (target.matches("input, textarea, select") || target.isContentEditable);
@@ -14,7 +15,7 @@ export function useKeys(actions, inputs) {
     const onKey = (/** @type {KeyboardEvent} */ event) => {
       if (event.defaultPrevented || event.ctrlKey || event.metaKey || event.altKey || typing(event.target)) return;
       const action = actions[event.key];
-      if (action === undefined) return;
+      if (action === undefined || (event.key.length === 1 && readPreference("keys") === "off")) return;
       event.preventDefault();
       action();
     };

@@ -34,7 +34,10 @@ function App() {
   }, []);
   const before = useRef("");
   useEffect(() => {
-    restoreScroll(STAYS.includes(route.page) && before.current === route.page);
+    const stays = STAYS.includes(route.page) && before.current === route.page;
+    restoreScroll(stays);
+    // a link that is gone takes the focus with it: whoever reads by ear or by keys begins at the new page's heading
+    if (before.current !== "" && document.activeElement === document.body) document.getElementById("main")?.focus({ preventScroll: true });
     before.current = route.page;
   }, [route.hash]);
   useKeys({
@@ -44,8 +47,19 @@ function App() {
   }, [route.page]);
   const Page = COMPONENTS[route.page] ?? COMPONENTS.home; // `random` is on its way to a neuron
   // A page keeps its state while its own address changes; another kind of page starts anew.
-  return html`<${Header} route=${route} />
+  return html`<${Header} route=${route} /><${Spoken} at=${route.hash} />
     <main id="main" tabindex="-1"><${Guard} key=${route.page}><${Page} route=${route} /><//></main>`;
+}
+
+/** The title of the page one comes to, for screen readers: nothing else of a change of page is announced. */
+function Spoken({ at }) {
+  const [title, setTitle] = useState("");
+  const first = useRef(true);
+  useEffect(() => {
+    const timer = setTimeout(() => (first.current ? (first.current = false) : setTitle(document.title)), 300); // titles follow data
+    return () => clearTimeout(timer);
+  }, [at]);
+  return html`<p role="status" class="spoken">${title}</p>`;
 }
 
 /** An error in a page is told on the page; the header and every other page go on working. */

@@ -5,7 +5,7 @@ const MAP_SIDE = 28; // as in maps.py: maps of more tokens a side come as block 
 /** Colours of the heat overlay, from weak to strong: dark violet, red, yellow. */
 const HEAT = [[52, 10, 90], [140, 28, 110], [214, 62, 62], [246, 142, 40], [252, 222, 110]];
 
-export const OVERLAYS = [["heat", "heat"], ["spotlight", "spotlight"], ["crop", "crop"], ["off", "off"]];
+export const OVERLAYS = [["spotlight", "spotlight"], ["heat", "heat"], ["crop", "crop"], ["off", "off"]];
 
 export const nextOverlay = (/** @type {string} */ last) => {
   const modes = OVERLAYS.map(([key]) => key);

@@ -165,7 +165,8 @@ export function usePreference(name, fallback) {
   return [value, set];
 }
 
-function readPreference(name) {
+/** What was chosen before, or null. */
+export function readPreference(/** @type {string} */ name) {
   try {
     return localStorage.getItem(`neuron-atlas.${name}`);
   } catch {

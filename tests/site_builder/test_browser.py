@@ -123,8 +123,8 @@ def test_the_keyboard_moves_between_units_layers_and_up(seen: Seen) -> None:
     for key, where, heading in (
         (Keys.ARROW_RIGHT, "#/n/drawn-vit/1/8", "Unit 8 layer 1"),
         (Keys.ARROW_LEFT, "#/n/drawn-vit/1/7", "Unit 7 layer 1"),
-        (Keys.ARROW_DOWN, "#/n/drawn-vit/2/7", "Unit 7 layer 2"),
-        (Keys.ARROW_UP, "#/n/drawn-vit/1/7", "Unit 7 layer 1"),
+        ("]", "#/n/drawn-vit/2/7", "Unit 7 layer 2"),
+        ("[", "#/n/drawn-vit/1/7", "Unit 7 layer 1"),
         ("u", "#/m/drawn-vit/1", "Layer 1"),
         ("u", "#/m/drawn-vit", "drawn-vit"),
         ("?", "#/help", ""),
@@ -133,6 +133,29 @@ def test_the_keyboard_moves_between_units_layers_and_up(seen: Seen) -> None:
         page.wait(lambda where=where: page.driver.current_url.endswith(where), what=f"for {where}")
         # The next key goes to the page that is shown: wait until it is the new one.
         page.wait(lambda heading=heading: headed(page, heading), what=f"for the heading {heading!r}")
+
+
+def test_keys_of_one_sign_can_be_switched_off_and_arrows_scroll(seen: Seen) -> None:
+    """WCAG 2.1.4; and ArrowDown is how a page is read."""
+    page = seen.open("#/help", "h1")
+    page.run("document.querySelector('[aria-label^=\"Keys of one\"] button:last-child').click()")
+    seen.open("#/n/drawn-vit/1/7", ".picture img")
+    page.key("]"), page.key("u"), page.key("?")
+    page.run("document.body.focus()")
+    page.key(Keys.ARROW_DOWN), page.key(Keys.ARROW_DOWN)
+    page.wait(lambda: page.run("return scrollY") > 0)
+    assert page.driver.current_url.endswith("#/n/drawn-vit/1/7")
+    page.key(Keys.ARROW_RIGHT)  # no sign: it stays
+    page.wait(lambda: page.driver.current_url.endswith("#/n/drawn-vit/1/8"))
+    page.run("localStorage.clear()")
+
+
+def test_a_new_page_has_the_focus_and_is_announced(seen: Seen) -> None:
+    page = seen.open("#/m/drawn-vit", ".layers a.open")
+    page.all(".layers a.open")[0].send_keys(Keys.ENTER)
+    page.wait(lambda: page.all(".wall .tile"))
+    page.wait(lambda: page.run("return document.activeElement.id") == "main")
+    page.wait(lambda: page.text(".spoken") == page.driver.title != "")
 
 
 def headed(page: Page, words: str) -> bool:
@@ -147,7 +170,7 @@ def test_a_layer_described_in_part_steps_over_its_gaps(seen: Seen) -> None:
     page = seen.open("#/n/drawn-part/0/4", ".picture img")
     page.key(Keys.ARROW_RIGHT)
     page.wait(lambda: page.driver.current_url.endswith("#/n/drawn-part/0/64"))
-    page.key(Keys.ARROW_DOWN)  # layer 1 is not described
+    page.key("]")  # layer 1 is not described
     page.wait(lambda: page.driver.current_url.endswith("#/n/drawn-part/2/64"))
     seen.open("#/n/drawn-part/0/50", ".failure")
     assert "the nearest it has is 64" in page.text(".failure")

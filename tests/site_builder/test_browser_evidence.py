@@ -80,8 +80,10 @@ def test_heat_lies_where_the_image_fires(where: str, seen: Seen, evident_atlas: 
     """The drawn maps rise at the images' discs: heat must change the picture there, and little elsewhere."""
     slug, layer, unit = where.split("/")
     page = images_open(seen, f"#/n/{where}")
+    page.key("h")  # spotlight, heat, crop, off
+    page.wait(lambda: "true" in str(page.all(".images [aria-label=Overlay] button")[1].get_attribute("aria-pressed")))
     heat = [tile(page, at) for at in range(3)]
-    page.key("h"), page.key("h"), page.key("h")  # heat, spotlight, crop, off
+    page.key("h"), page.key("h")
     page.wait(lambda: "true" in str(page.all(".images [aria-label=Overlay] button")[3].get_attribute("aria-pressed")))
     for at, row in enumerate(rows(evident_atlas, slug, int(layer), int(unit))[:3]):
         change = np.abs(heat[at] - tile(page, at)).sum(-1)
@@ -99,17 +101,17 @@ def test_h_goes_through_the_overlays_and_the_choice_stays(seen: Seen) -> None:
     page = images_open(seen, "#/n/drawn-vit/1/8")
     pressed = "return document.querySelector('[aria-label=Overlay] [aria-pressed=true]').textContent"
     shown = {}
-    for overlay in ("heat", "spotlight", "crop", "off"):
+    for overlay in ("spotlight", "heat", "crop", "off"):
         page.wait(lambda overlay=overlay: page.run(pressed) == overlay, what=f"for {overlay}")
         shown[overlay] = tile(page, 0)
         page.key("h")
-    page.wait(lambda: page.run(pressed) == "heat")
+    page.wait(lambda: page.run(pressed) == "spotlight")
     assert shown["spotlight"].mean() < 0.6 * shown["off"].mean()
     for one, other in (("heat", "off"), ("crop", "off"), ("crop", "heat"), ("spotlight", "heat")):
         assert np.abs(shown[one] - shown[other]).mean() > 2, (one, other)
     page.key("h")
     images_open(seen, "#/n/drawn-vit/1/9")
-    assert page.run(pressed) == "spotlight"
+    assert page.run(pressed) == "heat"
 
 
 def test_a_crop_is_the_window_that_labels_look_at(seen: Seen, evident_atlas: Path) -> None:

@@ -159,9 +159,9 @@ def test_arrows_move_between_heads_and_layers_and_u_goes_up(seen: Seen) -> None:
     for key, where in (
         (Keys.ARROW_RIGHT, "#/h/drawn-swin/2/11"),
         (Keys.ARROW_RIGHT, "#/h/drawn-swin/2/11"),
-        (Keys.ARROW_UP, "#/h/drawn-swin/1/5"),  # that layer has six heads
+        ("[", "#/h/drawn-swin/1/5"),  # that layer has six heads
         (Keys.ARROW_LEFT, "#/h/drawn-swin/1/4"),
-        (Keys.ARROW_DOWN, "#/h/drawn-swin/2/4"),
+        ("]", "#/h/drawn-swin/2/4"),
         ("u", "#/h/drawn-swin"),
     ):
         page.key(key)

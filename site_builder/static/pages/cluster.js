@@ -19,7 +19,7 @@ export function ClusterPage({ route }) {
   const { number } = route;
   useTitle(`Rosetta cluster ${number}`);
   const { value, error, stale } = useLoaded(() => fetchCluster(number), [number]);
-  const [overlay, setOverlay] = usePreference("overlay", "heat");
+  const [overlay, setOverlay] = usePreference("overlay", "spotlight");
   const last = (site.clusters?.clusters ?? 0) - 1;
   useKeys({
     h: () => setOverlay(nextOverlay), u: () => (location.hash = link.clusters()),

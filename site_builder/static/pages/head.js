@@ -20,7 +20,7 @@ export function HeadPage({ route }) {
   }, [slug, layer, head]);
   const ways = waysFrom(slug, layer, head);
   useKeys({
-    ArrowLeft: go("previous"), ArrowRight: go("next"), ArrowUp: go("earlier"), ArrowDown: go("later"),
+    ArrowLeft: go("previous"), ArrowRight: go("next"), "[": go("earlier"), "]": go("later"),
     u: () => (location.hash = link.heads(slug)),
   }, [slug, layer, head]);
   return html`<${Trail} trail=${[["Models", link.home()], [slug, link.model(slug)], ["Heads", link.heads(slug)], [`Layer ${layer}, head ${head}`, null]]} />

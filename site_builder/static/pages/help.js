@@ -1,17 +1,18 @@
 // Keys, words, and how to read a page.
 import { html } from "../vendor/htm-preact.js";
 import { site } from "../data.js";
-import { useTitle } from "../parts.js";
+import { Choice, usePreference, useTitle } from "../parts.js";
 
 const KEYS = [
   ["/", "search labels and what heads say, or jump to a model, a layer, a neuron or a head"],
   ["← →", "previous and next unit, or head, of the layer; on a layer's wall or a map of heads, the one beside; previous and next feature"],
-  ["↑ ↓", "the same unit, or head, one layer earlier or later; on a wall or a map, the one above or below"],
+  ["[ ]", "the same unit, or head, one layer earlier or later"],
+  ["↑ ↓", "on a wall or a map, the one above or below; elsewhere they scroll"],
   ["Home End", "first and last neuron of a wall, or head of a layer on a map"],
   ["Enter", "open the neuron or head under the focus"],
   ["u", "up: from a neuron to its layer, from a layer to its model; from a head to all heads of its model"],
   ["r", "a random neuron"],
-  ["h", "activation over exciting images: heat, spotlight, crop, off; what patches pass through a head: map, off"],
+  ["h", "activation over exciting images: spotlight, heat, crop, off; what patches pass through a head: map, off"],
   ["p", "picture with smooth or with square pixels"],
   ["?", "this page"],
 ];
@@ -20,7 +21,7 @@ const WORDS = [
   ["neuron", "One hidden unit of a feed-forward (FFN) module, read after the activation function. Its address, model/mlp/layer/unit, never changes."],
   ["layer", "One FFN module, counted from the input, from 0, in the order of execution."],
   ["picture", "An image that was optimized, from noise, to raise the neuron's activation averaged over patch tokens. It is what drives the neuron, not a photograph it has seen."],
-  ["fresh transforms", "The picture is shifted and recoloured at random, in ways the optimization has not seen, and measured again. A picture that only works pixel for pixel loses its activation there."],
+  ["verdict", "Whether the picture holds when it is shifted, turned, recoloured, blurred or made noisy as a photograph may be. Holds: at least half of its activation is left on average, and a quarter under each. A picture that works pixel for pixel alone does not hold."],
   ["probe set", "The real images that a neuron was measured on. Its hash stands for the names and bytes of all of them."],
   ["strongest patch", "The patch token with the highest activation in an image; where it lies is framed. A neuron fires on an image whose strongest patch is over half of the strongest of all."],
   ["label", "The text that describes best what fires the neuron, if it is better than the best text on shuffled images (z, q) and tells firing from silent images that were not used to choose it (held-out AUROC)."],
@@ -39,10 +40,13 @@ const WORDS = [
 ];
 
 export function HelpPage() {
+  const [keys, setKeys] = usePreference("keys", "on");
   useTitle("Help");
   return html`<h1>Help</h1>
     <section><h2>Keyboard</h2><dl class="forms">${KEYS.map(([key, does]) => html`<div key=${key}>
-      <dt>${key.split(" ").map((one) => html`<kbd>${one}</kbd> `)}</dt><dd>${does}</dd></div>`)}</dl></section>
+      <dt>${key.split(" ").map((one) => html`<kbd>${one}</kbd> `)}</dt><dd>${does}</dd></div>`)}</dl>
+      <p><${Choice} name="Keys of one letter or sign" value=${keys} options=${[["on", "on"], ["off", "off"]]} onChange=${setKeys} />
+        <span class="note">Off, they do nothing here, so that speech input and other tools have them.</span></p></section>
     <section><h2>Words</h2><dl class="forms words">${WORDS.map(([word, means]) => html`<div key=${word}><dt>${word}</dt><dd>${means}</dd></div>`)}</dl></section>
     <section><h2>Columns</h2>
       <p>The same sentences stand behind every <span class="why">?</span>.</p>

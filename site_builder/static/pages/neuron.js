@@ -27,7 +27,7 @@ export function NeuronPage({ route }) {
   const ways = waysFrom(slug, layer, unit);
   const [look, setLook] = usePreference("picture", "smooth");
   useKeys({
-    ArrowLeft: go("previous"), ArrowRight: go("next"), ArrowUp: go("earlier"), ArrowDown: go("later"),
+    ArrowLeft: go("previous"), ArrowRight: go("next"), "[": go("earlier"), "]": go("later"),
     u: () => (location.hash = link.layer(slug, layer)), p: () => setLook((last) => (last === "smooth" ? "pixels" : "smooth")),
   }, [slug, layer, look]);
   useEffect(() => void (value && fetchAhead(ways)), [value]);

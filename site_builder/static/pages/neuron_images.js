@@ -27,7 +27,7 @@ function Images({ examples, row, name }) {
   const kinds = Object.keys(KINDS).filter((kind) => examples.length === 0 || examples.some((one) => one.kind === kind));
   const [asked, setKind] = useState("top");
   const kind = kinds.includes(asked) ? asked : (kinds[0] ?? "top");
-  const [overlay, setOverlay] = usePreference("overlay", "heat");
+  const [overlay, setOverlay] = usePreference("overlay", "spotlight");
   useKeys({ h: () => setOverlay(nextOverlay) }, []);
   const full = Math.max(...examples.map((one) => one.high), 0);
   const shown = examples.filter((one) => one.kind === kind);
