@@ -56,7 +56,8 @@ function Spoken({ at }) {
   const [title, setTitle] = useState("");
   const first = useRef(true);
   useEffect(() => {
-    const timer = setTimeout(() => (first.current ? (first.current = false) : setTitle(document.title)), 300); // titles follow data
+    if (first.current) return void (first.current = false); // the browser announces the page one begins with
+    const timer = setTimeout(() => setTitle(document.title), 300); // titles follow data
     return () => clearTimeout(timer);
   }, [at]);
   return html`<p role="status" class="spoken">${title}</p>`;

@@ -155,7 +155,8 @@ def test_a_new_page_has_the_focus_and_is_announced(seen: Seen) -> None:
     page.all(".layers a.open")[0].send_keys(Keys.ENTER)
     page.wait(lambda: page.all(".wall .tile"))
     page.wait(lambda: page.run("return document.activeElement.id") == "main")
-    page.wait(lambda: page.text(".spoken") == page.driver.title != "")
+    page.wait(lambda: page.run("return document.querySelector('.spoken').textContent === document.title"))
+    assert page.driver.title
 
 
 def headed(page: Page, words: str) -> bool:
