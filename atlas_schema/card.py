@@ -39,7 +39,7 @@ _SIZES = {
     10_000_000: "1M<n<10M",
 }
 #: Columns of which the card gives the median.
-_MEDIANS = ("activation_start", "activation", "robust_mean", "image_steps")
+_MEDIANS = ("activation_start", "activation", "natural_mean", "image_steps")
 
 #: What was read from shards for the last card: not in the dataset, and no loss where it is gone.
 FIGURES = ".atlas/figures.json"

@@ -52,6 +52,10 @@ class WeightsMismatch(AtlasError):
     """Weights that do not fit the architecture: keys or shapes differ."""
 
 
+class DeviceWrong(AtlasError):
+    """A device that computes other numbers than the CPU does."""
+
+
 class WeightsUnreadable(AtlasError):
     """A weights file that is truncated, of a foreign format, or unsafe to load."""
 

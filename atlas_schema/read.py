@@ -21,7 +21,7 @@ from atlas_schema.address import HeadAddress, NeuronAddress
 from atlas_schema.columns import Table
 from atlas_schema.errors import AtlasError, BadConfig, NothingThere, ShardCorrupt, nearest
 from atlas_schema.pages import picture_in_page
-from atlas_schema.parquet import check_whole, damage, require_version
+from atlas_schema.parquet import check_whole, conformed, damage, require_version
 from atlas_schema.shards import parse_shard_path, shard_path
 from atlas_schema.store import Store
 from atlas_schema.tables import (
@@ -81,7 +81,7 @@ class Atlas:
                 rows = parquet.read_row_group(group, columns=list(dict.fromkeys(["unit", *names])))
                 rows = rows.filter(pc.equal(rows["unit"], address.unit))
                 if rows.num_rows:
-                    row: dict[str, Any] = rows.select(names).slice(0, 1).to_pylist()[0]
+                    row: dict[str, Any] = _as_today(rows.slice(0, 1), names).to_pylist()[0]
                     return row
         raise NothingThere(
             f"{address}: the atlas holds layer {address.layer} but not this unit ({_span(parquet.metadata)})"
@@ -90,7 +90,7 @@ class Atlas:
     def neurons(self, slug: str, layer: int, columns: Sequence[str] | None = None) -> pa.Table | None:
         """All neurons of a layer by unit: `columns`, or all but the image; None where no shard is there."""
         path = self._find(slug, layer)
-        return None if path is None else self._read(path, _columns(columns))
+        return None if path is None else self._read(path, _columns(columns), NEURONS)
 
     def examples(self, slug: str, layer: int, columns: Sequence[str] | None = None) -> pa.Table | None:
         """All rows of neuron_examples of a layer; None where the probe stage has not reached it."""
@@ -141,20 +141,20 @@ class Atlas:
         if not self.store.exists(path):
             held = ", ".join(self.probe_sets()) or "none"
             raise NothingThere(f"{probe_set}: no such probe set in {self.store.url}; it holds {held}")
-        return self._read(path, _columns(columns, PROBE_IMAGES))
+        return self._read(path, _columns(columns, PROBE_IMAGES), PROBE_IMAGES)
 
     def _layer_table(self, table: Table, slug: str, layer: int, columns: Sequence[str] | None) -> pa.Table | None:
         """A layer's rows of a table with as many shards as `neurons` has."""
         found = {
             place[2]: path for path in self.store.list(f"{table.name}/{slug}") if (place := parse_shard_path(path))
         }
-        return self._read(found[layer], _columns(columns, table)) if layer in found else None
+        return self._read(found[layer], _columns(columns, table), table) if layer in found else None
 
-    def _read(self, path: str, columns: Sequence[str]) -> pa.Table:
+    def _read(self, path: str, columns: Sequence[str], table: Table) -> pa.Table:
         with self.store.open(path) as file, damage(path):
             parquet = pq.ParquetFile(file, page_checksum_verification=True, pre_buffer=not self.store.is_local)
             require_version(parquet.metadata, path)
-            return parquet.read(columns=list(columns))
+            return _as_today(parquet.read(columns=list(columns)), columns, table)
 
     def picture(self, address: NeuronAddress | str) -> bytes:
         """The WebP bytes of a neuron's visualization, at the cost of the shard's tail and one page of pictures."""
@@ -192,7 +192,7 @@ class Atlas:
                 with self.store.open(path) as file, damage(path):
                     parquet = pq.ParquetFile(file, page_checksum_verification=True)
                     require_version(parquet.metadata, path)
-                    rows += parquet.read().to_pylist()
+                    rows += _as_today(parquet.read(), table.names, table).to_pylist()
         return sorted(rows, key=lambda row: tuple(row[name] for name in table.key))
 
     def _neuron_shards(self, slug: str) -> dict[int, str]:
@@ -232,6 +232,11 @@ def _columns(columns: Sequence[str] | None, table: Table = NEURONS) -> list[str]
             close = nearest(name, table.names)
             raise BadConfig(f"{table.name}: no column {name!r}; expected one of {', '.join(close or table.names)}")
     return list(columns)
+
+
+def _as_today(rows: pa.Table, columns: Sequence[str], table: Table = NEURONS) -> pa.Table:
+    """The rows with these columns: what came to the table after the file was written is empty."""
+    return conformed(rows, pa.schema([table.column(name).field() for name in columns]))
 
 
 def _leaf(metadata: pq.FileMetaData, name: str) -> int:

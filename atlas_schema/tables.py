@@ -167,6 +167,38 @@ _robust = partial(
     _seen, unit="activation", absent="the recipe draws no fresh transforms, or there is no picture: see status_reason"
 )
 
+#: Columns that the verdict stage fills, from what the stored picture reaches under natural changes.
+_kept = partial(Column, stage="verdict", absent="there is no picture")
+_kept_of = partial(_kept, absent="there is no picture, or as stored it does not make the neuron fire")
+
+VERDICT_COLUMNS = (
+    _kept(
+        "verdict",
+        TEXT,
+        "Whether the picture holds under natural changes: holds where it keeps at least half of its activation on "
+        "average (by natural_kept and natural_kept_peak) and a quarter under every kind of change; does not where it "
+        "reaches no more than activation_start, or keeps under a quarter by either measure; inactive where it does not "
+        "make the neuron fire; else partly",
+        choices=("holds", "partly", "does not", "inactive"),
+    ),
+    _kept("verdict_reason", TEXT, "The figures that the verdict rests on, in words"),
+    _kept(
+        "natural_mean",
+        FLOAT,
+        "As activation_stored, under natural changes (small shifts, turns with zoom, mild colour, blur, noise): mean "
+        "over all",
+        unit="activation",
+    ),
+    _kept("natural_peak", FLOAT, "As natural_mean, at the strongest patch token", unit="activation"),
+    _kept_of("natural_kept", FLOAT, "natural_mean as a share of activation on the same stored picture unchanged"),
+    _kept_of("natural_kept_peak", FLOAT, "As natural_kept, at the strongest patch token"),
+    _kept(
+        "natural_kinds",
+        _list_of(kind=TEXT, mean=FLOAT, peak=FLOAT, kept=FLOAT),
+        "The same by kind of change: shift, turn, colour, blur, noise; kept is empty where nothing was to keep",
+    ),
+)
+
 #: Columns that the evidence stage fills, from what a probe pass measured.
 _measured = partial(Column, stage="evidence")
 _level = partial(_measured, unit="activation")
@@ -416,6 +448,7 @@ NEURONS = Table(
         _seen("recipe_hash", TEXT, "SHA-256 of the recipe's settings, 16 hex digits"),
         _seen("precision", TEXT, "Arithmetic of the optimization: float32, float64 or bfloat16"),
         _seen("seed", INT64, "Seed that, with recipe and address, gives the neuron's random numbers"),
+        *VERDICT_COLUMNS,
         *EVIDENCE_COLUMNS,
         *LABEL_COLUMNS,
         *EFFECT_COLUMNS,
@@ -498,10 +531,13 @@ NEURON_MATCHES = Table(
             bounds=(-1, 1),
         ),
         Column(
-            "significant",
-            BOOL,
-            "Whether the correlation is above what 99 percent of neurons reach with shuffled images",
+            "threshold",
+            FLOAT,
+            "What 99 percent of the model's neurons stay below in null_correlation: significant is what is above",
+            bounds=(-1, 1),
+            absent="it was compared before schema 2.2.0",
         ),
+        Column("significant", BOOL, "Whether the correlation is above the threshold"),
         Column("probe_set", TEXT, "Hash of the probe set, as in probe_images"),
     ),
 )

@@ -285,7 +285,8 @@ def _plan_faults(path: str, table: Table, site: Mapping[str, Any], data: pa.Tabl
     if missing:
         yield Violation(path, "missing", f"{len(missing)} of {len(own)} planned units: {some(missing)}")
     failed = [unit for unit, status in zip(units, data["status"].to_pylist(), strict=True) if status == "failed"]
-    by_stage["judge"] = by_stage.get("judge", set()).difference(failed)  # no picture, nothing to judge
+    for stage in ("judge", "verdict"):
+        by_stage[stage] = by_stage.get(stage, set()).difference(failed)  # no picture, nothing to judge
     for stage, wanted in by_stage.items():
         if wanted:
             filled = {unit for unit, there in zip(units, reached(table, stage, data).to_pylist(), strict=True) if there}

@@ -101,12 +101,15 @@ class RunConfig(_Frozen):
     """
 
     models: tuple[ModelEntry, ...] = Field(min_length=1)
-    recipe: str = Field(default="fast", description="How pictures are made: fast, or reference (as published, slower).")
+    recipe: str = Field(
+        default="fast", description="How pictures are made: fast, peak, aligned, or reference (as published, slower)."
+    )
     seed: int = Field(default=0, ge=0, lt=2**63, description="Seed of all random numbers.")
     layers: str = Field(default="all", description="FFN layers: all, or a list such as 0,5,-1 or 0:4.")
     units: str = Field(default="all", description="Neurons of each layer: all, or a list such as 0:16.")
     stages: tuple[str, ...] = Field(
-        default=("visualize",), description=f"{','.join(groups())} or some (default: visualize; with --probe: all)."
+        default=("visualize", "verdict"),
+        description=f"{','.join(groups())} or some (default: visualize,verdict; with --probe: all).",
     )
     probe: str | None = Field(
         default=None,

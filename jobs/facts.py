@@ -69,6 +69,9 @@ FACTS: Mapping[str, Fact] = {
             ("images", "texts of heads"),
         ),
         _section("picture settings", "visualize", "How a picture is stored and chosen, beside the recipe"),
+        _section(
+            "natural settings", "natural", "How far a picture is changed to see whether it holds, and when it does"
+        ),
         _section("probe settings", "probe", "How many examples, panel images and images of a class count"),
         _section("evidence settings", "evidence", "Which quantiles, how many bins and classes are kept of a neuron"),
         _section("example settings", "examples", "Which lower quantiles are shown, and from how many images"),

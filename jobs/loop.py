@@ -40,7 +40,7 @@ class Scope(Enum):
     UNIT = "unit"
     STAGE = "stage"  # a model cannot do it: no unit of this stage of the model can succeed
     STORE = "store"  # the store did not answer this worker, this time
-    WEIGHTS = "weights"  # the worker loaded others than the driver
+    WORKER = "worker"  # it loaded other weights than the driver, or its device computes other numbers than a CPU
     RUN = "run"  # no unit can succeed: a full disk
 
 
@@ -473,7 +473,7 @@ class Loop:
                     self.listener.stage_ended(unit, others, fault)
             case Scope.STORE:
                 self._refused(worker, unit, fault)
-            case Scope.WEIGHTS:
+            case Scope.WORKER:
                 self._foreign(worker, unit, fault)
             case Scope.UNIT:
                 self._unit_fault(unit, fault)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from atlas_schema.errors import BadConfig
@@ -58,29 +59,47 @@ def _settings(config: RunConfig) -> Settings:
 
 def _probe_set(config: RunConfig, say: Say) -> ProbeSet:
     from pipeline.images.manifest import cache_folder
-    from pipeline.images.probe_set import open_probe_set
 
     if not config.probe:
         raise BadConfig(
             f"--stages {','.join(config.stages)}: these need real images. Name them with --probe: zoo, a folder, "
             "a Parquet file or hf:NAME."
         )
-    say(f"Reading the probe images of {config.probe}")
-    probe_set = open_probe_set(config.probe, memory=cache_folder())
-    for line in _summary(probe_set):
+    return opened_set(config.probe, say, memory=cache_folder())
+
+
+def opened_set(spec: str, say: Say, memory: Path | None = None) -> ProbeSet:
+    """A probe set, opened, and what a user should know of it said. Raises BadConfig, NothingThere."""
+    from pipeline.images.probe_set import open_probe_set
+
+    say(f"Reading the probe images of {spec}")
+    probe_set = open_probe_set(spec, memory=memory)
+    for line in summary_of(probe_set):
         say(line)
     return probe_set
 
 
-def _summary(probe_set: ProbeSet) -> list[str]:
-    """What a user should know of the set before hours are spent on it."""
-    lines = [f"{len(probe_set):,} probe images, set {probe_set.identity}"]
+def summary_of(probe_set: ProbeSet) -> list[str]:
+    """What a user should know of a set before hours are spent on it: what is in it, what was left out, and why."""
+    from pipeline.images.naming import counted
+
+    labelled = sum(bool(image.label) for image in probe_set.images)
+    captions = sum(bool(image.caption) for image in probe_set.images)
+    without = (
+        f" (and {counted(len(probe_set) - labelled, 'image')} without one)" if 0 < labelled < len(probe_set) else ""
+    )
+    classes = "1 class" if len(probe_set.classes) == 1 else f"{len(probe_set.classes):,} classes"
+    images, texts = counted(len(probe_set), "probe image"), counted(captions, "caption")
+    lines = [f"{images}, {classes}{without}, {texts}, set {probe_set.identity}"]
     if probe_set.skipped:
-        lines.append(f"{len(probe_set.skipped)} images cannot be used:")
+        lines.append(f"{counted(len(probe_set.skipped), 'image')} cannot be used:")
         lines += [f"  {image.id}: {image.reason}" for image in probe_set.skipped[:10]]
         lines += [f"  and {len(probe_set.skipped) - 10} more"] if len(probe_set.skipped) > 10 else []
+    lines += probe_set.remarks
     if probe_set.duplicates:
-        lines.append(f"{probe_set.duplicates} images are byte for byte copies of others; each counts")
+        copies = "1 image is a byte for byte copy of another" if probe_set.duplicates == 1 else ""
+        copies = copies or f"{probe_set.duplicates:,} images are byte for byte copies of others"
+        lines.append(f"{copies}; each counts")
     return lines
 
 
@@ -121,14 +140,12 @@ def _head_texts(config: RunConfig, inputs: Inputs, embedder: Embedder | None) ->
     return texts
 
 
-def counted(config: RunConfig, stages: Collection[Stage]) -> Counts:
+def counts_of(config: RunConfig, stages: Collection[Stage], say: Say) -> Counts:
     """How much there is of what the stages read, without weights: probe images are opened where they are named."""
-    from pipeline.images.manifest import cache_folder
-    from pipeline.images.probe_set import open_probe_set
     from pipeline.label.concepts import read_concepts, suited_set
 
     needs = {need for stage in stages for name in stage.facts for need in FACTS[name].needs}
-    images = len(open_probe_set(config.probe, memory=cache_folder())) if config.probe and "images" in needs else 0
+    images = len(_probe_set(config, say)) if config.probe and "images" in needs else 0
     concepts = config.concepts or suited_set(config.embedder)
     return Counts.of(
         config,

@@ -17,6 +17,7 @@ from pipeline.match.counterparts import MatchSettings
 from pipeline.probe.evidence import EvidenceSettings, ExampleSettings
 from pipeline.probe.model import ProbeSettings
 from pipeline.visualize.ascent import VisualizeSettings
+from pipeline.visualize.natural import NaturalSettings
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,7 @@ class Settings:
     """A field a part of the science; what a user can set of it is in `jobs.config.RunConfig`."""
 
     visualize: VisualizeSettings = field(default_factory=VisualizeSettings)
+    natural: NaturalSettings = field(default_factory=NaturalSettings)
     probe: ProbeSettings = field(default_factory=ProbeSettings)
     evidence: EvidenceSettings = field(default_factory=EvidenceSettings)
     examples: ExampleSettings = field(default_factory=ExampleSettings)

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from atlas_schema.errors import AtlasError, NoNetwork, PartLost, StoreFailed, StoreFull, WeightsMismatch
+from atlas_schema.errors import AtlasError, DeviceWrong, NoNetwork, PartLost, StoreFailed, StoreFull, WeightsMismatch
 from atlas_schema.partials import commit_partial
 from atlas_schema.parts import PartReceipt, adopted, commit_part, committed_units
 from atlas_schema.store import Store
@@ -262,6 +262,7 @@ class Worker:
             return self.models[slug]
         import torch
 
+        from pipeline.hooks.device_check import require_sound
         from pipeline.models import load
 
         for other in list(self.models)[:-1]:  # free the memory before the next one comes
@@ -269,6 +270,7 @@ class Worker:
         dtype = torch.float64 if self.settings.precision == "float64" else torch.float32
         model = load(self.settings.requests[slug], device=self.settings.device, dtype=dtype)
         self._require(slug, model.fingerprint, self.settings.fingerprints[slug])
+        require_sound(model)
         self.models[slug] = model
         self._choose_threads(slug, model)
         self.steps += 1
@@ -356,7 +358,7 @@ def _scope(error: Exception) -> Scope:
         return Scope.RUN
     if isinstance(error, StoreFailed | NoNetwork):
         return Scope.STORE
-    if isinstance(error, WeightsMismatch):
-        return Scope.WEIGHTS
+    if isinstance(error, WeightsMismatch | DeviceWrong):
+        return Scope.WORKER
     asked_too_much = isinstance(error, AtlasError) and error.exit_code == AtlasError.exit_code
     return Scope.STAGE if asked_too_much else Scope.UNIT

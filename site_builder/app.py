@@ -35,7 +35,7 @@ def size() -> Size:
 
 
 def write(folder: Path, manifest: Mapping[str, Any], dataset_url: str | None) -> set[str]:
-    """Write the app and, last, index.html, which carries the manifest. Returns what the page names."""
+    """Write the app, a page for missing files and, last, index.html with the manifest. Returns what the page names."""
     files = {path.relative_to(STATIC).as_posix(): path.read_bytes() for path in app_files()}
     home = write_by_content(folder, "app", files)
     (folder / ".nojekyll").touch()  # GitHub Pages would otherwise leave out what begins with a dot or underscore
@@ -43,6 +43,8 @@ def write(folder: Path, manifest: Mapping[str, Any], dataset_url: str | None) ->
     page = _SHELL.get_template("shell.html").render(
         app=home, modules=modules, manifest=manifest, connect=connect_sources(dataset_url)
     )
+    missing = _SHELL.get_template("404.html").render(title=manifest["title"])
+    replace(folder / "404.html", missing.encode())
     replace(folder / "index.html", page.encode())
     return {home}
 

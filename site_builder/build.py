@@ -8,6 +8,7 @@ no longer names is then removed. Whoever opens the site while it is rebuilt meet
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -122,12 +123,21 @@ def _write_sections(held: Survey, folder: Path, images: str) -> list[tuple[Secti
         return [(section, section.write(work, part)) for section, part in held.parts]
 
 
+#: An address that can stand in a page and in its Content-Security-Policy, where a semicolon would begin another rule.
+_PUBLISHED = re.compile(r"(https?://[\w.:\[\]-]+(/[^\s'\"<>,;?#\\]*)?|hf://datasets/[\w.-]+/[\w.-]+(@[\w./-]+)?/?)")
+
+
 def _settings(target: str, images: str, dataset_url: str | None) -> tuple[Host, str]:
     if target not in HOSTS:
         raise BadConfig(f"--target {target}: no such host; expected one of {', '.join(HOSTS)}{_hint(target, HOSTS)}")
     if images not in ("auto", *MODES):
         modes = ("auto", *MODES)
         raise BadConfig(f"--images {images}: expected one of {', '.join(modes)}{_hint(images, modes)}")
+    if dataset_url is not None and not _PUBLISHED.fullmatch(dataset_url):
+        raise BadConfig(
+            f"--dataset-url {dataset_url!r}: expected an address that browsers read, https://HOST/PATH or "
+            "hf://datasets/ORG/NAME, without spaces, quotes, commas, semicolons or a query"
+        )
     host = HOSTS[target]
     if images == "range" and dataset_url is None:
         raise BadConfig(

@@ -11,11 +11,11 @@ import pyarrow as pa
 from PIL import Image
 
 from atlas_schema.tables import NEURONS
-from site_builder.packs import PACK, layer_table, pack_columns, packs, plain
+from site_builder.packs import PACK, VERDICTS, layer_table, pack_columns, packs, plain
 from site_builder.sprites import BUNDLE, SHEET, SHEET_COLUMNS, bundle, mean_color, sheet, thumbnail
 
 #: Raise it when the files of a layer change for the same dataset: folders are named by it and by the content.
-FORMAT = 3
+FORMAT = 4
 #: Pictures of a layer on its model's page.
 STRIP = 8
 #: Neurons remembered as the layer's best, for sheets that mix layers.
@@ -34,7 +34,7 @@ class LayerSummary:
     inactive: int
     ranges: list[list[int]]  # [start, stop) of the units described
     quantiles: list[float | None]  # 5, 25, 50, 75, 95 % of the activations
-    best: list[int]  # units whose pictures hold best under fresh transforms, best first
+    best: list[int]  # units whose pictures hold best, best first
     strip: list[int]  # the first of them, in strip.webp
     colors: list[str]  # their mean colours
     picture: list[int] | None  # height and width of a picture, pixels; None: no neuron has one
@@ -43,7 +43,9 @@ class LayerSummary:
     unlabelled: int  # a label stage has run and found none that holds
     silent: int  # those of them that are inactive as well
     compared: int  # neurons whose picture was measured against the probe images
-    beats_all: int  # those of them whose picture activates more than every probe image
+    beats_all: int  # those of them whose picture holds at least in part and activates more than every probe image
+    judged: int  # neurons whose picture has a verdict
+    holds: int  # those of them whose picture holds
 
     def as_json(self) -> dict[str, Any]:
         values: dict[str, Any] = plain(asdict(self))
@@ -83,15 +85,21 @@ def build_layer(
 
 
 def trust_order(columns: dict[str, list[Any]]) -> list[int]:
-    """Positions, most trustworthy picture first: active ones by what they hold under fresh transforms.
+    """Positions, most trustworthy picture first: those that hold, in part, do not, are inactive, and are not there.
 
-    Where the recipe draws none, the activation of the clean picture stands in; inactive neurons come last, and
-    after them those without a picture.
+    Among equals by the activation that is left under natural changes; where nobody has judged, under fresh transforms;
+    where the recipe draws none, by that of the clean picture.
     """
-    robust, clean = columns["robust_mean"], columns["activation"]
-    held = [clean[i] if value is None else value for i, value in enumerate(robust)]
-    rank = [{"active": 0, "inactive": 1}.get(status, 2) for status in columns["status"]]
-    return sorted(range(len(held)), key=lambda i: (rank[i], -(held[i] or 0), i))
+    none = [None] * len(columns["activation"])
+    measures = (columns.get("natural_mean", none), columns["robust_mean"], columns["activation"])
+    held = [next((value for value in values if value is not None), 0) for values in zip(*measures, strict=True)]
+    statuses = {"active": 0, "inactive": len(VERDICTS)}
+    verdicts = columns.get("verdict", none)
+    rank = [
+        statuses.get(status, len(VERDICTS) + 1) if status != "active" or verdict is None else VERDICTS.index(verdict)
+        for status, verdict in zip(columns["status"], verdicts, strict=True)
+    ]
+    return sorted(range(len(held)), key=lambda i: (rank[i], -held[i], i))
 
 
 def activation_ranks(activation: Sequence[float | None]) -> list[int | None]:
@@ -153,6 +161,8 @@ def _summary(
         silent=list(zip(columns["label_status"], columns["status"], strict=True)).count(("unlabelled", "inactive")),
         compared=len(against),
         beats_all=sum(_beats_all(columns, at) for at in against),
+        judged=sum(verdict is not None for verdict in columns["verdict"]),
+        holds=columns["verdict"].count("holds"),
     )
 
 
@@ -167,6 +177,11 @@ def filled_stages(columns: dict[str, list[Any]]) -> list[str]:
 
 
 def _beats_all(columns: dict[str, list[Any]], at: int) -> bool:
-    """Whether the picture activates the neuron more than every probe image does, by the mean over patch tokens."""
-    ratio = columns["ratio_to_best"][at]
-    return bool(columns["percentile"][at] >= 100 if ratio is None else ratio > 1)
+    """Whether the picture activates the neuron more than every probe image does, by the mean over patch tokens and at
+    the strongest patch. One that does not hold never does: static/trust.js says the same of a page.
+    """
+    if columns["verdict"][at] in ("does not", "inactive"):
+        return False
+    ratios = columns["ratio_to_best"][at], columns["peak_ratio"][at]
+    mean = columns["percentile"][at] >= 100 if ratios[0] is None else ratios[0] > 1
+    return bool(mean and (ratios[1] is None or ratios[1] > 1))

@@ -18,8 +18,10 @@ PACK = 64
 #: Columns a pack leaves out: the address says them, or (the image) they are served apart.
 IMPLIED = ("address", "slug", "layer", "image")
 #: Columns of the layer's table, by which the layer page sorts and filters.
-LAYER_COLUMNS: tuple[str, ...] = ("activation", "robust_mean", "activation_start")
-LAYER_COLUMNS += ("fires_on", "percentile", "ratio_to_best", "label_z", "label_auroc")
+LAYER_COLUMNS: tuple[str, ...] = ("activation", "robust_mean", "natural_kept", "activation_start")
+LAYER_COLUMNS += ("fires_on", "percentile", "ratio_to_best", "peak_ratio", "label_z", "label_auroc")
+#: What the layer's table says of a picture's verdict: an index into these, -1 where there is none.
+VERDICTS = next(column.choices for column in NEURONS.columns if column.name == "verdict")
 #: Columns whose figures a page shows with three digits: five are kept.
 _FIVE_DIGITS = {column.name for column in NEURONS.columns if column.stage not in ("", "visualize")}
 
@@ -110,7 +112,7 @@ def layer_table(columns: Mapping[str, Sequence[Any]], order: Sequence[int], colo
     """What the layer page needs of every neuron: figures, status, label, mean colour, place among the thumbnails.
 
     order: (neurons,) positions in the order of the thumbnails; colors: (neurons,) six hex digits each. A figure
-    that no neuron has is left out; labels are indices into `texts`, -1 for none.
+    that no neuron has is left out; labels are indices into `texts`, verdicts into VERDICTS, -1 for none.
     """
     place = np.empty(len(order), dtype=int)
     place[np.asarray(order, dtype=int)] = np.arange(len(order))
@@ -118,6 +120,9 @@ def layer_table(columns: Mapping[str, Sequence[Any]], order: Sequence[int], colo
     figures = {name: list(columns[name]) for name in LAYER_COLUMNS if name in columns}
     table |= {name: values for name, values in figures.items() if any(value is not None for value in values)}
     table["inactive"] = [i for i, status in enumerate(columns["status"]) if status in ("inactive", "failed")]
+    verdicts = columns.get("verdict", [])
+    if any(verdict is not None for verdict in verdicts):
+        table["verdict"] = [-1 if verdict is None else VERDICTS.index(verdict) for verdict in verdicts]
     labels = columns.get("label", [])
     if any(status is not None for status in columns.get("label_status", [])):
         table["texts"] = sorted({text for text in labels if text is not None})

@@ -10,10 +10,14 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO
+from urllib.parse import unquote
 
-from atlas_schema.errors import AtlasError, NothingThere
+from atlas_schema.errors import AtlasError, BadConfig, NothingThere
 
 _ONE_RANGE = re.compile(r"bytes=(\d*)-(\d*)")
+
+
+LARGEST_PORT = 65535
 
 
 class PortTaken(AtlasError):
@@ -29,7 +33,16 @@ class RangeHandler(SimpleHTTPRequestHandler):
         ".webp": "image/webp",
     }
 
+    protocol_version = "HTTP/1.1"  # a connection serves many requests: a page makes dozens
+
+    def list_directory(self, path: str | os.PathLike[str]) -> None:
+        """A folder without a page is not there: what else lies in it is nobody's business."""
+        self.send_error(HTTPStatus.NOT_FOUND)
+
     def send_head(self) -> BytesIO | BinaryIO | None:
+        if "\0" in unquote(self.path):
+            self.send_error(HTTPStatus.BAD_REQUEST, "No file has such a name")
+            return None
         asked = _ONE_RANGE.fullmatch(self.headers.get("Range", ""))
         path = self.translate_path(self.path)
         if asked is None or asked.groups() == ("", "") or not os.path.isfile(path):
@@ -69,7 +82,9 @@ def byte_range(first: str, last: str, size: int) -> tuple[int, int]:
 
 
 def make_server(folder: str | os.PathLike[str], port: int = 8000, host: str = "127.0.0.1") -> ThreadingHTTPServer:
-    """A server for `folder`, not yet running; port 0 takes a free one. Raises NothingThere, PortTaken."""
+    """A server for `folder`, not yet running; port 0 takes a free one. Raises NothingThere, BadConfig, PortTaken."""
+    if not 0 <= port <= LARGEST_PORT:
+        raise BadConfig(f"port {port}: expected a number from 0 (any free port) to {LARGEST_PORT}.")
     if not (Path(folder) / "index.html").is_file():
         raise NothingThere(f"{folder}: no site here (no index.html); build one with `neuron-atlas site build`")
     try:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from atlas_schema.store import Store
     from pipeline.decompose import Alignment, FeatureSet
+    from pipeline.images.probe_set import ProbeSet
     from pipeline.models import ModelRequest
     from pipeline.uses.comparison import Compared
 
@@ -20,17 +22,23 @@ def feature_set(features: str | None, embedder: str) -> FeatureSet:
     return read_features(features or suited_set(embedder))
 
 
+def told_set(spec: str) -> ProbeSet:
+    """A probe set, opened; what is in it and what was left out goes to stderr. BadConfig, NothingThere."""
+    from jobs.opening import opened_set
+
+    return opened_set(spec, lambda text: print(text, file=sys.stderr))
+
+
 def compared(request: ModelRequest, probe: str, embedder: str | None, atlas: str | None, device: str) -> Compared:
     """The model over the probe set; embedder: None where nothing is compared with texts. BadConfig where the embedder
     reads no text; NothingThere where the atlas has no alignment of the model.
     """
     from atlas_schema.store import Store
-    from pipeline.images.probe_set import open_probe_set
     from pipeline.label.embedder import load_embedder
     from pipeline.models import ModelRequest, load
     from pipeline.uses.comparison import Compared
 
-    probe_set = open_probe_set(probe)
+    probe_set = told_set(probe)
     clip = load_embedder(ModelRequest(embedder), device) if embedder else None
     if clip is not None:
         clip.texts(["a"])  # refuses a model without a text tower before anything is computed

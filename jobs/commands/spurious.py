@@ -43,8 +43,7 @@ def spurious(
     import torch
 
     from atlas_schema.errors import BadConfig
-    from jobs.commands.comparing import compared, feature_set
-    from pipeline.images.probe_set import open_probe_set
+    from jobs.commands.comparing import compared, feature_set, told_set
     from pipeline.models import ModelRequest
     from pipeline.uses.spurious import fit_probe, spurious_components, without
 
@@ -53,8 +52,8 @@ def spurious(
     told = feature_set(features, embedder)
     for name in (core, feature):
         told.prompt_of(name, "")  # refuses a feature that is not there
-    learned = open_probe_set(train)
-    conditions = {name: open_probe_set(place) for name, place in _named(test).items()}
+    learned = told_set(train)
+    conditions = {name: told_set(place) for name, place in _named(test).items()}
     _check_classes(learned, conditions)
     request = ModelRequest(model, weights=weights, name=as_name, input_size=input_size)
     looked = compared(request, probe, embedder, atlas, device)

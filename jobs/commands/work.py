@@ -75,7 +75,7 @@ NO_FLAGS = RunFlags()
 def plan(flags: RunFlags = NO_FLAGS, *, as_json: Annotated[bool, _flag("Print JSON.", "--json")] = False) -> int:
     """Say what a run would do and cost, without weights or network."""
     config = flags.resolve()
-    from jobs.opening import counted
+    from jobs.opening import counts_of
     from jobs.plan import Machine, make_plan, plan_as_dict
     from jobs.prepare import describe_all
     from jobs.stages import stages_of
@@ -86,7 +86,7 @@ def plan(flags: RunFlags = NO_FLAGS, *, as_json: Annotated[bool, _flag("Print JS
     described = describe_all(config)
     embeds = any(stage.owner == "embedder" for stage in stages)
     embedder = describe(ModelRequest(config.embedder)) if embeds else None
-    counts = counted(config, stages)
+    counts = counts_of(config, stages, _say)
     draft = make_plan(config, described, stages, recipe, counts, Machine(), embedder)
     machine = _machine_for_plan(config, draft.at_ease)
     made = plan_as_dict(make_plan(config, described, stages, recipe, counts, machine, embedder), recipe.name)

@@ -1,6 +1,7 @@
 """The stages of the pipeline, in one explicit tuple; a new stage is a file here and a line in it.
 
-visualize ─────────────┐
+visualize ─────────────┬─> verdict
+                       │
 probe ─────────────────┼─> judge
                        ├─> evidence, examples
 writes ────────────────┼─> effect
@@ -19,12 +20,12 @@ from jobs.stages.label import EMBED, LABEL, TEXTS
 from jobs.stages.match import PAIRS
 from jobs.stages.probe import EVIDENCE, EXAMPLES, JUDGE, PROBE
 from jobs.stages.stage import Cost, Sizes, Stage
-from jobs.stages.visualize import VISUALIZE
+from jobs.stages.visualize import VERDICT, VISUALIZE
 
 __all__ = ["STAGES", "Cost", "Sizes", "Stage", "closure", "groups", "place_of", "stage_named", "stages_of"]
 
 STAGES: tuple[Stage, ...] = (
-    VISUALIZE,
+    *(VISUALIZE, VERDICT),
     *(PROBE, EVIDENCE, EXAMPLES, JUDGE),
     *(EMBED, TEXTS, LABEL),
     *(WRITES, EFFECT),

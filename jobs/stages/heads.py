@@ -329,6 +329,7 @@ def heads_cost(sizes: Sizes) -> Cost:
 
 # All but the last are times the hidden vectors of one image in all layers.
 CONTRIBUTION = 1.5  # what an image's contributions take along paths
+WINDOWED = 4.1  # the same through shifted windows and merges (Swin-B: 2 GB more than that at 16 images)
 PUSHED = 11.0  # the same with the graphs that each component is pushed through (ConViT-B: through all later attention)
 FINDING = 4 * 2.8  # what the pictures take by which paths are found
 MAPPED = 6.5  # an image with its live attention
@@ -339,7 +340,8 @@ WIDEST_SPACE = 1024  # of an embedder
 
 def contributions_memory(sizes: Sizes, batch: int) -> float:
     """Weights, the graph of some images, and moments in some copies."""
-    each = PUSHED if sizes.description.family in OPEN_FAMILIES else CONTRIBUTION
+    family = sizes.description.family
+    each = PUSHED if family in OPEN_FAMILIES else WINDOWED if family == "swin" else CONTRIBUTION
     graph = max(FINDING, batch * each) * sizes.hidden_up_to_site
     return sizes.weights + graph + MOMENTS_HELD * moments_bytes(sizes)
 

@@ -1,4 +1,4 @@
-"""The stage that makes pictures: an image optimized to activate each neuron."""
+"""The stages of pictures: an image optimized to activate each neuron, and whether it holds under natural changes."""
 
 from __future__ import annotations
 
@@ -40,6 +40,19 @@ def visualize(work: Work, unit: WorkUnit) -> list[dict[str, Any]]:
     return [picture.row() for picture in pictures]
 
 
+def verdict(work: Work, unit: WorkUnit) -> list[dict[str, Any]]:
+    """What is left of each stored picture under natural changes."""
+    from pipeline.visualize.natural import Picture, natural_rows
+
+    model = work.model(unit.slug)
+    rows = work.rows("visualize", unit, ["unit", "image", "activation_start"])
+    pictures = {
+        row["unit"]: Picture(row["image"]["bytes"], row["activation_start"]) if row["image"] else None for row in rows
+    }
+    site = model.description.ffn_sites[work.layer(unit)]
+    return natural_rows(model, site, pictures, work.inputs.settings.natural, work.batch, work.step)
+
+
 def image_steps(recipe: Recipe, site: FfnSite) -> int:
     """Forward-backward passes of one image that the recipe spends on one neuron of this layer."""
     return sum(ascent.image_steps for ascent in recipe.ascents_at(site.depth)) + recipe.robust_draws
@@ -50,6 +63,19 @@ def cost(sizes: Sizes) -> Cost:
     assert sizes.site is not None
     picture = BYTES_PER_ROW + BYTES_PER_PIXEL * math.prod(sizes.description.input_size)
     return Cost(each=2 * sizes.to_site * image_steps(sizes.recipe, sizes.site), bytes=picture)
+
+
+def verdict_cost(sizes: Sizes) -> Cost:
+    """A forward to the layer for each changed copy of a picture."""
+    from pipeline.visualize.natural import CHANGES, NaturalSettings
+
+    copies = 1 + NaturalSettings().draws * len(CHANGES)
+    return Cost(each=sizes.to_site * copies, bytes=250)
+
+
+def verdict_memory(sizes: Sizes, batch: int) -> float:
+    """Forwards of changed pictures."""
+    return sizes.weights + sizes.forward_bytes(batch)
 
 
 def memory(sizes: Sizes, batch: int) -> float:
@@ -73,4 +99,15 @@ VISUALIZE = Stage(
     compute=visualize,
     cost=cost,
     memory=memory,
+)
+VERDICT = Stage(
+    name="verdict",
+    does="Measures what is left of each picture under natural changes, and says whether it holds",
+    group="verdict",
+    cut="neurons",
+    reads_if_there=("visualize",),
+    facts=("natural settings",),
+    compute=verdict,
+    cost=verdict_cost,
+    memory=verdict_memory,
 )

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from atlas_schema.errors import BadConfig, UnknownFamily
-from pipeline.decompose.attention import FrozenMap, QueriesAndKeys, frozen_maps, open_up, output_projection
+from pipeline.decompose.attention import FrozenMap, QueriesAndKeys, as_given, frozen_maps, open_up, output_projection
 from pipeline.hooks.frozen import centred, is_norm, reciprocal_deviation, stub
 from pipeline.models import FfnSite, LoadedModel
 from pipeline.models.families import convolution_maps
@@ -85,7 +85,8 @@ def _cache_heads(stack: ExitStack, cache: ActivationCache, path: str, module: nn
 
     def check(part: nn.Module, args: Any, out: Any) -> None:
         out = out[0] if isinstance(out, tuple) else out
-        if not projected or out.shape != projected[-1].shape or out.data_ptr() != projected[-1].data_ptr():
+        same = projected and as_given(projected[-1], args[0] if args else out)
+        if not isinstance(same, Tensor) or out.shape != same.shape or out.data_ptr() != same.data_ptr():
             raise UnknownFamily(
                 f"{path} ({type(module).__name__}): its output is not what its output projection makes of its heads. "
                 "Such an attention is not decomposed."

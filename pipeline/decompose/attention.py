@@ -197,6 +197,14 @@ def _attend(path: str, mha: nn.MultiheadAttention, query: Tensor, key: Tensor, v
     return mha.out_proj(heads if mha.batch_first else heads.transpose(0, 1))
 
 
+def as_given(out: Tensor, x: Tensor) -> Tensor:
+    """What an output projection gives, in the shape in which an attention module that took `x` gives it.
+
+    The same, but for a module that takes and gives maps, and tokens in between (SAM).
+    """
+    return out if out.ndim == x.ndim else out.reshape(x.shape)
+
+
 def channel_axis(projection: nn.Module) -> int:
     """The axis of channels in what an output projection takes and gives."""
     return 1 if isinstance(projection, nn.Conv2d) else -1

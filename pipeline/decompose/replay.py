@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from pipeline.decompose.activation_cache import ActivationCache, gate_path, multiplied
-from pipeline.decompose.attention import QueriesAndKeys, open_up, output_projection
+from pipeline.decompose.attention import QueriesAndKeys, as_given, open_up, output_projection
 from pipeline.decompose.convolutions import linear_convolutions
 from pipeline.hooks.frozen import centred, gain, is_norm, shift, stub
 from pipeline.models import LoadedModel
@@ -148,13 +148,13 @@ def _projected(module: nn.Module, given: Iterator[Tensor]) -> Callable[..., Any]
     projection = output_projection(module)
     if isinstance(module, nn.MultiheadAttention):
         return lambda *args, **options: (projection(next(given)), None)
-    return lambda *args, **options: projection(next(given))
+    return lambda x, *args, **options: as_given(projection(next(given)), x)
 
 
 def _written(module: nn.Module, given: Iterator[Tensor]) -> Callable[..., Any]:
     if isinstance(module, nn.MultiheadAttention):
         return lambda *args, **options: (next(given), None)
-    return _answer(given)
+    return lambda x, *args, **options: as_given(next(given), x)
 
 
 def _answer(given: Iterator[Tensor]) -> Callable[..., Any]:

@@ -1,13 +1,12 @@
 """Bytes of an image file to the RGB picture its owner expects, or the reason why not, in plain words."""
 
-import codecs
 import io
-from contextlib import suppress
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from atlas_schema.errors import BadImage
+from pipeline.images.kinds import HEAD, what_is
 from pipeline.models.preprocess import centre_of
 
 FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "PPM", "JPEG2000", "AVIF")
@@ -26,9 +25,9 @@ THUMBNAIL_SIDE, THUMBNAIL_QUALITY = 112, 75
 def decoded(data: bytes) -> Image.Image:
     """The picture in a file, RGB, upright; of an animation the first frame.
 
-    16-bit grey is scaled to 8 bits (65535 is white), transparency stands on white, CMYK and palettes are
-    converted, the orientation in EXIF is applied, colour profiles are not. BadImage where that cannot be; its
-    message is the reason alone, without the name of the file.
+    16-bit grey is scaled to 8 bits (65535 is white; 4095 in a TIFF of 12 bits), transparency stands on white, CMYK
+    and palettes are converted, the orientation in EXIF is applied, colour profiles are not. BadImage where that
+    cannot be; its message is the reason alone, without the name of the file.
     """
     if not data:
         raise BadImage("the file is empty (0 bytes)")
@@ -36,8 +35,9 @@ def decoded(data: bytes) -> Image.Image:
         Image.init()
         with Image.open(io.BytesIO(data), formats=[name for name in FORMATS if name in Image.OPEN]) as image:
             _check_side(image)
+            stored = str(image.tile)  # how the file holds pixels: loading it forgets
             image.load()
-            return _rgb(_upright(image))
+            return _rgb(_upright(image), stored)
     except BadImage:
         raise
     except UnidentifiedImageError as error:
@@ -72,11 +72,14 @@ def _upright(image: Image.Image) -> Image.Image:
         return image
 
 
-def _rgb(image: Image.Image) -> Image.Image:
+def _rgb(image: Image.Image, stored: str) -> Image.Image:
     if image.mode.startswith("I"):  # I;16 and its byte orders; I from a 16-bit PGM
-        return _from_16_bits(np.asarray(image))
+        return _from_16_bits(np.asarray(image), white=4095 if "I;12" in stored else 65535)
     if image.mode == "F":
         raise BadImage("floating-point pixels, of which none is said to be white: convert it to 8 or 16 bits")
+    if ";16" in stored:  # Pillow keeps the high byte of 16-bit colour
+        colours = image.convert("L") if image.mode.startswith("L") else image.convert("RGB")
+        _check_bright(int(np.asarray(colours).max()) << 8 | 255)
     if not image.has_transparency_data:
         return image.convert("RGB")
     image = (image.convert("LA") if image.mode == "La" else image).convert("RGBA")
@@ -84,17 +87,29 @@ def _rgb(image: Image.Image) -> Image.Image:
     return Image.alpha_composite(page, image).convert("RGB")
 
 
-def _from_16_bits(values: np.ndarray) -> Image.Image:
-    if values.min() < 0 or values.max() > 65535:
+def _from_16_bits(values: np.ndarray, white: int) -> Image.Image:
+    brightest = int(values.max())
+    if values.min() < 0 or brightest > 65535:
         raise BadImage("32-bit pixels, of which none is said to be white: convert it to 8 or 16 bits")
-    return Image.fromarray(np.rint(values / 257).astype(np.uint8)).convert("RGB")
+    if white == 65535:
+        _check_bright(brightest)
+    return Image.fromarray(np.rint(values * (255 / white)).astype(np.uint8)).convert("RGB")
+
+
+def _check_bright(brightest: int) -> None:
+    """Cameras and scanners of 12 bits often write their values into 16-bit files as they are: all but black."""
+    if brightest < 4096:
+        raise BadImage(
+            f"16-bit pixels, none above {brightest:,} of 65,535, as 12-bit data are: scale it to the whole range"
+        )
 
 
 def _no_image(data: bytes) -> str:
-    beginning = data[:256]
-    with suppress(UnicodeDecodeError):
-        if "\0" not in codecs.getincrementaldecoder("utf-8")().decode(beginning):  # a last letter may be cut in two
-            return "text, not an image"
+    what = what_is(data[:HEAD])
+    if what == "a text":
+        return "text, not an image"
+    if what:
+        return f"no image: it is {what}"
     return f"not an image in a format that is read ({', '.join(FORMATS)}), or its first bytes are damaged"
 
 

@@ -1,5 +1,6 @@
 """What a source says of one image before it is read, and what a source is."""
 
+import errno
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,6 +13,10 @@ from PIL import Image
 from atlas_schema.errors import BadImage, StoreFailed
 from atlas_schema.store import Store
 from pipeline.images.decoding import decoded
+from pipeline.images.naming import decoded_text
+
+_OF_THE_FILE = {errno.ELOOP, errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ENXIO}
+"""What the system says of one file; any other refusal is the store's, and ends the command."""
 
 FIELDS = {
     "label": ("label", "class", "cls"),
@@ -43,6 +48,13 @@ class Skipped:
     reason: str
 
 
+@dataclass(frozen=True)
+class Remark:
+    """What a user should know of a set as a whole: what was left out, or not understood, and why."""
+
+    text: str
+
+
 class Source(ABC):
     """Where images lie. Small and picklable: workers read images through a copy."""
 
@@ -50,8 +62,8 @@ class Source(ABC):
     """Images to fetch at a time: files wait for the disk or the network, and Pillow releases the GIL."""
 
     @abstractmethod
-    def entries(self) -> Iterator[Entry | Skipped]:
-        """All images, unread; those of which it is plain already that they cannot be read, as Skipped.
+    def entries(self) -> Iterator[Entry | Skipped | Remark]:
+        """All images, unread; those of which it is plain already that they cannot be read, as Skipped; remarks.
 
         NothingThere or BadConfig where the source itself is not what its name says.
         """
@@ -78,6 +90,8 @@ class Source(ABC):
         except StoreFailed as error:
             if isinstance(error.__cause__, PermissionError):
                 raise BadImage("the file may not be read: permission denied") from error
+            if isinstance(error.__cause__, OSError) and error.__cause__.errno in _OF_THE_FILE:
+                raise BadImage(f"the file cannot be read: {error.__cause__.strerror}") from error
             raise
         return decoded(data), hashlib.sha256(data).hexdigest()
 
@@ -97,10 +111,12 @@ def known(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _text(value: Any) -> str:
-    """A cell as text; of several captions the first."""
+    """A cell as text; of several captions the first. Lone surrogates, which no table can hold, become U+FFFD."""
     if isinstance(value, (list, tuple)):
         value = value[0] if value else None
-    return "" if value is None else str(value).strip()
+    if isinstance(value, bytes):
+        value = decoded_text(value)[0]
+    return "" if value is None else str(value).strip().encode(errors="surrogatepass").decode(errors="replace")
 
 
 def stamps_in(store: Store, files: Sequence[str], entries: Sequence[Entry]) -> list[str]:
@@ -114,8 +130,3 @@ def address(store: Store, path: str) -> str:
     if store.is_local or urlsplit(store.url).password:
         return ""
     return f"{store.url.rstrip('/')}/{path}"
-
-
-def is_hidden(path: str) -> bool:
-    """Whether a file or a folder above it is hidden, or is what macOS adds to archives."""
-    return any(part.startswith(".") or part == "__MACOSX" for part in path.split("/"))

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from atlas_schema.errors import BadConfig, BadImage, nearest
 from pipeline.images.decoding import thumbnail
-from pipeline.images.entry import Entry, Skipped, Source
+from pipeline.images.entry import Entry, Remark, Skipped, Source
 from pipeline.images.licences import is_free
 from pipeline.images.manifest import Manifest, Seen
 from pipeline.images.pixel_cache import PixelCache
@@ -75,6 +75,7 @@ class ProbeSet:
     source: Source = field(repr=False, compare=False)
     locators: tuple[Any, ...] = field(repr=False, compare=False)  # of each image in the source
     cache: PixelCache | None = field(default=None, repr=False, compare=False)  # of this process; None: decode each time
+    remarks: tuple[str, ...] = ()  # what was left out or not understood, and why
 
     def __len__(self) -> int:
         return len(self.images)
@@ -139,8 +140,8 @@ def open_probe_set(spec: str, *, on_image: OnImage | None = None, memory: Path |
     hf:NAME[:SPLIT[:IMAGE_COLUMN]]. on_image(done, of) is called after each image.
     NothingThere or BadConfig where no image is left, or the spec is none.
     """
-    source = source_of(spec)
-    entries, skipped = _unique(source)
+    source, aside = source_of(spec)
+    entries, skipped, remarks = _unique([*aside, *source.entries()])
     images: list[ProbeImage] = []
     locators: list[Any] = []
     manifest = Manifest(source, entries, memory)
@@ -156,22 +157,24 @@ def open_probe_set(spec: str, *, on_image: OnImage | None = None, memory: Path |
     manifest.keep({image.id: (image.width, image.height, image.sha256) for image in images})
     skipped.sort(key=lambda image: image.id)
     if not images:
-        raise BadConfig(_none_left(spec, skipped))
-    return ProbeSet(name_of(spec), spec, tuple(images), tuple(skipped), source, tuple(locators))
+        raise BadConfig(_none_left(spec, skipped, remarks))
+    return ProbeSet(name_of(spec), spec, tuple(images), tuple(skipped), source, tuple(locators), remarks=tuple(remarks))
 
 
-def _unique(source: Source) -> tuple[list[Entry], list[Skipped]]:
-    """Entries by id, sorted, the first of each id; and what is known to be unusable."""
+def _unique(found: Iterable[Entry | Skipped | Remark]) -> tuple[list[Entry], list[Skipped], list[str]]:
+    """Entries by id, sorted, the first of each id; what is known to be unusable; and what is to be said of the set."""
     entries: dict[str, Entry] = {}
-    skipped = []
-    for entry in source.entries():
-        if isinstance(entry, Skipped):
-            skipped.append(entry)
-        elif entry.id in entries:
-            skipped.append(Skipped(entry.id, "a second image of this name: the first is used"))
+    skipped, remarks = [], []
+    for one in found:
+        if isinstance(one, Remark):
+            remarks.append(one.text)
+        elif isinstance(one, Skipped):
+            skipped.append(one)
+        elif one.id in entries:
+            skipped.append(Skipped(one.id, "a second image of this name: the first is used"))
         else:
-            entries[entry.id] = entry
-    return [entries[name] for name in sorted(entries)], skipped
+            entries[one.id] = one
+    return [entries[name] for name in sorted(entries)], skipped, remarks
 
 
 def _look(source: Source, known: Mapping[str, Seen], entry: Entry) -> ProbeImage | Skipped:
@@ -192,11 +195,12 @@ def _look(source: Source, known: Mapping[str, Seen], entry: Entry) -> ProbeImage
     )
 
 
-def _none_left(spec: str, skipped: Sequence[Skipped]) -> str:
+def _none_left(spec: str, skipped: Sequence[Skipped], remarks: Sequence[str]) -> str:
+    said = "".join(f"\n  {text}" for text in remarks)
     shown = "".join(f"\n  {image.id}: {image.reason}" for image in skipped[:3])
     more = f"\n  and {len(skipped) - 3} more" if len(skipped) > 3 else ""
     return (
-        f"probe set {spec}: none of its {len(skipped)} images can be used.{shown}{more}\n"
+        f"probe set {spec}: none of its {len(skipped)} images can be used.{shown}{more}{said}\n"
         "Expected at least one image that can be decoded; mend the files or name another set."
     )
 

@@ -49,6 +49,7 @@ def match_rows(
                     "correlation": float(np.clip(counterparts.correlation[index, rank], -1, 1)),
                     "mutual": bool(rank == 0 and counterparts.mutual[index]),
                     "null_correlation": float(np.clip(counterparts.null_best[index], -1, 1)),
+                    "threshold": float(np.clip(counterparts.null_threshold, -1, 1)),
                     "significant": bool(significant[index, rank]),
                     "probe_set": probe_set,
                 }

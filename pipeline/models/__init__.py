@@ -3,6 +3,7 @@
 | module | what it says |
 | --- | --- |
 | `description` | what is asked for, what a model consists of, and a loaded one; `describe` needs no weights |
+| `coverage` | docs/coverage.md: what becomes of each architecture of timm and open_clip |
 | `sources`, `catalogue` | timm, open_clip and the zoo: from a model id to an architecture; which ids there are |
 | `open_clip_elsewhere`, `hub_models`, `hub_ids` | models in folders and on the hub, and names that people type |
 | `arguments` | arguments of an architecture's constructor that a user gives |

@@ -138,11 +138,8 @@ def _describe(
         # counting FLOPs hooks gradients, also where the caller wants none
         with torch.inference_mode(False), torch.enable_grad():
             return described(_on_meta(plan), plan, slug)
-    except (AssertionError, ValueError, TypeError, RuntimeError) as error:
-        raise BadConfig(
-            f"{plan.id} cannot be built for {plan.input_size[0]} x {plan.input_size[1]} pixels{_with(plan)}: {error}. "
-            "Leave out the input size, or take a multiple of its patch and window sizes."
-        ) from error
+    except _OF_FOREIGN_CODE as error:
+        raise BadConfig(_not_built(plan, error)) from error
 
 
 def _with(plan: Blueprint) -> str:
@@ -151,10 +148,15 @@ def _with(plan: Blueprint) -> str:
 
 
 def described(module: nn.Module, plan: Blueprint, slug: str) -> ModelDescription:
-    """The description of a module on the meta device."""
+    """The description of a module on the meta device. UnknownFamily, SiteMissing or BadConfig where it has none."""
+    _check_adapters(module, plan)
     family = family_of(module, plan)
     _check_patches(module, plan)
-    ffns, attentions, flops = find_sites(family, module, plan.input_size)
+    try:
+        ffns, attentions, flops = find_sites(family, module, plan.input_size)
+        size = representation_dim(module, plan.input_size)
+    except _OF_FOREIGN_CODE as error:
+        raise BadConfig(_not_run(module, plan, error)) from error
     return ModelDescription(
         id=plan.id,
         slug=slug,
@@ -165,13 +167,52 @@ def described(module: nn.Module, plan: Blueprint, slug: str) -> ModelDescription
         mean=plan.mean,
         std=plan.std,
         interpolation=plan.interpolation,
-        representation_dim=representation_dim(module, plan.input_size),
+        representation_dim=size,
         ffn_sites=ffns,
         attention_sites=attentions,
         parameters=sum(p.numel() for p in module.parameters()),
         forward_flops=flops,
         arguments=plan.arguments,
     )
+
+
+# what libraries raise where a model is not made for what is asked of it
+_OF_FOREIGN_CODE = (AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+
+
+def _not_built(plan: Blueprint, error: Exception) -> str:
+    return (
+        f"{plan.id} cannot be built for {plan.input_size[0]} x {plan.input_size[1]} pixels{_with(plan)}: {error}. "
+        "Leave out the input size, or take a multiple of its patch and window sizes."
+    )
+
+
+def _not_run(module: nn.Module, plan: Blueprint, error: Exception) -> str:
+    """Why the forward pass fails: pictures have three channels."""
+    first = next((m for m in module.modules() if isinstance(m, nn.Conv2d)), None)
+    if first is None or first.in_channels == 3:
+        return _not_built(plan, error)
+    return (
+        f"{plan.id} takes pictures of {first.in_channels} channels, and images here have three: red, green, blue. "
+        "Expected a model with in_chans=3; timm adapts weights of one channel to it where it loads them."
+    )
+
+
+def _check_adapters(module: nn.Module, plan: Blueprint) -> None:
+    """Adapters stand between a layer's input and its weights: which of the two a neuron belongs to is not said."""
+    wrapped = next((path for path, part in module.named_modules() if "base_layer" in part._modules), None)
+    if wrapped is not None:
+        raise BadConfig(
+            f"{plan.id}: adapters (LoRA) are attached to it, first at {wrapped}. Merge them into its weights: "
+            "model = model.merge_and_unload() with peft."
+        )
+
+
+def unwrapped(module: nn.Module) -> nn.Module:
+    """The model itself, without what `torch.compile` and `DataParallel` wrap around it."""
+    while type(module).__name__ in ("OptimizedModule", "DataParallel", "DistributedDataParallel"):
+        module = module.get_submodule("_orig_mod" if "_orig_mod" in module._modules else "module")
+    return module
 
 
 def _on_meta(plan: Blueprint) -> nn.Module:

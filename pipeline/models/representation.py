@@ -63,4 +63,5 @@ def classifiers(module: nn.Module) -> list[nn.Module]:
     getter: Any = getattr(module, "get_classifier", None)
     classifier = getter() if getter is not None else nn.Identity()
     heads = list(classifier) if isinstance(classifier, tuple | list | nn.ModuleList) else [classifier]
+    heads = [getattr(head, "fc", head) for head in heads]  # SAM gives its head whole, with its pooling
     return [head for head in heads if head is not None and not isinstance(head, nn.Identity)]

@@ -20,6 +20,8 @@ from pipeline.models.flops import RunningFlops
 
 # FFNs whose output map (named) takes a mix of several values of a token, so that no single row makes a unit
 GATED = {"GluMlp": "fc2", "SwiGLU": "fc2", "GatedMlp": "fc2", "GlobalResponseNormMlp": "fc2", "GeGluMlp": "w2"}
+# the same of several tokens: a convolution stands between the two maps
+CONVOLVED = {"MlpWithDepthwiseConv": "fc2"}
 TRACE_BATCH = 3  # tells the batch axis from the token axis in a traced shape
 
 
@@ -89,18 +91,20 @@ def ffn_parts(module: nn.Module) -> FfnParts | None:
     """The parts of an FFN-like module, or None. Covers timm's and open_clip's forms:
 
     fc1 - act - [norm] - fc2 (`Mlp`); fc1 - norm - act - fc2 (`ConvMlp`); c_fc - gelu - [ln] - c_proj
-    (open_clip); and those of GATED.
+    (open_clip); and those of GATED and CONVOLVED.
     """
     kind = type(module).__name__
     if isinstance(module, nn.Sequential) and {"c_fc", "gelu", "c_proj"} <= set(module._modules):
         return _plain_parts(module, "c_fc", "gelu", "c_proj", norm="ln")
-    if kind == "ConvMlp":
+    plain = {"fc1", "act", "fc2"} <= set(module._modules)  # other libraries' classes share the names
+    if kind == "ConvMlp" and plain:
         parts = _plain_parts(module, "fc1", "act", "fc2", norm="norm")
         return parts if parts.expand else replace(parts, pre="norm")
-    if kind == "Mlp" and "fc2" in module._modules:
+    if kind == "Mlp" and plain:
         return _plain_parts(module, "fc1", "act", "fc2", norm="norm")
-    if kind in GATED:
-        return FfnParts("", GATED[kind], "", "", type(module.get_submodule("act")).__name__)
+    post = (GATED | CONVOLVED).get(kind)
+    if post is not None and {post, "act"} <= set(module._modules):
+        return FfnParts("", post, "", "", type(module.get_submodule("act")).__name__)
     return None
 
 
@@ -131,9 +135,13 @@ def heads_of(module: nn.Module) -> tuple[int, int] | None:
     return (heads, _inputs_of(projection) // heads) if isinstance(projection, nn.Linear | nn.Conv2d) else None
 
 
-def attention_kind(family: Family, module: nn.Module, path: str) -> str:
-    """How the queries of an attention module see keys, as its family says."""
+def attention_kind(family: Family, module: nn.Module, path: str, block: nn.Module) -> str:
+    """How the queries of an attention module, in its block, see keys, as its family says."""
+    if family.windows_of_block and getattr(block, family.windows_of_block) > 0:
+        return "window"
     if family.pooling_ratio and getattr(module, family.pooling_ratio, 1) > 1:
+        return "pooled"
+    if family.pooling_part and module._modules.get(family.pooling_part) is not None:
         return "pooled"
     names = {type(module).__name__, *path.split(".")}
     return next((kind for name, kind in family.attention_kinds if name in names), "global")
@@ -155,7 +163,7 @@ def find_sites(
     attentions = [path for path in trace.calls if path in attention_paths]
     return (
         tuple(_ffn_site(layer, path, modules[path], trace) for layer, path in enumerate(ffns)),
-        tuple(_attention_site(layer, path, modules[path], trace, family) for layer, path in enumerate(attentions)),
+        tuple(_attention_site(layer, path, modules, trace, family) for layer, path in enumerate(attentions)),
         trace.flops,
     )
 
@@ -243,10 +251,15 @@ def _run(model: nn.Module, family: Family, input_size: tuple[int, int], ffns: se
 
 
 def _inputs_of(module: nn.Module) -> int:
+    """Channels that a linear map or a convolution takes; UnknownFamily where a module is neither."""
     if isinstance(module, nn.Linear):
         return module.in_features
-    assert isinstance(module, nn.Conv2d)
-    return module.in_channels
+    if isinstance(module, nn.Conv2d):
+        return module.in_channels
+    raise UnknownFamily(
+        f"A module of the class {type(module).__name__} stands where an FFN or an attention has a linear map or a "
+        "convolution: what enters it is not one neuron a channel (docs/families.md)."
+    )
 
 
 def _attended(module: nn.Module) -> int:
@@ -254,8 +267,12 @@ def _attended(module: nn.Module) -> int:
     if isinstance(module, nn.MultiheadAttention):
         return int(module.embed_dim)
     named = ("qkv", "q", "qk", "q_proj", "out_proj")  # open_clip's own attention keeps its input map packed
-    first = next(module._modules[name] for name in named if module._modules.get(name))
-    assert first is not None
+    first = next((module._modules[name] for name in named if module._modules.get(name)), None)
+    if first is None:
+        raise UnknownFamily(
+            f"{type(module).__name__}, an attention module, has no map of a name that is known ({', '.join(named)}): "
+            "how many channels it receives cannot be told. Name the map in pipeline/models/sites.py."
+        )
     return _inputs_of(first)
 
 
@@ -333,8 +350,10 @@ def _ffn_site(layer: int, path: str, module: nn.Module, trace: _Trace) -> FfnSit
     )
 
 
-def _attention_site(layer: int, path: str, module: nn.Module, trace: _Trace, family: Family) -> AttentionSite:
-    calls = trace.calls[path]
+def _attention_site(
+    layer: int, path: str, modules: dict[str, nn.Module], trace: _Trace, family: Family
+) -> AttentionSite:
+    module, calls = modules[path], trace.calls[path]
     heads, head_dim = heads_of(module) or (0, 0)
     own = calls[0].layout != "windows"
     shown = calls if own else [_next_ffn_call(path, trace)]
@@ -343,7 +362,7 @@ def _attention_site(layer: int, path: str, module: nn.Module, trace: _Trace, fam
         path=path,
         heads=heads,
         head_dim=head_dim,
-        kind=attention_kind(family, module, path),
+        kind=attention_kind(family, module, path, modules[path.rpartition(".")[0]]),
         grids=tuple(call.grid for call in shown),
         prefix_tokens=shown[0].prefix,
         depth=calls[-1].flops / TRACE_BATCH / trace.flops,

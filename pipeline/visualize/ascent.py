@@ -272,11 +272,11 @@ class _Climber:
             return pictures
         patch = np.array(patch_size(self.site, self.model.description.input_size))
         own = torch.tensor(units)
-        best, reached = pictures, _respond(self.fast, self.site, own, pictures)[0]
+        best, reached = pictures, respond(self.fast, self.site, own, pictures)[0]
         drawn = np.stack([generator(*key, "placement").integers(0, patch, (ascent.placements, 2)) for key in keys], 1)
         for roll in torch.from_numpy(drawn).to(pictures.device):
             moved = roll_each(pictures, roll)
-            mean = _respond(self.fast, self.site, own, moved)[0]
+            mean = respond(self.fast, self.site, own, moved)[0]
             better = (mean > reached).to(pictures.device)
             best = torch.where(better[:, None, None, None], moved, best)
             reached = torch.maximum(mean, reached)
@@ -310,12 +310,19 @@ class _Climber:
             true = [after.to(copies.dtype) for _, after in calls]
         else:
             wanted = true = [after.to(copies.dtype) for after in ffn_activations(self.fast, self.site, x, units)]
-        return _mean(wanted).reshape(-1, count).mean(1), _mean(true).reshape(-1, count).mean(1)
+        return self._value(wanted, ascent).reshape(-1, count).mean(1), _mean(true).reshape(-1, count).mean(1)
+
+    def _value(self, calls: list[Tensor], ascent: Ascent) -> Tensor:
+        """Mean over patches, all or the strongest, of each call, then over calls: (batch,)."""
+        if not ascent.peak_share:
+            return _mean(calls)
+        strongest = [call.topk(max(1, round(ascent.peak_share * call.shape[1])), dim=1).values for call in calls]
+        return _mean(strongest)
 
     @torch.no_grad()
     def respond(self, units: Sequence[int], pictures: Tensor) -> tuple[Tensor, Tensor]:
         """Mean over patches, and strongest patch, of each unit on its own picture: (n,), (n,)."""
-        return _respond(self.model, self.site, torch.tensor(units), pictures)
+        return respond(self.model, self.site, torch.tensor(units), pictures)
 
     @torch.no_grad()
     def fresh(self, units: Sequence[int], pictures: Tensor, purpose: str, draws: int) -> tuple[Tensor, Tensor]:
@@ -432,14 +439,21 @@ def fresh_responses(
     own = torch.tensor(units)
     for numbers in transforms:
         shifted = augment(roll_each(pictures, numbers.roll), numbers.mean, numbers.std, numbers.offset)
-        mean, peak = _respond(model, site, own, shifted)
+        mean, peak = respond(model, site, own, shifted)
         means.append(mean)
         peaks.append(peak)
     return torch.stack(means, 1), torch.stack(peaks, 1)
 
 
 @torch.no_grad()
-def _respond(model: LoadedModel, site: FfnSite, units: Tensor, pictures: Tensor) -> tuple[Tensor, Tensor]:
+def respond(
+    model: LoadedModel, site: FfnSite, units: Sequence[int] | Tensor, pictures: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Mean over patches, and strongest patch, of each unit on its own picture: (n,), (n,), in main memory.
+
+    pictures: (n, 3, height, width), in [0, 1].
+    """
+    units = torch.as_tensor(units)
     means, peaks = [], []
     for chunk, own in _chunks(pictures, units, 32):
         x = model.normalise(chunk).to(dtype_of(model))

@@ -62,11 +62,19 @@ def _draw_one(
         std = np.exp(random.uniform(-1, 1, shape) * strength)
         offset = random.standard_normal(shape) * offsets[done : done + phase.steps, None, None]
         cell = patch if phase.jitter_by == "patch" else np.array((1, 1))
-        reach = np.maximum(np.minimum(ascent.jitter, size // 2) // cell, ascent.jitter > 0)
+        farthest = np.minimum(reach_of(ascent, size), size // 2)
+        reach = np.maximum(farthest // cell, farthest > 0)
         roll = cell * random.integers(-reach, reach, size=(phase.steps, 2), endpoint=True)
         phases.append((mean, std, offset, roll))
         done += phase.steps
     return phases
+
+
+def reach_of(ascent: Ascent, size: np.ndarray) -> np.ndarray:
+    """Largest circular shift in pixels, rows and columns."""
+    if ascent.jitter_share:
+        return np.round(ascent.jitter_share * size).astype(int)
+    return np.full(2, ascent.jitter)
 
 
 def offset_scale(ascent: Ascent) -> np.ndarray:

@@ -111,6 +111,7 @@ def match_packs(
         "label": [labels.get(partner) for partner in partners],
         "correlation": [rounded(value, 4) for value in table["correlation"]],
         "null": [rounded(value, 4) for value in table["null_correlation"]],
+        "threshold": [rounded(value, 4) for value in table["threshold"]],
         "mutual": [int(value or 0) for value in table["mutual"]],
         "significant": [None if value is None else int(value) for value in table["significant"]],
         "cluster": [clusters.get(owner) for owner in owners],

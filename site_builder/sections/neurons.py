@@ -151,6 +151,7 @@ SECTION: Section[list[LayerSource]] = Section(
     counts=lambda held: {"layers": len(held), "neurons": sum(len(source.layer.units) for source in held)},
     stages=(
         Stage("visualize", "visualize", "pictures", "a picture of what excites the neuron most"),
+        Stage("verdict", "verdict", "verdicts", "whether its picture holds when it is changed a little"),
         Stage(
             "evidence",
             "probe",

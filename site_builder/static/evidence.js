@@ -6,7 +6,7 @@ import { fetchJson, findModel, folderHolding, number5, once, request, rowsOf, si
  *   row: number, column: number, scale: number, box: number[]|null, activation: number, mean: number, quantile: number,
  *   low: number, high: number, map: string}} Example
  * @typedef {{unit: number, slug: string, layer: number, partner: number, label: string|null, correlation: number, null: number|null,
- *   mutual: number, significant: number|null, cluster: number|null}} Match
+ *   threshold: number|null, mutual: number, significant: number|null, cluster: number|null}} Match
  * @typedef {{image: string, class?: string, caption?: string, licence?: string, source?: string, url: string|null}} ProbeImage
  */
 

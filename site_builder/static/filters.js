@@ -1,9 +1,10 @@
 // Sorting and filtering of a layer's neurons: what may be asked, how it stands in the address, which neurons fit.
 import { wordsOf } from "./labels.js";
+import { against, VERDICTS } from "./trust.js";
 
 /** What a sort needs in the layer's table, and which way it runs. Absent figures come last, ties by unit. */
 const SORTS = {
-  robust: { label: "under fresh transforms", column: "thumb", ascending: true },
+  robust: { label: "what holds best", column: "thumb", ascending: true },
   activation: { label: "activation", column: "activation" },
   percentile: { label: "against real images", column: "percentile", then: "ratio_to_best" },
   sparsity: { label: "rarely firing first", column: "fires_on", ascending: true },
@@ -16,11 +17,12 @@ const FILTERS = {
   show: [["all", "all"], ["active", "active"], ["inactive", "inactive"]],
   label: [["any", "any"], ["labelled", "labelled"], ["unlabelled", "unlabelled"]],
   fires: [["any", "any share"], ["0.01", "up to 1 %"], ["0.05", "up to 5 %"], ["0.2", "up to 20 %"]],
-  picture: [["any", "any"], ["beats", "beats every real image"], ["below", "below a real image"]],
+  verdict: [["any", "any"], ["holds", "holds"], ["partly", "holds in part"], ["does not", "does not hold"]],
+  picture: [["any", "any"], ["beats", "beats every real image"], ["below", "does not"]],
 };
-const NEEDS = { label: "label", fires: "fires_on", picture: "percentile" };
+const NEEDS = { label: "label", verdict: "verdict", fires: "fires_on", picture: "percentile" };
 
-/** @typedef {{sort: string, show: string, label: string, fires: string, picture: string, text: string}} Asked */
+/** @typedef {{sort: string, show: string, label: string, fires: string, verdict: string, picture: string, text: string}} Asked */
 
 /** What the address asks; what it does not know is as if it were not said. @returns {Asked} */
 export function readAsked(/** @type {URLSearchParams} */ query) {
@@ -63,15 +65,16 @@ function fits(table, asked) {
     asked.show !== "all" && ((at) => inactive.has(at) === (asked.show === "inactive")),
     asked.label !== "any" && table.label && ((at) => (table.label[at] >= 0) === (asked.label === "labelled")),
     asked.fires !== "any" && table.fires_on && ((at) => table.fires_on[at] !== null && table.fires_on[at] <= Number(asked.fires)),
+    asked.verdict !== "any" && table.verdict && ((at) => VERDICTS[table.verdict[at]] === asked.verdict),
     asked.picture !== "any" && table.percentile && ((at) => beats(table, at) === (asked.picture === "beats")),
     words.length > 0 && table.label && ((at) => table.label[at] >= 0 && texts[table.label[at]]),
   ].filter(Boolean);
   return (/** @type {number} */ at) => tests.every((test) => test(at));
 }
 
-/** Whether the picture activates the neuron more than every real image; null where nobody has compared. */
+/** Whether the picture activates the neuron more than every real image, by both measures; a picture that does not hold never does. */
 export function beats(/** @type {any} */ table, /** @type {number} */ at) {
-  const ratio = table.ratio_to_best?.[at] ?? null;
-  if (ratio !== null) return ratio > 1;
-  return table.percentile[at] === null ? null : table.percentile[at] >= 100;
+  const of = (/** @type {string} */ name) => table[name]?.[at] ?? null;
+  const verdict = table.verdict ? VERDICTS[table.verdict[at]] : undefined;
+  return against({ percentile: of("percentile"), ratio_to_best: of("ratio_to_best"), peak_ratio: of("peak_ratio"), verdict }) === "both";
 }

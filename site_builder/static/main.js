@@ -59,4 +59,6 @@ document.getElementById("skip")?.addEventListener("click", (event) => {
   document.getElementById("main")?.focus();
 });
 rememberScroll();
-render(html`<${App} />`, document.getElementById("app"));
+const place = /** @type {HTMLElement} */ (document.getElementById("app"));
+place.replaceChildren(); // what is said where no script comes
+render(html`<${App} />`, place);

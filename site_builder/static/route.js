@@ -112,8 +112,10 @@ const isOfHeads = (/** @type {Route} */ { page }) => page === "heads" || page ==
 
 /** Models whose slug or id is, else begins with, else contains the name; `_` and `.` count as hyphens. */
 function named(/** @type {string} */ name, /** @type {{slug: string, model_id: string}[]} */ models) {
-  const plain = (/** @type {string} */ text) => text.toLowerCase().replace(/[^a-z0-9]+/g, "-");
+  const plain = (/** @type {string} */ text) =>
+    text.toLowerCase().normalize("NFKD").replace(/\p{M}/gu, "").replace(/[^\p{L}\p{N}]+/gu, "-").replace(/^-|-$/g, "");
   const wanted = plain(name);
+  if (wanted === "") return []; // nothing but signs is in no name
   const tests = [
     (/** @type {string} */ text) => text === wanted,
     (/** @type {string} */ text) => text.startsWith(wanted),

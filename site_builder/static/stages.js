@@ -4,6 +4,8 @@ import { findModel, site } from "./data.js";
 
 const STAGES = site.stages.map(([stage, command, has, adds]) => ({ stage, command, has, adds }));
 
+const OF_PICTURES = ["visualize", "verdict"]; // stages that need no real images
+
 /** What a model has and lacks, in words. @param {{stages: string[]}} entry */
 export function inAndOut({ stages }) {
   const names = (inside) => STAGES.filter(({ stage }) => stages.includes(stage) === inside).map(({ has }) => has);
@@ -19,5 +21,5 @@ export function Lacking({ slug }) {
   return html`<section aria-labelledby="lacking"><h2 id="lacking">Not in this atlas yet</h2>
     <dl class="lacking">${commands.map((command) => html`<div key=${command}>
       <dt>This atlas has no ${command.split(",").pop()} stage for ${slug}, which adds ${lacking.filter((one) => one.command === command).map(({ adds }) => adds).join("; ")}.</dt>
-      <dd>Run <code>neuron-atlas run --model ${model.model_id} --stages ${command}${command !== "visualize" && " --probe FOLDER"}</code></dd></div>`)}</dl></section>`;
+      <dd>Run <code>neuron-atlas run --model ${model.model_id} --stages ${command}${!OF_PICTURES.includes(command) && " --probe FOLDER"}</code></dd></div>`)}</dl></section>`;
 }

@@ -4,10 +4,12 @@ import { folderOf, number5 } from "./data.js";
 import { figure, percent } from "./format.js";
 import { tileStyle } from "./pictures.js";
 import { link } from "./route.js";
+import { VERDICTS } from "./trust.js";
 
 const TILE = 96; // CSS pixels aimed at; the columns then fill the width
 const GAP = 4;
 const SPARE = 3; // rows kept above and below the screen
+const WORDS = { holds: "picture holds", partly: "picture holds in part", "does not": "picture does not hold" };
 const SHEET = { columns: 8, size: 64 };
 
 /** @param {{slug: string, layer: number, table: any, order: number[]}} props order: positions in the table */
@@ -88,7 +90,9 @@ function words(table, place, inactive) {
   return [
     label !== "" && `“${label}”`, inactive.has(place) && "inactive",
     has("activation") && `activation ${figure(table.activation[place])}`,
-    has("robust_mean") && `under fresh transforms ${figure(table.robust_mean[place])}`,
+    WORDS[VERDICTS[table.verdict?.[place]]],
+    has("natural_kept") ? `keeps ${percent(Math.max(0, table.natural_kept[place]))} when changed a little`
+      : has("robust_mean") && `recoloured and shifted ${figure(table.robust_mean[place])}`,
     has("fires_on") && `fires on ${percent(table.fires_on[place])}`,
     has("ratio_to_best") && `${figure(table.ratio_to_best[place])} × the best real image`,
     label !== "" && has("label_z") && `z ${figure(table.label_z[place])}`,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 import hashlib
 import io
@@ -17,10 +18,19 @@ from PIL import Image
 from atlas_schema.card import write_card
 from atlas_schema.columns import Column, Table
 from atlas_schema.head_tables import HEAD_READS
+from atlas_schema.parquet import decode, encode
 from atlas_schema.parts import commit_part
 from atlas_schema.shards import ShardPlace, assemble, write_rows
 from atlas_schema.store import Store
-from atlas_schema.tables import HEAD_TABLES, LAYER_TABLES, NEURON_MATCHES, PROBE_IMAGES, tables_of
+from atlas_schema.tables import (
+    HEAD_TABLES,
+    LAYER_TABLES,
+    NEURON_MATCHES,
+    PROBE_IMAGES,
+    TABLES,
+    VERDICT_COLUMNS,
+    tables_of,
+)
 from atlas_schema.units import Neurons, Pair, Whole, WorkUnit
 
 SLUG = "zoo-vit"
@@ -308,3 +318,23 @@ def _make_heads(store: Store, widths: tuple[int, ...], slug: str) -> None:
     commit_part(store, unit, rows, provenance=PROVENANCE)
     for table in HEAD_TABLES.values():
         assemble(store, [ShardPlace(table, slug)], [unit])
+
+
+#: Columns that came after schema 2.0.0, by table.
+LATER = {
+    "models": ("notes",),
+    "neurons": ("status_reason", *(column.name for column in VERDICT_COLUMNS)),
+    "neuron_matches": ("threshold",),
+}
+
+
+def as_of_2_0_0(store: Store) -> None:
+    """Turn the shards of an atlas into what schema 2.0.0 would have written: without later columns."""
+    for name, later in LATER.items():
+        table = TABLES[name]
+        for path in store.list(name):
+            rows, metadata = decode(store.read(path), path)
+            kept = [column for column in rows.column_names if column not in later]
+            told = {key: value for key, value in metadata.items() if key not in ("sha256", "table", "schema_version")}
+            then = dataclasses.replace(table, columns=tuple(table.column(column) for column in kept), version="2.0.0")
+            store.replace(path, encode(then, rows.select(kept), told))

@@ -17,8 +17,10 @@ from atlas_schema.tables import NEURON_EXAMPLES, NEURONS
 from atlas_schema.units import Neurons
 from tests.atlas_schema.conftest import FaultyS3
 from tests.atlas_schema.made_atlas import (
+    LATER,
     PROBE_SET,
     SLUG,
+    as_of_2_0_0,
     commit,
     make_atlas,
     model_row,
@@ -59,6 +61,25 @@ def test_everything_that_was_written_is_read(store: Store) -> None:
             webp(unit) for unit in range(width)
         ]
     assert atlas.neuron(NeuronAddress(SLUG, 1, 7), ["unit", "status"]) == {"unit": 7, "status": "active"}
+
+
+def test_an_atlas_of_an_older_minor_version_is_read_with_empty_new_columns(folder: Store) -> None:
+    before = Atlas(make_atlas(folder))
+    now = {layer: before.neurons(SLUG, layer) for layer in (0, 1)}
+    as_of_2_0_0(folder)
+    atlas = Atlas(folder)
+    for layer, rows in now.items():
+        read, matches = atlas.neurons(SLUG, layer), atlas.matches(SLUG, layer)
+        assert rows is not None
+        assert read is not None
+        assert matches is not None
+        assert read.schema.names == rows.schema.names
+        later = LATER["neurons"]
+        assert all(read[name].null_count == read.num_rows for name in later)
+        assert read.drop_columns(list(later)).equals(rows.drop_columns(list(later)))
+        assert matches["threshold"].null_count == matches.num_rows > 0
+    assert atlas.neuron(f"{SLUG}/mlp/1/7", ["unit", "verdict"]) == {"unit": 7, "verdict": None}
+    assert atlas.neuron(f"{SLUG}/mlp/1/7")["status_reason"] is None
 
 
 @pytest.fixture

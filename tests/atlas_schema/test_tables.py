@@ -53,7 +53,7 @@ def test_features_are_those_that_datasets_makes_of_the_schema(table: Table) -> N
 
 
 def test_stages() -> None:
-    assert set(NEURONS.stages) == {"visualize", "evidence", "judge", "label", "effect"}
+    assert set(NEURONS.stages) == {"visualize", "verdict", "evidence", "judge", "label", "effect"}
     assert [table.name for table in tables_of("examples")] == ["neuron_examples"]
     assert tables_of("heads") == tuple(HEAD_TABLES.values())
     assert tables_of("visualize") == (NEURONS,)

@@ -225,7 +225,7 @@ def test_one_worker_without_network_is_replaced_and_the_rest_goes_on(play):
     assert sum(1 for _, _, worker in executor.attempts if worker == 1) == FAST.store_refusals
 
 
-OTHERS = Fault("WeightsMismatch", "other weights", scope=Scope.WEIGHTS)
+OTHERS = Fault("WeightsMismatch", "other weights", scope=Scope.WORKER)
 
 
 def test_a_worker_with_other_weights_is_replaced(play):

@@ -136,6 +136,20 @@ def test_plan_counts_without_weights_or_network(capsys: pytest.CaptureFixture[st
     assert made["estimated_flops"] > 1e15
 
 
+def test_plan_says_what_is_in_a_probe_set_and_what_is_not(capsys: pytest.CaptureFixture[str], tmp_path: Path):
+    for name in ("cat/0.png", "dog/0.png"):
+        (tmp_path / name).parent.mkdir()
+        Image.effect_noise((32, 32), 50).save(tmp_path / name)
+    (tmp_path / "cut.png").write_bytes(b"")
+    words = ["--model", "zoo/vit", "--units", "0:16", "--stages", "probe", "--probe", str(tmp_path)]
+    assert call(["plan", "--json", *words]) == 0
+    told = capsys.readouterr()
+    assert json.loads(told.out)["planned_neurons"] > 0, "what is printed stays JSON"
+    assert "2 probe images, 2 classes, 0 captions, set " in told.err
+    assert "1 image cannot be used:\n  cut.png: the file is empty (0 bytes)" in told.err
+    assert "1 image lies in no class folder: cut.png" in told.err
+
+
 def test_plan_for_people(capsys: pytest.CaptureFixture[str]):
     assert call(["plan", "--model", "zoo/vit", "--units", "0:16"]) == 0
     text = capsys.readouterr().out

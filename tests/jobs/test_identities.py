@@ -99,6 +99,7 @@ ALL = {stage.name for stage in STAGES}
 #: Which stages read each record of settings: a new record without an answer here fails.
 READ_BY = {
     "visualize": {"visualize"},
+    "natural": {"verdict"},
     "probe": {"probe"},
     "evidence": {"evidence"},
     "examples": {"examples"},

@@ -19,7 +19,7 @@ from jobs.config import load_config
 from jobs.driver import RunReport
 from jobs.inputs import Inputs
 from jobs.memory import BASE, UNLIMITED, Gauge, fitting_batch
-from jobs.opening import counted
+from jobs.opening import counts_of
 from jobs.plan import Machine, make_plan
 from jobs.prepare import describe_all
 from jobs.ray_run import RayExecutor, memory_to_ask
@@ -246,7 +246,7 @@ def test_what_stages_say_they_take_is_what_they_take(run_into: Runner, tmp_path:
     assert report.exit_code == 0
     config = load_config(None, {**OPTIONS, **options})
     chosen = stages_of(config.stages)
-    counts, embedder = counted(config, chosen), describe(ModelRequest(config.embedder))
+    counts, embedder = counts_of(config, chosen, say=print), describe(ModelRequest(config.embedder))
     plan = make_plan(config, describe_all(config), chosen, RECIPES["tiny"], counts, Machine(), embedder)
     told = {}
     for line in log_of(tmp_path / "atlas", report):

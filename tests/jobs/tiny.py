@@ -21,6 +21,7 @@ OPTIONS: dict[str, Any] = {
     "models": ["zoo/vit"],
     "random_weights": True,
     "recipe": "tiny",
+    "stages": "visualize",
     "layers": "0,1",
     "units": "0:64",
     "unit_seconds": 0.065,

@@ -36,6 +36,8 @@ from tests.pipeline.test_readout import images_for, readout_for
 WITHOUT_FORMULA = {
     "vit, no class token, map pooling",  # attention pools
     "open_clip around timm",
+    "cait",  # the class token gathers patches by attention
+    "sam",  # a convolution between two norms
     "maxvit, hidden layer in the head",  # an activation function before the classifier
 }
 

@@ -39,6 +39,9 @@ DESCRIBED = {
     "timm/twins_svt_small": ("twins", 19968, 18, 156, (56,), (7,), (), ()),
     "timm/maxvit_tiny_tf_224": ("maxvit", 21504, 22, 168, (56,), (7,), (), ()),
     "timm/vit_small_patch16_dinov3": ("eva", 18432, 12, 72, (16,), (16,), (CLS, *[REG] * 4), (CLS, *[REG] * 4)),
+    "timm/pvt_v2_b1": ("pvt", 9728, 8, 32, (56,), (7,), (), ()),
+    "timm/samvit_base_patch16": ("sam", 36864, 12, 144, (64,), (64,), (), ()),
+    "timm/cait_xxs24_224": ("cait", 18432, 24, 96, (14,), (14,), (), ()),
     "timm/beit_base_patch16_224": ("beit", 36864, 12, 144, (14,), (14,), (CLS,), (CLS,)),
 }
 
@@ -72,6 +75,8 @@ def test_kinds_of_attention():
     assert kinds("timm/twins_svt_small")[:4] == ["window", "pooled"] * 2
     assert kinds("timm/twins_svt_small")[-1] == "global"  # the last stage's keys are not pooled
     assert kinds("timm/maxvit_tiny_tf_224")[:2] == ["window", "grid"]
+    assert kinds("timm/samvit_base_patch16_224") == ["window", "window", "global"] * 4
+    assert kinds("timm/pvt_v2_b1") == ["pooled"] * 6 + ["global"] * 2
 
 
 def test_attention_in_windows_has_the_grid_of_its_block():
@@ -187,6 +192,30 @@ def _maxxvit(kind: str, **options) -> nn.Module:
     )  # fmt: skip
 
 
+def _pvt(**options) -> nn.Module:
+    from timm.models.pvt_v2 import PyramidVisionTransformerV2
+
+    return PyramidVisionTransformerV2(
+        depths=(1, 2, 1, 1), embed_dims=(8, 12, 16, 24), num_heads=(1, 2, 2, 4), mlp_ratios=(2, 2, 2, 2), num_classes=5,
+        **options,
+    )  # fmt: skip
+
+
+def _sam(neck: int | None) -> nn.Module:
+    from timm.models.vision_transformer_sam import VisionTransformerSAM
+
+    return VisionTransformerSAM(
+        img_size=40, patch_size=8, embed_dim=24, depth=3, num_heads=3, num_classes=5, window_size=3, use_rel_pos=True,
+        global_attn_indexes=(1,), neck_chans=neck,
+    )  # fmt: skip
+
+
+def _cait() -> nn.Module:
+    from timm.models.cait import Cait
+
+    return Cait(img_size=32, patch_size=8, embed_dim=24, depth=3, num_heads=3, mlp_ratio=2, num_classes=5)
+
+
 def _open_clip(**options) -> nn.Module:
     from open_clip.transformer import VisionTransformer
 
@@ -239,6 +268,10 @@ SMALL = {
     "maxvit": (partial(_maxxvit, "M"), 64),
     "maxvit, hidden layer in the head": (partial(_maxxvit, "M", head_hidden_size=16), 64),  # as published
     "coatnet": (partial(_maxxvit, "T"), 64),
+    "pvt": (_pvt, 64),
+    "sam": (partial(_sam, 12), 40),  # windows of 3 on a grid of 5: padded
+    "sam, no neck": (partial(_sam, None), 40),
+    "cait": (_cait, 32),
     "open_clip": (_open_clip, 32),
     "open_clip, custom block, norm inside the FFN": (partial(_open_clip, block_type="custom", scale_fc=True), 32),
     "open_clip, tokens first": (_length_first, 32),

@@ -152,7 +152,8 @@ def test_a_value_is_where_a_change_of_its_token_moves_it(name):
             by_image = place.by_image(moved, 2).sum(2)
             assert not by_image[0].any()
             touched = set(place.patch[by_image[1] > 1e-9].tolist())
-            ratio = getattr(module, "sr_ratio", 1)  # of Twins' pooling, which leaves out a last part of a window
+            pooling = getattr(module, "sr", None)  # of Twins and PVT, which leaves out a last part of a window
+            ratio = pooling.stride[0] if isinstance(pooling, torch.nn.Conv2d) else 1
             at = row // ratio, column // ratio
             inside = at[0] < place.grid[0] and at[1] < place.grid[1]
             assert touched == ({at[0] * place.grid[1] + at[1]} if inside else set())

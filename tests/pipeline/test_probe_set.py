@@ -292,7 +292,7 @@ def test_fewer_scenes_are_the_first_of_more():
     assert few.identity != more.identity
 
 
-def test_sub_folders_are_classes_where_all_images_lie_in_them(tmp_path):
+def test_sub_folders_are_classes_and_an_image_beside_them_has_none(tmp_path):
     plain(tmp_path, ["cat/a.png", "dog/b.png", "dog/old/c.png"])
     probe_set = open_probe_set(str(tmp_path))
     assert [(image.id, image.label) for image in probe_set.images] == [
@@ -302,7 +302,10 @@ def test_sub_folders_are_classes_where_all_images_lie_in_them(tmp_path):
     ]
     assert probe_set.classes == ("cat", "dog", "old")
     plain(tmp_path, ["loose.png"])
-    assert open_probe_set(str(tmp_path)).classes == ()
+    probe_set = open_probe_set(str(tmp_path))
+    assert probe_set.classes == ("cat", "dog", "old")
+    assert [image.id for image in probe_set.images if not image.label] == ["loose.png"]
+    assert probe_set.remarks == ("1 image lies in no class folder: loose.png",)
 
 
 def test_metadata_files_say_more(tmp_path):

@@ -28,6 +28,7 @@ UNREACHED = {
     "maxvit": ["Silu"] * 2 + [""] * 2,
     "maxvit, hidden layer in the head": ["Tanh"] * 4,
     "open_clip around timm": ["ScaledDotProduct"] * 3,
+    "cait": ["ScaledDotProduct"] * 3,
 }
 
 

@@ -1,5 +1,7 @@
 """Visualization: equal to the published loop, independent of the batch, true to a known optimum."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -200,3 +202,34 @@ def test_an_ascent_that_leaves_the_finite_numbers_costs_no_other(zoo_vit32, monk
     assert [one.status == "failed" for one in found] == [False, True, False]
     assert found[1].status_reason == "the optimization left the finite numbers, whatever it started from"
     assert [found[i].webp for i in (0, 2)] == [expected[i].webp for i in (0, 2)]
+
+
+def test_a_peak_objective_is_the_mean_of_the_strongest_patches(zoo_vit):
+    """Of each call its own strongest; the gradient reaches these patches alone."""
+    site = zoo_vit.description.ffn_sites[1]
+    climber = _Climber(zoo_vit, zoo_vit, site, RECIPES["peak"], 0, "float64", None)
+    calls = [torch.tensor([[4.0, 1, 3, 2], [0, 0, 8, -1]]), torch.tensor([[1.0, 2], [5, 3]])]
+    calls[0].requires_grad_()
+    half = replace(PUBLISHED, peak_share=0.5)
+    value = climber._value(calls, half)
+    assert value.tolist() == [(3.5 + 2) / 2, (4 + 5) / 2]
+    assert climber._value(calls, PUBLISHED).tolist() == [(2.5 + 1.5) / 2, (7 / 4 + 4) / 2]
+    (slope,) = torch.autograd.grad(value.sum(), calls[0])
+    assert (slope != 0).sum(1).tolist() == [2, 2]
+    few = climber._value(calls, replace(PUBLISHED, peak_share=0.01))
+    assert few.tolist() == [(4 + 2) / 2, (8 + 5) / 2], "one patch at least"
+
+
+def test_shifts_in_proportion_to_the_picture():
+    ascent = replace(PUBLISHED, phases=(Phase(steps=300, copies=1),), jitter_share=1 / 14)
+    rolls = torch.stack([step.roll[0] for step in draw([("a",)], ascent, (112, 224), torch.empty(0))])
+    assert rolls.abs().amax(0).tolist() == [8, 16]
+    plain = torch.stack(
+        [step.roll[0] for step in draw([("a",)], replace(ascent, jitter_share=0), (112, 224), torch.empty(0))]
+    )
+    assert plain.abs().amax(0).tolist() == [32, 32]
+
+
+@pytest.mark.parametrize(("name", "known"), [("fast", "f53ba779218effb0"), ("reference", "1d637d39d60a1701")])
+def test_settings_that_come_later_leave_known_recipes_what_they_were(name, known):
+    assert RECIPES[name].hash == known

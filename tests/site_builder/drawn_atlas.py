@@ -34,6 +34,7 @@ from atlas_schema.shards import ShardPlace, assemble, write_rows
 from atlas_schema.store import Store
 from atlas_schema.tables import MODELS, NEURON_MATCHES, NEURONS, PROBE_IMAGES, RUNS, SITES, tables_of
 from atlas_schema.units import Neurons, Pair, WorkUnit
+from pipeline.visualize.natural import CHANGES, NaturalSettings, Picture, row_of
 
 PROVENANCE = {"code_version": "test", "precision": "float32", "recipe": "drawn"}
 FINGERPRINT = "0123456789abcdef" * 4
@@ -63,7 +64,7 @@ class Drawn:
         return side, side
 
 
-ALL_STAGES = ("visualize", "evidence", "judge", "label", "effect", "examples", "matches", "heads")
+ALL_STAGES = ("visualize", "verdict", "evidence", "judge", "label", "effect", "examples", "matches", "heads")
 #: Stages whose tables are written whole, without parts.
 WHOLE = ("matches", "heads")
 SMALL = (
@@ -144,6 +145,16 @@ def neuron_row(slug: str, layer: int, unit: int, side: int, depth: float) -> dic
     }
 
 
+def verdict_row(layer: int, unit: int, seen: dict[str, Any]) -> dict[str, Any]:
+    """Columns of the stage verdict; a picture keeps anything from nothing to all of its activation."""
+    rng = np.random.default_rng([7, layer, unit])
+    shares = {kind: float(rng.uniform(0, 1) ** rng.choice([0.05, 0.2, 1.5])) for kind in CHANGES}
+    mean, peak = seen["activation_stored"], seen["activation_peak"]
+    left = {kind: (share * mean, share**0.9 * peak) for kind, share in shares.items()}
+    shown = Picture(seen["image"]["bytes"], seen["activation_start"])
+    return {"unit": unit, **row_of((mean, peak), left, shown, NaturalSettings())}
+
+
 def filled(table: Table, row: dict[str, Any], stage: str = "") -> dict[str, Any]:
     """The row with a plain value in every column that came to the table after these drawings."""
     plain: dict[str, Any] = {"string": "drawn", "float": 0.5, "double": 0.5, "bool": False}
@@ -207,6 +218,8 @@ def _rows(model: Drawn, layer: int, units: range, widths: dict[str, tuple[int, .
         if "visualize" in made:
             seen = filled(NEURONS, neuron_row(model.slug, layer, unit, model.side, depth), "visualize")
             made["visualize"].append(seen)
+            if "verdict" in made:
+                made["verdict"].append(verdict_row(layer, unit, seen))
         if model.probe_set is None or "evidence" not in made:
             continue
         measured = evidence_row(layer, unit, model.probe_set)

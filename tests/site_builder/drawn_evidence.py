@@ -258,7 +258,8 @@ def match_rows(slug: str, layer: int, unit: int, widths: dict[str, tuple[int, ..
                     "correlation": correlation,
                     "mutual": partner != slug and shared and rank == 0,
                     "null_correlation": 0.3,
-                    "significant": correlation > 0.3,
+                    "threshold": 0.35,
+                    "significant": correlation > 0.35,
                     "probe_set": PROBE_SET,
                 }
             )

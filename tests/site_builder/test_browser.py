@@ -74,6 +74,16 @@ def test_links_lead_from_home_to_model_to_layer_to_neuron_and_back(seen: Seen) -
     assert page.driver.current_url.endswith("#/m/drawn-vit/2")
 
 
+def test_a_page_opened_as_a_file_says_what_to_do(seen: Seen, small_atlas: Path, tmp_path: Path) -> None:
+    page = seen.open("#/", ".wall, .mosaic, main")
+    assert not page.all(".unserved"), "gone where scripts run"
+    build_site(small_atlas, tmp_path / "site")
+    page.driver.get((tmp_path / "site" / "index.html").as_uri())
+    page.wait(lambda: page.run("return getComputedStyle(document.querySelector('.unserved')).opacity") == "1")
+    assert "neuron-atlas site serve" in page.text(".unserved")
+    assert page.console(), "the browser refuses the scripts"
+
+
 def test_the_large_picture_is_the_datasets(seen: Seen, small_atlas: Path) -> None:
     page = seen.open("#/n/drawn-vit/1/7", ".picture img")
     page.wait(lambda: page.run("return document.querySelector('.picture img').naturalWidth") == 64)
@@ -156,6 +166,9 @@ def test_the_jump_box_takes_an_address_in_many_spellings(seen: Seen) -> None:
         ("swin", "#/m/drawn-swin-with-a-rather-long-name--tag-in1k"),
         ("https://example.org/x/#/n/drawn-vit/0/3", "#/n/drawn-vit/0/3"),
         ("drawn", "#/s?q=drawn"),
+        ("Dráwn-Vit/2", "#/m/drawn-vit/2"),
+        ("斑馬", "#/s?q=%E6%96%91%E9%A6%AC"),
+        ("---", "#/s?q=---"),
         ("drawn-vit/99/1", "#/s?q=drawn-vit%2F99%2F1"),
     ):
         page.key("/")

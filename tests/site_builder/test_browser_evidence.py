@@ -178,6 +178,7 @@ def test_real_images_are_beside_the_picture(seen: Seen, evident_atlas: Path) -> 
 def test_missing_stages_are_named_with_the_command_that_adds_them(seen: Seen) -> None:
     page = seen.open("#/n/drawn-bare/0/3", ".lacking")
     assert [line.text.split(" stage")[0].split()[-1] for line in page.all(".lacking dt")] == [
+        "verdict",
         "probe",
         "label",
         "effect",
@@ -201,7 +202,7 @@ def test_counterparts_lead_to_the_same_neuron_elsewhere(seen: Seen) -> None:
     page.wait(lambda: len(page.all(".counterparts .neuron-tile")) == 3)
     tiles = [" ".join(found.text.split()) for found in page.all(".counterparts .neuron-tile")]
     assert tiles[0].startswith("drawn-pit layer 1, unit 8")
-    assert "0.852 null 0.3" in tiles[0]
+    assert "0.852 chance 0.35" in tiles[0]
     assert ["mutual best" in text for text in tiles] == [True, True, False]
     assert tiles[2].startswith("drawn-vit layer 1, unit 15")  # a near-duplicate in the model itself
     page.through()
@@ -292,6 +293,51 @@ def units_shown(page: Page) -> list[int]:
     return [int(tile.get_attribute("href").rpartition("/")[2]) for tile in page.all(".wall .tile")]
 
 
+def above(row: dict[str, Any]) -> str | None:
+    """By which measures a page may say that the picture is above every real image; None: it may not compare."""
+    if row["percentile"] is None or row["verdict"] in ("does not", "inactive") or row["status"] == "inactive":
+        return None
+    mean = row["percentile"] >= 100 if row["ratio_to_best"] is None else row["ratio_to_best"] > 1
+    peak = mean if row["peak_ratio"] is None else row["peak_ratio"] > 1
+    return {(True, True): "both", (True, False): "mean", (False, True): "peak"}.get((mean, peak), "neither")
+
+
+SAYS = """
+  const done = arguments[arguments.length - 1];
+  const scripts = [...document.querySelectorAll("script[src]")].map((one) => one.src);
+  const script = scripts.find((src) => src.includes("/app-"));
+  import(script.replace(/[^/]*$/, "trust.js")).then(({ against, sentence }) =>
+    done(arguments[0].map((row) => [sentence(row), against(row)])), (error) => done(String(error)));
+"""
+
+
+def test_no_neuron_page_contradicts_itself(seen: Seen, evident_atlas: Path) -> None:
+    """A page leads with the verdict; it compares with real images by one measure on both sides, and never where the
+    picture does not hold."""
+    page = seen.open("#/m/drawn-vit/1", ".wall .tile")
+    columns = ["unit", "status", "verdict", "percentile", "ratio_to_best", "peak_ratio"]
+    atlas = Atlas(str(evident_atlas))
+    found = set()
+    for layer in atlas.layers("drawn-vit"):
+        table = atlas.neurons("drawn-vit", layer, columns)
+        assert table is not None
+        rows = table.to_pylist()
+        said = page.driver.execute_async_script(SAYS, rows)
+        assert [against for _, against in said] == [above(row) for row in rows]
+        assert all(sentence for sentence, _ in said)
+        found |= {(row["verdict"], above(row)) for row in rows}
+    assert {verdict for verdict, _ in found} == {"holds", "partly", "does not", "inactive"}
+    assert {against for _, against in found} == {"both", "neither", None}
+    apart = [{"percentile": 99, "ratio_to_best": a, "peak_ratio": 2 - a, "verdict": "holds"} for a in (1.4, 0.6)]
+    assert page.driver.execute_async_script(SAYS, apart) == [["The picture holds.", one] for one in ("mean", "peak")]
+    units = {row["verdict"]: row["unit"] for row in rows}
+    for verdict, sentence in {"holds": "holds.", "partly": "holds in part.", "does not": "does not hold."}.items():
+        seen.open(f"#/n/drawn-vit/{layer}/{units[verdict]}", ".trust .verdict")
+        lines = [line.text for line in page.all(".trust .verdict")]
+        assert lines[0].startswith(f"The picture {sentence} ")
+        assert any("real images" in line for line in lines) == (verdict != "does not")
+
+
 def test_a_layer_is_sorted_and_filtered_by_evidence_and_the_address_says_how(seen: Seen, evident_atlas: Path) -> None:
     table = Atlas(str(evident_atlas)).neurons("drawn-vit", 1)
     assert table is not None
@@ -313,12 +359,14 @@ def test_a_layer_is_sorted_and_filtered_by_evidence_and_the_address_says_how(see
     assert units_shown(page) == [row["unit"] for row in sorted(rare, key=lambda row: (row["fires_on"], row["unit"]))]
     assert page.text(".counted") == f"{len(rare)} of 96 neurons"
     seen.open("#/m/drawn-vit/1?picture=below", ".wall .tile, main > .note")
-    below = {
-        row["unit"]
-        for row in neurons
-        if (row["ratio_to_best"] or 0) <= 1 and (row["ratio_to_best"] is not None or row["percentile"] < 100)
-    }
-    assert set(units_shown(page)) == below
+    assert set(units_shown(page)) == {row["unit"] for row in neurons if above(row) != "both"}
+    seen.open("#/m/drawn-vit/1?verdict=does+not", ".wall .tile")
+    assert set(units_shown(page)) == {row["unit"] for row in neurons if row["verdict"] == "does not"}
+    seen.open("#/m/drawn-vit/1", ".wall .tile")
+    order = {"holds": 0, "partly": 1, "does not": 2, "inactive": 3}
+    shown = {row["unit"]: order[row["verdict"]] for row in neurons}
+    first = [shown[unit] for unit in units_shown(page)]
+    assert first == sorted(first), "what holds comes first"
 
 
 def test_the_label_shows_under_the_focused_neuron(seen: Seen) -> None:
@@ -346,7 +394,7 @@ def test_a_model_and_the_home_page_say_what_there_is(seen: Seen) -> None:
     assert "% of pictures beat every real image" in page.text(".layers .sum")
     seen.open("#/", ".models")
     text = page.text(".models").replace("\n", " ")
-    assert "has pictures; no statistics on real images" in text
+    assert "has pictures; no verdicts, statistics on real images" in text
     assert "10 Rosetta clusters" in page.text(".intro")
     assert "a label" in page.text(".intro")
 

@@ -116,7 +116,7 @@ def test_building_again_writes_nothing_new(small_atlas: Path, tmp_path: Path) ->
     after = stamps(tmp_path / "site")
     assert (first.counts["layers_reused"], second.counts["layers_reused"]) == (0, 9)
     changed = {name for name in after if before.get(name) != after[name]}
-    assert changed <= {"index.html", ".neuron-atlas-site", ".nojekyll"}
+    assert changed <= {"index.html", "404.html", ".neuron-atlas-site", ".nojekyll"}
     assert before.keys() == after.keys()
 
 
@@ -291,8 +291,8 @@ def test_what_comes_with_the_page_does_not_grow(built: tuple[Path, SiteReport]) 
     """Before the first picture a browser reads these, in one wave; lower the limits when there is less to read."""
     page = (built[0] / "index.html").read_text()
     names = set(re.findall(r'(?:src|href)="(app-[^"]+\.(?:js|css))"', page))
-    assert len(names) <= 38
-    assert sum((built[0] / name).stat().st_size for name in names) <= 208_000
+    assert len(names) <= 39
+    assert sum((built[0] / name).stat().st_size for name in names) <= 213_000
 
 
 def get(address: str, path: str, **headers: str) -> tuple[int, bytes, http.client.HTTPMessage]:
@@ -314,6 +314,41 @@ def test_the_server_answers_ranges(built: tuple[Path, SiteReport]) -> None:
         assert get(address, "/index.html", Range="lines=1-2")[:2] == (200, whole)
         assert get(address, "/missing.json", Range="bytes=0-1")[0] == 404
         assert get(address, "/../../etc/passwd")[0] == 404
+
+
+def test_the_server_keeps_connections_shows_no_folders_and_takes_any_address(built: tuple[Path, SiteReport]) -> None:
+    out, _ = built
+    with running(make_server(out, 0)) as address:
+        connection = http.client.HTTPConnection(address.removeprefix("http://"), timeout=5)
+        for path, status in (("/", 200), ("/%00", 400), ("/d/", 404), ("/index.html", 200), ("/d", 301)):
+            connection.request("GET", path)
+            connection.sock.settimeout(5)
+            used = connection.sock
+            response = connection.getresponse()
+            body = response.read()
+            assert response.status == status, path
+            assert b"Directory listing" not in body
+            if status == 200:
+                assert connection.sock is used, "the connection is kept"
+    for port in (99999, -1):
+        with pytest.raises(BadConfig, match=rf"port {port}: expected a number from 0"):
+            make_server(out, port)
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["https://a.org/x; script-src *", "https://a.org/' onclick='", "ftp://a.org/x", "a.org/x", "hf://datasets/one"],
+)
+def test_an_address_that_would_change_the_pages_policy_is_refused(url: str, small_atlas: Path, tmp_path: Path) -> None:
+    with pytest.raises(BadConfig, match=r"--dataset-url .*expected an address that browsers read"):
+        build_site(small_atlas, tmp_path / "site", dataset_url=url)
+    assert not (tmp_path / "site").exists()
+
+
+def test_a_missing_page_is_told(built: tuple[Path, SiteReport]) -> None:
+    page = (built[0] / "404.html").read_text()
+    assert "Nothing lies at this address" in page
+    assert "<script" not in page
 
 
 def test_serving_what_is_no_site_or_on_a_taken_port_is_an_error(built: tuple[Path, SiteReport], tmp_path: Path) -> None:

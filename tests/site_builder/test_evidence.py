@@ -30,6 +30,7 @@ from site_builder.search_index import Labelled, index_files, search_index, words
 from site_builder.sections.examples import example_packs
 from site_builder.sections.probes import PROBE_BUNDLE
 from site_builder.survey import survey
+from tests.atlas_schema.made_atlas import as_of_2_0_0
 
 
 @pytest.fixture(scope="module")
@@ -343,3 +344,15 @@ def test_new_counterparts_leave_pictures_and_examples_alone(tmp_path: Path) -> N
         "examples": before["examples"],
     }
     assert not (tmp_path / "site" / before["matches"]).exists()
+
+
+def test_an_atlas_of_an_older_minor_version_becomes_a_site(evident_atlas: Path, tmp_path: Path) -> None:
+    """What has no verdict and no threshold is shown without; the same builds again with nothing new."""
+    store = Store(str(shutil.copytree(evident_atlas, tmp_path / "atlas")))
+    as_of_2_0_0(store)
+    build_site(store.url, tmp_path / "site")
+    page = (tmp_path / "site" / "index.html").read_text()
+    assert "drawn-vit" in page
+    file = next((tmp_path / "site" / "d" / "drawn-vit").glob("00001-matches*/00000.json.gz"))
+    pack = json.loads(gzip.decompress(file.read_bytes()))
+    assert pack["shared"]["threshold"] is None

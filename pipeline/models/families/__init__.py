@@ -4,12 +4,15 @@ from fnmatch import fnmatchcase
 
 from torch import nn
 
+from pipeline.models.families.cait import CAIT
 from pipeline.models.families.clip import CLIP, WRAPPER, of_trunk
 from pipeline.models.families.coat import COAT
 from pipeline.models.families.convit import CONVIT
 from pipeline.models.families.family import Family
 from pipeline.models.families.maxvit import MAXVIT
 from pipeline.models.families.pit import PIT
+from pipeline.models.families.pvt import PVT
+from pipeline.models.families.sam import SAM
 from pipeline.models.families.swin import SWIN
 from pipeline.models.families.twins import TWINS
 from pipeline.models.families.vit import BEIT, CLIP_OF_TIMM, DEIT, EVA, VIT
@@ -29,6 +32,9 @@ FAMILIES: tuple[Family, ...] = (
     MAXVIT,
     EVA,
     BEIT,
+    PVT,
+    SAM,
+    CAIT,
 )
 
 

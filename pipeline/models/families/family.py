@@ -26,6 +26,10 @@ class Family:
     attention_kinds: tuple[tuple[str, str], ...] = ()
     # attribute of its attention modules that tells by how much keys are pooled: above 1 the kind is "pooled"
     pooling_ratio: str = ""
+    # or a part of them that pools keys: where it is there, the kind is "pooled"
+    pooling_part: str = ""
+    # attribute of the blocks around its attention modules: above 0 the kind is "window"
+    windows_of_block: str = ""
     # convolution blocks between attention and FFNs: the qualified class of a block and the last map in it, whose
     # output the block adds
     convolutions: tuple[tuple[str, str], ...] = ()

@@ -51,7 +51,8 @@ function LayerRow({ slug, site, entry, summary }) {
 
 function Sum({ summary }) {
   return html`<div class="sum"><${Shares} parts=${sharesOf(summary)} />
-      ${summary.compared > 0 && html`<p class="note">${percent(summary.beats_all / summary.compared)} of pictures beat every real image</p>`}
+      ${summary.judged > 0 && html`<p class="note">${percent(summary.holds / summary.judged)} of pictures hold under natural changes</p>`}
+      ${summary.compared > 0 && html`<p class="note">${percent(summary.beats_all / summary.compared)} of pictures beat every real image${summary.judged > 0 && " and hold at least in part"}</p>`}
       ${summary.quantiles[2] !== null && html`<p class="note">activation, median ${figure(summary.quantiles[2])}</p>`}</div>`;
 }
 

@@ -25,7 +25,8 @@ export function MatchesSection({ slug, layer, unit }) {
     ${groups.filter(([best]) => best.slug === slug).map((group) => html`<h3 key="own">Near-duplicates in this model</h3>
       <div class="counterparts" key="own tiles">${group.map((row) => html`<${Counterpart} key=${row.partner} rows=${[row]} />`)}</div>`)}
     ${rows.length > 0 && html`<p class="note"><${Explained} name="Correlation" column="correlation" table="neuron_matches" /> of both activation maps over all places of all probe images;
-      the tick is <${Explained} name="the null" column="null_correlation" table="neuron_matches" />: the best that shuffled images reach.</p>`}</section>`;
+      the tick is <${Explained} name="chance" column="threshold" table="neuron_matches" />: what 99 % of the model's neurons stay below when
+      images are shuffled. What is not above it may be chance.</p>`}</section>`;
 }
 
 /** The best partner of a model as a tile, the next ones as links. */
@@ -39,7 +40,8 @@ function Counterpart({ rows: [best, ...next] }) {
 }
 
 function Correlation({ row }) {
-  return html`<span class="correlation"><span><b>${figure(row.correlation)}</b> <span class="unit">null ${figure(row.null)}</span></span>
-    <${Bar} value=${row.correlation} chance=${row.null} />
+  const chance = row.threshold ?? row.null; // atlases of before publish only the neuron's own null
+  return html`<span class="correlation"><span><b>${figure(row.correlation)}</b> <span class="unit">chance ${figure(chance)}</span></span>
+    <${Bar} value=${row.correlation} chance=${chance} />
     ${row.mutual === 1 && html`<span class="flag">mutual best</span>`}${row.significant === 0 && html`<span class="unit">not above chance</span>`}</span>`;
 }

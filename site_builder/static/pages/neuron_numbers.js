@@ -3,6 +3,7 @@ import { html } from "../vendor/htm-preact.js";
 import { DotPlot, Histogram } from "../charts.js";
 import { count, figure, percent, spread } from "../format.js";
 import { Explained, Figure } from "../parts.js";
+import { against, sentence } from "../trust.js";
 
 const has = (value) => value !== null && value !== undefined;
 
@@ -11,14 +12,17 @@ export function Trust({ row, summary, layer }) {
   const rows = [
     { name: "start", value: row.activation_start, kind: "start" },
     { name: "this picture", value: row.activation, kind: "end" },
-    { name: "fresh transforms", value: row.robust_mean, spread: row.robust_std, kind: "fresh",
-      note: `${figure(row.robust_mean)} ± ${spread(row.robust_std)}` },
+    has(row.natural_mean) ? { name: "changed a little", value: row.natural_mean, kind: "fresh" }
+      : { name: "recoloured, shifted", value: row.robust_mean, spread: row.robust_std, kind: "fresh",
+        note: `${figure(row.robust_mean)} ± ${spread(row.robust_std)}` },
     { name: "best real image", value: row.mean_max, kind: "real" },
     { name: `layer ${layer}`, band: summary.quantiles, kind: "layer", note: `median ${figure(summary.quantiles[2])}` },
   ];
   return html`<h2>How far to trust the picture</h2>
-    <p class="verdict">${verdict(row)}</p>
-    ${has(row.percentile) && html`<p class="verdict"><${Explained} name="percentile" column="percentile">${againstImages(row)}<//></p>`}
+    ${has(row.verdict) && html`<p class="verdict"><${Explained} name="verdict" column="verdict"><b>${sentence(row)}</b> ${reason(row)}<//></p>`}
+    <p class="verdict">${reached(row)}</p>
+    ${against(row) !== null && html`<p class="verdict"><${Explained} name="percentile" column="percentile">${againstImages(row)}<//></p>`}
+    ${has(row.natural_kinds) && row.natural_kinds.length > 0 && html`<${Kinds} kinds=${row.natural_kinds} />`}
     <${DotPlot} label="Activation on one scale" rows=${rows} />
     <p class="note">Activation, mean over patch tokens, on one scale; the line is 0. The bar of layer ${layer} holds half, its thin
       part nine tenths of the activations that the ${count(summary.described)} pictures of this layer reach.</p>
@@ -26,13 +30,29 @@ export function Trust({ row, summary, layer }) {
     ${has(row.rescue) && html`<p class="rank">Rescued: the first attempt gave no gradient, then <b>${row.rescue}</b> moved it.</p>`}`;
 }
 
-/** The picture among real images, by the mean over patch tokens. */
+/** The picture among real images, by both measures: the mean over patch tokens, and the strongest patch. */
 function againstImages(row) {
   const images = count(row.probe_images);
-  const ratio = has(row.ratio_to_best) ? html`, <b>${figure(row.ratio_to_best)}</b> times the best` : "";
-  if (has(row.ratio_to_best) ? row.ratio_to_best > 1 : row.percentile >= 100) return html`More than every one of ${images} real images${ratio}.`;
-  return html`More than <b>${figure(row.percentile)} %</b> of ${images} real images${ratio}.`;
+  const times = (ratio) => (has(ratio) ? html`<b>${figure(ratio)}</b> times the best` : "no image fires the neuron");
+  const both = html`mean over patches ${times(row.ratio_to_best)}, strongest patch ${times(row.peak_ratio)}`;
+  const above = {
+    both: html`More than every one of ${images} real images: ${both}.`,
+    mean: html`More than every one of ${images} real images by the mean over patches, not at the strongest patch: ${both}.`,
+    peak: html`More than every one of ${images} real images at the strongest patch, not by the mean over patches: ${both}.`,
+    neither: html`Less than the best of ${images} real images: ${both}. By the mean, more than <b>${figure(row.percentile)} %</b> of them.`,
+  };
+  return above[against(row) ?? "neither"];
 }
+
+const IN_WORDS = { shift: "shifted", turn: "turned, zoomed", colour: "recoloured", blur: "blurred", noise: "noisy" };
+
+/** What is kept under each kind of natural change. */
+function Kinds({ kinds }) {
+  return html`<p class="note">Kept when ${kinds.map(({ kind, kept }, at) => html`${at > 0 && " · "}${IN_WORDS[kind] ?? kind} <b>${has(kept) ? percent(Math.max(0, kept)) : "–"}</b>`)}</p>`;
+}
+
+/** The reason of the verdict as a sentence of its own. */
+const reason = (row) => (has(row.verdict_reason) ? `${row.verdict_reason[0].toUpperCase()}${row.verdict_reason.slice(1)}.` : "");
 
 /** How rarely real images fire the neuron, and the picture among them, at the strongest patch. */
 export function Fires({ row }) {
@@ -46,13 +66,14 @@ export function Fires({ row }) {
       ${mark !== null && html` The pin is the picture: <b>${figure(mark)}</b>${has(row.peak_ratio) && html`, ${figure(row.peak_ratio)} times the strongest image`}.`}</p></div>`;
 }
 
-function verdict(row) {
+/** How far the optimization came; where nobody has judged the picture, also what the published transforms leave of it. */
+function reached(row) {
   if (row.status === "inactive") {
     return html`It reaches <b>${figure(row.activation)}</b>, from ${figure(row.activation_start)} at the start: this neuron did not fire.`;
   }
-  const kept = has(row.robust_mean) && row.activation > 0 ? row.robust_mean / row.activation : null;
-  return html`It drives the neuron to <b>${figure(row.activation)}</b>, from ${figure(row.activation_start)} at the start.${" "}
-    ${kept !== null && html`Under ${row.robust_draws} fresh random transforms ${kept <= 0 ? html`<b>nothing</b> of that remains.`
+  const kept = !has(row.verdict) && has(row.robust_mean) && row.activation > 0 ? row.robust_mean / row.activation : null;
+  return html`It ${row.activation > row.activation_start ? "drives" : "brings"} the neuron to <b>${figure(row.activation)}</b>, from ${figure(row.activation_start)} at the start.${" "}
+    ${kept !== null && html`Under ${row.robust_draws} fresh random shifts of place and colour ${kept <= 0 ? html`<b>nothing</b> of that remains.`
       : html`<b>${percent(kept)}</b> of that ${kept < 1 ? "remains" : "is reached"}.`}`}`;
 }
 
@@ -67,9 +88,12 @@ function OfPicture({ row, summary }) {
         compare=${`median of the layer ${figure(summary.quantiles[2])}, start ${figure(row.activation_start)}`} />
       <${Figure} name="Strongest patch" column="activation_peak" value=${row.activation_peak} unit="activation"
         compare=${`start ${figure(row.activation_start_peak)}`} />
-      <${Figure} name="Under fresh transforms" column="robust_mean" value=${row.robust_mean} unit=${`± ${spread(row.robust_std)}, ${row.robust_draws} draws`}
+      ${has(row.verdict) && html`<${Figure} name="Verdict" column="verdict" value=${row.verdict} compare=${row.verdict_reason} />
+      <${Figure} name="Under natural changes" column="natural_mean" value=${row.natural_mean} unit="mean over patches" compare=${has(row.natural_kept) ? `${percent(row.natural_kept)} of the stored picture's` : ""} />
+      <${Figure} name="Strongest patch, changed" column="natural_peak" value=${row.natural_peak} unit="activation" compare=${has(row.natural_kept_peak) ? `${percent(row.natural_kept_peak)} of the stored picture's` : ""} />`}
+      <${Figure} name="Recoloured and shifted, as published" column="robust_mean" value=${row.robust_mean} unit=${`± ${spread(row.robust_std)}, ${row.robust_draws} draws`}
         compare=${kept(row.robust_mean, row.activation)} />
-      <${Figure} name="Strongest patch, fresh" column="robust_peak" value=${row.robust_peak} unit="activation" compare=${kept(row.robust_peak, row.activation_peak)} />
+      <${Figure} name="Strongest patch, so" column="robust_peak" value=${row.robust_peak} unit="activation" compare=${kept(row.robust_peak, row.activation_peak)} />
       <${Figure} name="Picture as stored" column="activation_stored" value=${row.activation_stored} unit="mean over patches" compare=${kept(row.activation_stored, row.activation)} />
       <${Figure} name="Status" column="status" value=${row.status} compare=${`${count(summary.active)} active, ${count(summary.inactive)} inactive in this layer`} />
       <${Figure} name="Rescue" column="rescue" value=${row.rescue ?? "none"} compare=${has(row.rescue) ? "" : "a neuron with a flat gradient gets another start"} />
