@@ -9,7 +9,15 @@ from torch import nn
 from atlas_schema.address import slugify
 from atlas_schema.errors import AtlasError, NoNetwork, UnknownModel, WeightsMismatch
 from pipeline.models.arguments import Arguments, as_arguments
-from pipeline.models.description import LoadedModel, ModelRequest, blueprint_of, describe, described, prepare_module
+from pipeline.models.description import (
+    LoadedModel,
+    ModelRequest,
+    blueprint_of,
+    describe,
+    described,
+    prepare_module,
+    unwrapped,
+)
 from pipeline.models.network import quick_when_offline
 from pipeline.models.sources import Blueprint, blueprint, timm_parameters
 from pipeline.models.weights import NO_FIT, Names, fit, listed, read_weights
@@ -84,8 +92,10 @@ def from_module(
 ) -> LoadedModel:
     """A module of one's own (any class that a family covers) as the pipeline takes it, where it is.
 
-    It is put in eval mode and its parameters stop taking gradients; `name` makes the slug.
+    It is put in eval mode and its parameters stop taking gradients; `name` makes the slug. What `torch.compile` and
+    `DataParallel` wrap around it is taken off.
     """
+    module = unwrapped(module)
     plan = Blueprint(
         source="module",
         architecture=architecture,

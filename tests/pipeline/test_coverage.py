@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import timm
 import torch
 from torch import nn
 
@@ -95,3 +96,11 @@ def test_wrappers_around_a_model_are_taken_off() -> None:
     assert unwrapped(module) is module
     assert unwrapped(nn.DataParallel(torch.compile(module))) is module
     assert unwrapped(torch.compile(nn.DataParallel(module))) is module
+
+
+def test_a_wrapped_module_of_ones_own_is_the_module() -> None:
+    module = timm.create_model("vit_tiny_patch16_224", depth=1).eval()
+    plain = from_module(module, name="own", input_size=(224, 224))
+    for wrapped in (nn.DataParallel(module), torch.compile(module)):
+        found = from_module(wrapped, name="own", input_size=(224, 224))
+        assert (found.module, found.fingerprint) == (module, plain.fingerprint)
