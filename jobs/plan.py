@@ -410,5 +410,6 @@ def _model_as_dict(model: ModelPlan) -> dict[str, Any]:
         "head_dim": head_dims[0] if len(head_dims) == 1 else head_dims,
         "representation_dim": description.representation_dim,
         "parameters": description.parameters,
+        "arguments": dict(description.arguments),
         "planned_neurons": model.neurons,
     }

@@ -75,6 +75,7 @@ def test_plan_takes_rectangles_and_arguments(capsys: pytest.CaptureFixture[str])
     assert call(["plan", "--json", *words, "--model-args", "global_pool=avg"]) == 0
     (model,) = json.loads(capsys.readouterr().out)["models"]
     assert model["ffn_sites"] == 2
+    assert model["arguments"] == {"depth": 2, "global_pool": "avg"}
     assert call(["plan", *words, "--model-args", "dept=2"]) == 2
     assert "no argument 'dept'; nearest: depth" in capsys.readouterr().err
     assert call(["plan", "--model", "timm/test_vit", "--input-size", "wide"]) == 2

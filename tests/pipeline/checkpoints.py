@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import runpy
+import shlex
+import sys
+
+import pytest
 import timm
 import torch
 
+from atlas_schema.errors import WeightsUnreadable
 from pipeline.models import LoadedModel, ModelRequest, load
 
 TINY = "timm/test_vit"  # 3 blocks of width 64, 160 px, 16-pixel patches
@@ -43,3 +50,25 @@ def assert_equal(model: LoadedModel, module: torch.nn.Module, *, logits: bool = 
         assert (model.module.forward_features(pixels) - module.forward_features(pixels)).abs().max() == 0
         if logits:
             assert (model.module(pixels) - module(pixels)).abs().max() == 0
+
+
+def refused(path, match: str) -> str:
+    """The message with which a file is refused as weights of the small ViT; it names the file."""
+    with pytest.raises(WeightsUnreadable, match=match) as error:
+        loaded(path)
+    assert os.path.basename(str(path)) in str(error.value)
+    return str(error.value)
+
+
+def run_told_command(command: str, folder, monkeypatch) -> None:
+    """Run a command line that a message tells, as a shell would take it apart, in a folder; in this process."""
+    python, flag, what, *rest = shlex.split(command.strip())
+    assert python == "python"
+    with monkeypatch.context() as patch:
+        patch.chdir(folder)
+        patch.setattr(sys, "argv", [what, *rest])
+        if flag == "-c":
+            exec(what, {"__name__": "__main__"})
+        else:
+            assert flag == "-m"
+            runpy.run_module(what, run_name="__main__")

@@ -9,7 +9,12 @@ from pipeline.models.hub_ids import HUB_NAMES, id_for_hub_name
 from pipeline.models.sources import blueprint
 from pipeline.models.weights.forms import form_names
 from pipeline.models.weights_docs import page
-from tests.pipeline import test_checkpoint_files, test_checkpoint_forms, test_checkpoint_meaning
+from tests.pipeline import (
+    test_checkpoint_files,
+    test_checkpoint_forms,
+    test_checkpoint_meaning,
+    test_checkpoint_pickles,
+)
 
 DOCS = Path(__file__).parents[2] / "docs"
 WITH_TRANSFORMERS = (Path(__file__).parent / "test_checkpoint_transformers.py").read_text()
@@ -44,21 +49,23 @@ TESTS = {
         "open_clip's epoch_1.pt": "test_open_clips_training_checkpoint",
         "OpenAI's names in timm's architecture": "test_openais_names_in_timms_architecture",
     },
-    test_checkpoint_files: {
+    test_checkpoint_pickles: {
         "torch.save before 1.6": "test_objects_of_trainers_are_read_past_and_never_made",
+        "objects of trainers (omegaconf, Lightning, ...)": "test_objects_of_trainers_are_read_past_and_never_made",
+        "objects of one's own classes": "test_the_command_that_keeps_the_tensors_works",
+        "a whole pickled module": "test_a_whole_pickled_module_is_refused_with_a_command_that_works",
+        "a plain pickle": "test_the_command_that_converts_a_plain_pickle_works",
+        "code in a pickle": "test_code_is_never_run_whatever_it_is_called",
+        "code in a TorchScript archive": "test_torchscript_that_would_run_code_is_refused",
+    },
+    test_checkpoint_files: {
         "TorchScript": "test_torchscript_is_read_without_being_run",
         "fp16 TorchScript": "test_half_precision_torchscript",
         "shards with an index": "test_folders_of_hugging_face_and_their_shards",
         "a Hugging Face folder": "test_folders_of_hugging_face_and_their_shards",
         "a folder with one file": "test_a_folder_with_one_file_is_that_file",
         "a folder in a store": "test_folders_in_a_store",
-        "objects of trainers (omegaconf, Lightning, ...)": "test_objects_of_trainers_are_read_past_and_never_made",
-        "objects of one's own classes": "test_the_command_that_keeps_the_tensors_works",
-        "a whole pickled module": "test_a_whole_pickled_module_is_refused_with_a_command_that_works",
-        "a plain pickle": "test_the_command_that_converts_a_plain_pickle_works",
         "a distributed checkpoint (DCP, FSDP)": "test_the_command_for_a_distributed_checkpoint_works",
-        "code in a pickle": "test_code_is_never_run_whatever_it_is_called",
-        "code in a TorchScript archive": "test_torchscript_that_would_run_code_is_refused",
         "JAX's .npz": "test_jax_archives_are_called_so_and_the_command_works",
         "folders of DeepSpeed, TensorFlow and Flax": "test_folders_of_other_kinds_are_called_what_they_are",
         "git-lfs pointers, web pages, HDF5, GGUF, ONNX, pictures, archives, text, nothing": (

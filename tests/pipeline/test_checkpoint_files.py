@@ -1,14 +1,8 @@
 """Files and folders of weights: read without running code, or called what they are, with a way out that works."""
 
 import argparse
-import dataclasses
-import enum
 import gzip
 import json
-import os
-import pickle
-import subprocess
-import sys
 import tarfile
 import zipfile
 
@@ -20,7 +14,7 @@ import torch
 
 from atlas_schema.errors import WeightsMismatch, WeightsUnreadable
 from pipeline.models.weights import read_weights
-from tests.pipeline.checkpoints import PIXELS, assert_equal, loaded, made, under
+from tests.pipeline.checkpoints import PIXELS, assert_equal, loaded, made, refused, run_told_command, under
 
 
 @pytest.fixture(scope="module")
@@ -31,121 +25,6 @@ def source() -> torch.nn.Module:
 @pytest.fixture(scope="module")
 def state(source) -> dict[str, torch.Tensor]:
     return source.state_dict()
-
-
-def refused(path, match: str) -> str:
-    with pytest.raises(WeightsUnreadable, match=match) as error:
-        loaded(path)
-    assert os.path.basename(str(path)) in str(error.value)
-    return str(error.value)
-
-
-# ------------------------------------------------------------------------------------------------- objects in a pickle
-
-
-@dataclasses.dataclass
-class Settings:
-    lr: float = 0.1
-    sizes: tuple[int, ...] = (1, 2)
-
-
-class Mode(enum.Enum):
-    TRAIN = "train"
-
-
-class Attributes(dict):
-    """As Lightning stores hyper-parameters."""
-
-
-class Armed:
-    def __reduce__(self):
-        return os.system, ("touch bomb-went-off",)
-
-
-class ArmedState:
-    def __setstate__(self, state):
-        os.system("touch bomb-went-off")
-
-
-def as_of(module: str, *classes):
-    """Classes as if a trainer's package had defined them: it need not be installed to read its files."""
-    for one in classes:
-        one.__module__ = module
-
-
-@pytest.fixture
-def in_trainers():
-    package = type(sys)("omegaconf")
-    package.Settings, package.Mode, package.Attributes, package.ArmedState = Settings, Mode, Attributes, ArmedState
-    sys.modules["omegaconf"] = package
-    was = Settings.__module__
-    as_of("omegaconf", Settings, Mode, Attributes, ArmedState)
-    yield
-    as_of(was, Settings, Mode, Attributes, ArmedState)
-    del sys.modules["omegaconf"]
-
-
-@pytest.mark.parametrize("legacy", [True, False], ids=["before torch 1.6", "now"])
-def test_objects_of_trainers_are_read_past_and_never_made(legacy, source, state, in_trainers, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    for number, thing in enumerate(
-        [Settings(), Mode.TRAIN, Attributes(lr=0.1), ArmedState(), [Settings(), Mode.TRAIN]]
-    ):
-        armed = ArmedState()
-        armed.x = 1
-        torch.save(
-            {"state_dict": state, "hyper_parameters": thing, "more": armed},
-            f"{number}.pth",
-            _use_new_zipfile_serialization=not legacy,
-        )
-        assert_equal(loaded(tmp_path / f"{number}.pth"), source)
-    assert not (tmp_path / "bomb-went-off").exists()
-
-
-def test_code_is_never_run_whatever_it_is_called(state, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    torch.save({"state_dict": state, "hook": Armed()}, "system.pth")
-    torch.save({"state_dict": state, "hook": eval}, "eval.pth")
-    torch.save({"state_dict": state, "hook": getattr}, "getattr.pth")
-    torch.save({"state_dict": state, "hook": ArmedState()}, "class.pth")
-    (tmp_path / "plain.pkl").write_bytes(pickle.dumps(Armed(), protocol=2))
-    for name in ("system.pth", "eval.pth", "getattr.pth", "class.pth", "plain.pkl"):
-        refused(tmp_path / name, "would run code: refused")
-    assert not (tmp_path / "bomb-went-off").exists()
-
-
-def test_torchscript_that_would_run_code_is_refused(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    with zipfile.ZipFile("script.pt", "w") as archive:
-        archive.writestr("script/data.pkl", pickle.dumps(Armed(), protocol=2))
-        archive.writestr("script/constants.pkl", b"")
-    refused(tmp_path / "script.pt", "GLOBAL (posix|nt).system")
-    assert not (tmp_path / "bomb-went-off").exists()
-
-
-def run_told_command(message: str, folder) -> None:
-    """Run the one-liner at the end of a message, as a user would paste it."""
-    command = message.rstrip(".").split("\n  ")[1].replace("python -c", f"{sys.executable} -c", 1)
-    subprocess.run(command, shell=True, check=True, cwd=folder, env={**os.environ, "PYTHONPATH": os.getcwd()})
-
-
-def test_the_command_that_keeps_the_tensors_works(source, state, tmp_path):
-    torch.save({"state_dict": state, "settings": Settings()}, tmp_path / "own.pth")
-    run_told_command(refused(tmp_path / "own.pth", r"\(tests\.pipeline\.test_checkpoint_files\.Settings\)"), tmp_path)
-    assert_equal(loaded(tmp_path / "tensors.pth"), source)
-
-
-def test_the_command_that_converts_a_plain_pickle_works(source, state, tmp_path):
-    arrays = {"model": {name: value.numpy() for name, value in state.items()}, "lr": 0.1}
-    (tmp_path / "detectron.pkl").write_bytes(pickle.dumps(arrays))
-    run_told_command(refused(tmp_path / "detectron.pkl", "a pickle that torch.save did not write"), tmp_path)
-    assert_equal(loaded(tmp_path / "tensors.pth"), source)
-
-
-def test_a_whole_pickled_module_is_refused_with_a_command_that_works(source, tmp_path):
-    torch.save(source, tmp_path / "module.pth")
-    run_told_command(refused(tmp_path / "module.pth", "would run code: refused"), tmp_path)
-    assert_equal(loaded(tmp_path / "tensors.pth"), source)
 
 
 # ----------------------------------------------------------------------------------------------------------- formats
@@ -226,20 +105,56 @@ def test_folders_of_other_kinds_are_called_what_they_are(name, tmp_path):
     refused(tmp_path, FOLDERS[name])
 
 
-def test_the_command_for_a_distributed_checkpoint_works(source, state, tmp_path):
+def test_the_command_for_a_distributed_checkpoint_works(source, state, tmp_path, monkeypatch):
     import torch.distributed.checkpoint as dcp
 
     dcp.save({"model": state}, checkpoint_id=tmp_path / "dcp", no_dist=True)
-    command = refused(tmp_path / "dcp", "a distributed checkpoint").split("\n  ")[1]
-    subprocess.run(command.replace("python ", f"{sys.executable} ", 1), shell=True, check=True, cwd=tmp_path)
+    told = refused(tmp_path / "dcp", "a distributed checkpoint")
+    run_told_command(told.split("\n")[1], tmp_path, monkeypatch)
     assert_equal(loaded(tmp_path / "weights.pth"), source)
 
 
-def test_jax_archives_are_called_so_and_the_command_works(tmp_path):
-    np.savez(tmp_path / "jax.npz", cls=np.zeros(3))
-    assert "m.load_pretrained(" in refused(
-        tmp_path / "jax.npz", r"is a NumPy archive \(\.npz\), as JAX training writes it"
-    )
+def as_jax(state, heads: int) -> dict[str, np.ndarray]:
+    """A ViT as Google's JAX code stores it: kernels transposed, attention by head."""
+    width = state["cls_token"].shape[-1]
+    out = {
+        "cls": state["cls_token"],
+        "embedding/kernel": state["patch_embed.proj.weight"].permute(2, 3, 1, 0),
+        "embedding/bias": state["patch_embed.proj.bias"],
+        "Transformer/posembed_input/pos_embedding": state["pos_embed"],
+        "Transformer/encoder_norm/scale": state["norm.weight"],
+        "Transformer/encoder_norm/bias": state["norm.bias"],
+        "head/kernel": state["head.weight"].t(),
+        "head/bias": state["head.bias"],
+    }
+    for index in range(12):
+        ours, theirs = f"blocks.{index}.", f"Transformer/encoderblock_{index}/"
+        attention = f"{theirs}MultiHeadDotProductAttention_1/"
+        for own, name in (("norm1", "LayerNorm_0"), ("norm2", "LayerNorm_2")):
+            out |= {
+                f"{theirs}{name}/scale": state[f"{ours}{own}.weight"],
+                f"{theirs}{name}/bias": state[f"{ours}{own}.bias"],
+            }
+        for own, name in (("fc1", "Dense_0"), ("fc2", "Dense_1")):
+            out[f"{theirs}MlpBlock_3/{name}/kernel"] = state[f"{ours}mlp.{own}.weight"].t()
+            out[f"{theirs}MlpBlock_3/{name}/bias"] = state[f"{ours}mlp.{own}.bias"]
+        weights, biases = state[f"{ours}attn.qkv.weight"].chunk(3), state[f"{ours}attn.qkv.bias"].chunk(3)
+        for name, weight, bias in zip(("query", "key", "value"), weights, biases, strict=True):
+            out[f"{attention}{name}/kernel"] = weight.t().reshape(width, heads, -1)
+            out[f"{attention}{name}/bias"] = bias.reshape(heads, -1)
+        out[f"{attention}out/kernel"] = state[f"{ours}attn.proj.weight"].t().reshape(heads, -1, width)
+        out[f"{attention}out/bias"] = state[f"{ours}attn.proj.bias"]
+    return {name: value.detach().numpy() for name, value in out.items()}
+
+
+def test_jax_archives_are_called_so_and_the_command_works(tmp_path, monkeypatch):
+    source = made("vit_tiny_patch16_224")
+    np.savez(tmp_path / "jax.npz", **as_jax(source.state_dict(), heads=3))
+    told = refused(tmp_path / "jax.npz", r"is a NumPy archive \(\.npz\), as JAX training writes it")
+    command = told[told.index("python -c") :].replace("NAME", "vit_tiny_patch16_224")
+    run_told_command(command, tmp_path, monkeypatch)
+    model = loaded(tmp_path / "weights.pth", "timm/vit_tiny_patch16_224")
+    assert_equal(model, source, pixels=torch.rand(1, 3, 224, 224))
 
 
 FOREIGN = {

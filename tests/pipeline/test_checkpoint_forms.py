@@ -47,6 +47,7 @@ SERIES = {
     },
     "numpy's numbers beside": lambda s: {"state_dict": s, "best": np.float64(71.2), "curve": np.arange(3.0)},
     "paths beside": lambda s: {"model": s, "config": {"out": pathlib.PurePosixPath("runs/1"), "in": pathlib.Path("x")}},
+    "NumPy's arrays": lambda s: {"model": {name: value.numpy() for name, value in s.items()}},
     "an OrderedDict": lambda s: collections.OrderedDict(s),
     "a defaultdict of lists beside": lambda s: {"model": s, "log": collections.defaultdict(list, loss=[1.0])},
     "DDP": lambda s: under("module.", s),
@@ -154,7 +155,9 @@ def test_of_two_models_the_rule_takes_one_and_says_so(form, source, state, other
 
 def test_which_takes_the_other_one(source, state, other, tmp_path):
     torch.save({"state_dict": {**under("student.", state), **under("teacher.", other)}}, tmp_path / "w.ckpt")
-    assert_equal(loaded(tmp_path / "w.ckpt", which="student"), source)
+    model = loaded(tmp_path / "w.ckpt", which="student")
+    assert_equal(model, source)
+    assert model.notes[0] == "state_dict.student taken, as --which student says"
     with pytest.raises(
         WeightsMismatch, match=r"called 'pupil'. It holds this architecture under: state_dict\.student, "
     ):
@@ -266,7 +269,7 @@ def test_integers_are_no_weights(state, tmp_path):
 
 def test_distilled_weights_under_the_plain_architecture_are_refused(tmp_path):
     torch.save(made("deit_tiny_distilled_patch16_224", depth=1).state_dict(), tmp_path / "w.pth")
-    with pytest.raises(WeightsMismatch, match=r"dist_token"):
+    with pytest.raises(WeightsMismatch, match=r"1 unexpected: dist_token\n(.*\n)+  a distilled model: name"):
         loaded(tmp_path / "w.pth", "timm/deit_tiny_patch16_224", arguments=(("depth", 1),))
 
 

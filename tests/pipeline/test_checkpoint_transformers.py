@@ -1,7 +1,7 @@
 """Weights under the names of Hugging Face transformers: the same features as that library computes.
 
-Both libraries compute the same sums in another order, so features are compared to float32 rounding. Skipped where
-transformers is not installed.
+Both libraries compute the same sums, in an order that is each one's own: features are compared to float32 rounding (the
+largest difference of tokens was 0 where this was written). Skipped where transformers is not installed.
 """
 
 import json
@@ -43,7 +43,7 @@ def saved(module, folder) -> torch.nn.Module:
 
 def close(ours: torch.Tensor, theirs: torch.Tensor) -> None:
     assert ours.shape == theirs.shape
-    assert (ours - theirs).abs().max() < 2e-5 * theirs.abs().max()
+    assert (ours - theirs).abs().max() < 2e-6 * theirs.abs().max()
 
 
 FORMS = {

@@ -7,6 +7,7 @@ import torch
 
 from atlas_schema.errors import WeightsMismatch, WeightsUnreadable
 from pipeline.models import load
+from pipeline.models.catalogue import architectures
 from pipeline.models.ranking import _expanded, kept, known_shapes, ranked, shapes_of
 from pipeline.models.weights import Names
 from pipeline.models.weights_check import check_weights
@@ -61,7 +62,10 @@ def test_the_right_architecture_comes_first(model):
 
 
 def test_the_list_of_shapes_is_current():
-    """Three of its architectures, built again; all of them in the slow test below."""
+    """All names, and three of its architectures built again; all of them in the slow test below."""
+    assert {one for ids in known_shapes().values() for one in ids} == set(architectures()), (
+        "python -m pipeline.models.ranking"
+    )
     for model in ("timm/test_vit", "timm/swin_tiny_patch4_window7_224", "open_clip/ViT-B-32"):
         (there,) = [shapes for shapes, ids in known_shapes().items() if model in ids]
         assert dict(there) == shapes_of(model)
@@ -70,8 +74,6 @@ def test_the_list_of_shapes_is_current():
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 def test_the_whole_list_of_shapes_is_current():
-    from pipeline.models.catalogue import architectures
-
     now = {frozenset(_expanded(one["tensors"])): tuple(one["ids"]) for one in kept(architectures())["architectures"]}
     assert now == known_shapes()
 

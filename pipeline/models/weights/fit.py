@@ -16,6 +16,12 @@ from pipeline.models.weights.search import RULE, Place, equal, library_places, p
 from pipeline.models.weights.shared import without_shared_tables
 from pipeline.models.weights.trial import Trial, attempt, classifier_names
 
+#: Tensors that an architecture has no place for -> what they are a mark of.
+MARKS = (
+    ("dist_token", "a distilled model: name the architecture with `_distilled_` in its name"),
+    ("attn_pool.", "a pooling head: --model-args global_pool=map, or an architecture that has it"),
+)
+
 NO_FIT = "does not fit"  # in messages on names and shapes, for which other arguments may be a way out
 
 #: Parts of names -> what was done to the weights, and how it is undone.
@@ -76,9 +82,9 @@ def choose(module: nn.Module, names: Names, which: str = "") -> tuple[Trial, tup
         trials += [attempt(place, names.tensors, module) for place in library_places(names.tensors)]
     whole = _one_a_prefix([trial for trial in trials if trial.whole])
     if not whole:
-        return min(trials, key=lambda trial: (_lacking(trial, module), len(trial.place.prefix))), ()
+        return min(trials, key=lambda trial: (_lacking(trial), len(trial.place.prefix))), ()
     if len(whole) == 1:
-        return whole[0], ()
+        return whole[0], (f"{whole[0].place.label} taken, as --which {which} says",) if which else ()
     best = preferred([trial.place for trial in whole])
     if best is not None:
         left = [trial.place.label or "the names without prefix" for trial in whole if trial.place is not best]
@@ -93,11 +99,9 @@ def choose(module: nn.Module, names: Names, which: str = "") -> tuple[Trial, tup
     )
 
 
-def _lacking(trial: Trial, module: nn.Module) -> int:
-    """How many tensors of a module a place does not give; where the library gave up, by the names before it did."""
-    if trial.error:
-        return sum(name not in trial.state for name in module.state_dict())
-    return len(trial.missing) + len(trial.misshapen)
+def _lacking(trial: Trial) -> int:
+    """How many tensors of a module a place does not give; where the library gave up, by their names alone."""
+    return len(trial.missing) + (0 if trial.error else len(trial.misshapen))
 
 
 def _named(found: Sequence[Place], which: str, names: Names) -> list[Place]:
@@ -211,6 +215,8 @@ def mismatch(trial: Trial, names: Names, module: nn.Module) -> str:
         lines.append(f"  {len(trial.unexpected)} unexpected: {listed(trial.unexpected)}")
     if trial.misshapen:
         lines.append(f"  {len(trial.misshapen)} of another shape: {listed(_shapes(trial, own))}")
+    lines += [f"  the library's own conversion ended in: {trial.error}"] if trial.error else []
+    lines += [f"  {told}." for part, told in MARKS if any(name.startswith(part) for name in trial.unexpected)]
     lines += [f"  {told}." for part, told in ODD if any(part in name for name in names.tensors)][:2]
     lines.append("Name the architecture (and --input-size) they were trained with, or rename their keys.")
     return "\n".join(lines)

@@ -33,7 +33,9 @@ _BESIDE = "`tensors of other modules left out: N (...)`"
 FORMS: dict[str, tuple[Form, ...]] = {
     "Wrappers, and what stands beside": (
         *_all(EQUAL, _PREFIX + ", and what was left out", "timm's train.py, arguments and all"),
-        *_all(EQUAL, _PREFIX, "numpy's numbers beside", "paths beside", "a defaultdict of lists beside"),
+        *_all(
+            EQUAL, _PREFIX, "NumPy's arrays", "numpy's numbers beside", "paths beside", "a defaultdict of lists beside"
+        ),
         *_all(EQUAL, "", "an OrderedDict"),
         *_all(EQUAL, _PREFIX, "DDP", "FSDP", "Sequential", "vit", "image_encoder", "visual_encoder", "clip"),
         *_all(EQUAL, "", "torch.compile", "torch.compile of each block", "activation checkpointing"),

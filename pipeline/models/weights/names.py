@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+import torch
 from torch import Tensor
 
 from atlas_schema.errors import WeightsUnreadable
@@ -51,6 +53,8 @@ def names_of(checkpoint: Checkpoint) -> Names:
     tensors: dict[str, Tensor] = {}
     values: dict[str, Any] = {}
     for name, value in _leaves(checkpoint.content, "", 0):
+        if isinstance(value, np.ndarray) and value.dtype.kind in "fiub" and value.size > 1:
+            value = torch.from_numpy(value.copy())  # some trainers store their weights so
         (tensors if isinstance(value, Tensor) else values)[name] = value
     if not tensors:
         raise WeightsUnreadable(

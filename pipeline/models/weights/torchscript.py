@@ -57,6 +57,7 @@ class _Modules(pickle.Unpickler):
         super().__init__(io.BytesIO(archive.read(name)))
         self._archive = archive
         self._root = name.partition("/")[0]
+        self._storages: dict[str, torch.Tensor] = {}  # several tensors may be views of one
 
     def find_class(self, module: str, name: str) -> Any:
         if module.startswith("__torch__"):
@@ -73,8 +74,11 @@ class _Modules(pickle.Unpickler):
 
     def persistent_load(self, pid: Any) -> torch.Tensor:
         _, dtype, key, _, count = pid
-        data = bytearray(self._archive.read(f"{self._root}/data/{key}"))
-        return torch.frombuffer(data, dtype=dtype, count=count) if count else torch.empty(0, dtype=dtype)
+        if key not in self._storages:
+            data = bytearray(self._archive.read(f"{self._root}/data/{key}"))
+            read = torch.frombuffer(data, dtype=dtype, count=count) if count else torch.empty(0, dtype=dtype)
+            self._storages[key] = read
+        return self._storages[key]
 
 
 def _tensor(flat: torch.Tensor, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: object) -> Any:

@@ -69,7 +69,7 @@ def attempt(place: Place, tensors: dict[str, Tensor], module: nn.Module) -> Tria
         converted = converted_by_library(module, dict(state))
     except Exception as error:  # the libraries' conversions assume much, and end in any error
         trial.error = f"{type(error).__name__} {first_line(error)}"
-        converted = {}
+        converted = state  # for what is said of names and shapes
     heads = classifier_names(module)
     trial.weights = {name: value for name, value in converted.items() if name in own}
     trial.missing = [name for name in own if name not in converted and not _of(name, heads)]
@@ -80,7 +80,7 @@ def attempt(place: Place, tensors: dict[str, Tensor], module: nn.Module) -> Tria
         for name, value in trial.weights.items()
         if name in state and _is_resampled(state[name], value)
     }
-    inside = [name for name in converted or state if name not in own]
+    inside = [name for name in converted if name not in own]
     inside += [key.removeprefix(place.prefix) for key in tensors if key.startswith(place.prefix) and key not in used]
     trial.unexpected = [name for name in inside if _belongs(name, own, heads, bool(place.layout.rules))]
     odd = {f"{place.prefix}{name}" for name in trial.unexpected}
