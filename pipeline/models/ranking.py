@@ -137,7 +137,7 @@ def _translated(names: Names) -> Iterable[_Reading]:
             if found < LEAST_NAMES:
                 continue
             place = Place(layout, prefix, found)
-            like = dict.fromkeys(own, torch.empty(1, 1, 1, device="meta"))
+            like = {name: torch.empty((1, 1, 1) if _of_tokens(name) else (), device="meta") for name in own}
             state, _ = assembled(place, names.tensors, like)
             yield _Reading({name: _as_own(name, value) for name, value in state.items()}, layout, prefix)
 
@@ -145,8 +145,11 @@ def _translated(names: Names) -> Iterable[_Reading]:
 def _as_own(name: str, value: Tensor) -> tuple[int, ...]:
     """The shape as the architecture has it: class tokens and positions with a leading axis."""
     shape = tuple(value.shape)
-    tokens = name.rpartition(".")[2] in ("cls_token", "pos_embed", "dist_token", "reg_token")
-    return (1,) * (3 - len(shape)) + shape if tokens else shape
+    return (1,) * (3 - len(shape)) + shape if _of_tokens(name) else shape
+
+
+def _of_tokens(name: str) -> bool:
+    return name.rpartition(".")[2] in ("cls_token", "pos_embed", "dist_token", "reg_token")
 
 
 @lru_cache(maxsize=64)

@@ -11,7 +11,7 @@ from atlas_schema.errors import AtlasError
 from pipeline.models.description import ModelRequest
 from pipeline.models.load import fitting_arguments, load
 from pipeline.models.ranking import Candidate, ranked
-from pipeline.models.weights import Names, names_of, read_file
+from pipeline.models.weights import ODD, Names, names_of, read_file
 
 MOST_TRIED = 4  # architectures of the same shapes, after the best
 
@@ -47,11 +47,17 @@ def check_weights(location: str, model: str | None = None) -> WeightsReport:
     report = WeightsReport(location, checkpoint.form, len(names.tensors), size, found, None)
     chosen = [model] if model else [one for best in found[:1] for one in _like(best)]
     if not chosen:
-        return replace(report, error="None of its tensors has a name of a known architecture.")
+        return replace(report, error=_unknown(names))
     tried = [_tried(report, ModelRequest(one, weights=location, name=_name(location)), names) for one in chosen[:1]]
     while tried[-1].error and len(tried) < len(chosen):  # the same shapes with another activation function
         tried.append(_tried(report, ModelRequest(chosen[len(tried)], weights=location, name=_name(location)), names))
     return tried[0] if tried[-1].error else tried[-1]
+
+
+def _unknown(names: Names) -> str:
+    """Why no architecture has such names, as far as they say it."""
+    done = next((told for part, told in ODD if any(part in name for name in names.tensors)), "")
+    return f"None of its tensors has a name of a known architecture{done and f': {done}'}."
 
 
 def _like(best: Candidate) -> list[str]:

@@ -48,6 +48,7 @@ TESTS = {
         "DINOv2's own names with registers": "test_dinov2s_own_names_with_registers",
         "open_clip's epoch_1.pt": "test_open_clips_training_checkpoint",
         "OpenAI's names in timm's architecture": "test_openais_names_in_timms_architecture",
+        "torchvision's ViT": "test_torchvisions_names",
     },
     test_checkpoint_pickles: {
         "torch.save before 1.6": "test_objects_of_trainers_are_read_past_and_never_made",
@@ -67,6 +68,7 @@ TESTS = {
         "a folder in a store": "test_folders_in_a_store",
         "a distributed checkpoint (DCP, FSDP)": "test_the_command_for_a_distributed_checkpoint_works",
         "JAX's .npz": "test_jax_archives_are_called_so_and_the_command_works",
+        "a program of torch.export": "test_the_command_for_an_exported_program_works",
         "folders of DeepSpeed, TensorFlow and Flax": "test_folders_of_other_kinds_are_called_what_they_are",
         "git-lfs pointers, web pages, HDF5, GGUF, ONNX, pictures, archives, text, nothing": (
             "test_files_of_other_kinds_are_called_what_they_are"

@@ -157,6 +157,15 @@ def test_jax_archives_are_called_so_and_the_command_works(tmp_path, monkeypatch)
     assert_equal(model, source, pixels=torch.rand(1, 3, 224, 224))
 
 
+def test_the_command_for_an_exported_program_works(tmp_path, monkeypatch):
+    source = made()
+    with torch.no_grad():
+        torch.export.save(torch.export.export(source, (torch.zeros(1, 3, 160, 160),)), tmp_path / "exported.pt2")
+    told = refused(tmp_path / "exported.pt2", r"is a program that torch.export wrote")
+    run_told_command(told[told.index("python -c") :], tmp_path, monkeypatch)
+    assert_equal(loaded(tmp_path / "weights.pth"), source)
+
+
 FOREIGN = {
     "pointer.safetensors": (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n", "git lfs pull"),
     "page.pth": (b"\n<!DOCTYPE html><html><body>Sign in</body></html>", "a web page.* /resolve/ in place of /blob/"),

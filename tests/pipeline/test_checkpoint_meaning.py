@@ -8,6 +8,7 @@ import pytest
 import safetensors.torch
 import timm
 import torch
+import torchvision
 from open_clip.model import CLIP
 
 from atlas_schema.errors import BadConfig, NoNetwork, UnknownModel, WeightsMismatch
@@ -175,6 +176,24 @@ def test_openais_names_in_timms_architecture(clip, tmp_path):
         difference = (model.module(x) - clip.encode_image(x)).abs().max()
     assert difference < 1e-5  # another library's attention: its sums are in another order
     assert "names translated from OpenAI's CLIP" in model.notes
+
+
+@pytest.mark.parametrize("since", ["0.15", "the first release"])
+def test_torchvisions_names(since, tmp_path):
+    theirs = shaken(torchvision.models.VisionTransformer(32, 8, 2, 2, 32, 64, num_classes=5))
+    state = theirs.state_dict()
+    if since == "the first release":  # whose names the published files have
+        state = {
+            name.replace("mlp.0.", "mlp.linear_1.").replace("mlp.3.", "mlp.linear_2."): v for name, v in state.items()
+        }
+    torch.save(state, tmp_path / "vit.pth")
+    size = (("depth", 2), ("embed_dim", 32), ("mlp_ratio", 2.0), ("num_heads", 2), ("patch_size", 8))
+    model = loaded(tmp_path / "vit.pth", "timm/vit_tiny_patch16_224", input_size=32, arguments=size)
+    x = torch.rand(2, 3, 32, 32, generator=torch.manual_seed(0))
+    with torch.no_grad():
+        ours, expected = model.module(x), theirs(x)
+    assert (ours - expected).abs().max() < 2e-6 * expected.abs().max()
+    assert "names translated from torchvision's ViT" in model.notes
 
 
 def test_timms_tags_that_are_natively_quickgelu_get_it():

@@ -4,6 +4,7 @@ import argparse
 
 import pytest
 import torch
+import torchvision
 
 from atlas_schema.errors import WeightsMismatch, WeightsUnreadable
 from pipeline.models import load
@@ -12,6 +13,16 @@ from pipeline.models.ranking import _expanded, kept, known_shapes, ranked, shape
 from pipeline.models.weights import Names
 from pipeline.models.weights_check import check_weights
 from tests.pipeline.checkpoints import assert_equal, made, under
+
+
+def test_adapters_alone_are_called_so(tmp_path):
+    torch.save(
+        {f"base_model.model.blocks.{i}.attn.qkv.lora_A.weight": torch.ones(4, 8) for i in (0, 1)}, tmp_path / "a.bin"
+    )
+    report = check_weights(str(tmp_path / "a.bin"))
+    assert report.error.startswith("None of its tensors has a name of a known architecture: adapters (LoRA)")
+    assert report.command == ""
+
 
 #: architecture -> what its file has beside: a prefix, a head of other classes, extra keys, the word of its trainer
 TWENTY = {
@@ -129,3 +140,11 @@ def test_the_way_out_of_a_mismatch_is_this_command(tmp_path):
     torch.save({"conv.weight": torch.ones(2, 2)}, tmp_path / "w.pth")
     with pytest.raises(WeightsMismatch, match=r"neuron-atlas check weights .*w\.pth"):
         load(check_weights(str(tmp_path / "w.pth"), "timm/test_vit").request)
+
+
+def test_names_of_another_library_fit_as_well_as_its_own(tmp_path):
+    """Every tensor counts, matrices too."""
+    theirs = torchvision.models.VisionTransformer(224, 16, 12, 3, 192, 768)
+    torch.save(theirs.state_dict(), tmp_path / "vit.pth")
+    (best, *_) = check_weights(str(tmp_path / "vit.pth")).candidates
+    assert (best.id, best.share, best.extra) == ("timm/vit_tiny_patch16_224", 1.0, 0)

@@ -13,11 +13,11 @@
 """
 
 from pipeline.models.weights.files import listed, read_file
-from pipeline.models.weights.fit import NO_FIT, fit
+from pipeline.models.weights.fit import NO_FIT, ODD, fit
 from pipeline.models.weights.names import Names, names_of
 from pipeline.models.weights.search import under_best_prefix
 
-__all__ = ["NO_FIT", "Names", "fit", "listed", "names_of", "read_file", "read_weights", "under_best_prefix"]
+__all__ = ["NO_FIT", "ODD", "Names", "fit", "listed", "names_of", "read_file", "read_weights", "under_best_prefix"]
 
 
 def read_weights(location: str) -> Names:

@@ -58,6 +58,12 @@ def zip_known_as(names: list[str], location: str) -> tuple[str, str]:
             "timm converts those of its architectures: python -c \"import timm, torch; m = timm.create_model('NAME'); "
             f"m.load_pretrained({location!r}); torch.save(m.state_dict(), 'weights.pth')\"",
         )
+    if any("/data/weights/" in name for name in names):
+        return (
+            "a program that torch.export wrote",
+            'Keep its tensors: python -c "import torch; '
+            f"torch.save(torch.export.load({location!r}).state_dict, 'weights.pth')\"",
+        )
     if any(name.endswith(".keras") or name == "metadata.json" for name in names):
         return "a Keras archive", "Convert it to the PyTorch architecture that it belongs to."
     return f"a zip archive ({', '.join(names[:3]) or 'empty'})", "Unpack it, and give the weights file in it."

@@ -91,6 +91,7 @@ FORMS: dict[str, tuple[Form, ...]] = {
         *_all(REFUSED, "the command that converts it", "a plain pickle", "a distributed checkpoint (DCP, FSDP)"),
         *_all(REFUSED, "nothing of it is run", "code in a pickle", "code in a TorchScript archive"),
         *_all(REFUSED, "timm's converter is named", "JAX's .npz"),
+        *_all(REFUSED, "the command that keeps its tensors", "a program of torch.export"),
         *_all(REFUSED, "what it is", "folders of DeepSpeed, TensorFlow and Flax"),
         *_all(
             REFUSED, "what it is", "git-lfs pointers, web pages, HDF5, GGUF, ONNX, pictures, archives, text, nothing"
@@ -98,11 +99,12 @@ FORMS: dict[str, tuple[Form, ...]] = {
         *_all(REFUSED, "`truncated or damaged`", "a truncated file", "a byte that changed in a zip"),
         *_all(REFUSED, "the store's own word, in one line", "a store that refuses"),
     ),
-    "Names of Hugging Face transformers": (
+    "Names of other libraries": (
         *_all(ROUNDED, "`names translated from transformers' ...`", "ViT", "DeiT, distilled", "DINOv2"),
         *_all(ROUNDED, "the same", "DINOv2, registers", "DINOv3", "Swin of transformers", "SigLIP"),
         *_all(ROUNDED, "the same; `hidden_act` of config.json must be the architecture's", "CLIP"),
         *_all(ROUNDED, "`names translated from OpenAI's CLIP`", "OpenAI's names in timm's architecture"),
+        *_all(ROUNDED, "`names translated from torchvision's ViT`", "torchvision's ViT"),
     ),
 }
 

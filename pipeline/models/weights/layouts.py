@@ -276,6 +276,24 @@ OPEN_CLIP = Layout(
     ),
 )
 
+_LAYERS = "encoder.layers.encoder_layer_{i}."
+TORCHVISION_VIT = Layout(
+    "torchvision's ViT",
+    (
+        Rule("cls_token", ("class_token",)),
+        Rule("pos_embed", ("encoder.pos_embedding",)),
+        Rule("patch_embed.proj.{p}", ("conv_proj.{p}",)),
+        Rule("blocks.{i}.norm1.{p}", (f"{_LAYERS}ln_1.{{p}}",)),
+        Rule("blocks.{i}.attn.qkv.{p}", (f"{_LAYERS}self_attention.in_proj_{{p}}",)),
+        Rule("blocks.{i}.attn.proj.{p}", (f"{_LAYERS}self_attention.out_proj.{{p}}",)),
+        Rule("blocks.{i}.norm2.{p}", (f"{_LAYERS}ln_2.{{p}}",)),
+        Rule("blocks.{i}.mlp.fc1.{p}", (f"{_LAYERS}mlp.0.{{p}}",)),
+        Rule("blocks.{i}.mlp.fc2.{p}", (f"{_LAYERS}mlp.3.{{p}}",)),
+        Rule("norm.{p}", ("encoder.ln.{p}",)),
+        Rule("head.{p}", ("heads.head.{p}",)),
+    ),
+)
+
 #: What transformers 5 calls in memory what its files, and those of all releases before, call otherwise.
 _SINCE_5 = (
     ("encoder.layer.{i}.attention.attention.query", "layers.{i}.attention.q_proj"),
@@ -302,13 +320,29 @@ def _since_5(layout: Layout, swaps: Sequence[tuple[str, str]] = _SINCE_5) -> Lay
     return Layout(f"{layout.name} (since transformers 5)", rules)
 
 
+#: Published files of torchvision have the names of its first release.
+_AT_FIRST = (("mlp.0.", "mlp.linear_1."), ("mlp.3.", "mlp.linear_2."))
+
+
+def _at_first(layout: Layout) -> Layout:
+    return replace(_since_5(layout, _AT_FIRST), name=layout.name)
+
+
 _VIT = (TRANSFORMERS_VIT, TRANSFORMERS_DISTILLED)
 _DINOV2 = (TRANSFORMERS_DINOV2, TRANSFORMERS_DINOV2_GATED)
 _IN_ENCODER = tuple((before, now.replace("layers.{i}", "encoder.layer.{i}")) for before, now in _SINCE_5)
 
 #: By the class that is loaded, the layouts that its files come in beside its own.
 OF_VIT = (
-    *(OPEN_CLIP, *_VIT, *map(_since_5, _VIT), TRANSFORMERS_CLIP, TRANSFORMERS_SIGLIP),
+    *(
+        OPEN_CLIP,
+        TORCHVISION_VIT,
+        _at_first(TORCHVISION_VIT),
+        *_VIT,
+        *map(_since_5, _VIT),
+        TRANSFORMERS_CLIP,
+        TRANSFORMERS_SIGLIP,
+    ),
     *(*_DINOV2, *(_since_5(one, _IN_ENCODER) for one in _DINOV2)),
     *(*map(_with_registers, _DINOV2), *(_since_5(_with_registers(one), _IN_ENCODER) for one in _DINOV2)),
 )
