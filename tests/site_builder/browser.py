@@ -99,9 +99,13 @@ class Page:
         self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
         self.driver.execute_cdp_cmd("Emulation.setTouchEmulationEnabled", {"enabled": phone})
 
-    def scheme(self, scheme: str) -> None:
-        feature = {"name": "prefers-color-scheme", "value": scheme}
-        self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [feature]})
+    def scheme(self, scheme: str, forced: bool = False) -> None:
+        """Light or dark; forced: with the colours that a reader forces on every page (Windows' high contrast)."""
+        features = [
+            {"name": "prefers-color-scheme", "value": scheme},
+            {"name": "forced-colors", "value": "active" if forced else "none"},
+        ]
+        self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
 
     def open(self, url: str, ready: str = "h1") -> None:
         """Load `url` anew (also where only its hash differs) and wait for `ready`, a CSS selector."""

@@ -308,6 +308,19 @@ def test_levels_are_told_apart_and_absent_figures_are_no_zeros(seen: Seen) -> No
     assert "ablation_effect" not in [option.get_attribute("value") for option in page.all("#by-measure option")]
 
 
+def test_the_map_keeps_its_colours_where_a_reader_forces_others(seen: Seen) -> None:
+    """Colour is the figure there: the map was blank."""
+    page = seen.open("#/h/drawn-swin?by=norm_share", ".headmap .cell")
+    page.settle()
+    colours = """return [...document.querySelectorAll('.headmap .cells .cell')]
+      .map((cell) => getComputedStyle(cell).backgroundColor)"""
+    plain = page.run(colours)
+    assert len(set(plain)) > 5
+    page.scheme("light", forced=True)
+    assert page.run("return matchMedia('(forced-colors: active)').matches")
+    assert page.run(colours) == plain
+
+
 def test_the_map_is_read_and_opened_by_keyboard(seen: Seen) -> None:
     page = seen.open("#/h/drawn-swin?by=norm_share", ".headmap .cell")
     page.settle()  # what is drawn anew would lose the focus
