@@ -345,6 +345,9 @@ def test_a_layer_is_sorted_and_filtered_by_evidence_and_the_address_says_how(see
     assert table is not None
     neurons = table.to_pylist()
     page = seen.open("#/m/drawn-vit/1", ".wall .tile")
+    named = page.run("""return [...document.querySelectorAll(".sortbar select, .sortbar input")]
+      .map((one) => one.labels[0]?.textContent)""")
+    assert named == ["Order by", "Show", "Label", "Fires on", "Verdict", "Picture", "Label text"]
     page.choose("#by-sort", "certainty")
     page.choose("#by-label", "labelled")
     page.wait(lambda: page.driver.current_url.endswith("?sort=certainty&label=labelled"))

@@ -8,7 +8,7 @@ import { Failure, Trail, useLoaded, useTitle } from "../parts.js";
 import { link } from "../route.js";
 import { Wall } from "../wall.js";
 
-const NAMES = { show: "Show", label: "Label", fires: "Fires on", picture: "Picture" };
+const NAMES = { show: "Show", label: "Label", fires: "Fires on", verdict: "Verdict", picture: "Picture" };
 
 export function LayerPage({ route }) {
   const { slug, layer } = route;

@@ -19,7 +19,7 @@ export function ModelPage({ route }) {
     <h1>${route.slug}</h1>
     <p class="lede">${value.model.model_id} · ${value.model.family} · ${plural(value.model.neurons, "neuron")} in ${plural(value.sites.length, "layer")}${entry.described < entry.neurons && `, ${count(entry.described)} of them in this atlas`}${entries(entry, true).map((words) => html` · ${words}`)}</p>
     <section aria-labelledby="layers"><h2 id="layers">Layers, from the input to the output</h2>
-      <p class="note">The eight pictures of a layer that hold best under fresh random transforms, best first.</p>
+      <p class="note">The eight pictures of a layer that hold best, best first.</p>
       <ol class="layers">${value.sites.map((site) => html`<${LayerRow} key=${site.layer} slug=${route.slug} site=${site}
         entry=${entry.layers[site.layer]} summary=${value.layers[site.layer]} />`)}</ol>
     </section>

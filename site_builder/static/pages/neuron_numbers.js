@@ -1,4 +1,4 @@
-// What the picture reaches, against what: its start, fresh transforms, real images, the other neurons of the layer.
+// What the picture reaches, against what: its start, changed copies, real images, the other neurons of the layer.
 import { html } from "../vendor/htm-preact.js";
 import { DotPlot, Histogram } from "../charts.js";
 import { count, figure, percent, spread } from "../format.js";
