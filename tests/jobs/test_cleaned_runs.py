@@ -114,7 +114,7 @@ def test_more_neurons_of_a_layer_join_those_that_only_the_shard_holds(run_into: 
     sound(cleaned)
 
 
-@pytest.mark.parametrize("harm", ["damaged", "gone"])
+@pytest.mark.parametrize("harm", [pytest.param("damaged", marks=pytest.mark.slow), "gone"])
 def test_a_shard_that_is_lost_after_its_parts_were_cleaned_away_is_made_again(
     run_into: Runner, one: Path, tmp_path: Path, harm: str
 ):

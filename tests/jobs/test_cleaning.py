@@ -42,7 +42,7 @@ from tests.atlas_schema.made_atlas import (
 )
 
 SHARD = shard_path("neurons", SLUG, 0, 2)
-ROWS = ("visualize", "evidence", "judge", "label", "effect", "examples")
+ROWS = ("visualize", "verdict", "evidence", "judge", "label", "effect", "examples")
 OWN = {stage: Identity(FINGERPRINT, settings_of(stage)) for stage in (*ROWS, "probe", "writes", "pairs", "heads")}
 ALL_IMAGES = Images(0, 64)
 
@@ -138,7 +138,7 @@ def test_sums_stay_where_shards_say_otherwise_than_a_part(atlas: Store):
 
 
 def test_a_reader_that_never_ran_keeps_the_sums_and_is_named(atlas: Store):
-    claims = [stage_claim(stage) for stage in (*ROWS[:4], "examples", "probe")]
+    claims = [stage_claim(stage) for stage in (*ROWS[:5], "examples", "probe")]
     write_rows(atlas, "models", SLUG, [model_row((40, 24), stages=claims)], provenance=PROVENANCE)
     assert f"probe of {SLUG}: read by effect of {SLUG}, not yet in shards" in decide(atlas).stays
 

@@ -57,6 +57,7 @@ def test_every_table_is_filled(clean_evidence: Path) -> None:
     assert {one["stage"] for one in models["zoo-vit"]["stages"]} >= {"visualize", "evidence", "judge", "label"}
 
 
+@pytest.mark.slow
 def test_killed_workers_cost_their_units_and_no_row(run_into: Runner, clean_evidence: Path, tmp_path: Path) -> None:
     """SIGKILL in a slice of the probe, before the commit of labels, after that of examples."""
     folder = tmp_path / "atlas"
@@ -234,6 +235,7 @@ def test_a_stage_is_refused_only_for_what_it_computes(run_into: Runner, tmp_path
         run_into(folder, **{**alone, "stages": "visualize,probe"})
 
 
+@pytest.mark.slow
 def test_a_pictureless_atlas_takes_any_recipe(run_into: Runner, tmp_path: Path) -> None:
     folder = tmp_path / "atlas"
     alone = {**EVIDENCE, "models": ["zoo/vit"]}
@@ -287,6 +289,7 @@ def matches(folder: Path) -> list[dict[str, Any]]:
     return [row for table in tables if table is not None for row in table.to_pylist()]
 
 
+@pytest.mark.slow
 def test_counterparts_alone_are_written_for_what_is_selected(
     run_into: Runner, clean_evidence: Path, tmp_path: Path
 ) -> None:

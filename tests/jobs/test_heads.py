@@ -213,6 +213,7 @@ def test_a_damaged_partial_sends_its_stage_back_to_work(run_into: Runner, clean_
     alike(tables(folder), tables(clean_heads))
 
 
+@pytest.mark.slow
 def test_heads_join_an_atlas_of_another_recipe(run_into: Runner, tmp_path: Path) -> None:
     """What the site proposes for a model with pictures alone; its default recipe is not the one they were made with."""
     folder = tmp_path / "atlas"
@@ -240,6 +241,7 @@ def test_a_lost_table_of_heads_is_named_and_built_again(run_into: Runner, clean_
     assert {path: path.read_bytes() for path in shards} == good
 
 
+@pytest.mark.slow
 def test_fewer_images_than_a_head_is_wide(run_into: Runner, tmp_path: Path) -> None:
     """Twelve images, heads of 16 numbers: what they vary along is told, and no more."""
     folder = tmp_path / "atlas"

@@ -35,6 +35,7 @@ def test_there_is_one_of_each_stage():
         "HeadSettings",
         "LabelSettings",
         "MatchSettings",
+        "NaturalSettings",
         "ProbeSettings",
         "ProjectSettings",
         "ReadSettings",

@@ -507,7 +507,7 @@ def test_a_site_of_heads_alone_stands_and_shows_maps_without_pictures(seen: Seen
     ("width", "scheme"),
     [
         (390, "light"),
-        (1280, "dark"),
+        pytest.param(1280, "dark", marks=pytest.mark.slow),
         pytest.param(390, "dark", marks=pytest.mark.slow),
         pytest.param(1280, "light", marks=pytest.mark.slow),
     ],
