@@ -273,7 +273,7 @@ def make_atlas(
     widths: tuple[int, ...] = (40, 24),
     size: int = 16,
     slug: str = SLUG,
-    stages: Sequence[str] = ("visualize", "evidence", "judge", "label", "effect", "examples"),
+    stages: Sequence[str] = ("visualize", "verdict", "evidence", "judge", "label", "effect", "examples"),
 ) -> Store:
     """A whole, sound atlas with every neuron described by every stage; with `examples`, counterparts and heads too."""
     whole = (*stages, "pairs", "heads") if "examples" in stages else tuple(stages)

@@ -36,7 +36,7 @@ from tests.atlas_schema.made_atlas import (
 
 def test_everything_that_was_written_is_read(store: Store) -> None:
     atlas = Atlas(make_atlas(store))
-    stages = ("visualize", "evidence", "judge", "label", "effect", "examples", "pairs", "heads")
+    stages = ("visualize", "verdict", "evidence", "judge", "label", "effect", "examples", "pairs", "heads")
     assert atlas.models() == [model_row((40, 24), stages=[stage_claim(stage) for stage in stages])]
     assert atlas.runs() == [run_row()]
     wanted = sorted(site_rows((40, 24), stages=stages[:-1]), key=lambda row: (row["kind"], row["layer"]))
