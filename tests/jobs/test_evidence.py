@@ -155,6 +155,7 @@ def test_a_model_that_joins_later_finds_its_counterparts(
     assert evidence(folder) == evidence(clean_evidence)
 
 
+@pytest.mark.slow
 def test_pictures_that_come_later_are_judged(run_into: Runner, clean_evidence: Path, tmp_path: Path) -> None:
     folder = tmp_path / "atlas"
     first = {**EVIDENCE, "stages": "probe"}
