@@ -21,14 +21,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from benchmarks.machine import description, public
+from benchmarks.machine import description, public, put
 from pipeline.decompose.contributions import Contributing
 from pipeline.decompose.moments import ContributionMoments
 from pipeline.decompose.textspan import text_span
@@ -59,10 +58,7 @@ def main() -> None:
         "threads": asked.threads,
         asked.part: parts[asked.part](asked),
     }
-    text = json.dumps(report, indent=1)
-    print(text)
-    if asked.out:
-        Path(asked.out).write_text(text + "\n")
+    put(report, asked.out)
 
 
 def arguments() -> argparse.Namespace:

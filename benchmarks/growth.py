@@ -10,16 +10,14 @@ Merges of slices count with their stage. All of a unit's memory is in it, the in
 from __future__ import annotations
 
 import argparse
-import json
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
-from benchmarks.machine import description, public
-from benchmarks.real_size import committed
-from jobs.stages import STAGES
+from benchmarks.machine import description, public, put
+from benchmarks.real_size import by_stage, committed
 
 OPTIONS = ("--stages", "probe,label,effect,match,decompose", "--workers", "1", "--threads", "1")
 
@@ -31,28 +29,15 @@ def run(models: list[str], images: int, folder: Path) -> None:
     subprocess.run([Path(sys.executable).with_name("neuron-atlas"), *command], check=True, stdout=sys.stderr)
 
 
-def by_stage(folder: Path) -> dict[str, dict[str, float]]:
-    """Of each stage: units, highest peak, bytes of all parts together, processor seconds."""
-    found: dict[str, dict[str, float]] = {}
-    for event in committed(folder):
-        row = found.setdefault(event["unit"].partition(" ")[0], dict.fromkeys(("units", "peak", "bytes", "seconds"), 0))
-        row["units"] += 1
-        row["peak"] = max(row["peak"], event.get("peak_bytes", 0))
-        row["bytes"] += event["bytes"]
-        row["seconds"] += event.get("cpu_seconds", event["seconds"])
-    order = [stage.name for stage in STAGES]
-    return {name: found[name] for name in sorted(found, key=order.index)}
-
-
 def grown(at: dict[int, dict[str, dict[str, float]]]) -> dict[str, Any]:
     """By stage: megabytes of its highest peak and of its parts at each number of images, and the growth of the peak."""
     fewest, most = min(at), max(at)
     return {
         stage: {
-            "peak_mb": {images: round(stages[stage]["peak"] / 1e6) for images, stages in at.items()},
-            "written_mb": {images: round(stages[stage]["bytes"] / 1e6, 2) for images, stages in at.items()},
+            "peak_mb": {images: round(1e3 * stages[stage]["peak_gb"]) for images, stages in at.items()},
+            "written_mb": {images: round(stages[stage]["written_mb"], 2) for images, stages in at.items()},
             "seconds": {images: round(stages[stage]["seconds"], 1) for images, stages in at.items()},
-            "growth": round(at[most][stage]["peak"] / at[fewest][stage]["peak"], 3),
+            "growth": round(at[most][stage]["peak_gb"] / at[fewest][stage]["peak_gb"], 3),
         }
         for stage in at[fewest]
     }
@@ -69,17 +54,14 @@ def main() -> None:
     for images in map(int, asked.images.split(",")):
         folder = kept / str(images)
         run(asked.models.split(","), images, folder)
-        at[images] = by_stage(folder)
+        at[images] = by_stage(list(committed(folder)), "")  # of all models, and of the embedder
     report = {
         "benchmark": "growth",
         "command": " ".join(["python -m benchmarks.growth", *public(sys.argv[1:])]),
         "machine": description(),
         "stages": grown(at),
     }
-    text = json.dumps(report, indent=1)
-    print(text)
-    if asked.out:
-        Path(asked.out).write_text(text + "\n")
+    put(report, asked.out)
 
 
 if __name__ == "__main__":

@@ -15,12 +15,10 @@ Without --recipes the pictures of the atlas itself are read, of all such neurons
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,7 +26,7 @@ import torch
 
 from atlas_schema.read import Atlas
 from atlas_schema.store import Store
-from benchmarks.machine import description, public
+from benchmarks.machine import description, public, put
 from pipeline import zoo
 from pipeline.models import ModelRequest, load
 from pipeline.visualize.ascent import visualize
@@ -180,10 +178,7 @@ def main() -> None:
             if True in (members := [one.verdict == verdict for one in neurons])
         },
     }
-    text = json.dumps(report, indent=1)
-    print(text)
-    if asked.out:
-        Path(asked.out).write_text(text + "\n")
+    put(report, asked.out)
 
 
 if __name__ == "__main__":

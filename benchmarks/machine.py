@@ -1,8 +1,11 @@
 """What a benchmark ran on, as far as it matters for reading its figures."""
 
+import json
 import os
 import platform
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -24,6 +27,14 @@ def description() -> dict[str, object]:
 def public(argv: list[str]) -> list[str]:
     """The command without the folders of this machine."""
     return [Path(part).name if part.startswith(("/", "..")) else part for part in argv]
+
+
+def put(report: Mapping[str, Any], out: str | Path | None) -> None:
+    """Print a report as JSON, and write it where a file is named."""
+    text = json.dumps(report, indent=1)
+    print(text)
+    if out:
+        Path(out).write_text(text + "\n")
 
 
 def _cpuinfo() -> str:

@@ -10,10 +10,8 @@ random numbers, the neuron's strongest probe image in the place of its picture. 
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,7 +19,7 @@ import pyarrow as pa
 
 from atlas_schema.read import Atlas
 from atlas_schema.store import Store
-from benchmarks.machine import description, public
+from benchmarks.machine import description, public, put
 from pipeline.images.probe_set import batches, open_probe_set
 from pipeline.models import LoadedModel, ModelRequest, load
 from pipeline.visualize.natural import CHANGES, NaturalSettings, Picture, natural_rows
@@ -114,10 +112,7 @@ def main() -> None:
         model = load(ModelRequest(name))
         layers = range(len(model.description.ffn_sites))
         report["models"][name] = [layer(model, atlas, probe, number, asked.neurons) for number in layers]
-    text = json.dumps(report, indent=1)
-    print(text)
-    if asked.out:
-        Path(asked.out).write_text(text + "\n")
+    put(report, asked.out)
 
 
 if __name__ == "__main__":

@@ -18,12 +18,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from benchmarks.machine import description, public
+from benchmarks.machine import description, public, put
 from pipeline.images.probe_set import ProbeSet, batches, open_probe_set
 from pipeline.models import LoadedModel, ModelRequest, load
 from pipeline.models.device import synchronize
@@ -47,10 +46,7 @@ def main() -> None:
     }
     if asked.memory:
         report["memory"] = [memory_at(asked, images) for images in asked.memory]
-    text = json.dumps(report, indent=1)
-    print(text)
-    if asked.out:
-        Path(asked.out).write_text(text + "\n")
+    put(report, asked.out)
 
 
 def arguments() -> argparse.Namespace:

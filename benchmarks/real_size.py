@@ -26,7 +26,7 @@ from typing import Any
 import torch
 
 from atlas_schema.errors import NothingThere
-from benchmarks.machine import description
+from benchmarks.machine import description, put
 from jobs.plan import SPEEDS
 from jobs.stages import STAGES
 from pipeline.images.probe_set import batches, open_probe_set
@@ -150,10 +150,7 @@ def main() -> None:
         if not asked.atlas:
             made(model_id, asked.probe, folder)
         report["models"][model_id] = measured(model_id, folder, asked.probe, asked.images)
-    text = json.dumps(report, indent=1)
-    print(text)
-    if asked.out:
-        Path(asked.out).write_text(text + "\n")
+    put(report, asked.out)
 
 
 if __name__ == "__main__":

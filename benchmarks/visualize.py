@@ -26,7 +26,7 @@ import numpy as np
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from benchmarks.machine import description, public
+from benchmarks.machine import description, public, put
 from pipeline.models import FfnSite, LoadedModel, ModelRequest, load
 from pipeline.models.device import bfloat16_speedup, choose_precision, in_precision, quickest_attention, synchronize
 from pipeline.visualize.ascent import Visualization, _Climber, _Pick, _Result, default_batch, fresh_responses, visualize
@@ -72,10 +72,7 @@ def main() -> None:
         report["reach"] = pooled([row["reach"] for row in layers])
     report["layers"] = layers
     report["all_neurons"] = extrapolated(model, sites, layers)
-    text = json.dumps(report, indent=1)
-    print(text)
-    if asked.out:
-        Path(asked.out).write_text(text + "\n")
+    put(report, asked.out)
 
 
 def arguments() -> argparse.Namespace:

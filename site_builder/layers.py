@@ -160,7 +160,7 @@ def _summary(
         unlabelled=columns["label_status"].count("unlabelled"),
         silent=list(zip(columns["label_status"], columns["status"], strict=True)).count(("unlabelled", "inactive")),
         compared=len(against),
-        beats_all=sum(_beats_all(columns, at) for at in against),
+        beats_all=sum(beats_all(columns, at) for at in against),
         judged=sum(verdict is not None for verdict in columns["verdict"]),
         holds=columns["verdict"].count("holds"),
     )
@@ -176,11 +176,11 @@ def filled_stages(columns: dict[str, list[Any]]) -> list[str]:
     return [stage for stage in NEURONS.stages if stage in filled]
 
 
-def _beats_all(columns: dict[str, list[Any]], at: int) -> bool:
+def beats_all(columns: dict[str, list[Any]], at: int) -> bool:
     """Whether the picture activates the neuron more than every probe image does, by the mean over patch tokens and at
     the strongest patch. One that does not hold never does: static/trust.js says the same of a page.
     """
-    if columns["verdict"][at] in ("does not", "inactive"):
+    if columns["verdict"][at] in ("does not", "inactive") or columns["status"][at] == "inactive":
         return False
     ratios = columns["ratio_to_best"][at], columns["peak_ratio"][at]
     mean = columns["percentile"][at] >= 100 if ratios[0] is None else ratios[0] > 1

@@ -42,7 +42,7 @@ def test_the_layer_that_is_wrong_is_named(model: LoadedModel) -> None:
 def test_a_worker_on_such_a_device_is_to_blame_and_no_unit(model: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
     """`meta` stands for the device: what is compared with the CPU is what a wrong one would give."""
     require_sound(model)  # a CPU is what others are compared with
-    elsewhere = replace(model, device=torch.device("meta"))
+    elsewhere = replace(model, module=copy.deepcopy(model.module), device=torch.device("meta"))
     wrong = with_weight(model, 0.5)
     monkeypatch.setattr(device_check, "deviation", lambda one, reference: deviation(wrong, reference))
     with pytest.raises(

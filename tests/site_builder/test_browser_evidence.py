@@ -15,6 +15,7 @@ from selenium.webdriver.common.keys import Keys
 
 from atlas_schema.read import Atlas
 from site_builder.build import build_site
+from site_builder.layers import beats_all
 from site_builder.search_index import words_of
 
 pytestmark = [pytest.mark.browser, pytest.mark.skipif(bool(missing()), reason=missing())]
@@ -327,10 +328,20 @@ def test_no_neuron_page_contradicts_itself(seen: Seen, evident_atlas: Path) -> N
         said = page.driver.execute_async_script(SAYS, rows)
         assert [against for _, against in said] == [above(row) for row in rows]
         assert all(sentence for sentence, _ in said)
+        columns_of = {name: [row[name] for row in rows] for name in columns}
+        assert [beats_all(columns_of, at) for at in range(len(rows))] == [above(row) == "both" for row in rows]
         found |= {(row["verdict"], above(row)) for row in rows}
     assert {verdict for verdict, _ in found} == {"holds", "partly", "does not", "inactive"}
     assert {against for _, against in found} == {"both", "neither", None}
     apart = [{"percentile": 99, "ratio_to_best": a, "peak_ratio": 2 - a, "verdict": "holds"} for a in (1.4, 0.6)]
+    silent = {
+        "percentile": [100],
+        "ratio_to_best": [None],
+        "peak_ratio": [None],
+        "verdict": [None],
+        "status": ["inactive"],
+    }
+    assert not beats_all(silent, 0), "no image fires it, and neither does the picture"
     assert page.driver.execute_async_script(SAYS, apart) == [["The picture holds.", one] for one in ("mean", "peak")]
     units = {row["verdict"]: row["unit"] for row in rows}
     for verdict, sentence in {"holds": "holds.", "partly": "holds in part.", "does not": "does not hold."}.items():
