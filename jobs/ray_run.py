@@ -216,9 +216,9 @@ class RayExecutor:
         )(WorkerActor)
         self._spread = {"scheduling_strategy": "SPREAD"}
         self._actors: dict[int, Any] = {}
-        self._calls: dict[Any, tuple[int, Task | None]] = {}  # ref of ready() or run() -> worker, unit
+        self._calls: dict[Any, tuple[int, Task | None]] = {}  # ref of ready(), begin() or run() -> worker, unit
         self._beats: dict[int, int] = {}
-        self._begun: dict[int, Any] = {}  # worker -> ref of begin() of its unit
+        self._beginning: dict[Any, tuple[Task, int, bool]] = {}  # ref of begin() -> what run() is then asked to do
         self._dead: list[Event] = []  # idle workers of whose end a beat told
         self._asked: dict[Any, int] = {}  # ref of beat() -> worker
         self._beat_seconds, self._beat_at = beat_seconds, time.monotonic()
@@ -240,8 +240,8 @@ class RayExecutor:
         return worker
 
     def assign(self, worker: int, unit: Task, attempt: int, *, alone: bool) -> None:
-        self._begun[worker] = self._actors[worker].begin.remote()
-        self._calls[self._actors[worker].run.remote(unit, attempt, alone)] = (worker, unit)
+        ref = self._actors[worker].begin.remote()
+        self._calls[ref], self._beginning[ref] = (worker, unit), (unit, attempt, alone)
 
     def wait(self, seconds: float) -> list[Event]:
         self._listen_for_beats()
@@ -254,9 +254,15 @@ class RayExecutor:
         ready, _ = ray.wait(list(self._calls), num_returns=1, timeout=seconds)
         if ready:  # whatever else is there already
             ready, _ = ray.wait(list(self._calls), num_returns=len(self._calls), timeout=0)
-        return [self._event(ref, *self._calls.pop(ref)) for ref in ready]
+        events = [self._event(ref, *self._calls.pop(ref)) for ref in ready]
+        return [event for event in events if event is not None]
 
-    def _event(self, ref: Any, worker: int, unit: Task | None) -> Event:
+    def _event(self, ref: Any, worker: int, unit: Task | None) -> Event | None:
+        """What an answered call means for the loop; None where a worker has come to its unit and is now asked to do it.
+
+        `run` is asked for only then: an answer to `begin` still on its way when the worker dies would be lost with it.
+        """
+        beginning = self._beginning.pop(ref, None)
         try:
             answer = ray.get(ref)
         except RayTaskError as error:
@@ -266,20 +272,15 @@ class RayExecutor:
             return UnitFailed(worker, unit, Fault(type(error.cause).__name__, str(error.cause), str(error)))
         except RayError as error:
             in_constructor = isinstance(error, RayActorError) and bool(getattr(error, "actor_init_failed", False))
-            begun = unit is not None and self._has_begun(worker)
+            begun = unit is not None and beginning is None
             self.dismiss(worker)
             return WorkerLost(worker, _brief(error), in_constructor, self._for_memory(error), begun)
         if unit is None:
             return Ready(worker)
+        if beginning is not None:
+            self._calls[self._actors[worker].run.remote(*beginning)] = (worker, unit)
+            return None
         return self._settled(worker, unit, answer)
-
-    def _has_begun(self, worker: int) -> bool:
-        """Whether a worker that is gone had come to its unit; its answer lies with the driver since then."""
-        ref = self._begun[worker]
-        try:
-            return bool(ray.wait([ref], timeout=0)[0]) and ray.get(ref) is None
-        except RayError:
-            return False
 
     def _for_memory(self, error: RayError) -> bool:
         """Whether a worker was killed because memory ran out: by Ray, which says so, or by this machine's kernel, which
@@ -336,8 +337,8 @@ class RayExecutor:
             with contextlib.suppress(RayError):
                 ray.kill(actor)
         self._beats.pop(worker, None)
-        self._begun.pop(worker, None)
         self._calls = {ref: call for ref, call in self._calls.items() if call[0] != worker}
+        self._beginning = {ref: asked for ref, asked in self._beginning.items() if ref in self._calls}
         self._asked = {ref: asked for ref, asked in self._asked.items() if asked != worker}
 
 
