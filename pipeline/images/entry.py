@@ -2,8 +2,10 @@
 
 import errno
 import hashlib
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -117,6 +119,14 @@ def _text(value: Any) -> str:
     if isinstance(value, bytes):
         value = decoded_text(value)[0]
     return "" if value is None else str(value).strip().encode(errors="surrogatepass").decode(errors="replace")
+
+
+def stamp_of(path: str) -> str:
+    """Size and time of the last change of a file of this machine; "" where there is none."""
+    with suppress(OSError):
+        told = os.stat(path)
+        return f"{told.st_size} {told.st_mtime_ns}"
+    return ""
 
 
 def stamps_in(store: Store, files: Sequence[str], entries: Sequence[Entry]) -> list[str]:

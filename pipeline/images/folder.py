@@ -2,12 +2,11 @@
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 
 from atlas_schema.store import Store, folder_of
 from pipeline.images.classes import folder_classes
-from pipeline.images.entry import Entry, Remark, Skipped, Source, address, known
+from pipeline.images.entry import Entry, Remark, Skipped, Source, address, known, stamp_of
 from pipeline.images.metadata import id_of, metadata_of
 from pipeline.images.naming import is_image
 
@@ -39,7 +38,7 @@ class Folder(Source):
     def stamps(self, entries: Sequence[Entry]) -> list[str]:
         root = folder_of(self.store.url)
         if root is not None:  # file by file: a listing does not follow links
-            return [_stamp(os.path.join(root, entry.locator)) for entry in entries]
+            return [stamp_of(os.path.join(root, entry.locator)) for entry in entries]
         found = self.store.stamps()
         return [found.get(entry.locator, "") for entry in entries]
 
@@ -54,10 +53,3 @@ def _labelled(facts: Mapping[str, dict[str, str]]) -> Iterator[Remark]:
         facts[path]["label"] = facts[path]["label"] or label
     if classes.remark and not all(row["label"] for row in facts.values()):
         yield Remark(classes.remark)
-
-
-def _stamp(path: str) -> str:
-    with suppress(OSError):
-        told = os.stat(path)
-        return f"{told.st_size} {told.st_mtime_ns}"
-    return ""

@@ -12,11 +12,14 @@ from pathlib import Path
 from typing import TypeVar
 
 import datasets
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from atlas_schema.errors import AtlasError, BadConfig, BadImage, NoNetwork, nearest
 from pipeline.images.choice import Choice
 from pipeline.images.columns import bytes_of, columns_of
-from pipeline.images.entry import Entry, Source
+from pipeline.images.entry import Entry, Source, stamp_of
 from pipeline.models.network import quick_when_offline
 
 _SPEC = re.compile(r"hf:(?P<name>[^:]+)(:(?P<split>[^:\[]+(\[[^\]]*\])?)?(:(?P<column>.+))?)?")
@@ -49,6 +52,22 @@ class Hub(Source):
                 facts["source"] = facts["source"] or f"{where}, row {row}"
             id = f"{self.split}/{row:08d}" if self.split else f"{row:08d}"
             yield Entry(id=id, locator=(columns.image, row), **facts)
+
+    @property
+    def place(self) -> tuple[str, ...]:
+        return ("hub", self.name, self.split)
+
+    def stamps(self, entries: Sequence[Entry]) -> list[str]:
+        """The Arrow files that the library made of the dataset, and the row; of an image that is a file, that file."""
+        if not entries:
+            return []
+        column, _ = entries[0].locator
+        with _ours(self.name):
+            data = _files(self.name, self.split, column)
+            arrow = " ".join(stamp_of(file["filename"]) for file in data.cache_files)
+            paths = _paths(data, column)
+        rows = [row for _, row in (entry.locator for entry in entries)]
+        return [arrow and (stamp_of(paths[row]) if row in paths else f"{arrow} {column} {row}") for row in rows]
 
     def read(self, locator: tuple[str, int]) -> bytes:
         column, row = locator
@@ -143,6 +162,19 @@ def _undecoded(name: str, split: str, column: str) -> datasets.Dataset:
     if isinstance(data.features[column], datasets.Image):
         data = data.cast_column(column, datasets.Image(decode=False))
     return data
+
+
+def _paths(data: datasets.Dataset, column: str) -> dict[int, str]:
+    """By row, the files of images of which the dataset holds a path alone; no image is read for it."""
+    paths = {}
+    for start in range(0, len(data), 10_000):
+        cells = data.with_format("arrow")[start : start + 10_000][column].combine_chunks()
+        if not pa.types.is_struct(cells.type):
+            break
+        alone = pc.and_(pc.is_null(cells.field("bytes")), pc.is_valid(cells.field("path")))
+        for row in np.flatnonzero(alone.to_numpy(zero_copy_only=False)).tolist():
+            paths[start + row] = cells.field("path")[row].as_py()
+    return paths
 
 
 def _asked(name: str, ask: Callable[[], Answer], what: str = "") -> Answer:

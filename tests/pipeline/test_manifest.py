@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 import tarfile
@@ -9,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import datasets
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -49,6 +51,22 @@ def parquet(at: Path) -> str:
     return str(at / "some.parquet")
 
 
+def dataset(at: Path) -> str:
+    parquet(at)
+    return f"hf:{at}:train"
+
+
+def dataset_of_files(at: Path) -> str:
+    """A dataset that holds the paths of its images, as `imagefolder` makes one."""
+    folder(at)
+    return f"hf:{at}:train"
+
+
+@pytest.fixture(autouse=True)
+def cache_of_datasets(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "datasets")
+
+
 @pytest.fixture
 def looked_at(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """The locators of images that were decoded."""
@@ -63,7 +81,7 @@ def looked_at(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     return seen
 
 
-@pytest.mark.parametrize("make", [folder, tar, parquet])
+@pytest.mark.parametrize("make", [folder, tar, parquet, dataset, dataset_of_files])
 def test_the_second_start_decodes_nothing_and_opens_the_same_set(
     make: Callable[[Path], str], tmp_path: Path, looked_at: list[Any]
 ) -> None:
@@ -95,6 +113,20 @@ def test_images_that_changed_came_or_could_not_be_decoded_are_looked_at(tmp_path
     assert [image.id for image in second.images] == ["0.png", "1.png", "3.png", "4.png", "5.png", "7.png"]
     assert [image.id for image in second.skipped] == ["bad.png"]
     assert second == open_probe_set(spec), "as if nothing were remembered"
+
+
+def test_an_image_of_a_dataset_that_is_a_file_is_looked_at_when_it_changed(
+    tmp_path: Path, looked_at: list[Any]
+) -> None:
+    (tmp_path / "set").mkdir()
+    spec, memory = dataset_of_files(tmp_path / "set"), tmp_path / "cache"
+    first = open_probe_set(spec, memory=memory)
+    looked_at.clear()
+    (tmp_path / "set/1.png").write_bytes(picture(11))
+    second = open_probe_set(spec, memory=memory)
+    assert looked_at == [("image", 1)]
+    assert (second.images[0], second.images[2:]) == (first.images[0], first.images[2:])
+    assert second.images[1].sha256 == hashlib.sha256(picture(11)).hexdigest()
 
 
 def test_bytes_that_changed_under_an_old_time_are_found_when_they_are_used(tmp_path: Path) -> None:
