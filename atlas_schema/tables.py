@@ -287,7 +287,7 @@ LABEL_COLUMNS = (
     _named(
         "label_z",
         FLOAT,
-        "How many standard deviations the best text's score is above its own mean on shuffled images",
+        "How many standard deviations the best text's score is above its own mean over all shuffles of the images",
         absent=_no_embedding,
     ),
     _named(

@@ -58,6 +58,7 @@ class Layer:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", default=",".join(ZOO))
+    parser.add_argument("--functions", default="soft_wpmi,rank_reorder,cosine")
     parser.add_argument("--permutations", type=int, default=200)
     parser.add_argument("--out")
     parser.add_argument("--table", help="markdown file whose part between the benchmark's marks is replaced")
@@ -71,7 +72,7 @@ def main() -> None:
     report: dict[str, Any] = {
         "benchmark": "labels",
         "machine": description(),
-        **measure(asked.models.split(","), asked.permutations),
+        **measure(asked.models.split(","), asked.functions.split(","), asked.permutations),
     }
     report["seconds"] = round(time.perf_counter() - begin)
     print(json.dumps(report, indent=1))
@@ -81,7 +82,7 @@ def main() -> None:
         write_table(Path(asked.table), table(report))
 
 
-def measure(models: list[str], permutations: int) -> dict[str, object]:
+def measure(models: list[str], functions: list[str], permutations: int) -> dict[str, object]:
     probe = scenes(HELD_OUT_SEED, range(PROBE))
     values = one_hot(probe.labels)
     fit = torch.tensor([hashlib.sha256(image.tobytes()).digest()[0] % 2 == 0 for image in probe.images])
@@ -96,7 +97,7 @@ def measure(models: list[str], permutations: int) -> dict[str, object]:
         return [label_layer(x.peaks, x.windows, similarities, fit, concepts.texts, settings) for x in layers]
 
     rows = []
-    for name, calibrated in product(("soft_wpmi", "rank_reorder", "cosine"), (False, True)):
+    for name, calibrated in product(functions, (False, True)):
         count = min(permutations, 30) if name == "rank_reorder" else permutations  # it is twenty times slower
         base = LabelSettings(similarity=name, calibrated=calibrated, permutations=count)
         views = [replace(base, view=view) for view in ("crop", "image")]
@@ -108,6 +109,7 @@ def measure(models: list[str], permutations: int) -> dict[str, object]:
         bound = summary(labelled(by_truth, views[1]), layers)
         rows.append({"similarity": name, "calibrated": calibrated, "view": "true attributes", **bound})
         print(json.dumps([{k: v for k, v in r.items() if "_by_" not in k} for r in rows[-4:]]), file=sys.stderr)
+    by_seed = [labelled(by_clip, LabelSettings(permutations=permutations, seed=seed)) for seed in (0, 1)]
     truth = torch.cat([x.truth for x in layers])
     strength = torch.cat([x.strength for x in layers])
     return {
@@ -123,6 +125,7 @@ def measure(models: list[str], permutations: int) -> dict[str, object]:
         "chance_even": round(1 / values.shape[1], 4),
         "chance_commonest": round(float(truth.bincount().max() / len(truth)), 4),
         "truth_by_attribute": by_attribute(truth),
+        "luck": luck(*by_seed),
         "rows": rows,
     }
 
@@ -183,6 +186,22 @@ def information(peaks: Tensor, truth: Tensor, bins: int = 10) -> Tensor:
         for joint, marginal in ((p_both, share), (p_bin - p_both, 1 - share)):
             total += torch.where(joint > 0, joint * (joint / (p_bin * marginal)).log2(), 0.0)
     return total
+
+
+def luck(one: list[LayerLabels], two: list[LayerLabels]) -> dict[str, float]:
+    """What changes where nothing but the seed of the shuffles does."""
+
+    def share(name: str) -> float:
+        changed = [getattr(a, name) != getattr(b, name) for a, b in zip(one, two, strict=True)]
+        return round(float(torch.cat(changed).float().mean()), 5)
+
+    standing = [torch.cat([labels.standing for labels in found]) for found in (one, two)]
+    off = ((standing[0] - standing[1]) / standing[0]).abs()
+    return {
+        "best_text_changes": share("text"),
+        "labelled_changes": share("labelled"),
+        "standing_median_relative_change": round(float(off.nanmedian()), 4),
+    }
 
 
 def summary(found: list[LayerLabels], layers: list[Layer]) -> dict[str, object]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from jobs.stages.probe import SECOND, layer_memory, sums_of_layer
-from jobs.stages.stage import GRAPH, Cost, Sizes, Stage
+from jobs.stages.stage import FLOAT, GRAPH, Cost, Sizes, Stage
 
 if TYPE_CHECKING:
     import numpy as np
@@ -19,10 +19,11 @@ if TYPE_CHECKING:
 
 FROZEN_BATCH = 16  # images whose norms are frozen at a time, at most
 REPLAYED_BATCH = 16  # images that ablations are measured on at a time, at most
-OUTPUTS = 1000  # that a neuron may write to, about
 REPLAY = 6.0  # times its widest hidden vectors, what a replay holds of an image
 BEFORE = 0.5  # times the hidden vectors of the layers before: the outputs of their attention and FFNs
 TEXTS = "texts"  # the array in which `writes` keeps a CLIP's own embeddings of the texts that labels are chosen from
+DOUBLE = 8.0  # bytes of a number that sums are kept in
+UNITS_SORTED = 512  # neurons whose strongest outputs are picked at a time
 PASSES = 10.0  # forwards that the direct effects of all layers cost an image, about (docs/effects.md)
 
 
@@ -119,8 +120,11 @@ def copies_at_once(batch: int) -> int:
 
 
 def writes_memory(sizes: Sizes, batch: int) -> float:
-    """Graphs of as many images as their bound allows, one at least, and what is summed up."""
-    sums = 3 * 8 * OUTPUTS * sizes.description.representation_dim
+    """Graphs of as many images as their bound allows, one at least; what is summed up, in float64; and the effects of
+    one layer, with what is sorted of them.
+    """
+    width = max(site.width for site in sizes.description.ffn_sites)
+    sums = sizes.outputs * (4 * DOUBLE * sizes.description.representation_dim + FLOAT * (width + 2 * UNITS_SORTED))
     return sizes.all_weights + max(graph_bytes(batch), GRAPH * sizes.hidden_up_to_site) + sums
 
 

@@ -101,16 +101,18 @@ def texts_memory(sizes: Sizes, texts: int) -> float:
 
 
 def label_memory(sizes: Sizes, batch: int) -> float:
-    """Likenesses of all views to all texts in some copies, the embeddings of the exciting crops of all neurons of the
-    layer, and the panel's numbers.
+    """Likenesses of all views to all texts in some copies, what their moments over shuffles follow from, the embeddings
+    of the exciting crops of all neurons of the layer, and the panel's numbers.
     """
     from pipeline.images.windows import VIEWS
     from pipeline.label.readability import ReadabilitySettings
+    from pipeline.label.shuffled import NODES
 
     assert sizes.site is not None
     alike = VIEWS * sizes.panel * sizes.texts * FLOAT
+    moments = (VIEWS * NODES) ** 2 * sizes.texts * FLOAT
     crops = sizes.site.width * ReadabilitySettings().crops * EMBEDDED * FLOAT
-    return layer_memory(sizes, batch) + 3 * alike + 3 * crops + sizes.panel * sizes.site.width * 24
+    return layer_memory(sizes, batch) + 3 * alike + moments + 3 * crops + sizes.panel * sizes.site.width * 24
 
 
 def label_cost(sizes: Sizes) -> Cost:
@@ -155,5 +157,6 @@ LABEL = Stage(
     compute=label,
     cost=label_cost,
     memory=label_memory,
+    version=2,
     objects=too_few_halves,
 )

@@ -84,6 +84,11 @@ class Sizes:
         return self.weights * (1 if self.description.source == "timm" else TOWERS)
 
     @property
+    def outputs(self) -> int:
+        """Classes of the model's classifier; without one, texts that the outputs of a CLIP are read by."""
+        return self.description.classes or self.texts
+
+    @property
     def pixels(self) -> float:
         """Bytes of an image as the model takes it."""
         return FLOAT * 3 * math.prod(self.description.input_size)

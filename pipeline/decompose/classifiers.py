@@ -17,7 +17,8 @@ from pipeline.effects.answers import answers_for
 from pipeline.effects.readout import Readout
 from pipeline.images.probe_set import ProbeImage
 from pipeline.models import LoadedModel
-from pipeline.models.representation import classifiers, is_clip
+from pipeline.models.description import classifiers
+from pipeline.models.representation import is_clip
 
 CLASS = "class"
 """The only group of a classifier that knows no attributes."""

@@ -12,7 +12,8 @@ from torch.nn import functional
 
 from atlas_schema.errors import BadConfig
 from pipeline.models import FfnSite, LoadedModel
-from pipeline.models.representation import classifiers, is_clip
+from pipeline.models.description import classifiers
+from pipeline.models.representation import is_clip
 from pipeline.zoo import output_names
 
 # Nodes of autograd's graph, without `Backward` and number, that are linear in what they differentiate

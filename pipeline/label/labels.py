@@ -3,11 +3,12 @@
 A label is chosen on one half of the probe images (fit) and checked on the other (test):
 
 1. Every text of a concept set is scored by a similarity function (`pipeline.label.similarity`).
-2. Null: the images' embeddings are shuffled many times and all texts scored again. A text's z is how many standard
-   deviations its score is above its own mean on shuffled images. The best text is the one of the greatest z
-   (`calibrated`), or of the greatest score, as published.
-3. The best value is compared with the best values over all texts on shuffled images: p, so the choice among texts is
-   paid for. q is p after Benjamini and Hochberg over the layer.
+2. Null: the images' embeddings are shuffled. A text's z is how many standard deviations its score is above its own
+   mean over all shuffles: for soft WPMI from a formula (`pipeline.label.shuffled`), so that no luck chooses the text;
+   for the other functions over the shuffles drawn. The best text is the one of the greatest z (`calibrated`), or of
+   the greatest score, as published.
+3. The best value is compared with the best values over all texts on images shuffled many times: p, so the choice among
+   texts is paid for. q is p after Benjamini and Hochberg over the layer.
 4. Held-out check: does the text's similarity tell the test images that fire the neuron from the others? AUROC, with a
    one-sided 95 % lower bound. A test image fires the neuron if its peak is above the neuron's 95th percentile on fit.
 
@@ -31,7 +32,7 @@ from torch import Tensor
 
 from atlas_schema.errors import BadConfig, NotFinite
 from pipeline.label.readability import ReadabilitySettings
-from pipeline.label.significance import auroc, auroc_lower, benjamini_hochberg, pooled_p, standardised
+from pipeline.label.significance import auroc, auroc_lower, benjamini_hochberg, least_spread, pooled_p, standardised
 from pipeline.label.similarity import ELEMENTS, Measured, SoftWpmi, chunks, similarity
 from pipeline.seeds import generator
 
@@ -262,7 +263,7 @@ def _best_texts(measured: Measured, alive: Tensor, top: int, settings: LabelSett
     for neurons in chunks(measured.neurons, size):
         scores = scorer.scores(neurons)
         null = torch.stack([scorer.scores(neurons, order) for order in shuffles])  # (permutations, neurons, texts)
-        z, chance = standardised(scores, null)
+        z, chance = _standing(scores, null, scorer.shuffled(neurons))
         value, chance = (z, chance) if settings.calibrated else (scores, null)
         order = value.sort(dim=1, descending=True, stable=True).indices[:, : settings.candidates]
         parts.append(_Best(order, scores.gather(1, order), z.gather(1, order), value.amax(1), chance.amax(2)))
@@ -273,6 +274,15 @@ def _best_texts(measured: Measured, alive: Tensor, top: int, settings: LabelSett
             for f in fields(_Best)
         }
     )
+
+
+def _standing(scores: Tensor, null: Tensor, moments: tuple[Tensor, Tensor] | None) -> tuple[Tensor, Tensor]:
+    """(scores, null draws) in standard deviations of the null from its mean: exact ones where there is a formula."""
+    if moments is None:
+        return standardised(scores, null)
+    mean, spread = moments
+    spread = torch.maximum(spread, least_spread(mean))
+    return (scores - mean) / spread, (null - mean) / spread
 
 
 def _shuffles(images: int, settings: LabelSettings) -> Tensor:

@@ -47,12 +47,16 @@ def standardised(observed: Tensor, null: Tensor) -> tuple[Tensor, Tensor]:
     """
     draws = len(null)
     mean, spread = null.mean(0), null.std(0)
-    # where all draws are alike there is no spread, and rounding must not look like a finding
-    least = (1e-5 * mean.abs()).clamp(min=1e-12)
+    least = least_spread(mean)
     away = null - mean
     others = ((draws - 1) * spread**2 - away**2 * draws / (draws - 1)).clamp(min=0) / (draws - 2)
     left_out = away * draws / (draws - 1) / torch.maximum(others.sqrt(), least)
     return (observed - mean) / torch.maximum(spread, least), left_out
+
+
+def least_spread(mean: Tensor) -> Tensor:
+    """The least that counts as a spread around a mean: where all draws are alike, rounding must not be a finding."""
+    return (1e-5 * mean.abs()).clamp(min=1e-12)
 
 
 def pooled_p(statistic: Tensor, null: Tensor) -> tuple[Tensor, Tensor]:

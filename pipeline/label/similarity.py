@@ -12,12 +12,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from atlas_schema.errors import BadConfig, nearest
+from pipeline.label.shuffled import ShuffledMoments
 
 ELEMENTS = 1 << 22
 """Floats in the largest temporary: neurons are taken in chunks so that memory does not depend on their number."""
@@ -52,6 +54,9 @@ class Similarity(Protocol):
 
     def scores(self, neurons: slice, shuffle: Tensor | None = None) -> Tensor:
         """float32 (neurons, texts), higher is better."""
+
+    def shuffled(self, neurons: slice) -> tuple[Tensor, Tensor] | None:
+        """Mean and standard deviation of the scores over all shuffles, (neurons, texts); None where no formula is."""
 
 
 @dataclass(frozen=True)
@@ -129,6 +134,16 @@ class SoftWpmi:
             raise ValueError("soft WPMI has no p(t) yet: call normalise() with the log mean of the whole layer.")
         return self.log_likelihood(neurons, shuffle) - self.log_p
 
+    @cached_property
+    def _moments(self) -> ShuffledMoments:
+        return ShuffledMoments(self.chances, self.each, self.membership, ELEMENTS)
+
+    def shuffled(self, neurons: slice) -> tuple[Tensor, Tensor] | None:
+        if self.log_p is None:
+            raise ValueError("soft WPMI has no p(t) yet: call normalise() with the log mean of the whole layer.")
+        mean, deviation = self._moments.of(self.views[:, neurons].gather(0, self.order[:, neurons]))
+        return mean - self.log_p, deviation
+
 
 class RankReorder:
     """Rank reordering: how little the neuron's peaks change when sorted by the text's similarity.
@@ -157,6 +172,9 @@ class RankReorder:
         chance = (peaks[:, None, :] - peaks[None, :, :]).abs().pow(3).mean((0, 1)).clamp(min=1e-20)
         return -error / chance[:, None] / likeness.mean(0).clamp(min=1e-3).sqrt()
 
+    def shuffled(self, neurons: slice) -> tuple[Tensor, Tensor] | None:
+        return None
+
 
 class Cosine:
     """Cosine between the neuron's peaks and the text's similarities over all images, neither centred."""
@@ -177,6 +195,9 @@ class Cosine:
             dot += (peaks * here).T @ likeness
             square += here.T @ likeness.square()
         return dot / (square.sqrt() * peaks.norm(dim=0)[:, None]).clamp(min=1e-12)
+
+    def shuffled(self, neurons: slice) -> tuple[Tensor, Tensor] | None:
+        return None
 
 
 SIMILARITIES = {"soft_wpmi": SoftWpmi, "rank_reorder": RankReorder, "cosine": Cosine}

@@ -49,6 +49,7 @@ class ModelDescription:
     parameters: int
     forward_flops: int  # one image
     arguments: Arguments = ()  # of the constructor, where they are not the architecture's
+    classes: int = 0  # outputs of its classifier; 0 where it has none
 
     @property
     def neurons(self) -> int:
@@ -173,6 +174,7 @@ def described(module: nn.Module, plan: Blueprint, slug: str) -> ModelDescription
         parameters=sum(p.numel() for p in module.parameters()),
         forward_flops=flops,
         arguments=plan.arguments,
+        classes=0 if family.name == "clip" and "_ft_" not in plan.id else _classes(module),
     )
 
 
@@ -272,3 +274,16 @@ def representation_dim(module: nn.Module, input_size: tuple[int, int]) -> int:
         return int((out[0] if isinstance(out, tuple) else out).shape[-1])
     features: Any = getattr(module, "head_hidden_size", None) or getattr(module, "num_features", None)
     return int(features) * (2 if getattr(module, "head_dist", None) is not None else 1)
+
+
+def _classes(module: nn.Module) -> int:
+    return max((int(getattr(head, "out_features", 0)) for head in classifiers(module)), default=0)
+
+
+def classifiers(module: nn.Module) -> list[nn.Module]:
+    """The modules of a timm model that make its logits: one, two in distilled models, none where it has no classes."""
+    getter: Any = getattr(module, "get_classifier", None)
+    classifier = getter() if getter is not None else nn.Identity()
+    heads = list(classifier) if isinstance(classifier, tuple | list | nn.ModuleList) else [classifier]
+    heads = [getattr(head, "fc", head) for head in heads]  # SAM gives its head whole, with its pooling
+    return [head for head in heads if head is not None and not isinstance(head, nn.Identity)]

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from atlas_schema.errors import BadConfig
-from pipeline.models.description import LoadedModel
+from pipeline.models.description import LoadedModel, classifiers
 
 
 def representation(model: LoadedModel, x: Tensor) -> Tensor:
@@ -56,12 +55,3 @@ def _readers(model: LoadedModel) -> list[nn.Module]:
 def is_clip(model: LoadedModel) -> bool:
     """Whether the output is an embedding that is read by texts."""
     return model.description.family == "clip" or hasattr(model.module, "output_dim")
-
-
-def classifiers(module: nn.Module) -> list[nn.Module]:
-    """The modules of a timm model that make its logits: one, two in distilled models, none where it has no classes."""
-    getter: Any = getattr(module, "get_classifier", None)
-    classifier = getter() if getter is not None else nn.Identity()
-    heads = list(classifier) if isinstance(classifier, tuple | list | nn.ModuleList) else [classifier]
-    heads = [getattr(head, "fc", head) for head in heads]  # SAM gives its head whole, with its pooling
-    return [head for head in heads if head is not None and not isinstance(head, nn.Identity)]

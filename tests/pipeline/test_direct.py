@@ -8,6 +8,7 @@ from contextlib import ExitStack
 
 import numpy as np
 import pytest
+import timm
 import torch
 from torch import nn
 
@@ -382,3 +383,23 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before)
 def test_a_base_model_of_a_thousand_classes_takes_less_than_a_gigabyte():
     found = subprocess.run([sys.executable, "-c", PEAK], capture_output=True, text=True, timeout=250, check=True)
     assert int(found.stdout) < 1e9
+
+
+def test_tens_of_thousands_of_outputs_take_a_few_hundred_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """21,843 classes: sums over so many outputs round more, and were taken for a readout without factors."""
+    torch.manual_seed(0)
+    module = timm.create_model("test_vit", num_classes=21_843).eval()
+    size = module.pretrained_cfg["input_size"][1:]
+    model, images = from_module(module, name="many", input_size=size), torch.rand(2, 3, *size)
+    passes = []
+    grad = torch.autograd.grad
+    monkeypatch.setattr(torch.autograd, "grad", lambda *args, **kwargs: passes.append(1) or grad(*args, **kwargs))
+    found = direct_effects(model, readout_of(model), [images])
+    assert len(passes) < 1000
+    few = [0, 777, 21_842]
+    head = nn.Linear(module.head.in_features, len(few))
+    head.load_state_dict({name: value[few] for name, value in module.head.state_dict().items()})
+    module.head = head
+    small = from_module(module, name="few", input_size=size)
+    for site, expected in zip(found, plainly(small, readout_of(small), images), strict=True):
+        assert_close(site.effect[few], expected, 1e-5)

@@ -12,7 +12,7 @@ from atlas_schema.errors import BadConfig
 from pipeline.effects.direct import direct_effects
 from pipeline.effects.readout import class_names, columns, readout_of
 from pipeline.models import LoadedModel, ModelRequest, describe, from_module, load
-from pipeline.models.representation import classifiers
+from pipeline.models.description import classifiers
 from pipeline.zoo.train import pixels
 from pipeline.zoo.world import HELD_OUT_SEED, scenes
 from tests.pipeline.test_families import SMALL, small
