@@ -80,7 +80,8 @@ MODELS = Table(
             "notes",
             TEXTS,
             "What was done to the weights on the way in, a sentence each: from under which name they were taken, what "
-            "was left out, resampled, widened or set to zero, and which activation function was chosen",
+            "was left out, resampled, widened or set to zero, and which activation function was chosen; and why the "
+            "classes of its classifier are shown by index, where they are",
             absent="they were taken as they are, or the atlas is of 2.1.0 or before",
         ),
         _number("parameters", INT64, "Number of parameters"),

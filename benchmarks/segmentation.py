@@ -29,9 +29,9 @@ from pipeline.decompose import Level, representation
 from pipeline.decompose.maps import heatmap, spread
 from pipeline.draw.contact_sheet import Row, contact_sheet
 from pipeline.draw.overlay import overlay, scale_of
-from pipeline.effects.readout import class_names
 from pipeline.label.embedder import Embedder, load_embedder
 from pipeline.models import LoadedModel, ModelRequest, load
+from pipeline.models.class_names import class_names
 from pipeline.uses.segmentation import agreement, class_directions, contrasts
 from pipeline.zoo import ZOO
 from pipeline.zoo.captions import prompts

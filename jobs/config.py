@@ -21,6 +21,7 @@ from jobs.stages import groups
 if TYPE_CHECKING:
     from pipeline.models import ModelRequest
 
+PROBE_CLASSES = "probe"  # in place of a file of class names
 _SELECTION_ITEM = re.compile(r"^(-?\d+|(-?\d+)?:(-?\d+)?)$")
 
 
@@ -48,6 +49,12 @@ class ModelEntry(_Frozen):
     )
     model_args: dict[str, Any] = Field(
         default_factory=dict, description="NAME=VALUE for the architecture's constructor: global_pool=avg; repeatable."
+    )
+
+    class_names: str | None = Field(
+        default=None,
+        description="Names of the classifier's outputs: a file, one a line or JSON; or probe, for the probe set's "
+        "classes in order (default: what the checkpoint says).",
     )
 
     @field_validator("input_size", mode="before")
@@ -82,9 +89,12 @@ class ModelEntry(_Frozen):
         """As `pipeline` takes it; a weights file becomes absolute, as workers start elsewhere."""
         from pipeline.models import ModelRequest
         from pipeline.models.arguments import as_arguments
+        from pipeline.models.class_names import read_class_names
 
         fields = self.model_dump()
         fields["arguments"] = as_arguments(fields.pop("model_args"))
+        named = fields.pop("class_names")
+        fields["class_names"] = read_class_names(named) if named and named != PROBE_CLASSES else ()
         prefix = "open_clip/local-dir:" if self.model.startswith("open_clip/local-dir:") else ""
         if os.path.isdir(self.model.removeprefix(prefix)):  # a model's folder; workers start elsewhere
             fields["model"] = prefix + os.path.abspath(self.model.removeprefix(prefix))
@@ -196,6 +206,8 @@ class RunConfig(_Frozen):
         for entry in self.models:
             if entry.which and not entry.weights:
                 raise ValueError(f"{entry.model}: which chooses in a file of weights; give one with weights")
+            if entry.class_names == PROBE_CLASSES and not self.probe:
+                raise ValueError(f"{entry.model}: class names of the probe set, but there is none; give --probe")
             if entry.weights and entry.random_weights:
                 raise ValueError(f"{entry.model}: weights and random_weights exclude each other; give one")
         return self
@@ -205,7 +217,7 @@ class RunConfig(_Frozen):
         return json.dumps(self.model_dump(mode="json"), sort_keys=True)
 
 
-_PER_MODEL = ("weights", "name", "random_weights", "input_size", "which", "model_args")
+_PER_MODEL = ("weights", "name", "random_weights", "input_size", "which", "model_args", "class_names")
 
 
 def _with_defaults(mapping: dict[str, Any]) -> dict[str, Any]:
@@ -218,8 +230,8 @@ def _with_defaults(mapping: dict[str, Any]) -> dict[str, Any]:
 def load_config(path: str | Path | None, flags: Mapping[str, Any]) -> RunConfig:
     """The TOML file (if any) overridden by the flags that were given (values not None).
 
-    In the file as on the command line, `weights`, `name`, `random_weights`, `input_size`, `which` and `model_args` may
-    stand beside `models`; `weights` and `name` only where there is one model. Raises BadConfig.
+    In the file as on the command line, `weights`, `name`, `random_weights`, `input_size`, `which`, `model_args` and
+    `class_names` may stand beside `models`; `weights` and `name` only where there is one model. Raises BadConfig.
     """
     mapping = _read_toml(path) if path is not None else {}
     mapping.update({key: value for key, value in flags.items() if value is not None})

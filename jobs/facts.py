@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -92,17 +92,24 @@ FACTS: Mapping[str, Fact] = {
 
 
 def facts_of(
-    stage: Stage, inputs: Inputs, owner: ModelDescription, reads: Mapping[str, Any], weights: str = ""
+    stage: Stage,
+    inputs: Inputs,
+    owner: ModelDescription,
+    reads: Mapping[str, Any],
+    weights: str = "",
+    class_names: Sequence[str] = (),
 ) -> dict[str, Any]:
     """All that decides a stage's result beside the weights in its units: what its settings are the hash of.
 
     owner: the model that the stage runs. reads: by name, the settings of each stage of the model that it reads, and of
     the embedder's all their facts, which stand nowhere else. weights: the fingerprint of the embedder, of whose stages
-    others read results; of a model's own stages the units hold it.
+    others read results; of a model's own stages the units hold it. class_names: of the classifier's outputs, where its
+    id does not say them.
     """
+    named = {"class names": digest(list(class_names))} if class_names and stage.names_classes else {}
     return {
         "version": stage.version,
-        "model": {**fed(owner), **({"weights": weights} if weights else {})},
+        "model": {**fed(owner), **named, **({"weights": weights} if weights else {})},
         "facts": {name: FACTS[name].value(inputs) for name in stage.facts},
         "reads": dict(reads),
     }

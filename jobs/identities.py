@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -29,11 +29,13 @@ def stage_identities(
     description: ModelDescription,
     fingerprint: str,
     claimed: Mapping[str, Identity] | None = None,
+    class_names: Sequence[str] = (),
 ) -> dict[str, StageIdentity]:
     """By name, the key of each of a model's stages and of the embedder's that they read.
 
     claimed: the identities of stages that the atlas holds of this model. A stage that is read where it is there, and
     that is none of `stages`, is taken as the atlas has it: pictures of another recipe are judged as they are.
+    class_names: of the model's outputs, where they were given or its checkpoint has them.
     """
     stages = tuple(stages)
     keys: dict[str, StageIdentity] = {}
@@ -52,7 +54,7 @@ def stage_identities(
             facts = facts_text(embedders[stage.name])
             keys[stage.name] = StageIdentity(Identity(choice.fingerprint, settings_hash(facts)), facts)
         else:
-            facts = facts_text(facts_of(stage, inputs, description, reads))
+            facts = facts_text(facts_of(stage, inputs, description, reads, class_names=class_names))
             keys[stage.name] = StageIdentity(Identity(fingerprint, settings_hash(facts)), facts)
     return keys
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from atlas_schema.errors import BadConfig, ForeignAtlas, NothingThere, ShardCorrupt
@@ -12,7 +12,7 @@ from atlas_schema.read import Atlas
 from atlas_schema.store import Store, folder_of
 from atlas_schema.units import Identity
 from jobs.claim import claimed, claimed_identities, refuse_foreign, refuse_other_folder
-from jobs.config import RunConfig
+from jobs.config import PROBE_CLASSES, RunConfig
 from jobs.identities import StageIdentity, stage_identities
 from jobs.inputs import Inputs
 from jobs.opening import open_inputs
@@ -33,7 +33,7 @@ class PreparedModel:
 
     description: ModelDescription
     fingerprint: str
-    notes: tuple[str, ...]  # what was done to its weights
+    notes: tuple[str, ...]  # what was done to its weights, and why its classes have no names
     keys: Mapping[str, StageIdentity]  # of its stages in this run
     read: Mapping[str, StageIdentity]  # of the embedder's stages that these read
     earlier: Mapping[str, Identity]  # by stage: what the atlas holds of it and this run leaves alone
@@ -90,12 +90,13 @@ def prepare(config: RunConfig, say: Say) -> Prepared:
     make_plan(config, described, stages, recipe_named(config.recipe), Counts(), Machine())
     refuse_other_folder(store)
     inputs = open_inputs(config, stages, say)
+    described = _with_probe_classes(config, described, inputs)
     refuse_other_answers(store, inputs)
     models, left_out = [], set()
     for request, description in described:
         say(f"Loading {description.id}" + (f" with {request.weights}" if request.weights else ""))
         model = load(request)  # and let it go again
-        for note in model.notes:
+        for note in model.remarks:
             say(f"  {description.slug}: {note}")
         unfit = _unfit(stages, model, say) | _idle(stages, claimed_identities(claimed(store, description.slug)))
         left_out |= {(name, description.slug) for name in unfit}
@@ -107,12 +108,12 @@ def _prepared(store: Store, stages: Iterable[Stage], inputs: Inputs, model: Load
     own = [stage for stage in stages if stage.owner == "model"]
     description = model.description
     there = claimed_identities(claimed(store, description.slug))
-    keys = stage_identities(own, inputs, description, model.fingerprint, there)
+    keys = stage_identities(own, inputs, description, model.fingerprint, there, model.class_names)
     mine = {stage.name: keys[stage.name] for stage in own}
     refuse_foreign(store, description, model.fingerprint, mine)
     read = {name: key for name, key in keys.items() if name not in mine}
     earlier = {name: identity for name, identity in there.items() if name not in mine}
-    return PreparedModel(description, model.fingerprint, model.notes, mine, read, earlier)
+    return PreparedModel(description, model.fingerprint, model.remarks, mine, read, earlier)
 
 
 def _idle(stages: Iterable[Stage], there: Mapping[str, Identity]) -> set[str]:
@@ -172,6 +173,20 @@ def describe_all(config: RunConfig) -> Described:
 
     requests = [entry.request() for entry in expand(config).models]
     return tuple((request, describe(request)) for request in requests)
+
+
+def _with_probe_classes(config: RunConfig, described: Described, inputs: Inputs) -> Described:
+    """With the classes of the probe set, sorted, where the names of a model's outputs are to be these."""
+    entries = expand(config).models
+    if not any(entry.class_names == PROBE_CLASSES for entry in entries):
+        return described
+    names = inputs.images.classes
+    if not names:
+        raise BadConfig(f"{inputs.images.spec}: its images have no classes that outputs could be named by.")
+    return tuple(
+        (replace(request, class_names=names) if entry.class_names == PROBE_CLASSES else request, description)
+        for entry, (request, description) in zip(entries, described, strict=True)
+    )
 
 
 def expand(config: RunConfig) -> RunConfig:

@@ -9,6 +9,8 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
+from jobs.commands.own_checkpoint import NONE, OwnCheckpoint
+
 # what the command promises for each model
 KEYS = (
     *("id", "relative_error", "heads", "heads_with_direct_effect"),
@@ -22,8 +24,7 @@ def decomposition(
     random_weights: Annotated[
         bool, Parameter(help="Untrained weights, every parameter perturbed.", negative="")
     ] = False,
-    weights: Annotated[str | None, Parameter(help="A weights file or URL of your own.")] = None,
-    input_size: Annotated[int | None, Parameter(help="Pixels, square (default: the model's).")] = None,
+    checkpoint: OwnCheckpoint = NONE,
     images: Annotated[int, Parameter(help="Pictures of noise to check on.")] = 4,
     device: Annotated[str, Parameter(help="cpu or cuda.")] = "cpu",
     as_json: Annotated[bool, Parameter(name="--json", help="Print JSON.", negative="")] = False,
@@ -35,7 +36,7 @@ def decomposition(
         raise BadConfig(f"--images {images}: at least one picture is needed.")
     rows: list[dict[str, Any]] = []
     for name in model:
-        found = _check(name, random_weights, weights, input_size, images, device)
+        found = _check(name, random_weights, checkpoint, images, device)
         rows.append({key: found[key] for key in KEYS})
         if not as_json:
             print(_text(found))
@@ -45,14 +46,12 @@ def decomposition(
     return 0
 
 
-def _check(
-    name: str, random_weights: bool, weights: str | None, size: int | None, images: int, device: str
-) -> dict[str, Any]:
+def _check(name: str, random_weights: bool, checkpoint: OwnCheckpoint, images: int, device: str) -> dict[str, Any]:
     from pipeline.decompose import check_decomposition, perturb, random_pictures
-    from pipeline.models import ModelRequest, load
+    from pipeline.models import load
 
-    own = "checked" if weights else None
-    request = ModelRequest(name, weights=weights, name=own, random_weights=random_weights, input_size=size)
+    own = {"name": checkpoint.as_name or "checked"} if checkpoint.weights else {}
+    request = checkpoint.request(name, random_weights=random_weights, **own)
     loaded = load(request, device)
     if random_weights:
         perturb(loaded)

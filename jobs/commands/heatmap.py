@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
+from jobs.commands.own_checkpoint import NONE, OwnCheckpoint
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -35,18 +37,16 @@ def heatmap(
     ] = "direct",
     atlas: Annotated[str | None, Parameter(help="For --text: the atlas that holds the model's alignment.")] = None,
     embedder: Annotated[str | None, Parameter(help="For --text: the CLIP of that alignment.")] = None,
-    weights: Annotated[str | None, Parameter(help="A weights file or URL of your own.")] = None,
-    as_name: Annotated[str | None, Parameter(name="--as", help="The name of the model with these weights.")] = None,
-    input_size: Annotated[int | None, Parameter(help="Pixels, square (default: the model's).")] = None,
+    checkpoint: OwnCheckpoint = NONE,
     device: Annotated[str, Parameter(help="cpu or cuda.")] = "cpu",
     as_json: Annotated[bool, Parameter(name="--json", help="Print JSON.", negative="")] = False,
 ) -> int:
     """Show which places of an image speak for a text, a class or another image, through a model's attention heads."""
     from pipeline.decompose import Level
-    from pipeline.models import ModelRequest, load
+    from pipeline.models import load
 
     _check(text, class_name, like, against, level)
-    request = ModelRequest(model, weights=weights, name=as_name, input_size=input_size)
+    request = checkpoint.request(model)
     loaded = load(request, device)
     x01 = _pixels(image, "--image", loaded)
     asked = _Asked(request, loaded, x01, Level(LEVELS[level]))

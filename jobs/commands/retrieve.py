@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
+from jobs.commands.own_checkpoint import NONE, OwnCheckpoint
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -35,9 +37,7 @@ def retrieve(
     ] = None,
     embedder: Annotated[str, Parameter(help="The CLIP that texts are compared in.")] = "zoo/clip",
     atlas: Annotated[str | None, Parameter(help="Take the model's alignment from this atlas.")] = None,
-    weights: Annotated[str | None, Parameter(help="A weights file or URL of your own.")] = None,
-    as_name: Annotated[str | None, Parameter(name="--as", help="The name of the model with these weights.")] = None,
-    input_size: Annotated[int | None, Parameter(help="Pixels, square (default: the model's).")] = None,
+    checkpoint: OwnCheckpoint = NONE,
     groups: Annotated[int, Parameter(help="Groups of three components to show, the most specific first.")] = 3,
     limit: Annotated[int, Parameter(help="Images to show of each group.")] = 10,
     sheet: Annotated[Path | None, Parameter(help="Draw what was found as a picture.")] = None,
@@ -46,7 +46,6 @@ def retrieve(
 ) -> int:
     """Find images by a text or an image, looking only at the components that matter for a feature."""
     from jobs.commands.comparing import compared, feature_set, opened
-    from pipeline.models import ModelRequest
     from pipeline.uses.retrieval import along
 
     _check(feature, component, text, image, groups, limit)
@@ -54,7 +53,7 @@ def retrieve(
     prompt = told.prompt_of(feature, text or "") if feature else text or ""
     if image is not None:
         opened(image, "--image")  # what cannot be read is said before anything is computed
-    request = ModelRequest(model, weights=weights, name=as_name, input_size=input_size)
+    request = checkpoint.request(model)
     looked = compared(request, probe, embedder if feature or text else None, atlas, device)
     wanted = looked.clip.texts([prompt])[0].cpu() if text else None  # words it does not know are said now
     chosen = _chosen(looked, told, feature, component, groups)

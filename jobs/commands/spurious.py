@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
+from jobs.commands.own_checkpoint import NONE, OwnCheckpoint
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -33,9 +35,7 @@ def spurious(
     ] = None,
     embedder: Annotated[str, Parameter(help="The CLIP that texts are compared in.")] = "zoo/clip",
     atlas: Annotated[str | None, Parameter(help="Take the model's alignment from this atlas.")] = None,
-    weights: Annotated[str | None, Parameter(help="A weights file or URL of your own.")] = None,
-    as_name: Annotated[str | None, Parameter(name="--as", help="The name of the model with these weights.")] = None,
-    input_size: Annotated[int | None, Parameter(help="Pixels, square (default: the model's).")] = None,
+    checkpoint: OwnCheckpoint = NONE,
     device: Annotated[str, Parameter(help="cpu or cuda.")] = "cpu",
     as_json: Annotated[bool, Parameter(name="--json", help="Print JSON.", negative="")] = False,
 ) -> int:
@@ -44,7 +44,6 @@ def spurious(
 
     from atlas_schema.errors import BadConfig
     from jobs.commands.comparing import compared, feature_set, told_set
-    from pipeline.models import ModelRequest
     from pipeline.uses.spurious import fit_probe, spurious_components, without
 
     if not 0 < share < 1:
@@ -55,7 +54,7 @@ def spurious(
     learned = told_set(train)
     conditions = {name: told_set(place) for name, place in _named(test).items()}
     _check_classes(learned, conditions)
-    request = ModelRequest(model, weights=weights, name=as_name, input_size=input_size)
+    request = checkpoint.request(model)
     looked = compared(request, probe, embedder, atlas, device)
     merit = looked.merits(told)
     pair = torch.stack([merit[core], merit[feature]], dim=1)

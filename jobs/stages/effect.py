@@ -177,6 +177,7 @@ EFFECT = Stage(
     cut="neurons",
     reads=("probe", "writes"),
     facts=("images", "panel", "classes", "captions", "attributes", "concepts", "effect settings"),
+    names_classes=True,
     compute=effect,
     cost=cost,
     memory=memory,

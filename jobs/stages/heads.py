@@ -428,6 +428,7 @@ PROJECT = Stage(
     cut="images",
     reads=("decompose", "align", "spans", "pool"),
     facts=("images", "classes", "attributes", "features", "project settings"),
+    names_classes=True,
     merge="pipeline.decompose.second_pass:SecondPass",
     compute=project,
     memory=contributions_memory,

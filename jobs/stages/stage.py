@@ -148,6 +148,7 @@ class Stage:
     reads_if_there: tuple[str, ...] = ()  # stages that it waits for where they run, and else takes as they stand
     facts: tuple[str, ...] = ()  # names of `jobs.facts.FACTS`: what it reads beside the model and other stages
     merge: str = ""  # where it is cut along images: module:Class with of(arrays), merge(other) and arrays()
+    names_classes: bool = False  # it knows the outputs of the classifier by name: other names are another result
     version: int = 1
     objects: Callable[[Inputs], str] = no_objection  # what is wrong with the inputs for this stage; "" where nothing
     unfit: Callable[[LoadedModel], str] = no_objection  # why a model cannot do it; "" where it can

@@ -12,9 +12,9 @@ from torch.nn import functional
 
 from atlas_schema.errors import BadConfig
 from pipeline.models import FfnSite, LoadedModel
+from pipeline.models.class_names import class_names
 from pipeline.models.description import classifiers
 from pipeline.models.representation import is_clip
-from pipeline.zoo import output_names
 
 # Nodes of autograd's graph, without `Backward` and number, that are linear in what they differentiate
 _LINEAR = frozenset(
@@ -124,25 +124,6 @@ def outputs_of(model: LoadedModel) -> int:
     weight = next(p for p in model.module.parameters() if p.is_floating_point())
     out = model.module(torch.zeros(1, 3, *model.description.input_size, device=model.device, dtype=weight.dtype))
     return int((out[0] if isinstance(out, tuple) else out).shape[-1])
-
-
-def class_names(model: LoadedModel) -> tuple[str, ...]:
-    """Names of a classifier's outputs where they are known for certain; else ().
-
-    The zoo's: `attribute: value`, in the order of its outputs. timm's: ImageNet's, where the tag of the weights says
-    that they were trained on it; of a user's own weights nothing is assumed.
-    """
-    source, _, name = model.description.id.partition("/")
-    if source == "zoo":
-        return output_names(name)
-    if source == "timm" and "_in" in name.partition(".")[2]:
-        from timm.data import ImageNetInfo, infer_imagenet_subset
-
-        subset = infer_imagenet_subset(model.module)
-        if subset is not None:
-            info = ImageNetInfo(subset)
-            return tuple(info.index_to_description(i) for i in range(info.num_classes()))
-    return ()
 
 
 def columns(model: LoadedModel, site: FfnSite) -> Tensor:

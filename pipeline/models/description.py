@@ -28,6 +28,7 @@ class ModelRequest:
     input_size: int | tuple[int, int] | None = None  # pixels of a square, or (height, width); default: the library's
     which: str | None = None  # of several models in `weights`, the prefix of the one that is meant
     arguments: Arguments = ()  # of the architecture's constructor, sorted by name
+    class_names: tuple[str, ...] = ()  # of the classifier's outputs; default: what the checkpoint says
 
 
 @dataclass(frozen=True)
@@ -69,11 +70,18 @@ class LoadedModel:
     fingerprint: str  # SHA-256 over the sorted state dict as loaded
     device: torch.device
     notes: tuple[str, ...] = ()  # a sentence for each thing that was done to the weights on the way in
+    class_names: tuple[str, ...] = ()  # of the classifier's outputs, as given or as the checkpoint has them
+    class_note: str = ""  # where they come from, or why there are none; "" where the id says them
 
     # mean and std by device and dtype: copied there once, so that a step of a loop waits for no transfer
     _scales: dict[tuple[torch.device, torch.dtype], tuple[Tensor, Tensor]] = field(
         default_factory=dict, init=False, repr=False
     )
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """All that is to be said of a model that was loaded, a sentence each."""
+        return (*self.notes, self.class_note) if self.class_note else self.notes
 
     def normalise(self, x01: Tensor) -> Tensor:
         """Pictures (batch, 3, height, width) in [0, 1] as the module takes them, on x01's device and in its dtype."""
@@ -174,7 +182,7 @@ def described(module: nn.Module, plan: Blueprint, slug: str) -> ModelDescription
         parameters=sum(p.numel() for p in module.parameters()),
         forward_flops=flops,
         arguments=plan.arguments,
-        classes=0 if family.name == "clip" and "_ft_" not in plan.id else _classes(module),
+        classes=outputs_of(module, plan),
     )
 
 
@@ -276,7 +284,10 @@ def representation_dim(module: nn.Module, input_size: tuple[int, int]) -> int:
     return int(features) * (2 if getattr(module, "head_dist", None) is not None else 1)
 
 
-def _classes(module: nn.Module) -> int:
+def outputs_of(module: nn.Module, plan: Blueprint) -> int:
+    """How many outputs the classifier of a model has; 0 without one. The last map of a CLIP's tower is none."""
+    if family_of(module, plan).name == "clip" and "_ft_" not in plan.id:
+        return 0
     return max((int(getattr(head, "out_features", 0)) for head in classifiers(module)), default=0)
 
 

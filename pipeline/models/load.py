@@ -2,6 +2,7 @@
 
 import hashlib
 from copy import deepcopy
+from dataclasses import replace
 
 import torch
 from torch import nn
@@ -9,12 +10,15 @@ from torch import nn
 from atlas_schema.address import slugify
 from atlas_schema.errors import AtlasError, NoNetwork, UnknownModel, WeightsMismatch
 from pipeline.models.arguments import Arguments, as_arguments
+from pipeline.models.class_names import checked, class_names, names_in, said
 from pipeline.models.description import (
     LoadedModel,
     ModelRequest,
     blueprint_of,
+    classifiers,
     describe,
     described,
+    outputs_of,
     prepare_module,
     unwrapped,
 )
@@ -34,24 +38,37 @@ def load(request: ModelRequest, device: str | torch.device = "cpu", dtype: torch
     device = torch.device(device)
     description = describe(request)
     plan = blueprint_of(request)
+    checkpoint: Names | None = None
     changes: tuple[str, ...] = ()
     if request.random_weights:
         module = _random(plan)
     elif request.weights:
-        module = _random(plan)
-        changes = _fitted(module, request, request.weights)
+        module, checkpoint = _random(plan), read_weights(request.weights)
+        changes = _fitted(module, request, checkpoint)
     else:
-        module, changes = _pretrained(plan)
+        module, changes, checkpoint = _pretrained(plan)
     module = module.eval().requires_grad_(False)
     fingerprint = fingerprint_of(module)
     module = module.to(device=device, dtype=dtype)
     prepare_module(module, plan, description)
-    return LoadedModel(description, module, fingerprint, device, (*plan.notes, *changes))
+    # weights of one's own bring their number of classes; a classifier that they came without is all zero
+    trained = any(bool(part.any()) for head in classifiers(module) for part in head.parameters())
+    description = replace(description, classes=outputs_of(module, plan) if trained else 0)
+    names = checked(request.class_names, description.classes, description.id)
+    model = LoadedModel(description, module, fingerprint, device, (*plan.notes, *changes), names)
+    return model if names or checkpoint is None else _named(model, names_in(checkpoint))
 
 
-def _fitted(module: nn.Module, request: ModelRequest, location: str) -> tuple[str, ...]:
+def _named(model: LoadedModel, found: tuple[str, ...]) -> LoadedModel:
+    """With the names of classes that the checkpoint holds, if they are as many as its outputs."""
+    outputs = model.description.classes
+    note = said(found, bool(class_names(model)), outputs)
+    fits = bool(found) and len(found) == outputs
+    return replace(model, class_note=note, class_names=found if fits else ())
+
+
+def _fitted(module: nn.Module, request: ModelRequest, names: Names) -> tuple[str, ...]:
     """The weights of one's own into a module; where they do not fit, what would make them fit is said."""
-    names = read_weights(location)
     try:
         return fit(module, names, which=request.which or "", architecture=request.model)
     except WeightsMismatch as error:
@@ -140,7 +157,8 @@ def _random(plan: Blueprint) -> nn.Module:
 # ------------------------------------------------------------------------------------------------- the hub
 
 
-def _pretrained(plan: Blueprint) -> tuple[nn.Module, tuple[str, ...]]:
+def _pretrained(plan: Blueprint) -> tuple[nn.Module, tuple[str, ...], Names | None]:
+    """The module with the weights of the hub, what was done to them, and what they came in, where that is known."""
     if plan.source != "zoo" and not plan.tag:
         tags = "The hub has no weights for it."
         if plan.tags:
@@ -162,10 +180,10 @@ def _pretrained(plan: Blueprint) -> tuple[nn.Module, tuple[str, ...]]:
     except Exception as error:
         raise NoNetwork(_unreachable(plan, error)) from error
     if isinstance(got, nn.Module):
-        return got, ()
+        return got, (), None
     module = _random(plan)
     names = got if isinstance(got, Names) else Names(plan.id, got)
-    return module, fit(module, names, architecture=_asked(plan))
+    return module, fit(module, names, architecture=_asked(plan)), names
 
 
 def _asked(plan: Blueprint) -> str:

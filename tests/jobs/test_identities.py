@@ -282,8 +282,16 @@ DECIDES: dict[str, str] = {
 def test_every_option_of_a_run_has_an_answer() -> None:
     assert DECIDES.keys() == RunConfig.model_fields.keys()
     assert ModelEntry.model_fields.keys() == {
-        *("model", "weights", "name", "random_weights", "input_size", "which", "model_args"),
+        *("model", "weights", "name", "random_weights", "input_size", "which", "model_args", "class_names"),
     }
+
+
+def test_names_of_classes_are_in_the_keys_of_stages_that_say_them() -> None:
+    before, after = (
+        stage_identities(STAGES, BEFORE.inputs(), VIT, "f" * 64, class_names=names) for names in ((), ("cat", "dog"))
+    )
+    other = {name for name in before if before[name].identity != after[name].identity}
+    assert other == {"effect", "project", "maps", "heads"}
 
 
 def test_every_fact_is_read_by_some_stage_and_every_stage_knows_its_facts() -> None:

@@ -9,7 +9,7 @@ import pytest
 import timm
 import torch
 
-from atlas_schema.errors import ForeignAtlas
+from atlas_schema.errors import BadConfig, ForeignAtlas
 from atlas_schema.shards import write_rows
 from jobs.claim import claimed, model_row
 from jobs.cli import call
@@ -43,6 +43,8 @@ def test_what_is_done_to_weights_is_said_and_kept(wrapped: Path, tmp_path: Path)
         f"tensors of other modules left out: {len(timm.create_model('test_vit').state_dict())} "
         f"(state_dict.student: {len(timm.create_model('test_vit').state_dict())})",
         "float16 widened to float32",
+        "classes are shown by their index: neither the checkpoint nor its id says what its classes are called; "
+        "--class-names FILE gives names",
     ]
     assert [line.removeprefix("  mine: ") for line in said if line.startswith("  mine: ")] == notes
     row = model_row(model.description, model.fingerprint, model.notes, model.keys, prepared.inputs, None, None)
@@ -68,6 +70,25 @@ def test_sizes_and_arguments_decide_keys(wrapped: Path, tmp_path: Path):
     assert plain.keys["visualize"].identity != deep.keys["visualize"].identity
     assert '"arguments":{"act_layer":"relu"}' in deep.keys["visualize"].facts
     assert "arguments" not in plain.keys["visualize"].facts  # keys of atlases that are there stay
+
+
+def test_outputs_are_named_by_a_file_or_by_the_classes_of_the_probe_set(tmp_path: Path):
+    (tmp_path / "names.txt").write_text("\n".join(f"kind {index}" for index in range(8)))
+    torch.manual_seed(0)
+    torch.save(timm.create_model("test_vit", num_classes=8).state_dict(), tmp_path / "my.pth")
+    own = {"weights": str(tmp_path / "my.pth"), "name": "my"}
+    keys = []
+    for names in (None, str(tmp_path / "names.txt"), "probe"):
+        entry = {"model": "timm/test_vit", **own, "class_names": names}
+        options = {"models": [entry], "out": str(tmp_path / "atlas"), "probe": "zoo:64", "stages": ["probe", "effect"]}
+        prepared = prepare(config_from_mapping(options), lambda text: None)
+        keys.append(prepared.models[0].keys)
+        request, _ = prepared.described[0]
+    assert request.class_names == tuple(sorted({image.label for image in prepared.inputs.images.images}))
+    assert len({key["effect"].identity for key in keys}) == 3
+    assert len({key["probe"].identity for key in keys}) == 1
+    with pytest.raises(BadConfig, match="class names of the probe set, but there is none"):
+        config_from_mapping({"models": [{"model": "timm/test_vit", **own, "class_names": "probe"}], "out": "x"})
 
 
 def test_plan_takes_rectangles_and_arguments(capsys: pytest.CaptureFixture[str]):
@@ -100,3 +121,17 @@ def test_check_weights_says_what_a_file_is_and_the_run_that_works(wrapped: Path,
     assert "does not fit" in found["error"]
     assert call(["check", "weights", str(wrapped.parent / "none.pth")]) == 2
     assert "no such file" in capsys.readouterr().err
+
+
+def test_every_command_that_loads_a_model_takes_the_same_options(wrapped: Path, capsys: pytest.CaptureFixture[str]):
+    words = ["check", "decomposition", "--json", "--images", "1", "--model", "timm/test_vit"]
+    for options in (["--weights", str(wrapped), "--which", "student"], ["--random-weights", "--model-args", "depth=2"]):
+        assert call([*words, *options, "--input-size", "80x160"]) == 0
+        (found,) = json.loads(capsys.readouterr().out)["models"]
+        assert found["relative_error"] < 1e-5
+    assert call([*words, "--weights", str(wrapped), "--which", "none"]) == 2
+    assert "none" in capsys.readouterr().err
+    for command in ("heatmap", "retrieve", "spurious"):
+        assert call([command, "--help"]) == 0
+        text = capsys.readouterr().out
+        assert all(f"--{name}" in text for name in ("which", "model-args", "class-names", "input-size", "weights"))

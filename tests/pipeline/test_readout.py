@@ -10,8 +10,9 @@ from torch.nn import functional
 
 from atlas_schema.errors import BadConfig
 from pipeline.effects.direct import direct_effects
-from pipeline.effects.readout import class_names, columns, readout_of
+from pipeline.effects.readout import columns, readout_of
 from pipeline.models import LoadedModel, ModelRequest, describe, from_module, load
+from pipeline.models.class_names import class_names
 from pipeline.models.description import classifiers
 from pipeline.zoo.train import pixels
 from pipeline.zoo.world import HELD_OUT_SEED, scenes

@@ -8,9 +8,9 @@ import torch
 from pipeline.decompose import Level, decompose, representation
 from pipeline.decompose.classifiers import class_outputs
 from pipeline.decompose.maps import heatmap, source_maps
-from pipeline.effects.readout import class_names
 from pipeline.label.embedder import load_embedder
 from pipeline.models import LoadedModel, ModelRequest, load
+from pipeline.models.class_names import class_names
 from pipeline.uses.segmentation import Agreement, agreement, average_precision, class_directions, contrasts, segmented
 from pipeline.zoo import ZOO
 from pipeline.zoo.captions import prompts

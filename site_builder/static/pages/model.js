@@ -72,6 +72,7 @@ function Facts({ model }) {
   return html`<dl class="figures facts">
     ${fact("Checkpoint", "model_id", model.model_id)}
     ${fact("Fingerprint of the weights", "fingerprint", html`<code class="hash">${model.fingerprint}</code>`)}
+    ${fact("Done to the weights", "notes", model.notes?.length > 0 ? html`<ul>${model.notes.map((note) => html`<li key=${note}>${note}</li>`)}</ul>` : null)}
     ${fact("Licence", "licence", model.licence)}
     ${fact("Parameters", "parameters", count(model.parameters))}
     ${fact("Input", "input_height", `${model.input_height} × ${model.input_width}`, { unit: "pixel" })}
