@@ -26,7 +26,7 @@ from pipeline.decompose.replay import Replay, Written, written_values
 from pipeline.hooks.activations import sequence
 from pipeline.models import AttentionSite, FfnSite, LoadedModel, ModelDescription
 
-FEW = (4, 40)  # columns with which the factors of a derivative are looked for
+FEW = (2, 6, 18, 40)  # columns with which the factors of a derivative are looked for
 EXACT = {torch.float32: 1e-6, torch.float64: 1e-13}
 
 OnStep = Callable[[], None]
@@ -225,7 +225,7 @@ def passed_to_heads(
                     contribution, pulled = _through_the_network(model, site, head, axes[number], traced)
                 contributed.append(contribution)
                 seeds.append([None if one is None else _only(one, made, site.heads, head) for one in pulled])
-            neurons = writing.neurons(made.path, seeds, len(x))
+            neurons = writing.neurons(site, made.path, seeds, len(x))
             yield from (Passed(*passed) for passed in zip(of_site, contributed, neurons, strict=True))
 
 
@@ -267,10 +267,11 @@ def _only(values: Tensor, made: FrozenMap, heads: int, head: int) -> Tensor:
 class _Writing:
     """Carries derivatives by values back to neurons.
 
-    The derivative by what an FFN writes, (images, tokens, channels), has few dimensions: those of the head's values,
-    one where the head passes its tokens on along one direction. Hidden vectors are summed over tokens with its factors,
-    of all heads of a site at a time, and only these sums meet the FFN's output map: the product with this map for every
-    token is not made.
+    The derivative by what an FFN writes, (images, tokens, channels), has few dimensions: those of the head's values;
+    one where the head passes its tokens on along one direction, and a few where patches are merged behind it. Where
+    they are merged between the FFN and the head, that holds for the tokens of one place within a merged patch: places
+    are taken apart. Hidden vectors are summed over tokens with the factors, of all heads of a site at a time, and only
+    these sums meet the FFN's output map: the product with this map for every token is not made.
     """
 
     def __init__(self, model: LoadedModel, written: Written) -> None:
@@ -280,13 +281,16 @@ class _Writing:
             for ffn in model.description.ffn_sites
             for leaf, hidden in zip(written.outputs[ffn.path], written.hidden[ffn.path], strict=True)
         ]
+        self.grids = [grid for ffn in model.description.ffn_sites for grid in ffn.grids]
         offsets, first = {}, 0
         for ffn in model.description.ffn_sites:
             offsets[ffn.path] = slice(first, first + ffn.width)
             first += ffn.width
         self.places, self.width = offsets, first
 
-    def neurons(self, path: str, seeds: Sequence[Sequence[Tensor | None]], images: int) -> list[Tensor]:
+    def neurons(
+        self, site: AttentionSite, path: str, seeds: Sequence[Sequence[Tensor | None]], images: int
+    ) -> list[Tensor]:
         """(images, neurons) of each head: hidden vectors times their derivatives, summed over tokens and calls.
 
         path: of the map that makes the values; seeds: of each head, and each call of the map.
@@ -303,7 +307,7 @@ class _Writing:
                 # where nothing scales channels, all FFNs of a stage have the same derivative
                 key = (gradient.data_ptr(), gradient.shape)
                 if key not in known:
-                    known[key] = _factors(sequence(gradient, ffn))
+                    known[key] = _factors(self._placed(sequence(gradient, ffn), call, site))
                 factors = known[key]
                 if factors is None:
                     back = sequence(gradient, ffn) @ self._weight(ffn)
@@ -312,13 +316,28 @@ class _Writing:
                     factored.setdefault(call, []).append((head, factors))
         for call, of_heads in factored.items():
             ffn, _, hidden = self.calls[call]
-            by_token = torch.cat([factors[0] for _, factors in of_heads], 2)  # (images, tokens, sum of r)
-            by_channel = torch.cat([factors[1] for _, factors in of_heads]) @ self._weight(ffn)  # (sum of r, width)
-            products = sequence(hidden, ffn).mT @ by_token * by_channel.mT  # (images, width, sum of r)
-            parts = products.split([len(factors[1]) for _, factors in of_heads], 2)
+            by_token = torch.cat([factors[0] for _, factors in of_heads], 3)  # (places, images, tokens, sum of r)
+            by_channel = torch.cat([factors[1] for _, factors in of_heads], 1) @ self._weight(ffn)
+            placed = self._placed(sequence(hidden, ffn), call, site)  # (places, images, tokens, width)
+            total = like.new_zeros(images, placed.shape[3], by_channel.shape[1])
+            for own, tokens, channels in zip(placed, by_token, by_channel, strict=True):
+                total += own.mT @ tokens * channels.mT  # (images, width, sum of r)
+            parts = total.split([factors[1].shape[1] for _, factors in of_heads], 2)
             for (head, _), part in zip(of_heads, parts, strict=True):
                 totals[head][:, self.places[ffn.path]] += part.sum(2)
         return totals
+
+    def _placed(self, rows: Tensor, call: int, site: AttentionSite) -> Tensor:
+        """Tokens of a call (images, tokens, d) by their place within the patch that is one token where the head is:
+        (places, images, tokens of a place, d). One place where the grids do not say.
+        """
+        ffn, (height, width) = self.calls[call][0], self.grids[call]
+        merged, across = height // site.grids[0][0], width // site.grids[0][1]
+        fits = (merged * site.grids[0][0], across * site.grids[0][1]) == (height, width)
+        if ffn.prefix_tokens or site.prefix_tokens or not fits or merged * across == 1:
+            return rows[None]
+        apart = rows.unflatten(1, (height // merged, merged, width // across, across))
+        return apart.permute(2, 4, 0, 1, 3, 5).flatten(3, 4).flatten(0, 1)
 
     def _pulled(self, path: str, seeds: Sequence[Tensor | None]) -> Sequence[Tensor | None]:
         """Derivatives by what every call of an FFN writes, None where nothing of it is read."""
@@ -341,26 +360,26 @@ class _Writing:
         return weight.detach().flatten(1)
 
 
-_Factors = tuple[Tensor, Tensor]  # (images, tokens, r) and (r, channels)
+_Factors = tuple[Tensor, Tensor]  # (places, images, tokens, r) and (places, r, channels)
 
 
 def _factors(gradient: Tensor) -> _Factors | None:
-    """Factors of few columns whose product is `gradient`, (images, tokens, channels), to rounding; None where there are
-    none (Halko, Martinsson and Tropp 2011).
+    """Factors of few columns whose product is `gradient`, (places, images, tokens, channels), to rounding; None where
+    there are none (Halko, Martinsson and Tropp 2011).
     """
-    rows = gradient.flatten(0, 1)
+    rows = gradient.flatten(1, 2)
     size, tolerance = float(rows.norm()), EXACT[rows.dtype]
     for columns in FEW:
-        if 2 * columns > min(rows.shape):
+        if 2 * columns > min(rows.shape[1:]):
             return None
         generator = torch.Generator().manual_seed(0)
-        drawn = torch.randn(rows.shape[1], columns, generator=generator, dtype=torch.float64).to(rows)
+        drawn = torch.randn(rows.shape[2], columns, generator=generator, dtype=torch.float64).to(rows)
         range_of = torch.linalg.qr(rows @ drawn).Q
         left, values, right = torch.linalg.svd(range_of.mT @ rows, full_matrices=False)
-        kept = max(1, int((values > tolerance * values[0]).sum()))
+        kept = max(1, int((values > tolerance * values.max()).sum(1).max()))
         if kept == columns:
             continue
-        first, second = range_of @ left[:, :kept] * values[:kept], right[:kept]
+        first, second = range_of @ left[:, :, :kept] * values[:, None, :kept], right[:, :kept]
         if float((rows - first @ second).norm()) <= 4 * tolerance * size:
-            return first.unflatten(0, gradient.shape[:2]), second
+            return first.unflatten(1, gradient.shape[1:3]), second
     return None
