@@ -27,6 +27,8 @@ from site_builder.survey import Survey, survey
 
 MARK = ".neuron-atlas-site"  # says that a folder is a site of ours, which may be built over
 MODES = ("sprite", "range", "files")
+LAYER_MEMORY = 300 << 20  # bytes that a layer takes while it is made, at most about (3,072 neurons at 224 pixels)
+MOST_WORKERS = 16
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,7 @@ def build_site(
     images: str = "auto",
     dataset_url: str | None = None,
     title: str = "Neuron atlas",
+    workers: int | None = None,
     sections: Sequence[Section[Any]] = SECTIONS,
 ) -> SiteReport:
     """Build the site of the atlas at `atlas_url` into the folder `out`.
@@ -64,7 +67,8 @@ def build_site(
     only; `files`: one file each; `range`: the dataset's own shards at `dataset_url`, by Range requests;
     `auto`: range where the host and a dataset URL allow it, else sprite.
     dataset_url: where the dataset is published (https://..., s3 over https, or hf://datasets/ORG/NAME).
-    sections: what the site shows.
+    workers: layers that are made at a time, each in up to `LAYER_MEMORY` bytes; default: as many as cores and free
+    memory allow. sections: what the site shows.
 
     Raises BadConfig, NothingThere (no atlas, or nothing to show yet), ForeignAtlas (`out` holds something else),
     SiteTooLarge.
@@ -74,7 +78,7 @@ def build_site(
     _require_something(held, atlas_url)
     check(host, estimate(held, mode), mode)
     _claim(folder)
-    made = _write_sections(held, folder, mode)
+    made = _write_sections(held, folder, mode, workers or _workers())
     told = overview.write(folder, held.outline, made)
     paths = told.paths | {path for _, written in made for path in written.paths}
     paths |= _write_page(folder, told.manifest, title, target, mode, dataset_url)
@@ -116,9 +120,38 @@ def _write_page(
     return app.write(folder, manifest, base)
 
 
-def _write_sections(held: Survey, folder: Path, images: str) -> list[tuple[Section[Any], Written]]:
+def plan_site(
+    atlas_url: str | os.PathLike[str],
+    *,
+    target: str = "local",
+    images: str = "auto",
+    dataset_url: str | None = None,
+    sections: Sequence[Section[Any]] = SECTIONS,
+) -> tuple[Size, str]:
+    """What `build_site` would write, from above, and where large pictures would come from; nothing is written.
+
+    Raises what `build_site` raises before it writes: SiteTooLarge too.
+    """
+    host, mode = _settings(target, images, dataset_url)
+    held = survey(Atlas(os.fspath(atlas_url)), sections)
+    _require_something(held, atlas_url)
+    size = estimate(held, mode)
+    check(host, size, mode)
+    return size, mode
+
+
+def _workers() -> int:
+    """As many as this machine's cores and free memory allow."""
+    try:
+        free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (ValueError, OSError, AttributeError):  # not every system says
+        free = MOST_WORKERS * LAYER_MEMORY
+    return max(1, min(MOST_WORKERS, os.cpu_count() or 1, int(free // LAYER_MEMORY)))
+
+
+def _write_sections(held: Survey, folder: Path, images: str, workers: int) -> list[tuple[Section[Any], Written]]:
     """Each section with what it wrote."""
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(workers) as pool:
         work = Work(held.outline, folder, images, pool)
         return [(section, section.write(work, part)) for section, part in held.parts]
 

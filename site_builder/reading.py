@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 
 from atlas_schema.columns import Table
 from atlas_schema.errors import ShardCorrupt
-from atlas_schema.parquet import damage, require_version
+from atlas_schema.parquet import damage, digest_of, read_footer, require_version
 from atlas_schema.read import Atlas
 from atlas_schema.shards import shard_path
 
@@ -24,6 +24,13 @@ def footer_of(atlas: Atlas, shard: str) -> pq.FileMetaData:
             raise ShardCorrupt(f"{shard}: its footer cannot be read ({error}). Run the stage again", shard) from error
     require_version(footer, shard)
     return footer
+
+
+def content_of(atlas: Atlas, path: str) -> bytes:
+    """What stands for the content of a shard: the digest in its footer, which is that of the whole file; only of a file
+    that names none the bytes themselves. Raises FileNotFoundError, ShardCorrupt.
+    """
+    return digest_of(read_footer(atlas.store, path)).encode() or atlas.store.read(path)
 
 
 def layer_footer(

@@ -25,12 +25,28 @@ def build(
         str | None,
         Parameter(help="Where the dataset is published: https://... or hf://datasets/ORG/NAME."),
     ] = None,
+    title: Annotated[str, Parameter(help="Title of the site.")] = "Neuron atlas",
+    workers: Annotated[
+        int | None, Parameter(help="Layers made at a time, 300 MB each (default: by cores and free memory).")
+    ] = None,
+    dry_run: Annotated[bool, Parameter(help="Say the size of the site and write nothing.", negative="")] = False,
     as_json: Annotated[bool, Parameter(name="--json", help="Print the report as JSON.", negative="")] = False,
 ) -> int:
     """Build the static site of an atlas: any file host can serve it from any sub-folder."""
-    from site_builder.build import build_site
+    from atlas_schema.errors import BadConfig
+    from site_builder.build import build_site, plan_site
 
-    report = build_site(atlas, str(out), target=target, images=images, dataset_url=dataset_url)
+    if workers is not None and workers < 1:
+        raise BadConfig(f"--workers {workers}: expected at least 1.")
+    if dry_run:
+        size, mode = plan_site(atlas, target=target, images=images, dataset_url=dataset_url)
+        told = {"target": target, "images": mode, "files": size.files, "bytes": size.bytes}
+        said = f"{out}: at most about {size}, large pictures: {mode}; fits {target}. Nothing was written."
+        print(json.dumps(told, indent=1) if as_json else said)
+        return 0
+    report = build_site(
+        atlas, str(out), target=target, images=images, dataset_url=dataset_url, title=title, workers=workers
+    )
     if as_json:
         print(json.dumps(asdict(report) if is_dataclass(report) else str(report), indent=1, default=str))
     else:

@@ -6,6 +6,7 @@ r/clusters-HASH/                 Rosetta clusters (site_builder/clusters.py)
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -23,12 +24,14 @@ from site_builder.clusters import (
     numbers_of,
     rosetta_clusters,
 )
-from site_builder.folders import write_by_content
+from site_builder.folders import content_name, write_by_content, write_folder
 from site_builder.outline import Layer, Neuron, Outline
 from site_builder.packs import packs, packs_of, rounded, with_empty_packs
-from site_builder.reading import layer_footer
+from site_builder.reading import content_of, layer_footer
 from site_builder.section import Section, Size, Stage, Work, Written
 
+#: Raise it when these files change for the same dataset.
+FORMAT = b"1"
 #: Bytes of a counterpart, and of a cluster for each of its neurons.
 MATCH_BYTES, CLUSTER_BYTES = 24, 20
 
@@ -38,6 +41,7 @@ class Matches:
     """The counterparts of a layer in the dataset."""
 
     layer: Layer
+    shard: str  # path in the dataset
     rows: int
 
 
@@ -45,9 +49,9 @@ def survey(outline: Outline) -> list[Matches]:
     """Of each layer that has counterparts, from the footer."""
     found = []
     for layer in outline.layers:
-        _, footer = layer_footer(outline.atlas, NEURON_MATCHES, layer.slug, layer.layer, layer.layers)
-        if footer is not None:
-            found.append(Matches(layer, footer.num_rows))
+        path, footer = layer_footer(outline.atlas, NEURON_MATCHES, layer.slug, layer.layer, layer.layers)
+        if path is not None and footer is not None:
+            found.append(Matches(layer, path, footer.num_rows))
     return found
 
 
@@ -63,7 +67,7 @@ def write(work: Work, held: Sequence[Matches]) -> Written:
     labels = work.outline.labels
     clusters = read_clusters(work.outline.atlas, held)
     numbers = numbers_of(clusters)
-    made = work.pool.map(lambda one: _write(work, one.layer, numbers), held)
+    made = work.pool.map(lambda one: _write(work, one, numbers), held)
     folders = dict(zip((one.layer.key for one in held), made, strict=True))
     paths, about = set(folders.values()), None
     if clusters:
@@ -86,10 +90,24 @@ def read_clusters(atlas: Atlas, held: Sequence[Matches]) -> list[Cluster]:
     return rosetta_clusters(pair for rows in tables if rows is not None for pair in mutual_pairs(rows))
 
 
-def _write(work: Work, layer: Layer, clusters: Mapping[Neuron, int]) -> str:
-    rows = work.outline.atlas.matches(layer.slug, layer.layer)
-    files = match_packs(rows, layer.units, work.outline.labels, clusters) if rows is not None else {}
-    return write_by_content(work.folder, f"d/{layer.slug}/{layer.layer:05d}-matches", files)
+def _write(work: Work, own: Matches, clusters: Mapping[Neuron, int]) -> str:
+    """The packs of a layer, in a folder named by its shard and by what they say of other neurons; made where it is
+    not there.
+    """
+    atlas, layer, labels = work.outline.atlas, own.layer, work.outline.labels
+    named = atlas.matches(layer.slug, layer.layer, ["unit", "partner_slug", "partner_layer", "partner_unit"])
+    partners = [] if named is None else zip(*(named[name].to_pylist() for name in named.column_names[1:]), strict=True)
+    said = [labels.get(partner) for partner in partners]
+    member_of = [clusters.get((layer.slug, layer.layer, unit)) for unit in layer.units]
+    about = json.dumps([said, member_of, list(layer.units)], ensure_ascii=False).encode()
+    name = content_name(f"d/{layer.slug}/{layer.layer:05d}-matches", FORMAT, content_of(atlas, own.shard), about)
+
+    def files() -> dict[str, bytes]:
+        rows = atlas.matches(layer.slug, layer.layer)
+        return match_packs(rows, layer.units, labels, clusters) if rows is not None else {}
+
+    write_folder(work.folder, name, files)
+    return name
 
 
 def match_packs(

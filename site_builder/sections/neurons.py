@@ -17,7 +17,7 @@ from site_builder.layers import FORMAT, LayerSummary, build_layer
 from site_builder.mosaics import Layers, write_depth, write_wall
 from site_builder.outline import Layer, Outline
 from site_builder.packs import PACK, packs_of
-from site_builder.reading import bytes_of, footer_of, values_of
+from site_builder.reading import bytes_of, content_of, footer_of, values_of
 from site_builder.section import Section, Size, Stage, Work, Written
 from site_builder.sprites import BUNDLE, SHEET, THUMB
 
@@ -108,7 +108,7 @@ def _write_layer(work: Work, source: LayerSource) -> tuple[str, LayerSummary, bo
     """The layer's folder below d/, its summary, and whether it was there already."""
     atlas, layer = work.outline.atlas, source.layer
     settings = f"{FORMAT} {work.images} {PACK} {BUNDLE} {THUMB}".encode()
-    name = content_name(f"{layer.slug}/{layer.layer:05d}", atlas.store.read(layer.shard), settings)
+    name = content_name(f"{layer.slug}/{layer.layer:05d}", content_of(atlas, layer.shard), settings)
 
     def files() -> dict[str, bytes]:
         rows = atlas.neurons(layer.slug, layer.layer, NEURONS.names)

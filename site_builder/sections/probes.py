@@ -17,7 +17,7 @@ from atlas_schema.shards import parse_shard_path
 from atlas_schema.tables import PROBE_IMAGES
 from site_builder.folders import content_name, write_folder
 from site_builder.outline import Outline
-from site_builder.reading import bytes_of, footer_of
+from site_builder.reading import bytes_of, content_of, footer_of
 from site_builder.section import Section, Size, Work, Written
 
 #: Raise it when these files change for the same dataset.
@@ -76,7 +76,7 @@ def write(work: Work, held: Sequence[ProbeSet]) -> Written:
 
 def _write(work: Work, own: ProbeSet) -> str:
     atlas = work.outline.atlas
-    name = content_name(f"p/{own.name}", FORMAT, *(atlas.store.read(path) for path in own.shards))
+    name = content_name(f"p/{own.name}", FORMAT, *(content_of(atlas, path) for path in own.shards))
     columns = ["index", "thumbnail", *SAID]
     write_folder(work.folder, name, lambda: dict(probe_bundles(atlas.probe_images(own.name, columns))))
     return name

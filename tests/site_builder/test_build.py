@@ -20,8 +20,9 @@ from PIL import Image
 from atlas_schema.errors import AtlasError, BadConfig, ForeignAtlas, NothingThere
 from atlas_schema.read import Atlas
 from atlas_schema.store import Store
-from site_builder import budget
-from site_builder.build import SiteReport, build_site, measure
+from site_builder import budget, layers
+from site_builder.build import SiteReport, build_site, measure, plan_site
+from site_builder.sections import examples, matches
 from site_builder.serve import make_server
 from site_builder.survey import survey
 
@@ -118,6 +119,32 @@ def test_building_again_writes_nothing_new(small_atlas: Path, tmp_path: Path) ->
     changed = {name for name in after if before.get(name) != after[name]}
     assert changed <= {"index.html", "404.html", ".neuron-atlas-site", ".nojekyll"}
     assert before.keys() == after.keys()
+
+
+def test_building_again_reads_no_shard_whole_and_makes_no_pack(
+    evident_atlas: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = build_site(evident_atlas, tmp_path / "site")
+    read: list[str] = []
+    whole = Store.read
+    monkeypatch.setattr(Store, "read", lambda self, path: read.append(path) or whole(self, path))
+    for module in (layers, examples, matches):
+        monkeypatch.setattr(module, "packs", None)  # whoever makes one fails
+    assert build_site(evident_atlas, tmp_path / "site").bytes == first.bytes
+    assert not [path for path in read if path.endswith(".parquet")]
+
+
+def test_a_site_can_be_sized_without_being_written(
+    small_atlas: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    size, mode = plan_site(small_atlas)
+    report = build_site(small_atlas, tmp_path / "site", title="Ours & yours", workers=1)
+    assert mode == "sprite"
+    assert size.bytes / 2 < report.bytes <= size.bytes
+    assert "<title>Ours &amp; yours</title>" in (tmp_path / "site" / "index.html").read_text()
+    monkeypatch.setitem(budget.HOSTS, "github-pages", budget.Host("github-pages", bytes=500_000, source="as if"))
+    with pytest.raises(budget.SiteTooLarge):
+        plan_site(small_atlas, target="github-pages")
 
 
 def test_a_changed_layer_alone_is_built_again_and_the_old_one_goes(tmp_path: Path) -> None:
