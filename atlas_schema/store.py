@@ -370,12 +370,14 @@ class _Objects:
         self.root = root.rstrip("/")
         # fsspec ends an asynchronous call at this deadline, whatever the client library waits for.
         self.deadline: dict[str, Any] = {"timeout": CALL_TIMEOUT} if self.filesystem.async_impl else {}
+        # The Hub's file system would read megabytes ahead of a range.
+        self.ranged: dict[str, Any] = {"cache_type": "none"} if scheme == "hf" else self.deadline
 
     def read(self, path: str, offset: int, length: int | None) -> bytes:
         if length == 0:
             return b""
         span = {} if length is None else {"start": offset, "end": offset + length}
-        return bytes(self.filesystem.cat_file(self._full(path), **span, **self.deadline))
+        return bytes(self.filesystem.cat_file(self._full(path), **span, **self.ranged))
 
     def open(self, path: str) -> BinaryIO:
         file: BinaryIO = self.filesystem.open(self._full(path), "rb", cache_type="none")
