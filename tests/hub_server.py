@@ -288,7 +288,11 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _mode(self, commit: Commit, path: str) -> dict[str, Any]:
         there = commit.files.get(path)
-        told = {"path": path, "uploadMode": "lfs" if path.endswith(".parquet") else "regular", "shouldIgnore": False}
+        told = {
+            "path": path,
+            "uploadMode": "lfs" if path.endswith((".parquet", ".rows")) else "regular",
+            "shouldIgnore": False,
+        }
         return told | ({"oid": there.sha256 if there.large else there.oid} if there else {})
 
     def _batch(self) -> tuple[int, Any, dict[str, str]]:

@@ -6,7 +6,6 @@ looked for before it is sent again: its title says which push and which batch it
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,41 +13,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from atlas_schema.errors import AtlasLocked, BadConfig, NothingThere, StoreFailed
+from atlas_schema.published import HubUrl
 
 if TYPE_CHECKING:
     from jobs.publishing.selection import Item
 
-_URL = re.compile(r"hf://datasets/([A-Za-z0-9][\w.-]*)/([A-Za-z0-9][\w.-]*?)(?:@([^@]+?))?/?")
 PAUSES = (1.0, 4.0, 15.0, 60.0)  # seconds before a commit is tried again
 _PASSING = {408, 425, 429, 500, 502, 503, 504}
 LOGIN = "Log in with `hf auth login`, or set HF_TOKEN to a token that may write (huggingface.co/settings/tokens)"
-
-
-@dataclass(frozen=True)
-class HubUrl:
-    """A dataset repository, and a revision of it: a branch, a tag or a commit; "" where none is named."""
-
-    repository: str
-    revision: str = ""
-
-    def __str__(self) -> str:
-        return f"hf://datasets/{self.repository}" + (f"@{self.revision}" if self.revision else "")
-
-    def at(self, revision: str) -> HubUrl:
-        return HubUrl(self.repository, revision)
-
-
-def hub_url(url: str) -> HubUrl | None:
-    """The repository that a URL names; None for the URL of another kind of store. BadConfig for another hf:// form."""
-    if not url.startswith("hf://"):
-        return None
-    match = _URL.fullmatch(url)
-    if match is None:
-        raise BadConfig(
-            f"{url}: not a dataset repository of the Hub. Expected hf://datasets/ORGANISATION/NAME, and to read a "
-            "certain version hf://datasets/ORGANISATION/NAME@REVISION"
-        )
-    return HubUrl(f"{match[1]}/{match[2]}", match[3] or "")
 
 
 @dataclass(frozen=True)
@@ -84,21 +56,6 @@ class Hub:
         self.url, self.say, self.sleep = url, say, sleep
         self.api = HfApi(library_name="neuron-atlas")
         self._facts: dict[str, Any] = {"repo_id": url.repository, "repo_type": "dataset"}
-
-    def revision(self) -> str:
-        """The commit that the URL's revision is now. NothingThere where there is no repository or no such revision."""
-        from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
-
-        with self._told("look up"):
-            try:
-                return str(self.api.repo_info(**self._facts, revision=self.url.revision or None).sha)
-            except RevisionNotFoundError:
-                tags = ", ".join(self._tags()) or "none"
-                raise NothingThere(f"{self.url}: no such revision; tags there: {tags}") from None
-            except RepositoryNotFoundError:
-                raise NothingThere(
-                    f"{self.url}: no such dataset repository, or a private one that your token may not read. {LOGIN}"
-                ) from None
 
     def state(self, revision: str | None = None) -> State:
         """What the repository holds, now or at a commit."""

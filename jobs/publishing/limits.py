@@ -28,7 +28,7 @@ BYTES_A_COMMIT = 5 << 30
 
 def is_small(item: Item) -> bool:
     """Whether the Hub keeps a file in Git itself, not in the store of large files."""
-    return not item.path.endswith(".parquet")
+    return not item.path.endswith((".parquet", ".rows"))
 
 
 def batches(items: Iterable[Item]) -> list[list[Item]]:

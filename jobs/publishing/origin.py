@@ -6,15 +6,16 @@ import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from atlas_schema.errors import BadConfig, NothingThere, ShardCorrupt
+from atlas_schema.errors import NothingThere, ShardCorrupt
 from atlas_schema.kept import kept_record
 from atlas_schema.listed import FILES, listed_files
 from atlas_schema.parquet import check_whole, digest_of, read_footer, tried_twice
 from atlas_schema.parts import is_part_path, kept_path
+from atlas_schema.published import with_revision
 from atlas_schema.shards import parse_shard_path
 from atlas_schema.store import Store
 from atlas_schema.tables import MODELS
-from jobs.publishing.hub import Hub, hub_url
+from jobs.publishing.hub import Hub
 from jobs.publishing.selection import is_record, is_shard
 from jobs.standing import Files, Standing
 
@@ -80,22 +81,15 @@ class Origin:
 
 def origin_of(source: str, revision: str | None, say: Callable[[str], None]) -> Origin:
     """The atlas at a URL. NothingThere where there is none, BadConfig for a revision of a store that has none."""
-    url = hub_url(source)
+    url = with_revision(source, revision)
     if url is not None:
-        if revision and url.revision and revision != url.revision:
-            raise BadConfig(
-                f"{source}: names the revision {url.revision}, --revision says {revision}; give one of them"
-            )
-        hub = Hub(url.at(revision or url.revision))
-        at = hub.revision()
-        held = hub.state(at).files
+        at = url.commit()
+        held = Hub(url).state(at).files
         files = {
             path: Listed(one.size, one.digest if one.large else "", "" if one.large else one.digest)
             for path, one in held.items()
         }
         return _required(Origin(Store(str(url.at(at))), files, at, {}), source)
-    if revision:
-        raise BadConfig(f"{source}: --revision is of the Hub: expected hf://datasets/ORG/NAME")
     store = Store(source)
     if source.startswith(("http://", "https://")):
         told = listed_files(store.read(FILES), source)

@@ -11,7 +11,7 @@ from atlas_schema.store import Store
 from jobs.lock import locked
 from jobs.publishing.limits import batches
 from jobs.publishing.loss import left_behind, require_all, require_no_less
-from jobs.publishing.selection import Item, Selection, is_record
+from jobs.publishing.selection import Item, Selection, is_made
 from jobs.records import new_run_id
 
 AT_ONCE = 8  # files that are compared or sent side by side
@@ -55,7 +55,7 @@ def _difference(selection: Selection, target: Store, replace: bool) -> tuple[lis
         changed = [item.path for item in missing if item.path in sizes]
         require_no_less(selection.store, target, changed, remedy)
         return missing, []
-    return missing, left + [path for path in sizes if is_record(path) and path not in selection.items]
+    return missing, left + [path for path in sizes if is_made(path) and path not in selection.items]
 
 
 def is_same(selection: Selection, item: Item, target: Store, size: int | None) -> bool:

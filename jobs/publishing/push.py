@@ -17,13 +17,14 @@ from typing import Any
 
 from atlas_schema.errors import BadConfig, NothingThere, StoreFailed
 from atlas_schema.file_faults import some
+from atlas_schema.published import HubUrl, hub_url
 from atlas_schema.store import Store, folder_of
 from jobs.lock import Holder, locked
-from jobs.publishing.hub import Hub, HubUrl, State, hub_url
+from jobs.publishing.hub import Hub, State
 from jobs.publishing.limits import Cost, batches, cost_of, require_within
 from jobs.publishing.loss import left_behind, require_all, require_no_less
 from jobs.publishing.place import push_to_store
-from jobs.publishing.selection import Item, Selection, is_record, select
+from jobs.publishing.selection import Item, Selection, is_made, select
 from jobs.records import new_run_id
 
 Say = Callable[[str], None]
@@ -71,9 +72,12 @@ def push(
         raise NothingThere(f"{atlas}: no atlas here: expected a folder or URL with models/ and sites/ in it")
     if url is not None and not dry_run:
         Hub(url).require_token()  # before anything is read
-    with locked(store, f"push-{new_run_id()}", lambda holder: say(_watching(holder))):
+    with (
+        locked(store, f"push-{new_run_id()}", lambda holder: say(_watching(holder))),
+        tempfile.TemporaryDirectory(prefix="neuron-atlas-") as made,
+    ):
         say("Checking the atlas, and what of it stands in its tables")
-        selection = select(store, url.repository if url else target, str(url or target))
+        selection = select(store, url.repository if url else target, str(url or target), Path(made))
         if url is None:
             done = push_to_store(selection, Store(target), replace=replace, dry_run=dry_run, say=say)
             return Pushed(target, len(selection.items), selection.total, *done, dry_run=dry_run)
@@ -150,7 +154,7 @@ def _gone(selection: Selection, url: HubUrl, state: State, replace: bool) -> lis
     if not replace:
         require_all(str(url), left, selection.store.url)
         return []
-    return left + [path for path in state.files if is_record(path) and path not in selection.items]
+    return left + [path for path in state.files if is_made(path) and path not in selection.items]
 
 
 def _send(selection: Selection, hub: Hub, state: State, missing: Sequence[Item], gone: Sequence[str]) -> str:
@@ -183,6 +187,8 @@ def _local(selection: Selection, batch: Sequence[Item]) -> Iterator[dict[str, st
         for item in batch:
             if item.data is not None:
                 additions[item.path] = item.data
+            elif item.file is not None:
+                additions[item.path] = str(item.file)
             elif folder is not None:
                 additions[item.path] = str(folder / item.path)
             else:

@@ -1,8 +1,8 @@
 """What of an atlas is published: its tables, its card, and what a copy needs so that a run extends it.
 
-That is, of a sound atlas: every shard; the card, with the address it is published at; licences and citation; and for
-every committed unit whose rows stand in the shards the small record that `clean --parts` would leave, so that a run on
-a copy knows what is done. Parts, sums over images, logs and locks stay where they are.
+That is, of a sound atlas: every shard; the card, with the address it is published at; licences and citation; for every
+committed unit whose rows stand in the shards the small record that `clean --parts` would leave, so that a run on a copy
+knows what is done; a look-up for each layer's neurons, and a listing. Parts, sums, logs and locks stay where they are.
 """
 
 from __future__ import annotations
@@ -13,17 +13,20 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 from atlas_schema.card import CARD, card_text
 from atlas_schema.columns import SCHEMA_VERSION
 from atlas_schema.errors import NothingThere, NotValid
 from atlas_schema.kept import kept_record
 from atlas_schema.listed import FILES
+from atlas_schema.lookup import FOLDER as LOOKUPS
+from atlas_schema.lookup import encode_lookup, lookup_path
 from atlas_schema.parts import PARTS, kept_path
 from atlas_schema.shards import parse_shard_path
 from atlas_schema.store import Store
-from atlas_schema.tables import MODELS, TABLES
+from atlas_schema.tables import MODELS, NEURONS, TABLES
 from atlas_schema.validate import Depth, Violation, check
 from jobs.standing import Files, Standing
 
@@ -33,13 +36,16 @@ _PLACEHOLDERS = ("PATH-OR-REPOSITORY", "PATH-OR-URL")  # of card.md
 
 @dataclass(frozen=True)
 class Item:
-    """A file to publish. data: its bytes where it is made for the publication, None where the atlas holds it."""
+    """A file to publish. data: its bytes, or file: where they are, of what is made for the publication; neither where
+    the atlas holds it.
+    """
 
     path: str
     size: int
     sha256: str
     blob: str  # Git's name of these bytes: the SHA-1 of a header and of them
     data: bytes | None = None
+    file: Path | None = None
 
     @property
     def is_shard(self) -> bool:
@@ -59,6 +65,8 @@ class Selection:
 
     def read(self, item: Item) -> bytes:
         """The bytes of one; FileNotFoundError, StoreFailed as `Store.read`."""
+        if item.file is not None:
+            return item.file.read_bytes()
         return self.store.read(item.path) if item.data is None else item.data
 
 
@@ -73,24 +81,41 @@ def is_record(path: str) -> bool:
     return path.startswith(f"{PARTS}/") and path.endswith(".kept.json")
 
 
-def select(store: Store, repository: str, url: str) -> Selection:
+def is_made(path: str) -> bool:
+    """Whether a path is that of something that `push` makes of a shard or a part: a record or a look-up."""
+    return is_record(path) or path.startswith(f"{LOOKUPS}/")
+
+
+def select(store: Store, repository: str, url: str, folder: Path) -> Selection:
     """What of the atlas in `store` is published as `repository` (for `load_dataset`) at `url` (for `Atlas`).
 
-    Every byte of it is read: by `validate`, and for its digests. Raises NothingThere where there is no atlas, NotValid
-    where `validate` finds fault with a table or the card.
+    Every byte of it is read: by `validate`, and for its digests. folder: an empty one, for the look-ups. Raises
+    NothingThere where there is no atlas, NotValid where `validate` finds fault with a table or the card.
     """
     if not store.list(MODELS.name):
         raise NothingThere(f"{store.url}: no atlas here: expected a folder or URL with models/ and sites/ in it")
     _require_valid(store)
     paths = [path for path in store.list() if is_shard(path) or _BESIDE.fullmatch(path)]
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as threads:
-        items = list(threads.map(lambda path: _item(path, store.read(path), kept=False), paths))
+        items = [item for some in threads.map(lambda path: _items(store, path, folder), paths) for item in some]
     card = card_text(store)
     for placeholder, told in zip(_PLACEHOLDERS, (repository, url), strict=True):
         card = card.replace(placeholder, told)
     items += [_item(CARD, card.encode()), *_records(store)]
     items.append(_item(FILES, _listing(items)))
     return Selection(store, {item.path: item for item in sorted(items, key=lambda item: item.path)})
+
+
+def _items(store: Store, path: str, folder: Path) -> list[Item]:
+    """A file of the atlas, and of a shard of neurons its look-up."""
+    data = store.read(path)
+    items = [_item(path, data, kept=False)]
+    if path.startswith(f"{NEURONS.name}/"):
+        made = _item(lookup_path(path), encode_lookup(data, path), kept=True)
+        place = folder / made.sha256
+        place.write_bytes(made.data or b"")
+        items.append(replace(made, data=None, file=place))
+    return items
 
 
 def _require_valid(store: Store) -> None:

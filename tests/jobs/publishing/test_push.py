@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from atlas_schema.errors import AtlasLocked, BadConfig, ForeignAtlas, NothingThere, NotValid, StoreFailed
+from atlas_schema.lookup import lookup_path
 from atlas_schema.store import Store
 from atlas_schema.tables import TABLES
 from atlas_schema.validate import Depth, check
@@ -47,9 +48,11 @@ def test_tables_card_and_records_are_published_and_nothing_else(atlas: Path, hub
     published = files(hub.repositories[name])
     shards = {path: (atlas / path).read_bytes() for path in Store(atlas).list() if is_shard(path)}
     assert {path: data for path, data in published.items() if is_shard(path)} == shards
+    lookups = {lookup_path(path) for path in shards if path.startswith("neurons/")}
     assert {path for path in published if not is_shard(path) and not is_record(path)} == {
         "README.md",
         ".atlas/files.json",
+        *lookups,
     }
     # The records are those that cleaning with --parts would leave.
     cleaned = Store(Path(shutil.copytree(atlas, tmp_path / "cleaned")))
@@ -62,7 +65,8 @@ def test_tables_card_and_records_are_published_and_nothing_else(atlas: Path, hub
     assert not hub.repositories[name].private
     assert hub.repositories[name].tags == {"v1": done.revision} == {"v1": hub.repositories[name].commits[-1].id}
     assert (done.files, done.bytes) == (len(published), sum(map(len, published.values())))
-    assert hub.sent_by_client(LARGE) == sum(map(len, shards.values()))
+    large = sum(len(data) for path, data in published.items() if path in shards or path in lookups)
+    assert hub.sent_by_client(LARGE) == large
     assert not (atlas / ".atlas/lock.json").exists()
 
 
@@ -212,7 +216,7 @@ def test_what_breaks_off_leaves_no_tag_and_is_ended_by_a_rerun(
     done = push(str(atlas), url(name), tag="v1")
     whole = files(repository, "v1")
     assert done.sent_bytes == sum(len(data) for path, data in whole.items() if path not in half)
-    everything = sum(len(data) for path, data in whole.items() if path.endswith(".parquet"))
+    everything = sum(len(data) for path, data in whole.items() if path.endswith((".parquet", ".rows")))
     assert hub.sent_by_client(LARGE) == everything - uploaded, "not even what was sent for the commit that failed"
 
 
@@ -341,7 +345,7 @@ def test_a_push_loses_nothing_unless_told_to(atlas: Path, hub: HubServer, name: 
     with pytest.raises(ForeignAtlas, match=r"zoo-vit/train-00000-of-00002.parquet: holds \d+ rows, the new one"):
         push(less.url, target)
     done = push(one.url, target, replace=True)
-    assert done.removed_files == 4
+    assert done.removed_files == 5
     left = files(hub.repositories[name]) if kind == "hub" else Store(target).list()
     assert [path for path in left if "zoo-deit" in path] == []
 
