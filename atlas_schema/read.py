@@ -315,6 +315,15 @@ class Atlas:
         return NothingThere(f"{slug}: no such model, or none of its neurons, in {self.store.url}; {hint}")
 
 
+def to_polars(table: pa.Table) -> Any:
+    """An Arrow table as a polars DataFrame. BadConfig where polars is not installed."""
+    try:
+        import polars
+    except ImportError:
+        raise BadConfig("polars is not installed. `pip install polars`, or take table.to_pandas()") from None
+    return polars.from_arrow(table)
+
+
 def _columns(columns: Sequence[str] | None, table: Table = NEURONS) -> list[str]:
     if columns is None:
         return [column.name for column in table.columns if not (column.is_image and table is NEURONS)]

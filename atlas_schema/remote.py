@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from typing import Any
 
+from atlas_schema.errors import NothingThere
 from atlas_schema.listed import FILES, listed_files
 from atlas_schema.objects import Objects
 
@@ -45,10 +47,11 @@ class HubFiles(Objects):
         place, since = self._places.get(path, ("", 0.0))
         if place and time.monotonic() - since < KNOWN_SECONDS:
             # Another host: no token goes there. Where it does not answer, the Hub is asked again.
-            answer = http_backoff("GET", place, headers=dict(span), timeout=60.0, max_retries=0)
-            if answer.is_success:
-                return bytes(answer.content)
-            del self._places[path]
+            with suppress(Exception):
+                answer = http_backoff("GET", place, headers=dict(span), timeout=60.0, max_retries=0)
+                if answer.is_success:
+                    return bytes(answer.content)
+            self._places.pop(path, None)
         headers = {**build_hf_headers(library_name="neuron-atlas"), **span}
         answer = http_backoff("GET", self._address(path), headers=headers, timeout=60.0)
         if answer.status_code == 416:  # begins behind the end
@@ -77,7 +80,12 @@ class WebFiles(Objects):
 
     def _listed(self) -> Mapping[str, Mapping[str, Any]]:
         if self._files is None:
-            self._files = listed_files(self.read(FILES, 0, None), self.root)
+            try:
+                self._files = listed_files(self.read(FILES, 0, None), self.root)
+            except FileNotFoundError:
+                raise NothingThere(
+                    f"{self.root}: no published atlas here: no {FILES}, which `neuron-atlas push` writes to a folder"
+                ) from None
         return self._files
 
     def walk(self, prefix: str) -> Iterator[str]:

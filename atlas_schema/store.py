@@ -23,7 +23,7 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO, TypeVar
 
 from atlas_schema import objects
-from atlas_schema.errors import BadConfig, StoreFailed, StoreFull
+from atlas_schema.errors import AtlasError, BadConfig, StoreFailed, StoreFull
 from atlas_schema.remote import objects_at
 
 CLOCKS = ".atlas/clock"  # files that are written for the time at which the store says they were
@@ -364,6 +364,8 @@ def _failures(url: str, action: str, path: str) -> Iterator[None]:
         yield
     except StoreFailed as error:
         raise StoreFailed(f"cannot {action} {where}: {error}") from error
+    except AtlasError:
+        raise
     except FileNotFoundError as error:
         if action in ("write", "list"):
             raise StoreFailed(

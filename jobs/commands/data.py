@@ -86,7 +86,7 @@ def show(
     from atlas_schema.read import Atlas
     from atlas_schema.tables import HEADS, NEURONS
 
-    reader = Atlas(_store(atlas))
+    reader = Atlas(atlas)
     place = parse_address(address)
     if isinstance(place, HeadAddress):
         if image or open_picture:
@@ -178,7 +178,7 @@ def search(
     from atlas_schema.errors import NothingThere
     from atlas_schema.read import Atlas
 
-    reader = Atlas(_store(atlas))
+    reader = Atlas(atlas)
     wanted = text.casefold().split()
     neurons, heads = _labelled_neurons(reader), _labelled_heads(reader)
     if not neurons and not heads:

@@ -163,7 +163,7 @@ class Hub:
                     f"{self.url}: the Hub does not let this token {action} it ({status}). Expected a token with write "
                     f"access to {self.url.repository.partition('/')[0]}. {LOGIN}"
                 ) from error
-            if action == "write" and (status in _PASSING or (status is None and not isinstance(error, ValueError))):
+            if action == "write" and (status in _PASSING or (status is None and _is_of_the_way(error))):
                 headers = answer.response.headers if answer is not None and answer.response is not None else {}
                 raise _Passing(self.url, said, headers) from error
             raise StoreFailed(
@@ -178,6 +178,14 @@ class _Passing(StoreFailed):
         super().__init__(f"cannot write {url}: {cause}. What is committed stands; run the same command again later")
         told = headers.get("retry-after", "")
         self.cause, self.wait = cause, float(told) if told.isdigit() else 0.0
+
+
+def _is_of_the_way(error: Exception) -> bool:
+    """Whether the connection failed, or the transfer: not what was sent, nor this program."""
+    return any(
+        isinstance(one, OSError | RuntimeError) or type(one).__module__.startswith(("httpx", "httpcore"))
+        for one in _causes(error)
+    )
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 from atlas_schema.errors import NothingThere, ShardCorrupt
 from atlas_schema.kept import kept_record
-from atlas_schema.listed import FILES, listed_files
 from atlas_schema.parquet import check_whole, digest_of, read_footer, tried_twice
 from atlas_schema.parts import is_part_path, kept_path
 from atlas_schema.published import with_revision
@@ -92,8 +91,8 @@ def origin_of(source: str, revision: str | None, say: Callable[[str], None]) -> 
         return _required(Origin(Store(str(url.at(at))), files, at, {}), source)
     store = Store(source)
     if source.startswith(("http://", "https://")):
-        told = listed_files(store.read(FILES), source)
-        files = {path: Listed(one["bytes"], one["sha256"]) for path, one in told.items()}
+        stamps = store.stamps()  # of a web server, the digests that its listing gives
+        files = {path: Listed(size, stamps[path]) for path, size in store.sizes().items()}
         return _required(Origin(store, files, None, {}), source)
     files = {path: Listed(size) for path, size in store.sizes().items()}
     origin = _required(Origin(store, files, None, {}), source)

@@ -103,6 +103,8 @@ def pull(
     NothingThere for a model or layer that the source does not hold, ForeignAtlas where something that stands at `out`
     would be lost, AtlasLocked while a run is at work there, ShardCorrupt where a file stays damaged.
     """
+    if out.startswith(("hf://", "http://", "https://")):
+        raise BadConfig(f"--out {out}: cannot be written to; expected a folder, or s3://, gs://, az://")
     wanted, target = wanted or Wanted(), Store(out)
     refuse_other_folder(target)
     part = _Part(origin_of(source, revision, say), source, wanted)

@@ -7,6 +7,8 @@ sees a publication before it is whole.
 
 from __future__ import annotations
 
+import os
+import re
 import secrets
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -28,6 +30,7 @@ from jobs.publishing.selection import Item, Selection, is_made, select
 from jobs.records import new_run_id
 
 Say = Callable[[str], None]
+_TAG = re.compile(r"(?!main$)[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,14 @@ def push(
     url = hub_url(target)
     if url is None and (tag or private):
         raise BadConfig(f"{target}: {'--tag' if tag else '--private'} is of the Hub: expected hf://datasets/ORG/NAME")
+    if tag is not None and not _TAG.fullmatch(tag):
+        raise BadConfig(f"--tag {tag}: not the name of a tag; expected letters, digits, dots and hyphens, such as v1")
+    if atlas.startswith(("hf://", "http://", "https://")):
+        raise BadConfig(
+            f"{atlas}: is published already; `neuron-atlas pull {atlas} --out FOLDER` first, then push FOLDER"
+        )
+    if os.path.realpath(atlas) == os.path.realpath(target):
+        raise BadConfig(f"{target}: is the atlas itself; name another place")
     if url is not None and url.revision:
         raise BadConfig(f"{target}: a push goes to the branch main; expected {url.at('')} (--tag names a release)")
     store = Store(atlas)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import shutil
 import threading
@@ -17,7 +18,7 @@ from atlas_schema import published
 from atlas_schema.errors import BadConfig, NothingThere
 from atlas_schema.lookup import encode_lookup, lookup_path, read_lookup
 from atlas_schema.published import PinnedStore, opened
-from atlas_schema.read import Atlas
+from atlas_schema.read import Atlas, to_polars
 from atlas_schema.shards import shard_path, write_rows
 from atlas_schema.store import Store
 from atlas_schema.validate import Depth, check
@@ -54,7 +55,7 @@ class CountingHandler(RangeHandler):
 
     def send_header(self, keyword: str, value: str) -> None:
         if keyword == "Content-Length":
-            self.asked.append((self.path, int(value) if self.status < 300 else 0))
+            self.asked.append((self.path, int(value) if self.status < 300 and self.command == "GET" else 0))
         super().send_header(keyword, value)
 
 
@@ -189,12 +190,14 @@ def test_a_bucket_in_three_requests(made: Path, s3: FaultyS3) -> None:
 def test_a_layer_of_real_size_costs_no_more(tmp_path: Path, web: Callable[..., Any]) -> None:
     """3,072 neurons with pictures of 15 kB: the head of the look-up fits into one read."""
     store = Store(tmp_path / "atlas")
-    make_atlas(store, widths=(8,), stages=("visualize",))
+    make_atlas(store, widths=(8, 3072), size=512, stages=("visualize",))
     big = webp(0, side=160)
     assert 12_000 < len(big) < 25_000
-    for unit in units_of(1, 3072, 512):
+    path = shard_path("neurons", SLUG, 1, 2)
+    store.delete(path)
+    for unit in units_of(1, 3072, 512, settings="b" * 16):
         commit(store, unit, image={"bytes": big, "path": None})
-    path = reduce_layer(store, SLUG, 1, 2, units_of(1, 3072, 512))
+    reduce_layer(store, SLUG, 1, 2, units_of(1, 3072, 512, settings="b" * 16))
     store.replace(lookup_path(path), encode_lookup(store.read(path), path))
     url, asked = web(tmp_path / "atlas")
     atlas = Atlas(url)
@@ -202,7 +205,22 @@ def test_a_layer_of_real_size_costs_no_more(tmp_path: Path, web: Callable[..., A
     assert (atlas.neuron(f"{SLUG}/mlp/1/2900")["unit"], atlas.picture(f"{SLUG}/mlp/1/2900")) == (2900, big)
     assert len(asked) == MOST_REQUESTS
     assert sum(size for _, size in asked) < 100_000
-    print(f"cold {len(asked)} requests, {sum(size for _, size in asked):,} bytes of {store.size(path):,}")
+    asked.clear()
+    assert (atlas.neuron(f"{SLUG}/mlp/1/7")["unit"], atlas.picture(f"{SLUG}/mlp/1/7")) == (7, big)
+    assert len(asked) == 2
+    assert sum(size for _, size in asked) < len(big) + 3_000
+    # The control: without a look-up the same costs many times as much.
+    store.delete(lookup_path(path))
+    push(store.url, str(tmp_path / "out"))  # for the listing
+    (tmp_path / "out" / lookup_path(path)).unlink()
+    url, asked = web(tmp_path / "out")
+    atlas = Atlas(url)
+    assert atlas.layers(SLUG) == [0, 1]
+    atlas._layer_count(SLUG)
+    asked.clear()
+    assert (atlas.neuron(f"{SLUG}/mlp/1/2900")["unit"], atlas.picture(f"{SLUG}/mlp/1/2900")) == (2900, big)
+    assert len(asked) > 2 * MOST_REQUESTS
+    assert sum(size for _, size in asked) > 500_000
 
 
 # look-ups
@@ -271,6 +289,11 @@ def test_labels_are_searched(made: Path) -> None:
     assert atlas.search("no such words anywhere").num_rows == 0
     assert atlas.search(some, model=SLUG) == found
     assert list(found.to_pandas()["address"]) == found["address"].to_pylist()
+    if importlib.util.find_spec("polars"):
+        assert to_polars(found).to_dicts() == found.to_pylist()
+    else:
+        with pytest.raises(BadConfig, match=r"polars is not installed. `pip install polars`"):
+            to_polars(found)
     with pytest.raises(NothingThere, match="zoo-vti"):
         atlas.search(some, model="zoo-vti")
 

@@ -199,6 +199,8 @@ def test_no_atlas_and_no_repository(hub: HubServer, atlas: Path, tmp_path: Path)
         pull("hf://datasets/org/nothing-here", str(tmp_path))
     with pytest.raises(NothingThere, match="no atlas here"):
         pull(str(tmp_path), str(tmp_path / "out"))
+    with pytest.raises(BadConfig, match="cannot be written to; expected a folder"):
+        pull(str(atlas), "hf://datasets/org/out")
     with pytest.raises(BadConfig, match="only repositories of the Hub have any"):
         pull(str(atlas), str(tmp_path / "out"), revision="v1")
 
@@ -248,6 +250,9 @@ def test_a_listing_that_is_damaged_is_named(copy: Path, tmp_path: Path):
     with pytest.raises(
         ShardCorrupt, match=r"files.json: damaged: sizes or digests are missing. Publish the atlas again"
     ):
+        pull(f"http://127.0.0.1:{server.server_port}", str(tmp_path / "out"))
+    (folder / ".atlas/files.json").unlink()
+    with pytest.raises(NothingThere, match=r"no published atlas here: no .atlas/files.json"):
         pull(f"http://127.0.0.1:{server.server_port}", str(tmp_path / "out"))
     server.shutdown()
     server.server_close()

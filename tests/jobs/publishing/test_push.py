@@ -268,6 +268,13 @@ def test_no_atlas_no_token_no_repository(atlas: Path, hub: HubServer, name: str,
             push(str(atlas), wrong)
     with pytest.raises(BadConfig, match="a push goes to the branch main"):
         push(str(atlas), f"{url(name)}@v1")
+    for tag in ("main", "v 1", ""):
+        with pytest.raises(BadConfig, match="not the name of a tag"):
+            push(str(atlas), url(name), tag=tag)
+    with pytest.raises(BadConfig, match=r"is published already; `neuron-atlas pull"):
+        push(url(name), "memory://elsewhere")
+    with pytest.raises(BadConfig, match="is the atlas itself"):
+        push(str(atlas), f"{atlas}/")
     monkeypatch.delenv("HF_TOKEN")
     monkeypatch.setattr("huggingface_hub.constants.HF_TOKEN_PATH", "/nowhere")
     with pytest.raises(BadConfig, match=r"no token to publish with. Log in with `hf auth login`, or set HF_TOKEN"):
