@@ -391,6 +391,6 @@ def _write_if_new(store: Store, path: str, encoded: bytes) -> None:
             return
     except FileNotFoundError:
         pass
-    if path.startswith(f"{NEURONS.name}/"):
+    if path.startswith(f"{NEURONS.name}/") and store.exists(lookup_path(path)):
         store.delete(lookup_path(path))  # it tells where things lie in the shard that was
     store.replace(path, encoded)

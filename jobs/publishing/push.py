@@ -22,7 +22,7 @@ from atlas_schema.file_faults import some
 from atlas_schema.published import HubUrl, hub_url
 from atlas_schema.store import Store, folder_of
 from jobs.lock import Holder, locked
-from jobs.publishing.hub import Hub, State
+from jobs.publishing.hub import LOGIN, Hub, State
 from jobs.publishing.limits import Cost, batches, cost_of, require_within
 from jobs.publishing.loss import left_behind, require_all, require_no_less
 from jobs.publishing.place import push_to_store
@@ -121,6 +121,8 @@ def _push_to_hub(selection: Selection, hub: Hub, tag: str, private: bool, replac
     if state.head is None:
         hub.create(private=private)
         state = hub.state()
+        if state.head is None:
+            raise BadConfig(f"{hub.url}: is there, and your token may not read it. {LOGIN}")
     revision = _send(selection, hub, state, missing, gone)
     if tag:
         hub.tag(tag, revision)

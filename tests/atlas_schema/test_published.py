@@ -139,6 +139,7 @@ def test_revisions_and_repositories_that_are_not_there(hub: HubServer, made: Pat
         Atlas("hf://datasets/org/read@v1", "v2")
 
 
+@pytest.mark.slow
 def test_a_damaged_cache_is_asked_for_anew_and_an_old_one_shrinks(
     hub: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -238,7 +239,9 @@ def test_a_look_up_holds_what_the_shard_holds(made: Path) -> None:
         assert encode_lookup(store.read(path), path) == copy.read(lookup_path(path)), "a function of the shard"
 
 
-@pytest.mark.parametrize("harm", ["stale", "cut", "gone", "other form"])
+@pytest.mark.parametrize(
+    "harm", ["stale", *(pytest.param(harm, marks=pytest.mark.slow) for harm in ("cut", "gone", "other form"))]
+)
 def test_a_look_up_that_does_not_fit_is_passed_over_and_told(made: Path, tmp_path: Path, harm: str) -> None:
     push(str(made), str(tmp_path / "out"))
     store = Store(tmp_path / "out")

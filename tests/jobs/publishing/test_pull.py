@@ -77,9 +77,9 @@ def test_a_whole_atlas_comes_byte_for_byte(
     [
         (wanted_of(["zoo-vit"], None, None), {"neurons", "neuron_examples", "neuron_matches", "runs", *HEADS}),
         (wanted_of(["zoo-vit"], "-1", None), {"neurons", "neuron_examples", "neuron_matches", "runs", *HEADS}),
-        (wanted_of(["zoo-vit"], "0", "neurons"), {"neurons"}),
+        pytest.param(wanted_of(["zoo-vit"], "0", "neurons"), {"neurons"}, marks=pytest.mark.slow),
         (wanted_of(["zoo-vit"], "1", "head_texts,neuron_examples"), {"neuron_examples", *HEADS}),
-        (wanted_of(None, "0", "neurons"), {"neurons"}),
+        pytest.param(wanted_of(None, "0", "neurons"), {"neurons"}, marks=pytest.mark.slow),
     ],
     ids=lambda value: f"{value.models} {value.layers} {value.tables}" if isinstance(value, Wanted) else "",
 )
@@ -156,6 +156,7 @@ def test_other_bytes_than_the_digest_says_are_not_taken(published: str, hub: Hub
     assert not (tmp_path / "models").exists()
 
 
+@pytest.mark.slow
 def test_what_stands_there_and_is_more_is_left(published: str, hub: HubServer, tmp_path: Path):
     made_in(tmp_path / "more", widths=(20, 8))
     before = shards(tmp_path / "more")

@@ -70,6 +70,7 @@ def test_tables_card_and_records_are_published_and_nothing_else(atlas: Path, hub
     assert not (atlas / ".atlas/lock.json").exists()
 
 
+@pytest.mark.slow
 def test_a_published_copy_is_a_valid_atlas(atlas: Path, hub: HubServer, name: str, tmp_path: Path):
     """Every file as anybody downloads them, by whatever means."""
     push(str(atlas), url(name))
@@ -178,11 +179,11 @@ def test_a_rerun_sends_what_is_missing(atlas: Path, hub: HubServer, name: str, t
                 Fault("POST .*/objects/batch", 500),
                 Fault(LARGE, "lost"),
                 Fault("POST .*/commit/", "cut"),
+                Fault("POST .*/commit/", 429, headers={"Retry-After": "0"}),
                 Fault("POST .*/commit/", 503, times=2),
             ),
         ),
         Fault(LARGE, "cut"),
-        Fault("POST .*/commit/", 429, headers={"Retry-After": "0"}),
         Fault("POST .*/commit/", "lost"),
     ],
     ids=lambda fault: f"{fault.pattern} {fault.kind}",
@@ -331,6 +332,7 @@ def test_tags_stay_and_privacy_is_no_afterthought(atlas: Path, hub: HubServer, n
             push(str(atlas), "memory://somewhere", **words)
 
 
+@pytest.mark.slow
 def test_what_the_host_would_not_take(atlas: Path, hub: HubServer, name: str, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(limits, "FOLDER", 10)
     with pytest.raises(BadConfig, match=r"entries in the folder .*; the Hub takes 10"):
