@@ -195,7 +195,7 @@ class Atlas:
         return picture
 
     def search(self, text: str, *, model: str | None = None, limit: int | None = None) -> pa.Table:
-        """Neurons whose label has all words of `text`, those furthest above chance first, at most `limit`.
+        """Neurons whose label has all words of `text` ("": any label), furthest above chance first, at most `limit`.
 
         Columns: address, label, label_z, label_q, label_auroc. Reads the labels of every layer (of one model, where
         it is named). NothingThere for an unknown model.

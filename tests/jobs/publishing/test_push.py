@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,7 +26,7 @@ from jobs.publishing import limits
 from jobs.publishing.push import push
 from jobs.publishing.selection import is_record, is_shard
 from tests.atlas_schema.made_atlas import make_atlas
-from tests.hub_server import TOKEN, Blob, Fault, HubServer
+from tests.hub_server import TOKEN, Blob, Fault, HubServer, environment
 from tests.jobs.publishing.conftest import files, made_in
 
 LARGE = "PUT /lfs/"
@@ -219,6 +223,29 @@ def test_what_breaks_off_leaves_no_tag_and_is_ended_by_a_rerun(
     assert done.sent_bytes == sum(len(data) for path, data in whole.items() if path not in half)
     everything = sum(len(data) for path, data in whole.items() if path.endswith((".parquet", ".rows")))
     assert hub.sent_by_client(LARGE) == everything - uploaded, "not even what was sent for the commit that failed"
+
+
+@pytest.mark.slow
+def test_a_process_that_is_killed_in_the_middle_is_ended_by_the_same_command(
+    atlas: Path, hub: HubServer, name: str, tmp_path: Path
+):
+    words = [sys.executable, "-c", "from jobs.cli import main; main()", "push", str(atlas), url(name), "--tag", "v1"]
+    variables = {**os.environ, **environment(hub, str(tmp_path)), "PYTHONPATH": str(Path(__file__).parents[3])}
+    hub.faults += [Fault(LARGE, times=5), Fault(LARGE, before=lambda: first.kill())]
+    first = subprocess.Popen(words, env=variables, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    first.communicate(timeout=120)
+    assert first.returncode == -signal.SIGKILL
+    repository, arrived = hub.repositories[name], set(hub.large)
+    assert repository.tags == {}
+    assert 5 <= len(arrived) < 15
+    hub.requests.clear()
+    done = subprocess.run(words, env=variables, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert f"published at revision {repository.tags['v1']}, tag v1" in done.stdout
+    sent = {request.path.removeprefix("/lfs/") for request in hub.requests if request.method == "PUT"}
+    assert sent == set(hub.large) - arrived, "what had arrived was not sent again"
+    assert check(Store(atlas), Depth.QUICK).violations == []
+    assert not (atlas / ".atlas/lock.json").exists(), "the dead process's lock was taken over and is gone"
 
 
 @pytest.mark.parametrize("answer", [200, *map(slow, ("lost", 503))])
