@@ -77,9 +77,14 @@ def validate(store: Store, *, deep: bool = True) -> list[Violation]:
     return check(store, Depth.BYTES if deep else Depth.QUICK).violations
 
 
-def check(store: Store, depth: Depth = Depth.BYTES) -> Report:
-    """Every fault of the atlas in `store`, by path. NothingThere if there is no atlas."""
+def check(store: Store, depth: Depth = Depth.BYTES, *, memory: bool = True) -> Report:
+    """Every fault of the atlas in `store`, by path. memory: of the run's own files under .atlas too.
+
+    NothingThere if there is no atlas.
+    """
     paths, deep = store.list(), depth >= Depth.BYTES
+    if not memory:
+        paths = [path for path in paths if not path.startswith(".atlas/")]
     shards = {path: place for path in paths if (place := parse_shard_path(path)) and place[0] in TABLES}
     if not shards and not any(path.startswith(".atlas/") for path in paths):
         raise NothingThere(f"{store.url}: no atlas here: expected a folder with models/, sites/ and neurons/ in it")

@@ -15,8 +15,8 @@ from atlas_schema.shards import parse_shard_path
 from atlas_schema.store import Store
 from atlas_schema.tables import MODELS
 from jobs.publishing.hub import Hub
+from jobs.publishing.records import records_of
 from jobs.publishing.selection import is_record, is_shard
-from jobs.standing import Files, Standing
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ def origin_of(source: str, revision: str | None, say: Callable[[str], None]) -> 
     if not any(is_part_path(path) and not is_record(path) for path in files):
         return origin
     say("Comparing the parts with the tables, for the records of what is done")
-    made = {kept_path(unit): kept_record(unit, kept) for unit, kept in Standing(store, Files(store)).held.items()}
+    made = {kept_path(unit): kept_record(unit, kept) for unit, kept in records_of(store)}
     return Origin(store, files, None, made)
 
 

@@ -27,8 +27,8 @@ from atlas_schema.parts import PARTS, kept_path
 from atlas_schema.shards import parse_shard_path
 from atlas_schema.store import Store
 from atlas_schema.tables import MODELS, NEURONS, TABLES
-from atlas_schema.validate import Depth, Violation, check
-from jobs.standing import Files, Standing
+from atlas_schema.validate import Depth, check
+from jobs.publishing.records import records_of
 
 _BESIDE = re.compile(r"LICEN[CS]E[^/]*|CITATION\.cff")
 _PLACEHOLDERS = ("PATH-OR-REPOSITORY", "PATH-OR-URL")  # of card.md
@@ -119,7 +119,8 @@ def _items(store: Store, path: str, folder: Path) -> list[Item]:
 
 
 def _require_valid(store: Store) -> None:
-    faults = [one for one in check(store, Depth.BYTES).violations if not _of_the_run(one)]
+    # A card is made for the publication; what the run keeps for itself is not published.
+    faults = [one for one in check(store, Depth.BYTES, memory=False).violations if one.kind != "card"]
     if faults:
         more = f" and {len(faults) - 1} more" if faults[1:] else ""
         raise NotValid(
@@ -128,14 +129,8 @@ def _require_valid(store: Store) -> None:
         )
 
 
-def _of_the_run(fault: Violation) -> bool:
-    """Faults of the run's own memory, and of a card that is not there: neither is published as it lies."""
-    return fault.path.startswith(".atlas/") or fault.kind == "card"
-
-
 def _records(store: Store) -> Iterator[Item]:
-    standing = Standing(store, Files(store))
-    for unit, kept in standing.held.items():
+    for unit, kept in records_of(store):
         yield _item(kept_path(unit), kept_record(unit, kept))
 
 

@@ -15,7 +15,9 @@ from typing import Any
 import pytest
 
 from atlas_schema.errors import AtlasLocked, BadConfig, ForeignAtlas, NothingThere, NotValid, StoreFailed
+from atlas_schema.kept import kept_record
 from atlas_schema.lookup import lookup_path
+from atlas_schema.parquet import decode, encode
 from atlas_schema.store import Store
 from atlas_schema.tables import TABLES
 from atlas_schema.validate import Depth, check
@@ -24,7 +26,9 @@ from jobs.cli import call
 from jobs.lock import locked
 from jobs.publishing import limits
 from jobs.publishing.push import push
+from jobs.publishing.records import records_of
 from jobs.publishing.selection import is_record, is_shard
+from jobs.standing import Files, Standing
 from tests.atlas_schema.made_atlas import make_atlas
 from tests.hub_server import TOKEN, Blob, Fault, HubServer, environment
 from tests.jobs.publishing.conftest import files, made_in
@@ -325,6 +329,38 @@ def test_what_is_not_valid_is_not_published(atlas: Path, hub: HubServer, name: s
     assert told.value.exit_code == 1
     assert name not in hub.repositories
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("harm", ["none", "fewer rows", "part cut", "shard cut", "shard gone", "cleaned"])
+def test_records_are_of_what_stands_and_those_that_cleaning_leaves(atlas: Path, tmp_path: Path, harm: str):
+    store = Store(Path(shutil.copytree(atlas, tmp_path / "atlas")))
+    shard, match = (
+        "neurons/zoo-deit/train-00000-of-00001.parquet",
+        "neuron_matches/zoo-vit/train-00001-of-00002.parquet",
+    )
+    if harm == "fewer rows":
+        for path, table in ((shard, TABLES["neurons"]), (match, TABLES["neuron_matches"])):
+            rows, footer = decode(store.read(path), path)
+            told = {key: value for key, value in footer.items() if key not in ("table", "schema_version")}
+            store.replace(path, encode(table, rows.slice(0, rows.num_rows - 2), told))
+    elif harm == "part cut":
+        part = next(path for path in store.list(".atlas/parts") if "zoo-deit" in path)
+        store.replace(part, store.read(part)[:-9])
+    elif harm == "shard cut":
+        store.replace(shard, store.read(shard)[:-9])
+    elif harm == "shard gone":
+        store.delete(shard)
+    elif harm == "cleaned":
+        with locked(store, "test") as lock:
+            carry_out(store, decide(store, parts=True), lock)
+    whole = {unit for unit, _ in records_of(Store(atlas))}
+    found = {unit: kept_record(unit, kept) for unit, kept in records_of(store)}
+    assert found == {unit: kept_record(unit, kept) for unit, kept in Standing(store, Files(store)).held.items()}
+    lacking = {(unit.stage, unit.slug) for unit in whole - found.keys()}
+    visualized = {("visualize", "zoo-deit")}
+    assert lacking == {"none": set(), "cleaned": set(), "fewer rows": visualized | {("pairs", "zoo-vit")}}.get(
+        harm, visualized
+    )
 
 
 @pytest.mark.slow
