@@ -26,7 +26,8 @@ from jobs.publishing.push import push
 from site_builder.serve import RangeHandler
 from tests.atlas_schema.conftest import FaultyS3
 from tests.atlas_schema.made_atlas import PROVENANCE, SLUG, commit, image_rows, make_atlas, reduce_layer, units_of, webp
-from tests.hub_server import HubServer, hub_for_this_process
+from tests.hub_clients import hub_for_this_process
+from tests.hub_server import HubServer
 
 MOST_REQUESTS, MOST_BYTES = 3, 200_000
 

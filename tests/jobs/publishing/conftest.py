@@ -10,7 +10,8 @@ import pytest
 
 from atlas_schema.store import Store
 from tests.atlas_schema.made_atlas import make_atlas
-from tests.hub_server import HubServer, Repository, hub_for_this_process
+from tests.hub_clients import hub_for_this_process
+from tests.hub_server import HubServer, Repository
 
 _names = itertools.count()
 

@@ -14,7 +14,8 @@ import pytest
 from atlas_schema.published import MOST_KEPT
 from atlas_schema.read import Atlas
 from jobs.publishing import limits
-from tests.hub_server import HubServer, environment
+from tests.hub_clients import environment
+from tests.hub_server import HubServer
 from tests.jobs.conftest import committed
 
 REPO = Path(__file__).parents[3]
