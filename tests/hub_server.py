@@ -164,7 +164,8 @@ class _Handler(BaseHTTPRequestHandler):
                         self.hub.faults.remove(one)
                     break
         if fault and fault.kind == "cut":
-            self.rfile.read(10)
+            if self.headers.get("Content-Length") or self.headers.get("Transfer-Encoding"):
+                self.rfile.read(10)
             return self._hang_up(path)
         self.body = self._body()
         if fault and fault.before:

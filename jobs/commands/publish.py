@@ -41,7 +41,9 @@ def pull(
     *,
     out: Annotated[str, Parameter(help="Folder or URL for it; an atlas that is there is completed.")] = "atlas",
     revision: Annotated[str | None, Parameter(help="Tag, branch or commit of a repository of the Hub.")] = None,
-    model: Annotated[list[str] | None, Parameter(help="Slug of a model; repeat for several (default: all).")] = None,
+    model: Annotated[
+        list[str] | None, Parameter(help="Slug of a model; repeat for several (default: all).", negative="")
+    ] = None,
     layers: Annotated[str | None, Parameter(help="FFN layers, as for run: 0,5,-1 or 0:4 (default: all).")] = None,
     tables: Annotated[
         str | None, Parameter(help="Tables, for example neurons,heads (default: all); models and sites always come.")

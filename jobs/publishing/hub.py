@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from atlas_schema.errors import AtlasLocked, BadConfig, NothingThere, StoreFailed
 from atlas_schema.published import HubUrl
@@ -18,6 +18,8 @@ from atlas_schema.published import HubUrl
 if TYPE_CHECKING:
     from jobs.publishing.selection import Item
 
+Answer = TypeVar("Answer")
+TIMEOUT = 60.0  # seconds without an answer after which a look-up has failed
 PAUSES = (1.0, 4.0, 15.0, 60.0)  # seconds before a commit is tried again
 _PASSING = {408, 425, 429, 500, 502, 503, 504}
 LOGIN = "Log in with `hf auth login`, or set HF_TOKEN to a token that may write (huggingface.co/settings/tokens)"
@@ -59,20 +61,22 @@ class Hub:
 
     def state(self, revision: str | None = None) -> State:
         """What the repository holds, now or at a commit."""
+        return self._patiently("look up", lambda: self._state(revision))
+
+    def _state(self, revision: str | None) -> State:
         from huggingface_hub import RepoFile
         from huggingface_hub.errors import RepositoryNotFoundError
 
-        with self._told("look up"):
-            try:
-                info = self.api.repo_info(**self._facts, revision=revision)
-            except RepositoryNotFoundError:
-                return State(None, False, {}, {})
-            files = {
-                entry.path: Held(entry.size, entry.lfs.sha256 if entry.lfs else entry.blob_id, bool(entry.lfs))
-                for entry in self.api.list_repo_tree(**self._facts, revision=info.sha, recursive=True)
-                if isinstance(entry, RepoFile)
-            }
-            return State(info.sha, bool(info.private), self._tags(), files)
+        try:
+            info = self.api.repo_info(**self._facts, revision=revision, timeout=TIMEOUT)
+        except RepositoryNotFoundError:
+            return State(None, False, {}, {})
+        files = {
+            entry.path: Held(entry.size, entry.lfs.sha256 if entry.lfs else entry.blob_id, bool(entry.lfs))
+            for entry in self.api.list_repo_tree(**self._facts, revision=info.sha, recursive=True)
+            if isinstance(entry, RepoFile)
+        }
+        return State(info.sha, bool(info.private), self._tags(), files)
 
     def _tags(self) -> dict[str, str]:
         return {tag.name: str(tag.target_commit) for tag in self.api.list_repo_refs(**self._facts).tags}
@@ -86,8 +90,7 @@ class Hub:
 
     def create(self, *, private: bool) -> None:
         """Make the repository."""
-        with self._told("make"):
-            self.api.create_repo(**self._facts, private=private, exist_ok=True)
+        self._patiently("make", lambda: self.api.create_repo(**self._facts, private=private, exist_ok=True))
 
     def commit(self, additions: Mapping[str, str | bytes], deletions: Sequence[str], title: str, parent: str) -> str:
         """One commit of files (path in the repository -> bytes or a local file) upon `parent`; its id.
@@ -99,17 +102,27 @@ class Hub:
 
         operations = [CommitOperationAdd(path, data) for path, data in additions.items()]
         gone = [CommitOperationDelete(path) for path in deletions]
+
+        def once() -> str:
+            made = self.api.create_commit(
+                **self._facts, operations=[*operations, *gone], commit_message=title, parent_commit=parent
+            )
+            return str(made.oid)
+
+        return self._patiently("write", once, lambda: self._landed(title, parent))
+
+    def _patiently(
+        self, action: str, ask: Callable[[], Answer], look: Callable[[], Answer | None] = lambda: None
+    ) -> Answer:
+        """What the Hub answers; asked again where it refused in passing, unless `look` finds that it was done."""
         for pause in (*PAUSES, None):
             try:
-                with self._told("write"):
-                    made = self.api.create_commit(
-                        **self._facts, operations=[*operations, *gone], commit_message=title, parent_commit=parent
-                    )
-                    return str(made.oid)
+                with self._told(action):
+                    return ask()
             except _Passing as error:
-                landed = self._landed(title, parent)
-                if landed is not None:
-                    return landed
+                found = look()
+                if found is not None:
+                    return found
                 if pause is None:
                     raise StoreFailed(str(error)) from error
                 wait = max(pause, error.wait)
@@ -137,11 +150,10 @@ class Hub:
 
     def tag(self, name: str, revision: str) -> None:
         """Give a commit a name that stays."""
-        with self._told("tag"):
-            self.api.create_tag(**self._facts, tag=name, revision=revision, exist_ok=True)
-            at = self._tags().get(name)
-            if at != revision:
-                raise AtlasLocked(f"{self.url}: somebody else set the tag {name} meanwhile, at {at}. Choose another")
+        self._patiently("tag", lambda: self.api.create_tag(**self._facts, tag=name, revision=revision, exist_ok=True))
+        at = self._patiently("look up", self._tags).get(name)
+        if at != revision:
+            raise AtlasLocked(f"{self.url}: somebody else set the tag {name} meanwhile, at {at}. Choose another")
 
     @contextmanager
     def _told(self, action: str) -> Iterator[None]:
@@ -163,9 +175,9 @@ class Hub:
                     f"{self.url}: the Hub does not let this token {action} it ({status}). Expected a token with write "
                     f"access to {self.url.repository.partition('/')[0]}. {LOGIN}"
                 ) from error
-            if action == "write" and (status in _PASSING or (status is None and _is_of_the_way(error))):
+            if status in _PASSING or (status is None and _is_of_the_way(error)):
                 headers = answer.response.headers if answer is not None and answer.response is not None else {}
-                raise _Passing(self.url, said, headers) from error
+                raise _Passing(self.url, action, said, headers) from error
             raise StoreFailed(
                 f"cannot {action} {self.url}: {said}. What is committed stands; run the same command again"
             ) from error
@@ -174,8 +186,8 @@ class Hub:
 class _Passing(StoreFailed):
     """The Hub refused, or was not heard, and may be in a better mood later. wait: seconds that it asks for."""
 
-    def __init__(self, url: HubUrl, cause: str, headers: Mapping[str, str]) -> None:
-        super().__init__(f"cannot write {url}: {cause}. What is committed stands; run the same command again later")
+    def __init__(self, url: HubUrl, action: str, cause: str, headers: Mapping[str, str]) -> None:
+        super().__init__(f"cannot {action} {url}: {cause}. What is committed stands; run the same command again later")
         told = headers.get("retry-after", "")
         self.cause, self.wait = cause, float(told) if told.isdigit() else 0.0
 

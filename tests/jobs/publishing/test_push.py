@@ -181,6 +181,11 @@ def test_a_rerun_sends_what_is_missing(atlas: Path, hub: HubServer, name: str, t
             (
                 Fault("POST .*/preupload/", 429, headers={"Retry-After": "0"}),
                 Fault("POST .*/objects/batch", 500),
+                Fault("POST /api/repos/create", 503),
+                Fault("GET /api/datasets/.*/tree/", 502, times=2),
+                Fault("GET /api/datasets/.*/revision/", "cut"),
+                Fault("POST .*/tag/", "lost"),
+                Fault("GET .*/refs", 429, headers={"Retry-After": "0"}),
                 Fault(LARGE, "lost"),
                 Fault("POST .*/commit/", "cut"),
                 Fault("POST .*/commit/", 429, headers={"Retry-After": "0"}),
