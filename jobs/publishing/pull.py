@@ -17,11 +17,12 @@ from typing import Any
 from atlas_schema.card import write_card
 from atlas_schema.columns import Table
 from atlas_schema.errors import BadConfig, NothingThere, nearest
+from atlas_schema.lookup import lookup_path
 from atlas_schema.parquet import decode
 from atlas_schema.parts import PartPlace, parse_part_path
 from atlas_schema.shards import parse_shard_path, shard_path, write_rows
 from atlas_schema.store import Store
-from atlas_schema.tables import LAYER_TABLES, MODELS, PROBE_IMAGES, RUNS, SITES, TABLES, tables_filled_by
+from atlas_schema.tables import LAYER_TABLES, MODELS, NEURONS, PROBE_IMAGES, RUNS, SITES, TABLES, tables_filled_by
 from atlas_schema.units import Neurons, Pair
 from atlas_schema.validate import Depth, check
 from jobs.claim import refuse_other_folder
@@ -134,6 +135,8 @@ def _fetch(origin: Origin, target: Store, paths: Sequence[str], source: str, say
         require_no_less(origin.store, target, changed, f"It is more than {source} has; pull to another folder")
         size = sum(_size(origin, path) for path in missing)
         say(f"Fetching {len(missing):,} of {len(paths):,} files, {size / 1e6:,.1f} MB")
+        for path in there & {lookup_path(path) for path in changed if path.startswith(f"{NEURONS.name}/")}:
+            target.delete(path)  # of an earlier push to this place: it tells of the shard that goes
         for some in ([p for p in missing if not is_record(p)], [p for p in missing if is_record(p)]):
             list(threads.map(lambda path: target.replace(path, origin.read(path)), some))
     return missing

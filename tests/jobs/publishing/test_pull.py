@@ -12,10 +12,13 @@ from pathlib import Path
 import pytest
 
 from atlas_schema.errors import AtlasError, BadConfig, ForeignAtlas, NothingThere, ShardCorrupt, StoreFailed
+from atlas_schema.lookup import lookup_path
+from atlas_schema.parquet import decode, encode
 from atlas_schema.parts import parse_part_path
 from atlas_schema.read import Atlas
 from atlas_schema.shards import parse_shard_path
 from atlas_schema.store import Store
+from atlas_schema.tables import TABLES
 from atlas_schema.units import Neurons
 from atlas_schema.validate import Depth, check
 from jobs.cli import call
@@ -241,6 +244,20 @@ def test_a_pull_from_another_place(atlas: Path, copy: Path, source: str, tmp_pat
     records = {path: (copy / path).read_bytes() for path in Store(copy).list() if is_record(path) and "zoo-vit" in path}
     assert {path: (out / path).read_bytes() for path in Store(out).list() if is_record(path)} == records
     assert pull(source, str(out), wanted=wanted_of(["zoo-vit"], None, None)).fetched_files == 0
+
+
+def test_a_pull_into_a_published_copy_completes_it(atlas: Path, copy: Path, tmp_path: Path):
+    """A shard there lacks rows: it is replaced, and the look-up that told of it goes."""
+    target = Store(Path(shutil.copytree(copy, tmp_path / "copy")))
+    path = "neurons/zoo-deit/train-00000-of-00001.parquet"
+    rows, footer = decode(target.read(path), path)
+    told = {key: value for key, value in footer.items() if key not in ("table", "schema_version")}
+    target.replace(path, encode(TABLES["neurons"], rows.slice(0, 6), told))
+    assert pull(str(atlas), target.url).fetched_files == 1
+    assert target.read(path) == (atlas / path).read_bytes()
+    assert not target.exists(lookup_path(path))
+    assert target.exists(lookup_path("neurons/zoo-vit/train-00000-of-00002.parquet"))
+    assert faults(tmp_path / "copy") == []
 
 
 def test_a_listing_that_is_damaged_is_named(copy: Path, tmp_path: Path):
