@@ -80,6 +80,10 @@ class NothingThere(AtlasError):
     """A model, layer, neuron or file that the atlas does not hold."""
 
 
+class NotValid(WorkFailed):
+    """An atlas that `validate` finds fault with: it is not published."""
+
+
 class StoreFull(WorkFailed):
     """No space left where the atlas is written."""
 

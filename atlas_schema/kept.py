@@ -135,7 +135,12 @@ def read_rows(store: Store, unit: WorkUnit, table: Table | None = None) -> pa.Ta
 
 def write_kept(store: Store, unit: WorkUnit, kept: Kept) -> None:
     """Record that shards hold what the part of `unit` held; only then may the part go."""
-    store.replace(kept_path(unit), json.dumps({"unit": unit.metadata(), **asdict(kept)}, sort_keys=True).encode())
+    store.replace(kept_path(unit), kept_record(unit, kept))
+
+
+def kept_record(unit: WorkUnit, kept: Kept) -> bytes:
+    """The bytes of such a record: equal for equal parts."""
+    return json.dumps({"unit": unit.metadata(), **asdict(kept)}, sort_keys=True).encode()
 
 
 def read_kept(store: Store, unit: WorkUnit) -> Kept | None:

@@ -5,12 +5,14 @@
     webp = atlas.picture(row["address"])
 
 Nothing reads more than it needs, in a folder and over the network alike: a neuron costs the shard's footer and
-one row group of the wanted columns, a picture the footer and one page of 16 pictures.
+one row group of the wanted columns, a picture the footer and one page of 16 pictures. Of a published atlas (`push`)
+both cost a short read each, by the layer's look-up.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import os
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -19,9 +21,13 @@ import pyarrow.parquet as pq
 
 from atlas_schema.address import HeadAddress, NeuronAddress
 from atlas_schema.columns import Table
-from atlas_schema.errors import AtlasError, BadConfig, NothingThere, ShardCorrupt, nearest
+from atlas_schema.errors import AtlasError, BadConfig, NothingThere, nearest
+from atlas_schema.lookup import Lookup, read_lookup
+from atlas_schema.neuron_card import SHOWN, Neuron
 from atlas_schema.pages import picture_in_page
 from atlas_schema.parquet import check_whole, conformed, damage, require_version
+from atlas_schema.pictures import picture_places
+from atlas_schema.published import opened
 from atlas_schema.shards import parse_shard_path, shard_path
 from atlas_schema.store import Store
 from atlas_schema.tables import (
@@ -39,11 +45,20 @@ from atlas_schema.tables import (
 
 
 class Atlas:
-    """A dataset of this project, in a folder or at an fsspec URL, read only."""
+    """A dataset of this project, in a folder or at an fsspec URL, read only.
 
-    def __init__(self, url: str | Store) -> None:
-        self.store = url if isinstance(url, Store) else Store(url)
+    `hf://datasets/ORG/NAME` is read at the commit that `revision` (a tag, a branch; main) is when it is opened, and
+    what is read of it is kept in the folder `cache` (None: the user's). `https://` URLs are what `push` wrote to a
+    folder that a web server shows. Raises BadConfig, NothingThere for a repository or revision that is not there.
+    """
+
+    def __init__(
+        self, url: str | Store, revision: str | None = None, *, cache: str | os.PathLike[str] | None = None
+    ) -> None:
+        self.store = url if isinstance(url, Store) else opened(os.fspath(url), revision, cache)
         self._layers: dict[str, dict[int, str]] = {}
+        self._counts: dict[str, int] = {}  # FFN layers of a model
+        self._lookups: dict[str, Lookup | None] = {}
 
     def models(self) -> list[dict[str, Any]]:
         """All rows of the models table, sorted by slug."""
@@ -65,13 +80,20 @@ class Atlas:
         self._layers[slug] = self._neuron_shards(slug)
         return sorted(self._layers[slug])
 
-    def neuron(self, address: NeuronAddress | str, columns: Sequence[str] | None = None) -> dict[str, Any]:
-        """The row of one neuron: `columns`, or all but the image.
+    def neuron(self, address: NeuronAddress | str, columns: Sequence[str] | None = None) -> Neuron:
+        """The row of one neuron, a dictionary that notebooks show as a card: `columns`, or all but the image.
 
         Raises BadAddress, NothingThere naming what is missing, BadConfig for an unknown column, ShardCorrupt.
         """
         address = NeuronAddress.parse(address) if isinstance(address, str) else address
         names = _columns(columns)
+        row = self._looked_up(address, names)
+        if row is None:
+            row = self._row(address, names)
+        return Neuron(row, lambda: self._picture_or_none(address), lambda: self._exciting(address))
+
+    def _row(self, address: NeuronAddress, names: Sequence[str]) -> dict[str, Any]:
+        """The row of one neuron from its shard."""
         path = self._path(address)
         with self.store.open(path) as file, damage(path):
             parquet = pq.ParquetFile(file, page_checksum_verification=True, pre_buffer=not self.store.is_local)
@@ -157,12 +179,90 @@ class Atlas:
             return _as_today(parquet.read(columns=list(columns)), columns, table)
 
     def picture(self, address: NeuronAddress | str) -> bytes:
-        """The WebP bytes of a neuron's visualization, at the cost of the shard's tail and one page of pictures."""
+        """The WebP bytes of a neuron's visualization: one short read of a published atlas, else the shard's tail and
+        one page of pictures.
+        """
         address = NeuronAddress.parse(address) if isinstance(address, str) else address
-        picture = picture_in_page(self.store, self._path(address), address.unit)
+        lookup = self._lookup(address)
+        picture = lookup.picture(self.store, address.unit) if lookup and address.unit in lookup.pictures else None
         if picture is None:
-            picture = self.neuron(address, ["image"])["image"]["bytes"]
+            picture = picture_in_page(self.store, self._path(address), address.unit)
+        if picture is None:
+            held = self._row(address, ["image"])["image"]
+            if held is None:
+                raise NothingThere(f"{address}: no picture was made of this neuron (its status_reason says why)")
+            picture = held["bytes"]
         return picture
+
+    def search(self, text: str, *, model: str | None = None, limit: int | None = None) -> pa.Table:
+        """Neurons whose label has all words of `text` ("": any label), furthest above chance first, at most `limit`.
+
+        Columns: address, label, label_z, label_q, label_auroc. Reads the labels of every layer (of one model, where
+        it is named). NothingThere for an unknown model.
+        """
+        names = ["address", "label", "label_z", "label_q", "label_auroc"]
+        slugs = [row["slug"] for row in self.models()] if model is None else [self.sites(model)[0]["slug"]]
+        words, kept = text.casefold().split(), [_as_today(NEURONS.schema().empty_table(), names)]
+        for slug in slugs:
+            for layer in self.layers(slug):
+                rows = self.neurons(slug, layer, names)
+                if rows is not None:
+                    labels = [label.casefold() if label else None for label in rows["label"].to_pylist()]
+                    has = [label is not None and all(word in label for word in words) for label in labels]
+                    kept.append(rows.filter(pa.array(has, pa.bool_())))
+        found = pa.concat_tables(kept).sort_by([("label_z", "descending"), ("address", "ascending")])
+        return found if limit is None else found.slice(0, limit)
+
+    def _looked_up(self, address: NeuronAddress, names: Sequence[str]) -> dict[str, Any] | None:
+        """The row of a neuron of a published atlas; None where the shard is to be read for it."""
+        lookup = self._lookup(address) if "image" not in names else None
+        if lookup is None or address.unit not in lookup.rows:
+            return None
+        row = lookup.row(self.store, address.unit)
+        if row is None or row["address"] != str(address):  # the shard was replaced since
+            del self._lookups[lookup.shard]
+            return None
+        return {name: row.get(name) for name in names}
+
+    def _lookup(self, address: NeuronAddress) -> Lookup | None:
+        """The look-up of a layer; of a folder none: a disk reads a page as fast."""
+        if self.store.is_local:
+            return None
+        layers = self._layer_count(address.slug)
+        if not address.layer < layers:
+            return None
+        path = shard_path(NEURONS, address.slug, address.layer, layers)
+        if path not in self._lookups:
+            self._lookups[path] = read_lookup(self.store, path)
+        return self._lookups[path]
+
+    def _layer_count(self, slug: str) -> int:
+        """How many FFN layers a model has; 0 where it is not there."""
+        if slug not in self._counts:
+            path = shard_path(MODELS, slug)
+            try:
+                with damage(path):
+                    rows = pq.read_table(pa.BufferReader(self.store.read(path)), columns=["ffn_sites"])
+            except FileNotFoundError:
+                return 0
+            self._counts[slug] = rows["ffn_sites"][0].as_py()
+        return self._counts[slug]
+
+    def _picture_or_none(self, address: NeuronAddress) -> bytes | None:
+        try:
+            return self.picture(address)
+        except NothingThere:
+            return None
+
+    def _exciting(self, address: NeuronAddress) -> Iterator[bytes]:
+        """Thumbnails of the images that excite a neuron most, where the atlas holds them."""
+        rows = self.examples(address.slug, address.layer, ["unit", "kind", "rank", "image_index", "probe_set"])
+        mine = [] if rows is None else rows.filter(pc.equal(rows["unit"], address.unit)).to_pylist()
+        top = sorted((row for row in mine if row["kind"] == "top"), key=lambda row: row["rank"])[:SHOWN]
+        if top and top[0]["probe_set"] in self.probe_sets():
+            images = self.probe_images(top[0]["probe_set"], ["index", "thumbnail"])
+            held = dict(zip(images["index"].to_pylist(), images["thumbnail"].to_pylist(), strict=True))
+            yield from (image["bytes"] for row in top if (image := held.get(row["image_index"])))
 
     def picture_locations(self, slug: str, layer: int) -> list[tuple[int, int, int]]:
         """(unit, offset, length) of every picture of a layer in its shard file, verified byte for byte.
@@ -174,16 +274,7 @@ class Atlas:
             return []
         encoded = self.store.read(path)
         check_whole(encoded, path)
-        with damage(path):
-            parquet = pq.ParquetFile(pa.BufferReader(encoded))
-            found: list[tuple[int, int, int]] = []
-            for group in range(parquet.num_row_groups):
-                start = (
-                    parquet.metadata.row_group(group).column(_leaf(parquet.metadata, "image.bytes")).data_page_offset
-                )
-                rows = parquet.read_row_group(group, columns=["unit", "image"]).combine_chunks()
-                found += _locate(encoded, start, rows, path)
-        return found
+        return picture_places(encoded, path)
 
     def _small(self, table: Table, slug: str | None) -> list[dict[str, Any]]:
         rows = []
@@ -224,6 +315,15 @@ class Atlas:
         return NothingThere(f"{slug}: no such model, or none of its neurons, in {self.store.url}; {hint}")
 
 
+def to_polars(table: pa.Table) -> Any:
+    """An Arrow table as a polars DataFrame. BadConfig where polars is not installed."""
+    try:
+        import polars
+    except ImportError:
+        raise BadConfig("polars is not installed. `pip install polars`, or take table.to_pandas()") from None
+    return polars.from_arrow(table)
+
+
 def _columns(columns: Sequence[str] | None, table: Table = NEURONS) -> list[str]:
     if columns is None:
         return [column.name for column in table.columns if not (column.is_image and table is NEURONS)]
@@ -259,21 +359,6 @@ def _span(metadata: pq.FileMetaData) -> str:
     statistics = [metadata.row_group(group).column(leaf).statistics for group in range(metadata.num_row_groups)]
     low, high = min(s.min for s in statistics), max(s.max for s in statistics)
     return f"it holds {metadata.num_rows} units between {low} and {high}"
-
-
-def _locate(encoded: bytes, start: int, rows: pa.Table, path: str) -> Iterable[tuple[int, int, int]]:
-    """Walk one image column chunk: values follow each other, each after its length in four bytes."""
-    position = start
-    for unit, image in zip(rows["unit"].to_pylist(), rows["image"].to_pylist(), strict=True):
-        picture = image and image["bytes"]
-        if not picture:
-            continue
-        # The length and the first bytes find a value at once; the comparison in full then proves it.
-        offset = encoded.find(len(picture).to_bytes(4, "little") + picture[:28], position) + 4
-        if offset < 4 or encoded[offset : offset + len(picture)] != picture:
-            raise ShardCorrupt(f"{path}: the picture of unit {unit} does not lie verbatim in the file", path)
-        yield unit, offset, len(picture)
-        position = offset + len(picture)
 
 
 def _ranges(numbers: Sequence[int]) -> str:

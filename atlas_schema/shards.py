@@ -19,6 +19,7 @@ from atlas_schema.columns import SCHEMA_VERSION, Table
 from atlas_schema.errors import AtlasError, ForeignAtlas, NothingThere, ShardCorrupt
 from atlas_schema.file_faults import reached
 from atlas_schema.kept import Shelf, part_in_shards, read_kept
+from atlas_schema.lookup import lookup_path
 from atlas_schema.parquet import (
     conformed,
     decode,
@@ -34,7 +35,7 @@ from atlas_schema.quarantine import keep_copy
 from atlas_schema.rows import rows_to_table
 from atlas_schema.shard_paths import parse_shard_path, shard_path
 from atlas_schema.store import Store
-from atlas_schema.tables import TABLES
+from atlas_schema.tables import NEURONS, TABLES
 from atlas_schema.units import Neurons, Pair, WorkUnit
 
 __all__ = ["ShardPlace", "assemble", "parse_shard_path", "shard_identity", "shard_path", "stands", "write_rows"]
@@ -390,4 +391,6 @@ def _write_if_new(store: Store, path: str, encoded: bytes) -> None:
             return
     except FileNotFoundError:
         pass
+    if path.startswith(f"{NEURONS.name}/") and store.exists(lookup_path(path)):
+        store.delete(lookup_path(path))  # it tells where things lie in the shard that was
     store.replace(path, encoded)

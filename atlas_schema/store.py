@@ -20,19 +20,16 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
-from typing import Any, BinaryIO, TypeVar
+from typing import BinaryIO, TypeVar
 
-from atlas_schema.errors import BadConfig, StoreFailed, StoreFull
+from atlas_schema import objects
+from atlas_schema.errors import AtlasError, BadConfig, StoreFailed, StoreFull
+from atlas_schema.remote import objects_at
 
-#: Seconds after which one call to a remote store counts as failed: a server may go silent without closing.
-CALL_TIMEOUT = 300.0
 CLOCKS = ".atlas/clock"  # files that are written for the time at which the store says they were
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK, errno.ENOSYS}
 _EXPIRED = ("expired", "too skewed", "skewed", "difference between the request time")
-_CREATE_ONCE = {"memory", "s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "adl"}
-#: What fsspec's stores tell of an object that changes when it is written, by the names they have for it.
-_CHANGES = ("ETag", "etag", "md5Hash", "content_md5", "generation", "LastModified", "last_modified", "created", "mtime")
 _Names = list[str]  # inside Store, `list` is the method
 _Result = TypeVar("_Result")
 
@@ -48,12 +45,12 @@ class Store:
         self.url = os.fspath(url)
         folder = folder_of(self.url)
         self.is_local = folder is not None
-        self._files: _Folder | _Objects
+        self._files: _Folder | objects.Objects
         if folder is not None:
             self._files = _Folder(folder)
         else:
             try:
-                self._files = _Objects(self.url, self.url.partition("://")[0])
+                self._files = objects_at(self.url)
             except (ImportError, ValueError) as error:  # a package that is not installed, an unknown scheme
                 raise BadConfig(
                     f"{self.url}: {error}. Expected a folder, or a URL of a store that fsspec knows and whose"
@@ -359,97 +356,6 @@ class _Folder:
                 temporary.unlink(missing_ok=True)
 
 
-class _Objects:
-    """An object store through fsspec. A PUT is atomic there: a file is visible whole or not at all."""
-
-    def __init__(self, url: str, scheme: str) -> None:
-        import fsspec  # here, so that a local atlas starts without it
-
-        self.creates_once = scheme in _CREATE_ONCE
-        self.filesystem, root = fsspec.url_to_fs(url, use_listings_cache=False)
-        self.root = root.rstrip("/")
-        # fsspec ends an asynchronous call at this deadline, whatever the client library waits for.
-        self.deadline: dict[str, Any] = {"timeout": CALL_TIMEOUT} if self.filesystem.async_impl else {}
-
-    def read(self, path: str, offset: int, length: int | None) -> bytes:
-        if length == 0:
-            return b""
-        span = {} if length is None else {"start": offset, "end": offset + length}
-        return bytes(self.filesystem.cat_file(self._full(path), **span, **self.deadline))
-
-    def open(self, path: str) -> BinaryIO:
-        file: BinaryIO = self.filesystem.open(self._full(path), "rb", cache_type="none")
-        return file
-
-    def size(self, path: str) -> int | None:
-        try:
-            info = self.filesystem.info(self._full(path), **self.deadline)
-        except FileNotFoundError:
-            return None
-        return int(info["size"]) if info["type"] == "file" else None
-
-    def create(self, path: str, data: bytes) -> bool:
-        self._require_create_once()
-        try:
-            self.filesystem.pipe_file(self._full(path), data, mode="create", **self.deadline)
-        except FileExistsError:
-            return self.filesystem.protocol != "memory" and self._holds(path, data)
-        except Exception:
-            # The outcome is unknown: the store may have kept the file and failed to say so.
-            if self._holds(path, data):
-                return True
-            raise
-        return True
-
-    def replace(self, path: str, data: bytes) -> None:
-        self._require_create_once()
-        self.filesystem.pipe_file(self._full(path), data, **self.deadline)
-
-    def delete(self, path: str) -> None:
-        with suppress(FileNotFoundError):
-            self.filesystem.rm_file(self._full(path), **self.deadline)
-
-    def walk(self, prefix: str) -> Iterator[str]:
-        start = f"{self.root}/{prefix}".rstrip("/")
-        for name in self.filesystem.find(start, **self.deadline):
-            yield name[len(self.root) :].lstrip("/")
-
-    def move(self, path: str, to: str) -> None:
-        self._require_create_once()
-        self.filesystem.cp_file(self._full(path), self._full(to), **self.deadline)
-        self.delete(path)
-
-    def modified(self, path: str) -> float:
-        return float(self.filesystem.modified(self._full(path)).timestamp())
-
-    def sizes(self, prefix: str) -> Iterator[tuple[str, int]]:
-        start = f"{self.root}/{prefix}".rstrip("/")
-        for name, info in self.filesystem.find(start, detail=True, **self.deadline).items():
-            yield name[len(self.root) :].lstrip("/"), int(info["size"])
-
-    def stamps(self, prefix: str) -> Iterator[tuple[str, str]]:
-        start = f"{self.root}/{prefix}".rstrip("/")
-        for name, info in self.filesystem.find(start, detail=True, **self.deadline).items():
-            told = next((info[fact] for fact in _CHANGES if info.get(fact)), "")
-            yield name[len(self.root) :].lstrip("/"), f"{info['size']} {told}" if told else ""
-
-    def _full(self, path: str) -> str:
-        return f"{self.root}/{path}"
-
-    def _holds(self, path: str, data: bytes) -> bool:
-        try:
-            return self.size(path) == len(data) and self.read(path, 0, None) == data
-        except Exception:  # a store that fails while asked back leaves the first failure to be reported
-            return False
-
-    def _require_create_once(self) -> None:
-        if not self.creates_once:
-            raise StoreFailed(
-                "this store has no way to create a file only if it is absent; run into a folder, s3://, gs://"
-                " or az://, then push"
-            )
-
-
 @contextmanager
 def _failures(url: str, action: str, path: str) -> Iterator[None]:
     """Turn whatever a store raises into StoreFull or StoreFailed; FileNotFoundError passes."""
@@ -458,6 +364,8 @@ def _failures(url: str, action: str, path: str) -> Iterator[None]:
         yield
     except StoreFailed as error:
         raise StoreFailed(f"cannot {action} {where}: {error}") from error
+    except AtlasError:
+        raise
     except FileNotFoundError as error:
         if action in ("write", "list"):
             raise StoreFailed(
@@ -492,7 +400,7 @@ def _failures(url: str, action: str, path: str) -> Iterator[None]:
 def _failed(where: str, action: str, error: Exception) -> StoreFailed:
     cause = str(error) or type(error).__name__
     if isinstance(error, TimeoutError):
-        cause = f"no answer within {CALL_TIMEOUT:g} s"
+        cause = f"no answer within {objects.CALL_TIMEOUT:g} s"
     return StoreFailed(
         f"cannot {action} {where}: {cause}. What is committed stands; run the same command again once the store answers"
     )

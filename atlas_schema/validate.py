@@ -30,6 +30,8 @@ from atlas_schema.errors import AtlasError, ForeignAtlas, NothingThere, ShardCor
 from atlas_schema.file_faults import Violation, file_faults, image_faults, reached, some, value_faults
 from atlas_schema.head_faults import head_faults
 from atlas_schema.kept import Shelf, part_in_shards, read_kept
+from atlas_schema.lookup import FOLDER as LOOKUPS
+from atlas_schema.lookup import lookup_faults
 from atlas_schema.parquet import check_whole, damage, footer_metadata, versions_agree
 from atlas_schema.partials import read_partial
 from atlas_schema.parts import KEPT, PARTS, is_part_path, kept_path, parse_part_path, read_file
@@ -75,9 +77,14 @@ def validate(store: Store, *, deep: bool = True) -> list[Violation]:
     return check(store, Depth.BYTES if deep else Depth.QUICK).violations
 
 
-def check(store: Store, depth: Depth = Depth.BYTES) -> Report:
-    """Every fault of the atlas in `store`, by path. NothingThere if there is no atlas."""
+def check(store: Store, depth: Depth = Depth.BYTES, *, memory: bool = True) -> Report:
+    """Every fault of the atlas in `store`, by path. memory: of the run's own files under .atlas too.
+
+    NothingThere if there is no atlas.
+    """
     paths, deep = store.list(), depth >= Depth.BYTES
+    if not memory:
+        paths = [path for path in paths if not path.startswith(".atlas/")]
     shards = {path: place for path in paths if (place := parse_shard_path(path)) and place[0] in TABLES}
     if not shards and not any(path.startswith(".atlas/") for path in paths):
         raise NothingThere(f"{store.url}: no atlas here: expected a folder with models/, sites/ and neurons/ in it")
@@ -108,6 +115,8 @@ def check(store: Store, depth: Depth = Depth.BYTES) -> Report:
     found += _each(_together(records), lambda some: _records(store, some, depth))
     if depth is Depth.DEEP:
         found += _each([path for path in paths if path.startswith(f"{FAILED}/")], lambda path: _failure(store, path))
+    if deep:
+        found += _each([path for path in paths if path.startswith(f"{LOOKUPS}/")], lambda path: _lookup(store, path))
     if "README.md" not in paths:
         found.append(Violation("README.md", "card", "there is no card; write it with `neuron-atlas card`"))
     ordered = sorted(found, key=lambda violation: (violation.path, violation.kind, violation.message))
@@ -409,6 +418,10 @@ def _failure(store: Store, path: str) -> Iterator[Violation]:
         yield Violation(path, "corrupt", f"the record of another unit, {unit}")
 
 
+def _lookup(store: Store, path: str) -> Iterator[Violation]:
+    yield from (Violation(path, "metadata", message) for message in lookup_faults(store, path))
+
+
 def _violation(path: str, error: AtlasError) -> Violation:
     kind = "corrupt" if isinstance(error, ShardCorrupt) else "version"
     return Violation(path, kind, str(error).removeprefix(f"{path}: "))
@@ -423,6 +436,8 @@ def what_to_do(fault: Violation) -> str:
         return "Write the card again." if fault.kind == "card" else "Use the release of neuron-atlas that wrote it."
     if fault.kind in ("missing", "unplanned", "count") or (place and place[0] in (MODELS.name, SITES.name)):
         return "Run the command that made it again: it does what is missing."
+    if fault.path.startswith(f"{LOOKUPS}/"):
+        return "Delete the file; `neuron-atlas push` makes it anew."
     if fault.path.startswith(f"{FAILED}/"):
         return "`neuron-atlas clean --yes` removes it; so does the next run."
     if fault.path.startswith(f"{PARTS}/"):

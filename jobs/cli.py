@@ -63,6 +63,16 @@ COMMANDS = {
         "Leave out what a model makes of a feature that misleads it, and see what its worst group gains.",
         "--model zoo/clip --train DIR --test a=DIR --test b=DIR --probe zoo:500 --core shape --spurious background",
     ),
+    "push": (
+        "publish:push",
+        "Publish an atlas as a Hugging Face dataset, or to another folder or URL.",
+        "demo/atlas hf://datasets/ORG/NAME --tag v1",
+    ),
+    "pull": (
+        "publish:pull",
+        "Fetch an atlas, or some models, layers or tables of one, so that a run extends it.",
+        "hf://datasets/ORG/NAME --model zoo-vit --out atlas",
+    ),
     "card": ("data:card", "Write the dataset card (README.md) of an atlas again.", "demo/atlas"),
 }
 GROUPS = {

@@ -86,7 +86,7 @@ def show(
     from atlas_schema.read import Atlas
     from atlas_schema.tables import HEADS, NEURONS
 
-    reader = Atlas(_store(atlas))
+    reader = Atlas(atlas)
     place = parse_address(address)
     if isinstance(place, HeadAddress):
         if image or open_picture:
@@ -178,9 +178,9 @@ def search(
     from atlas_schema.errors import NothingThere
     from atlas_schema.read import Atlas
 
-    reader = Atlas(_store(atlas))
+    reader = Atlas(atlas)
     wanted = text.casefold().split()
-    neurons, heads = _labelled_neurons(reader), _labelled_heads(reader)
+    neurons, heads = reader.search("").to_pylist(), _labelled_heads(reader)
     if not neurons and not heads:
         raise NothingThere(f"{atlas}: nothing has a label. Run the stages probe and label: see docs/evidence.md.")
     found, of_heads = (
@@ -194,17 +194,6 @@ def search(
         counts = f"{len(found):,} of {len(neurons):,} labelled neurons, {len(of_heads):,} of {len(heads):,} heads"
         print("\n".join([*shown, counts]))
     return 0 if found or of_heads else 1
-
-
-def _labelled_neurons(reader: Atlas) -> list[dict[str, Any]]:
-    """Neurons with a label, the one furthest above chance first."""
-    columns = ("address", "label", "label_z", "label_q", "label_auroc")
-    found: list[dict[str, Any]] = []
-    for model in reader.models():
-        for layer in reader.layers(model["slug"]):
-            table = reader.neurons(model["slug"], layer, columns)
-            found += [row for row in (table.to_pylist() if table else []) if row["label"]]
-    return sorted(found, key=lambda row: (-row["label_z"], row["address"]))
 
 
 def _labelled_heads(reader: Atlas) -> list[dict[str, Any]]:

@@ -277,7 +277,7 @@ def test_a_missing_bucket_is_named(s3: FaultyS3) -> None:
 
 
 def test_an_upload_that_breaks_off_leaves_nothing(s3: FaultyS3, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("atlas_schema.store.CALL_TIMEOUT", 2.0)
+    monkeypatch.setattr("atlas_schema.objects.CALL_TIMEOUT", 2.0)
     store = Store(f"s3://{s3.new_bucket()}/atlas")
     s3.faults += [break_off] * 100
     with pytest.raises(StoreFailed, match=r"cannot write s3://.*/part"):
@@ -288,7 +288,7 @@ def test_an_upload_that_breaks_off_leaves_nothing(s3: FaultyS3, monkeypatch: pyt
 
 
 def test_a_silent_store_is_given_up(s3: FaultyS3, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("atlas_schema.store.CALL_TIMEOUT", 1.0)
+    monkeypatch.setattr("atlas_schema.objects.CALL_TIMEOUT", 1.0)
     store = Store(f"s3://{s3.new_bucket()}/atlas")
     release = threading.Event()
 
@@ -303,7 +303,7 @@ def test_a_silent_store_is_given_up(s3: FaultyS3, monkeypatch: pytest.MonkeyPatc
 
 
 def test_a_write_that_landed_before_the_deadline_counts(s3: FaultyS3, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("atlas_schema.store.CALL_TIMEOUT", 1.0)
+    monkeypatch.setattr("atlas_schema.objects.CALL_TIMEOUT", 1.0)
     store = Store(f"s3://{s3.new_bucket()}/atlas")
     release = threading.Event()
 
