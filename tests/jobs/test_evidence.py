@@ -220,6 +220,7 @@ def test_bad_images_are_named_and_the_others_used(run_into: Runner, tmp_path: Pa
     assert {row["thumbnail"] for row in rows["images"]} == {None}, "no licence is known: images are named, not copied"
 
 
+@pytest.mark.slow
 def test_a_stage_is_refused_only_for_what_it_computes(run_into: Runner, tmp_path: Path) -> None:
     """Pictures by one recipe; evidence later, with another recipe named and never used; then judged as they are."""
     folder = tmp_path / "atlas"

@@ -241,6 +241,7 @@ def test_memory_is_refused_as_workers_would_not_see_it(run_into: Runner):
         run_into(Path("x"), out="memory://atlas")
 
 
+@pytest.mark.slow
 def test_a_failure_is_forgotten_when_another_cut_does_its_neurons(run_into: Runner, clean: Path, tmp_path: Path):
     """The record names units 0 to 15; the next run has one worker and cuts the layer otherwise."""
     folder = tmp_path / "atlas"

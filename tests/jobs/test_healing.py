@@ -254,7 +254,8 @@ def test_a_run_into_a_file_url(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["deep", "marks"]
 
 
-@pytest.mark.parametrize("after", [pytest.param("the first commit", marks=pytest.mark.slow), "the last commit"])
+@pytest.mark.parametrize("after", ["the first commit", "the last commit"])
+@pytest.mark.slow
 def test_a_folder_deleted_in_the_middle_of_a_run_ends_it_with_a_report(run_into: Runner, tmp_path: Path, after: str):
     """Writers make folders that are not there: without a look the run would fill the ruin, and blame a part."""
     from jobs.driver import Run

@@ -294,8 +294,8 @@ def test_a_label_that_does_not_hold_on_other_images_is_none(world):
     assert (row["label_status"], row["label"]) == ("unlabelled", None)
 
 
-@pytest.mark.parametrize("function", ["soft_wpmi", "cosine"])
-@pytest.mark.parametrize("calibrated", [True, False])
+@pytest.mark.parametrize("function", ["soft_wpmi", pytest.param("cosine", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("calibrated", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_shuffled_images_give_at_most_five_percent_significant_labels(world, function, calibrated):
     """Real activations and windows, embeddings dealt to the wrong images: nothing can be known."""
     dealt = world["similarities"][torch.randperm(800, generator=torch.Generator().manual_seed(3))]
