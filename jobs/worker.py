@@ -97,7 +97,7 @@ class Worker:
         return platform.node()
 
     def begin(self) -> None:
-        """Answered when the worker comes to a unit; what it is lost with once `run` is asked may be the unit's fault."""
+        """Answered when the worker comes to a unit; what it is lost with once `run` is asked may be its fault."""
 
     def beat(self) -> int:
         """Steps made so far; answered from a thread of its own while a unit is computed."""
