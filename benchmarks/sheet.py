@@ -1,8 +1,8 @@
 """A sheet of neurons in several recipes, beside the real images that excite them most.
 
-    python -m benchmarks.sheet --model zoo/vit --probe zoo:1000 --layers 0,1,3 --out docs/images/recipes-zoo.png
-    python -m benchmarks.sheet --model timm/vit_small_patch14_dinov2 --weights FILE --as dinov2 --input-size 168 \
-        --probe FOLDER --layers 1,5,9 --recipes fast,peak,maco,varied --names --out docs/images/recipes-dinov2.png
+    python -m benchmarks.sheet --model zoo/vit --probe zoo:1000 --layers 0,1,3 --out docs/images/recipes-zoo.webp
+    python -m benchmarks.sheet --model timm/vit_small_patch14_dinov2 --weights FILE --as dinov2 --input-size 112 \
+        --probe FOLDER --layers 1,5,9 --recipes fast,placed,peak,aligned,maco,varied --names --out FILE.webp
 
 A row is a neuron: its picture by each recipe (all variants), then its three strongest real images, by the strongest
 patch. Units are drawn by the layer's number as seed, among those that some image excites. --names leaves the real
@@ -28,7 +28,7 @@ from pipeline.visualize.ascent import visualize
 from pipeline.visualize.picture import decode, to_bytes
 from pipeline.visualize.recipes import RECIPES, recipe_named
 
-TILE, GAP, LEFT, TOP, NAMES = 112, 4, 84, 20, 200  # pixels
+GAP, LEFT, TOP, NAMES = 3, 68, 20, 150  # pixels
 STRONGEST = 3
 
 
@@ -58,9 +58,9 @@ def pixels_of(model: LoadedModel, probe: ProbeSet, indices: Sequence[int]) -> di
     return found
 
 
-def tile(pixels: np.ndarray) -> Image.Image:
+def tile(pixels: np.ndarray, side: int) -> Image.Image:
     """uint8 (height, width, 3) as it stands in the sheet."""
-    return Image.fromarray(pixels).resize((TILE, TILE), Image.Resampling.LANCZOS)
+    return Image.fromarray(pixels).resize((side, side), Image.Resampling.LANCZOS)
 
 
 def main() -> None:
@@ -74,6 +74,7 @@ def main() -> None:
     parser.add_argument("--units", type=int, default=8, help="of each layer")
     parser.add_argument("--recipes", default=",".join(name for name in RECIPES if name != "reference"))
     parser.add_argument("--names", action="store_true", help="names of the real images instead of themselves")
+    parser.add_argument("--tile", type=int, default=96, help="pixels of a picture's side in the sheet")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", required=True)
     asked = parser.parse_args()
@@ -92,34 +93,36 @@ def main() -> None:
         for recipe in recipes:
             found = visualize(model, model.description.ffn_sites[layer], units, recipe, photographs=own)
             for one in found:
-                made[one.address.unit].append(tile(decode(one.webp)))
+                made[one.address.unit].append(tile(decode(one.webp), asked.tile))
             seconds = sum(one.seconds for one in found) / len(units)
             print(f"layer {layer}, {recipe.name}: {seconds:.1f} s a neuron", file=sys.stderr, flush=True)
         for unit in units:
             names = [probe.images[int(index)].id for index in order[:, unit]]
-            shown = [] if asked.names else [tile(to_bytes(one.numpy())) for one in own[unit]]
+            shown = [] if asked.names else [tile(to_bytes(one.numpy()), asked.tile) for one in own[unit]]
             rows.append((f"layer {layer}\nunit {unit}", made[unit] + shown, names if asked.names else []))
     titles = [name for recipe in recipes for name in [recipe.name, *[""] * (recipe.variants - 1)]]
     titles += ["strongest images"]
-    draw_sheet(rows, titles).save(asked.out, optimize=True)
+    draw_sheet(rows, titles, asked.tile).save(asked.out, quality=80)
     print(f"{asked.out}: python -m benchmarks.sheet {' '.join(public(sys.argv[1:]))}")
 
 
-def draw_sheet(rows: Sequence[tuple[str, list[Image.Image], list[str]]], titles: Sequence[str]) -> Image.Image:
+def draw_sheet(
+    rows: Sequence[tuple[str, list[Image.Image], list[str]]], titles: Sequence[str], side: int
+) -> Image.Image:
     """Rows of tiles, with what stands left of each and, where there are names, right of it; titles over the columns."""
     columns, named = max(len(tiles) for _, tiles, _ in rows), any(names for _, _, names in rows)
-    size = (LEFT + columns * (TILE + GAP) + NAMES * named, TOP + len(rows) * (TILE + GAP))
+    size = (LEFT + columns * (side + GAP) + NAMES * named, TOP + len(rows) * (side + GAP))
     sheet = Image.new("RGB", size, "white")
     pen = ImageDraw.Draw(sheet)
     for column, title in enumerate(titles):
-        pen.text((LEFT + column * (TILE + GAP), 4), title, fill="black")
+        pen.text((LEFT + column * (side + GAP), 4), title, fill="black")
     for number, (name, tiles, names) in enumerate(rows):
-        y = TOP + number * (TILE + GAP)
-        pen.multiline_text((4, y + TILE // 2 - 12), name, fill="black")
+        y = TOP + number * (side + GAP)
+        pen.multiline_text((4, y + side // 2 - 12), name, fill="black")
         for column, one in enumerate(tiles):
-            sheet.paste(one, (LEFT + column * (TILE + GAP), y))
+            sheet.paste(one, (LEFT + column * (side + GAP), y))
         said = "\n".join(text.rpartition(".")[0].partition("_")[2].replace("_", " ") or text for text in names)
-        pen.multiline_text((LEFT + columns * (TILE + GAP) + 4, y + TILE // 2 - 20), said, fill="black")
+        pen.multiline_text((LEFT + columns * (side + GAP) + 4, y + side // 2 - 20), said, fill="black")
     return sheet
 
 

@@ -208,7 +208,8 @@ class _Climber:
             if ascent.hold:
                 first = value.detach().clamp(min=LEAST_VALUE) if step == 0 else first
                 loss = loss + ascent.hold * (first * distance(picture, result.initial_pictures)).sum()
-            (latent.grad,) = torch.autograd.grad(loss, latent)
+            (slope,) = torch.autograd.grad(loss, latent)
+            latent.grad = slope.contiguous()  # the fused step takes it as it lies in memory, whatever its strides
             optimizer.step()
             with torch.no_grad():
                 space.project(latent)

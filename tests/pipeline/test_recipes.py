@@ -63,6 +63,17 @@ def test_phases_keep_the_amplitudes_of_photographs(vit):
     assert not torch.equal(made.pictures, made.initial_pictures)
 
 
+@pytest.mark.parametrize("kind", ["pixels", "fourier", "phases"])
+def test_every_parameterization_climbs(kind, vit):
+    """Whatever the strides of the gradient, the fused step of the optimizer goes up: soon far above the start."""
+    site = vit.description.ffn_sites[1]
+    recipe = one_band(short(30, parameterization=kind, learning_rate=0.1))
+    climber = _Climber(vit, vit, site, recipe, 0, "float64", None)
+    made = climber.climb([2, 9, 24], recipe.ascents_at(site.depth)[0], "x")
+    first, last = made.curve[0][1], made.curve[-1][1]
+    assert (last > 1.2 * first).all(), (kind, first, last)
+
+
 def test_phases_of_a_picture_are_its_own():
     picture = pictures(2)
     space = parameterization("phases", (64, 64), 1.0)
