@@ -13,6 +13,10 @@ import { sentence } from "../trust.js";
  *   natural_peak?: number, likeness?: number, start_image?: string, url: string|null}} FurtherPicture
  */
 
+const GRID = { display: "grid", gridTemplateColumns: "repeat(auto-fill, minmax(104px, 1fr))", gap: "12px 8px", margin: "12px 0" };
+const BOX = { display: "block", width: "100%", aspectRatio: "1", overflow: "hidden", background: "var(--sunk)" };
+const CAPTION = { marginTop: "4px", fontSize: "13px", lineHeight: "16px" };
+
 /** The further pictures of a neuron, by recipe and variant; null where its layer has none. @returns {Promise<FurtherPicture[]|null>} */
 async function fetchPictures(/** @type {string} */ slug, /** @type {number} */ layer, /** @type {number} */ unit) {
   const folder = findModel(slug).layers[layer]?.pictures;
@@ -28,8 +32,8 @@ export function PicturesSection({ slug, layer, unit, row }) {
   const main = useLoaded(async () => (row.recipe && row.status !== "failed" ? pictureUrl(slug, layer, unit).catch(() => null) : null), [slug, layer, unit]);
   if (error) return html`<section><h2>In other ways</h2><${Failure} error=${error} /></section>`;
   const several = (one) => value.filter(({ recipe }) => recipe === one.recipe).length > 1;
-  return html`<section aria-labelledby="pictures" class="images" aria-busy=${stale}><h2 id="pictures">In other ways</h2>
-    <div class="examples">
+  return html`<section aria-labelledby="pictures" class="pictures" aria-busy=${stale}><h2 id="pictures">In other ways</h2>
+    <div style=${GRID}>
       ${row.recipe && html`<${PictureTile} one=${{ ...row, url: main.stale ? null : main.value }} name=${`${row.recipe}, above`} />`}
       ${(stale ? [] : (value ?? [])).map((one) => html`<${PictureTile} key=${`${one.recipe} ${one.variant}`} one=${one}
         name=${several(one) ? `${one.recipe} ${one.variant + 1}` : one.recipe} />`)}</div>
@@ -40,7 +44,7 @@ export function PicturesSection({ slug, layer, unit, row }) {
 function PictureTile({ one, name }) {
   const said = [sentence(one), one.verdict_reason, one.start_image && `Begun with ${one.start_image}.`,
     one.likeness !== undefined && `Likeness to the nearest variant ${figure(one.likeness)}.`];
-  return html`<figure class="example"><div class="shot" title=${said.filter(Boolean).join(" ")}>
-      ${one.url ? html`<img src=${one.url} alt=${`Picture by the recipe ${name}`} />` : html`<span class="none">${one.status_reason ?? ""}</span>`}</div>
-    <figcaption><b>${figure(one.natural_mean)}</b> / ${figure(one.natural_peak)}<span class="class">${name}</span><span class="class">${one.verdict ?? one.status}</span></figcaption></figure>`;
+  return html`<figure class="other" style=${{ margin: 0 }}><div style=${BOX} title=${said.filter(Boolean).join(" ")}>
+      ${one.url ? html`<img style=${BOX} src=${one.url} alt=${`Picture by the recipe ${name}`} />` : html`<span class="note">${one.status_reason ?? ""}</span>`}</div>
+    <figcaption style=${CAPTION}><b>${name}</b><br />${one.verdict ?? one.status}<br />${figure(one.natural_mean)} / ${figure(one.natural_peak)}</figcaption></figure>`;
 }
