@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 #: Version of all tables together (semver): major when a column changes its meaning or goes, minor when one
 #: comes. It stands in every file, and its major is part of every work unit's key.
-SCHEMA_VERSION = "2.2.0"
+SCHEMA_VERSION = "2.3.0"
 
 #: The storage of `datasets.Image`: these two fields, nullable, in this order. With `large_binary`, another
 #: order or `nullable=False`, `datasets` loses the Image feature without a word.
@@ -51,6 +52,9 @@ class Table:
     columns: tuple[Column, ...]
     shard: str = "owner"  # what one file holds: "owner": all rows of a model (run, probe set); "layer": of an FFN layer
     stage: str = ""  # the stage whose parts hold whole rows; empty: columns name theirs, or it is written whole
+    row_stages: tuple[tuple[str, str], ...] = ()
+    """Where several stages each hold whole rows: (stage, what `row_stage_by` says in its rows)."""
+    row_stage_by: str = ""
     version: str = SCHEMA_VERSION
 
     def column(self, name: str) -> Column:
@@ -68,7 +72,14 @@ class Table:
     @property
     def stages(self) -> list[str]:
         """The stages whose parts fill this table, in the order of their columns; none: it is written whole."""
-        return [self.stage] if self.stage else list(dict.fromkeys(c.stage for c in self.columns if c.stage))
+        if self.stage or self.row_stages:
+            return [self.stage] if self.stage else [stage for stage, _ in self.row_stages]
+        return list(dict.fromkeys(c.stage for c in self.columns if c.stage))
+
+    def rows_of(self, stage: str, rows: pa.Table) -> pa.Table:
+        """Of `rows` of the table those that `stage` made whole: all, but where several stages do."""
+        said = dict(self.row_stages).get(stage)
+        return rows if said is None else rows.filter(pc.equal(rows[self.row_stage_by], said))
 
     def schema(self) -> pa.Schema:
         """The Arrow schema of a shard; its metadata lets `datasets` decode images and name all types."""
@@ -76,7 +87,7 @@ class Table:
 
     def part_columns(self, stage: str) -> tuple[Column, ...]:
         """The key columns and those that `stage` fills."""
-        if not self.stages or stage == self.stage:
+        if not self.stages or stage == self.stage or stage in dict(self.row_stages):
             return self.columns
         if stage not in self.stages:
             raise KeyError(f"{self.name}: no column is filled by stage {stage!r}; stages: {self.stages}")

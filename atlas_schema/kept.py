@@ -75,7 +75,7 @@ def rows_in_shards(shelf: Shelf, unit: WorkUnit, table: Table, only: str = "") -
         for path in shelf.paths(table, slug, unit.layer):
             shard = shelf.shard(path)
             if shard is not None and unit.key in shard[1].get("parts", "").split(","):
-                kept.append(_in_columns(_own(unit, slug, shard[0]), schema))
+                kept.append(_in_columns(table.rows_of(unit.stage, _own(unit, slug, shard[0])), schema))
     rows = pa.concat_tables(kept) if kept else schema.empty_table()
     return rows.sort_by([(name, "ascending") for name in table.key]) if len(kept) > 1 else rows
 

@@ -37,6 +37,7 @@ from atlas_schema.tables import (
     MODELS,
     NEURON_EXAMPLES,
     NEURON_MATCHES,
+    NEURON_PICTURES,
     NEURONS,
     PROBE_IMAGES,
     RUNS,
@@ -113,6 +114,10 @@ class Atlas:
         """All neurons of a layer by unit: `columns`, or all but the image; None where no shard is there."""
         path = self._find(slug, layer)
         return None if path is None else self._read(path, _columns(columns), NEURONS)
+
+    def pictures(self, slug: str, layer: int, columns: Sequence[str] | None = None) -> pa.Table | None:
+        """All rows of neuron_pictures of a layer, images among them; None where no further pictures were made."""
+        return self._layer_table(NEURON_PICTURES, slug, layer, columns)
 
     def examples(self, slug: str, layer: int, columns: Sequence[str] | None = None) -> pa.Table | None:
         """All rows of neuron_examples of a layer; None where the probe stage has not reached it."""

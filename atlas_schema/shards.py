@@ -210,7 +210,8 @@ def _lacking(
     others = [key for key in footer.get("parts", "").split(",") if key not in keys]  # those that the rows came from
     for stage in table.stages:
         parts = own.get(stage, [])
-        kept = rows if len(table.stages) == 1 else rows.filter(reached(table, stage, rows))
+        whole = len(table.stages) == 1 or bool(table.row_stages)
+        kept = table.rows_of(stage, rows) if whole else rows.filter(reached(table, stage, rows))
         names = ("unit", "partner_slug") if "partner_slug" in table.key else ("unit",)
         held = {key for part in parts for key in zip(*(part.rows[name].to_pylist() for name in names), strict=True)}
         there = zip(*(kept[name].to_pylist() for name in names), strict=True)
@@ -340,10 +341,16 @@ def _order(part: _Part, rows: pa.Table) -> pa.Array:
 
 
 def _joined(table: Table, stages: Mapping[str, pa.Table]) -> pa.Table:
-    """The columns of all stages side by side, for every unit that any describes; null where one does not."""
+    """The columns of all stages side by side, for every unit that any describes; null where one does not. Where stages
+    make whole rows each, all of these.
+    """
     if len(table.stages) == 1:  # the only stage; it may have several rows a unit
         (rows,) = stages.values()
         return rows.select(table.names).replace_schema_metadata(table.schema().metadata)
+    if table.row_stages:  # rows of several stages, under one another
+        rows = pa.concat_tables([one.select(table.names) for one in stages.values()])
+        rows = rows.sort_by([(name, "ascending") for name in table.key])
+        return rows.replace_schema_metadata(table.schema().metadata)
     keys = _keys(table, list(stages.values()))
     arrays = []
     for column in table.columns:

@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from atlas_schema.columns import IMAGE, SCHEMA_VERSION, Column, Table
 from atlas_schema.head_tables import HEAD_FEATURES, HEAD_TABLES, HEAD_TEXTS, HEADS
+from atlas_schema.picture_tables import NEURON_PICTURES, VERDICT_COLUMNS
 
 __all__ = [
     "HEADS",
@@ -23,12 +24,14 @@ __all__ = [
     "NEURONS",
     "NEURON_EXAMPLES",
     "NEURON_MATCHES",
+    "NEURON_PICTURES",
     "PARTIALS",
     "PROBE_IMAGES",
     "RUNS",
     "SCHEMA_VERSION",
     "SITES",
     "TABLES",
+    "VERDICT_COLUMNS",
     "tables_of",
 ]
 
@@ -166,38 +169,6 @@ _shown = partial(_seen, absent="there is no picture: see status_reason", absent_
 _activation = partial(_shown, unit="activation")
 _robust = partial(
     _seen, unit="activation", absent="the recipe draws no fresh transforms, or there is no picture: see status_reason"
-)
-
-#: Columns that the verdict stage fills, from what the stored picture reaches under natural changes.
-_kept = partial(Column, stage="verdict", absent="there is no picture")
-_kept_of = partial(_kept, absent="there is no picture, or as stored it does not make the neuron fire")
-
-VERDICT_COLUMNS = (
-    _kept(
-        "verdict",
-        TEXT,
-        "Whether the picture holds under natural changes: holds where it keeps at least half of its activation on "
-        "average (by natural_kept and natural_kept_peak) and a quarter under every kind of change; does not where it "
-        "reaches no more than activation_start, or keeps under a quarter by either measure; inactive where it does not "
-        "make the neuron fire; else partly",
-        choices=("holds", "partly", "does not", "inactive"),
-    ),
-    _kept("verdict_reason", TEXT, "The figures that the verdict rests on, in words"),
-    _kept(
-        "natural_mean",
-        FLOAT,
-        "As activation_stored, under natural changes (small shifts, turns with zoom, mild colour, blur, noise): mean "
-        "over all",
-        unit="activation",
-    ),
-    _kept("natural_peak", FLOAT, "As natural_mean, at the strongest patch token", unit="activation"),
-    _kept_of("natural_kept", FLOAT, "natural_mean as a share of activation on the same stored picture unchanged"),
-    _kept_of("natural_kept_peak", FLOAT, "As natural_kept, at the strongest patch token"),
-    _kept(
-        "natural_kinds",
-        _list_of(kind=TEXT, mean=FLOAT, peak=FLOAT, kept=FLOAT),
-        "The same by kind of change: shift, turn, colour, blur, noise; kept is empty where nothing was to keep",
-    ),
 )
 
 #: Columns that the evidence stage fills, from what a probe pass measured.
@@ -608,7 +579,7 @@ RUNS = Table(
 TABLES: dict[str, Table] = {
     table.name: table
     for table in (
-        *(NEURONS, NEURON_EXAMPLES, NEURON_MATCHES),
+        *(NEURONS, NEURON_PICTURES, NEURON_EXAMPLES, NEURON_MATCHES),
         *HEAD_TABLES.values(),
         *(MODELS, SITES, PROBE_IMAGES, RUNS),
     )

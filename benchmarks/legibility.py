@@ -7,7 +7,7 @@ zoo, those count whose label names one value of one attribute and tells held-out
 more. A picture of such a neuron is shown to the seven models that did not make it: the share of them that answer with
 the label's value is its legibility. Beside it stand chance (one over the number of values) and the same models' answers
 for the neuron's strongest probe image, which no picture need exceed. Shares are means over neurons, with the standard
-error; each recipe makes pictures of the same neurons.
+error; each recipe makes pictures of the same neurons, and beside it stands the difference to the atlas's, by neuron.
 
 Without --recipes the pictures of the atlas itself are read, of all such neurons.
 """
@@ -116,9 +116,14 @@ def table(neurons: Sequence[Clear], shares: Mapping[str, np.ndarray]) -> dict[st
         if attribute in ATTRIBUTES:
             told[group]["chance"] = round(1 / len(ATTRIBUTES[attribute]), 3)
         for way, values in shares.items():
-            own = values[members]
-            told[group][way] = [round(float(own.mean()), 3), round(float(own.std() / len(own) ** 0.5), 3)]
+            told[group][way] = _mean_and_error(values[members])
+            if way not in ("atlas", "strongest image"):
+                told[group][f"{way} - atlas"] = _mean_and_error((values - shares["atlas"])[members])
     return told
+
+
+def _mean_and_error(values: np.ndarray) -> list[float]:
+    return [round(float(values.mean()), 3), round(float(values.std() / len(values) ** 0.5), 3)]
 
 
 def remade(neurons: Sequence[Clear], recipe: str) -> np.ndarray:
@@ -135,13 +140,13 @@ def remade(neurons: Sequence[Clear], recipe: str) -> np.ndarray:
     return np.stack([images[at] for at in range(len(neurons))])
 
 
-def few(neurons: Iterable[Clear], most: int) -> list[Clear]:
-    """At most so many of each model, layer and attribute, the first by unit."""
+def few(neurons: Iterable[Clear], most: int, skip: int = 0) -> list[Clear]:
+    """At most so many of each model, layer and attribute, by unit; without the first `skip` of these."""
     counts: dict[tuple[str, int, str], int] = defaultdict(int)
     chosen = []
     for one in neurons:
         counts[one.model, one.layer, one.attribute] += 1
-        if counts[one.model, one.layer, one.attribute] <= most:
+        if skip < counts[one.model, one.layer, one.attribute] <= skip + most:
             chosen.append(one)
     return chosen
 
@@ -151,6 +156,7 @@ def main() -> None:
     parser.add_argument("atlas", help="an atlas of the zoo with labels and exciting images, on probe zoo:1000")
     parser.add_argument("--recipes", default="", help="recipes to make pictures with, separated by commas")
     parser.add_argument("--neurons", type=int, default=6, help="of each model, layer and attribute, with --recipes")
+    parser.add_argument("--skip", type=int, default=0, help="neurons of each that a choice was made on: left out")
     parser.add_argument("--models", default=",".join(zoo.ZOO), help="whose neurons")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", help="a file for the report")
@@ -159,7 +165,7 @@ def main() -> None:
     atlas = Atlas(Store(asked.atlas))
     neurons = [one for name in asked.models.split(",") for one in clear_neurons(atlas, name)]
     if asked.recipes:
-        neurons = few(neurons, asked.neurons)
+        neurons = few(neurons, asked.neurons, asked.skip)
     models = readers()
     shown = {"atlas": np.stack([decode(one.picture) for one in neurons])}
     shown |= {recipe: remade(neurons, recipe) for recipe in filter(None, asked.recipes.split(","))}

@@ -29,8 +29,10 @@ from torch.profiler import ProfilerActivity, profile
 from benchmarks.machine import description, public, put
 from pipeline.models import FfnSite, LoadedModel, ModelRequest, load
 from pipeline.models.device import bfloat16_speedup, choose_precision, in_precision, quickest_attention, synchronize
-from pipeline.visualize.ascent import Visualization, _Climber, _Pick, _Result, default_batch, fresh_responses, visualize
+from pipeline.visualize.ascent import _Climber, _Pick, _Result, default_batch, visualize
+from pipeline.visualize.objective import fresh_responses
 from pipeline.visualize.recipes import PUBLISHED, RECIPES, Ascent, Recipe
+from pipeline.visualize.result import Visualization
 from tests.pipeline import published
 
 DRAWS = RECIPES["reference"].robust_draws

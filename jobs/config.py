@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from atlas_schema.errors import BadConfig, nearest
+from atlas_schema.picture_tables import PICTURE_RECIPES
 from jobs.stages import groups
 
 if TYPE_CHECKING:
@@ -112,7 +113,12 @@ class RunConfig(_Frozen):
 
     models: tuple[ModelEntry, ...] = Field(min_length=1)
     recipe: str = Field(
-        default="fast", description="How pictures are made: fast, peak, aligned, or reference (as published, slower)."
+        default="fast",
+        description="How pictures are made: fast, placed, peak, maco, aligned, or reference (as published, slower).",
+    )
+    also: tuple[str, ...] = Field(
+        default=(),
+        description=f"Recipes of further pictures beside the main one: some of {','.join(PICTURE_RECIPES)}.",
     )
     seed: int = Field(default=0, ge=0, lt=2**63, description="Seed of all random numbers.")
     layers: str = Field(default="all", description="FFN layers: all, or a list such as 0,5,-1 or 0:4.")
@@ -171,10 +177,21 @@ class RunConfig(_Frozen):
             return value
         return [{"model": entry} if isinstance(entry, str) else entry for entry in entries]
 
-    @field_validator("stages", mode="before")
+    @field_validator("stages", "also", mode="before")
     @classmethod
-    def _stages_from_text(cls, value: Any) -> Any:
+    def _names_from_text(cls, value: Any) -> Any:
         return value.split(",") if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _other_recipes(self) -> RunConfig:
+        for name in self.also:
+            if name not in PICTURE_RECIPES:
+                close = nearest(name, PICTURE_RECIPES, 1)
+                hint = f"; nearest: {close[0]}" if close else ""
+                raise ValueError(f"also: {name!r}, expected some of {', '.join(PICTURE_RECIPES)}{hint}")
+            if name == self.recipe:
+                raise ValueError(f"also: {name} makes the main pictures already; name other recipes")
+        return self
 
     @field_validator("layers", "units", mode="before")
     @classmethod

@@ -10,8 +10,10 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from atlas_schema.picture_tables import PICTURE_RECIPES
 from jobs.inputs import fed
 
 if TYPE_CHECKING:
@@ -40,6 +42,13 @@ def _of_images(value: Callable[[Any], Any]) -> Callable[[Inputs], Any]:
     return lambda inputs: digest([value(image) for image in inputs.images.images])
 
 
+def _settings_of_recipe(name: str, inputs: Inputs) -> str:
+    """What stands for a recipe by which further pictures are made, whatever the run's own recipe is."""
+    from pipeline.visualize.recipes import recipe_named
+
+    return f"{name} {recipe_named(name).hash}"
+
+
 def _section(name: str, field: str, means: str) -> Fact:
     return Fact(name, means, lambda inputs: asdict(getattr(inputs.settings, field)))
 
@@ -48,6 +57,10 @@ FACTS: Mapping[str, Fact] = {
     fact.name: fact
     for fact in (
         Fact("recipe", "Settings of the visualization recipe", lambda i: f"{i.recipe.name} {i.recipe.hash}"),
+        *(
+            Fact(f"recipe {name}", f"Settings of the recipe {name}", partial(_settings_of_recipe, name))
+            for name in PICTURE_RECIPES
+        ),
         Fact("seed", "Seed of the random numbers of visualizations", lambda i: i.seed),
         Fact("images", "Names and bytes of the probe images", lambda i: i.images.identity, ("images",)),
         Fact("classes", "Class of every probe image", _of_images(lambda image: image.label), ("images",)),

@@ -28,7 +28,14 @@ def open_inputs(config: RunConfig, stages: Collection[Stage], say: Say) -> Input
     from pipeline.models import ModelRequest
     from pipeline.visualize.recipes import recipe_named
 
-    inputs = Inputs(recipe_named(config.recipe), config.seed, _settings(config), match_count=config.match_images)
+    recipe = recipe_named(config.recipe)
+    if recipe.variants > 1 or recipe.photographs:
+        raise BadConfig(
+            f"--recipe {recipe.name} makes {recipe.variants} pictures of a neuron"
+            + (" from photographs" if recipe.photographs else "")
+            + f", and a neuron has one main picture: ask for it with --also {recipe.name}."
+        )
+    inputs = Inputs(recipe, config.seed, _settings(config), match_count=config.match_images)
     needs = {need for stage in stages for name in stage.facts for need in FACTS[name].needs}
     embeds = any(stage.owner == "embedder" for stage in stages)
     if needs & {"images"}:
@@ -62,7 +69,8 @@ def _probe_set(config: RunConfig, say: Say) -> ProbeSet:
 
     if not config.probe:
         raise BadConfig(
-            f"--stages {','.join(config.stages)}: these need real images. Name them with --probe: zoo, a folder, "
+            f"--stages {','.join(config.stages)}{' --also ' if config.also else ''}{','.join(config.also)}: these need "
+            "real images. Name them with --probe: zoo, a folder, "
             "a Parquet file or hf:NAME."
         )
     return opened_set(config.probe, say, memory=cache_folder())

@@ -84,7 +84,7 @@ def prepare(config: RunConfig, say: Say) -> Prepared:
     from pipeline.models import load
     from pipeline.visualize.recipes import recipe_named
 
-    store, stages = open_store(config.out), stages_of(config.stages)
+    store, stages = open_store(config.out), stages_of(config.stages, config.also)
     described = describe_all(config)
     # slug clashes and bad selections are told before any download
     make_plan(config, described, stages, recipe_named(config.recipe), Counts(), Machine())

@@ -23,7 +23,8 @@ from jobs.stages import Stage
 
 
 def read_by(name: str) -> list[Stage]:
-    """The stages that fill tables with what is made of the results of a stage, by way of others too."""
+    """The stages that fill tables with what is made of the results of a stage, by way of others too, but not of those
+    that fill tables: whoever reads these finds their rows in the shards."""
     found: dict[str, Stage] = {}
     todo = [name]
     while todo:
@@ -31,7 +32,7 @@ def read_by(name: str) -> list[Stage]:
         for stage in stages.STAGES:
             if stage.name not in found and one in (*stage.reads, *stage.reads_if_there):
                 found[stage.name] = stage
-                todo.append(stage.name)
+                todo += [] if tables_filled_by(stage.name) else [stage.name]
     return [stage for stage in found.values() if tables_filled_by(stage.name)]
 
 

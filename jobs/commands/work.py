@@ -82,7 +82,7 @@ def plan(flags: RunFlags = NO_FLAGS, *, as_json: Annotated[bool, _flag("Print JS
     from pipeline.models import ModelRequest, describe
     from pipeline.visualize.recipes import recipe_named
 
-    recipe, stages = recipe_named(config.recipe), stages_of(config.stages)
+    recipe, stages = recipe_named(config.recipe), stages_of(config.stages, config.also)
     described = describe_all(config)
     embeds = any(stage.owner == "embedder" for stage in stages)
     embedder = describe(ModelRequest(config.embedder)) if embeds else None

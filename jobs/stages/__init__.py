@@ -6,6 +6,8 @@ probe ─────────────────┼─> judge
                        ├─> evidence, examples
 writes ────────────────┼─> effect
 embed, texts ──────────┴─> label
+examples ──────────────┬─> pictures-accentuated
+                       │   pictures-RECIPE, one for each other recipe
 pairs
 pool, embed, decompose ──> align ─> spans ─> project ─> heads
 """
@@ -18,6 +20,7 @@ from jobs.stages.effect import EFFECT, WRITES
 from jobs.stages.heads import ALIGN, DECOMPOSE, HEADS, MAPS, POOL, PROJECT, READS, SPANS
 from jobs.stages.label import EMBED, LABEL, TEXTS
 from jobs.stages.match import PAIRS
+from jobs.stages.pictures import PICTURES
 from jobs.stages.probe import EVIDENCE, EXAMPLES, JUDGE, PROBE
 from jobs.stages.stage import Cost, Sizes, Stage
 from jobs.stages.visualize import VERDICT, VISUALIZE
@@ -27,6 +30,7 @@ __all__ = ["STAGES", "Cost", "Sizes", "Stage", "closure", "groups", "place_of", 
 STAGES: tuple[Stage, ...] = (
     *(VISUALIZE, VERDICT),
     *(PROBE, EVIDENCE, EXAMPLES, JUDGE),
+    *PICTURES,
     *(EMBED, TEXTS, LABEL),
     *(WRITES, EFFECT),
     PAIRS,
@@ -44,10 +48,10 @@ def groups() -> tuple[str, ...]:
     return tuple(dict.fromkeys(stage.group for stage in STAGES if stage.group))
 
 
-def stages_of(wanted: Iterable[str]) -> tuple[Stage, ...]:
-    """The stages of these groups and all that they read, in the order of STAGES."""
-    wanted = set(wanted)
-    return closure(stage.name for stage in STAGES if stage.group in wanted)
+def stages_of(wanted: Iterable[str], also: Iterable[str] = ()) -> tuple[Stage, ...]:
+    """The stages of these groups and all that they read, in the order of STAGES; also: recipes of further pictures."""
+    wanted, further = set(wanted), {f"pictures-{recipe}" for recipe in also}
+    return closure(stage.name for stage in STAGES if stage.group in wanted or stage.name in further)
 
 
 def place_of(name: str) -> tuple[int, str]:

@@ -80,13 +80,13 @@ def verdict_memory(sizes: Sizes, batch: int) -> float:
 
 def memory(sizes: Sizes, batch: int) -> float:
     """Forward and backward of the pictures of a step: what all layers up to this one keep for the backward."""
-    from pipeline.visualize.ascent import copies_at, pictures_at_once
+    from pipeline.visualize.ascent import pictures_at_once, pictures_of
 
     assert sizes.site is not None
     on_gpu = batch > MOST_BATCH["cpu"]
     most = pictures_at_once(sizes.site, on_gpu)
     pictures = most * batch // MOST_BATCH["cuda" if on_gpu else "cpu"]
-    pictures = max(pictures, copies_at(sizes.site, sizes.recipe)) if batch else 0
+    pictures = max(pictures, pictures_of(sizes.site, sizes.recipe)) if batch else 0
     return sizes.weights + pictures * (GRAPH * sizes.hidden_up_to_site + PIXEL_COPIES * sizes.pixels)
 
 

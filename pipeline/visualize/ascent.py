@@ -2,7 +2,8 @@
 
 Many neurons of one site share a batch, each picture climbing for its own neuron; the forward stops at the
 site; no gradient is taken of weights. Sources: Ghiasi, Kazemi et al. (2212.06727) for the objective and the
-augmentations of `reference`; Olah et al., *Feature Visualization* (2017), for the Fourier parameterization.
+augmentations of `reference`; Olah et al., *Feature Visualization* (2017), for the Fourier parameterization and variants
+kept apart; Fel et al. (2306.06805) for fixed amplitudes; Hamblin et al. (2402.10039) for a start from photographs.
 Settings: pipeline/visualize/recipes.py. Plain functions: no files, no Ray.
 """
 
@@ -10,17 +11,15 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from atlas_schema.address import NeuronAddress
 from atlas_schema.errors import BadAddress
-from pipeline.hooks.activations import ffn_activations, ffn_pre_and_post
 from pipeline.models import FfnSite, LoadedModel
 from pipeline.models.device import (
     choose_precision,
@@ -31,12 +30,14 @@ from pipeline.models.device import (
 )
 from pipeline.seeds import generator
 from pipeline.visualize.initial_images import bank, best_of_bank, own_noise
-from pipeline.visualize.parametrize import Fourier, Pixels, parameterization
+from pipeline.visualize.objective import distance, fresh_responses, likeness, objective, respond
+from pipeline.visualize.parametrize import Pixels, Space, parameterization
 from pipeline.visualize.picture import decode, encode_webp, to_bytes
-from pipeline.visualize.recipes import Ascent, Phase, Recipe
-from pipeline.visualize.transforms import augment, draw, roll_each, total_variation
+from pipeline.visualize.recipes import Ascent, Recipe
+from pipeline.visualize.result import LEFT, NO_NUMBER, Visualization
+from pipeline.visualize.transforms import augment, draw, roll_each, total_variation, turn_each
 
-FRESH = Ascent(parameterization="pixels", phases=(), learning_rate=0.0)  # what the judge draws transforms for
+LEAST_VALUE = 0.1  # of what is climbed, where it weighs the distance from a photograph
 
 
 @dataclass(frozen=True)
@@ -52,65 +53,6 @@ OnStep = Callable[[int, int], None]
 """Called after each step of a batch with (steps done, steps in all): a heartbeat."""
 
 
-@dataclass(frozen=True, eq=False)
-class Visualization:
-    """One neuron's picture and the numbers that let a reader trust it; `row()` is its row of `neurons`."""
-
-    address: NeuronAddress
-    image: np.ndarray  # uint8 (height, width, 3), before compression
-    webp: bytes
-    activation: float  # mean over patches (and scales), of the picture as optimized
-    activation_peak: float  # its strongest patch
-    activation_stored: float  # mean over patches, of the WebP as anyone reads it back
-    activation_start: float
-    activation_start_peak: float
-    robust_mean: float  # mean over fresh random transforms of the mean over patches
-    robust_std: float
-    robust_peak: float
-    robust_draws: int
-    loss_curve: list[dict[str, float]]
-    rescue: str | None
-    start: str
-    steps: int
-    image_steps: int
-    seconds: float
-    recipe: Recipe
-    precision: str
-    seed: int
-    status_reason: str | None = None  # why there is no picture: then no number beside it stands for anything
-
-    @property
-    def status(self) -> str:
-        """`active`, `inactive` where the mean activation of the picture is not above 0, `failed` without a picture."""
-        if self.status_reason is not None:
-            return "failed"
-        return "active" if self.activation > 0 else "inactive"
-
-    def row(self) -> dict[str, object]:
-        """The row for atlas_schema.tables.NEURONS."""
-        own = {name: getattr(self, name) for name in (*_MEASURED_FIELDS, *_TOLD_FIELDS)}
-        if self.status == "failed":
-            own |= dict.fromkeys(_MEASURED_FIELDS)
-        return own | {
-            "address": str(self.address),
-            "slug": self.address.slug,
-            "layer": self.address.layer,
-            "unit": self.address.unit,
-            "image": None if self.status == "failed" else {"bytes": self.webp, "path": f"{self.address.unit}.webp"},
-            "recipe": self.recipe.name,
-            "recipe_hash": self.recipe.hash,
-        }
-
-
-_MEASURED_FIELDS = (
-    "activation", "activation_peak", "activation_stored", "activation_start", "activation_start_peak",
-    "robust_mean", "robust_std", "robust_peak", "robust_draws", "loss_curve", "rescue", "start", "steps",
-)  # fmt: skip
-_TOLD_FIELDS = ("status", "status_reason", "image_steps", "seconds", "precision", "seed")
-_LEFT = "the optimization left the finite numbers, whatever it started from"
-_NO_NUMBER = "the activation is no finite number: the weights that make it are damaged"
-
-
 def visualize(
     model: LoadedModel,
     site: FfnSite,
@@ -122,8 +64,11 @@ def visualize(
     precision: str | None = None,
     on_step: OnStep | None = None,
     settings: VisualizeSettings = VisualizeSettings(),
+    photographs: Mapping[int, Tensor] | None = None,
 ) -> list[Visualization]:
-    """Visualize `units` of one FFN site; one result per unit, in their order.
+    """Visualize `units` of one FFN site; one result per unit, in their order, or per unit and variant of the recipe.
+
+    photographs: by unit, float (recipe.variants, 3, height, width) in [0, 1], of a recipe that starts from them.
 
     batch: neurons per step (chosen from the device where None); it changes speed, and rounding, never the
     random numbers. Out of memory halves it and goes on. precision: of the ascent, one of device.PRECISIONS
@@ -138,8 +83,10 @@ def visualize(
         raise BadAddress(
             f"{model.description.slug} layer {site.layer} has no unit {wrong[0]}: its units are 0 to {site.width - 1}."
         )
-    precision = precision or choose_precision(model)
-    climber = _Climber(model, in_precision(model, precision), site, recipe, seed, precision, on_step, settings)
+    if recipe.photographs and photographs is None:
+        raise ValueError(f"the recipe {recipe.name} starts from photographs of the neuron: give them")
+    precision, own = precision or choose_precision(model), dict(photographs or {})
+    climber = _Climber(model, in_precision(model, precision), site, recipe, seed, precision, on_step, settings, own)
     size, done, left = batch or default_batch(model, site, recipe), [], list(units)
     while left:
         try:
@@ -158,7 +105,7 @@ def visualize(
 def default_batch(model: LoadedModel, site: FfnSite, recipe: Recipe) -> int:
     """Neurons per step: enough pictures to keep the device busy, few enough to stay in a CPU's cache."""
     images = pictures_at_once(site, torch.device(model.device).type == "cuda")
-    return max(1, images // copies_at(site, recipe))
+    return max(1, images // pictures_of(site, recipe))
 
 
 def pictures_at_once(site: FfnSite, on_gpu: bool) -> int:
@@ -166,9 +113,9 @@ def pictures_at_once(site: FfnSite, on_gpu: bool) -> int:
     return 512 if on_gpu else int(min(128, max(16, 4e9 / max(site.flops, 1))))
 
 
-def copies_at(site: FfnSite, recipe: Recipe) -> int:
-    """Copies of a neuron's picture in a step, at most."""
-    return max(phase.copies for ascent in recipe.ascents_at(site.depth) for phase in ascent.phases)
+def pictures_of(site: FfnSite, recipe: Recipe) -> int:
+    """Pictures of a neuron in a step, at most: all variants, with their copies."""
+    return recipe.variants * max(phase.copies for ascent in recipe.ascents_at(site.depth) for phase in ascent.phases)
 
 
 @dataclass
@@ -194,12 +141,15 @@ class _Climber:
     precision: str
     on_step: OnStep | None
     settings: VisualizeSettings = VisualizeSettings()
+    photographs: Mapping[int, Tensor] = field(default_factory=dict)
 
-    def batch(self, units: Sequence[int]) -> list[Visualization]:
-        """All ascents of the recipe for `units`, the best picture of each, judged."""
+    def batch(self, wanted: Sequence[int]) -> list[Visualization]:
+        """All ascents of the recipe for each variant of the units `wanted`, the best picture of each, judged."""
         began = time.perf_counter()
         ascents = self.recipe.ascents_at(self.site.depth)
-        results = [self.climb(units, ascent, f"ascent {i}") for i, ascent in enumerate(ascents)]
+        variants = list(range(self.recipe.variants)) * len(wanted)
+        units = [unit for unit in wanted for _ in range(self.recipe.variants)]
+        results = [self.climb(units, ascent, f"ascent {i}", variants) for i, ascent in enumerate(ascents)]
         chosen = [results[0]] * len(units)
         if len(results) > 1:
             draws = self.settings.choice_draws
@@ -207,10 +157,12 @@ class _Climber:
             chosen = [results[i] for i in scores.argmax(0).tolist()]
         picks = [_Pick(result, row, None) for row, result in enumerate(chosen)]
         spent = [sum(ascent.image_steps for ascent in ascents)] * len(units)
-        reached = self._rescue(units, picks, spent)
-        return self._judge(units, picks, spent, reached, began)
+        reached = self._rescue(units, variants, picks, spent)
+        return self._judge(units, variants, picks, spent, reached, began)
 
-    def _rescue(self, units: Sequence[int], picks: list[_Pick], spent: list[int]) -> tuple[Tensor, Tensor]:
+    def _rescue(
+        self, units: Sequence[int], variants: Sequence[int], picks: list[_Pick], spent: list[int]
+    ) -> tuple[Tensor, Tensor]:
         """Give each neuron whose picture does not make it fire the recipe's ways out, in turn.
 
         Returns what the pictures reach in the end: mean over patches and strongest patch, (n,) each."""
@@ -220,7 +172,7 @@ class _Climber:
             if not flat:
                 break
             again = [units[index] for index in flat]
-            result = self.climb(again, ascent, f"rescue {number}")
+            result = self.climb(again, ascent, f"rescue {number}", [variants[index] for index in flat])
             rescued, found_peak = self.respond(again, result.pictures)
             for row, index in enumerate(flat):
                 spent[index] += ascent.image_steps
@@ -229,27 +181,35 @@ class _Climber:
                     reached[index], peak[index] = rescued[row], found_peak[row]
         return reached, peak
 
-    def climb(self, units: Sequence[int], ascent: Ascent, purpose: str) -> _Result:
-        """One gradient ascent for each of `units` at once."""
+    def climb(self, units: Sequence[int], ascent: Ascent, purpose: str, variants: Sequence[int] = ()) -> _Result:
+        """One gradient ascent for each of `units` at once, of its variant (where given, all of a unit in a row)."""
         size = self.model.description.input_size
         space = parameterization(ascent.parameterization, size, ascent.spectrum_exponent)
-        keys = [self._key(unit, purpose) for unit in units]
-        latent = self._initial_latents(units, keys, ascent, space).requires_grad_()
+        variants = variants or [0] * len(units)
+        keys = [self._key(unit, purpose, variant) for unit, variant in zip(units, variants, strict=True)]
+        latent = self._initial_latents(units, variants, keys, ascent, space).requires_grad_()
         draws = draw(keys, ascent, size, latent, patch_size(self.site, size))
         own = torch.tensor(units, device=latent.device)
         optimizer = torch.optim.Adam([latent], lr=ascent.learning_rate, betas=ascent.betas, eps=1e-8, fused=True)
         result = _Result(ascent, latent, space.picture(latent).detach().clone())
+        first = own.new_zeros(len(own), dtype=latent.dtype)  # what is climbed, at the start
         kept = set(np.linspace(0, ascent.steps - 1, self.settings.curve_points).round().astype(int).tolist())
         for step, numbers in enumerate(draws):
             progress = step / max(ascent.steps - 1, 1)
             optimizer.param_groups[0]["lr"] = ascent.learning_rate * (1 + math.cos(math.pi * progress)) / 2
-            rolled = roll_each(space.picture(latent), numbers.roll)
-            copies = augment(rolled, numbers.mean, numbers.std, numbers.offset)
+            picture = space.picture(latent)
+            rolled = roll_each(picture, numbers.roll)
+            seen = turn_each(rolled, numbers.turn) if ascent.turn or ascent.zoom else rolled
+            copies = augment(seen, numbers.mean, numbers.std, numbers.offset)
             value, activation = self._objective(copies, own, ascent)  # (batch,) each
             loss = -ascent.objective_scale * value.sum()
             if ascent.total_variation:
                 loss = loss + ascent.total_variation * total_variation(rolled, numbers.std).sum()
-            (latent.grad,) = torch.autograd.grad(loss, latent)
+            if ascent.hold:
+                first = value.detach().clamp(min=LEAST_VALUE) if step == 0 else first
+                loss = loss + ascent.hold * (first * distance(picture, result.initial_pictures)).sum()
+            (slope,) = torch.autograd.grad(loss, latent)
+            latent.grad = slope.contiguous()  # the fused step takes it as it lies in memory, whatever its strides
             optimizer.step()
             with torch.no_grad():
                 space.project(latent)
@@ -282,15 +242,23 @@ class _Climber:
             reached = torch.maximum(mean, reached)
         return best
 
-    def _key(self, unit: int, purpose: str) -> tuple[object, ...]:
+    def _key(self, unit: int, purpose: str, variant: int = 0) -> tuple[object, ...]:
         address = NeuronAddress(self.model.description.slug, self.site.layer, unit)
-        return (self.recipe.hash, str(address), purpose, self.seed)
+        return (self.recipe.hash, str(address), purpose, self.seed, *((f"variant {variant}",) if variant else ()))
 
     def _initial_latents(
-        self, units: Sequence[int], keys: Sequence[tuple[object, ...]], ascent: Ascent, space: Pixels | Fourier
+        self,
+        units: Sequence[int],
+        variants: Sequence[int],
+        keys: Sequence[tuple[object, ...]],
+        ascent: Ascent,
+        space: Space,
     ) -> Tensor:
         dtype = torch.float64 if self.precision == "float64" else torch.float32
         like = torch.empty(0, dtype=dtype, device=self.model.device)
+        if ascent.start == "photograph":
+            own = [self.photographs[unit][variant] for unit, variant in zip(units, variants, strict=True)]
+            return _faded(space.latent(torch.stack(own).to(like)), ascent.start_strength, space)
         if ascent.start != "bank":
             noise = torch.stack([own_noise(key, space, like) for key in keys])
             return _faded(noise, ascent.start_strength, space)
@@ -303,21 +271,9 @@ class _Climber:
         """What is climbed and the true activation, per neuron: mean over patches, scales and copies."""
         x = self.model.normalise(copies).to(dtype_of(self.fast))
         count = len(copies) // len(own)
-        units = own.repeat_interleave(count)
-        if ascent.objective == "softplus" and self.site.pre:
-            calls = ffn_pre_and_post(self.fast, self.site, x, units)
-            wanted = [F.softplus(before.to(copies.dtype)) for before, _ in calls]
-            true = [after.to(copies.dtype) for _, after in calls]
-        else:
-            wanted = true = [after.to(copies.dtype) for after in ffn_activations(self.fast, self.site, x, units)]
-        return self._value(wanted, ascent).reshape(-1, count).mean(1), _mean(true).reshape(-1, count).mean(1)
-
-    def _value(self, calls: list[Tensor], ascent: Ascent) -> Tensor:
-        """Mean over patches, all or the strongest, of each call, then over calls: (batch,)."""
-        if not ascent.peak_share:
-            return _mean(calls)
-        strongest = [call.topk(max(1, round(ascent.peak_share * call.shape[1])), dim=1).values for call in calls]
-        return _mean(strongest)
+        together = self.recipe.variants if ascent.diversity else 1
+        wanted, true = objective(self.fast, self.site, x, own.repeat_interleave(count), ascent, copies.dtype, together)
+        return wanted.reshape(-1, count).mean(1), true.reshape(-1, count).mean(1)
 
     @torch.no_grad()
     def respond(self, units: Sequence[int], pictures: Tensor) -> tuple[Tensor, Tensor]:
@@ -333,6 +289,7 @@ class _Climber:
     def _judge(
         self,
         units: Sequence[int],
+        variants: Sequence[int],
         picks: list[_Pick],
         spent: list[int],
         reached: tuple[Tensor, Tensor],
@@ -350,6 +307,7 @@ class _Climber:
         seconds = (time.perf_counter() - began) / len(units)
         numbers = torch.stack([mean, peak, stored, start_mean, start_peak, *fresh_mean.T, *fresh_peak.T])
         finite = torch.isfinite(numbers).all(0).tolist()
+        alike = self._likeness(pictures, len(picks))
         return [
             Visualization(
                 address=NeuronAddress(self.model.description.slug, self.site.layer, unit),
@@ -373,10 +331,22 @@ class _Climber:
                 recipe=self.recipe,
                 precision=self.precision,
                 seed=self.seed,
-                status_reason=_NO_NUMBER if not finite[i] else _LEFT if picks[i].failed else None,
+                status_reason=NO_NUMBER if not finite[i] else LEFT if picks[i].failed else None,
+                variant=variants[i],
+                likeness=alike[i],
             )
             for i, unit in enumerate(units)
         ]
+
+    @torch.no_grad()
+    def _likeness(self, pictures: Tensor, count: int) -> list[float | None]:
+        """Of each picture, how alike it is to the most similar other variant; None where there is no other."""
+        together = self.recipe.variants
+        if together == 1:
+            return [None] * count
+        x = self.model.normalise(pictures).to(dtype_of(self.model))
+        alike = torch.cat([likeness(some, self.model, self.site, together) for some in x.split(together)])
+        return [min(1.0, max(0.0, value)) for value in alike.tolist()]
 
 
 @dataclass(frozen=True)
@@ -407,7 +377,7 @@ class _Pick:
         ]
 
 
-def _faded(latent: Tensor, strength: float, space: Pixels | Fourier) -> Tensor:
+def _faded(latent: Tensor, strength: float, space: Space) -> Tensor:
     """The latent with its contrast around grey multiplied by `strength`."""
     grey = 0.5 if isinstance(space, Pixels) else 0.0
     return latent if strength == 1 else grey + (latent - grey) * strength
@@ -417,61 +387,6 @@ def patch_size(site: FfnSite, size: tuple[int, int]) -> tuple[int, int]:
     """Height and width in pixels of what one token of the site's finest grid stands for."""
     rows, columns = max(site.grids)
     return max(1, size[0] // rows), max(1, size[1] // columns)
-
-
-def fresh_responses(
-    model: LoadedModel,
-    site: FfnSite,
-    units: Sequence[int],
-    pictures: Tensor,
-    keys: Sequence[tuple[object, ...]],
-    draws: int,
-) -> tuple[Tensor, Tensor]:
-    """Mean over patches and strongest patch under fresh transforms of full strength: (n, draws) each.
-
-    The transforms are those of `reference` without its offset: (x - m) / s per channel and a circular shift
-    of up to 32 px. They depend on `keys` alone, not on the recipe, so that recipes can be compared pairwise.
-    """
-    transforms = draw(
-        keys, replace(FRESH, phases=(Phase(steps=draws, copies=1),)), model.description.input_size, pictures
-    )
-    means, peaks = [], []
-    own = torch.tensor(units)
-    for numbers in transforms:
-        shifted = augment(roll_each(pictures, numbers.roll), numbers.mean, numbers.std, numbers.offset)
-        mean, peak = respond(model, site, own, shifted)
-        means.append(mean)
-        peaks.append(peak)
-    return torch.stack(means, 1), torch.stack(peaks, 1)
-
-
-@torch.no_grad()
-def respond(
-    model: LoadedModel, site: FfnSite, units: Sequence[int] | Tensor, pictures: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Mean over patches, and strongest patch, of each unit on its own picture: (n,), (n,), in main memory.
-
-    pictures: (n, 3, height, width), in [0, 1].
-    """
-    units = torch.as_tensor(units)
-    means, peaks = [], []
-    for chunk, own in _chunks(pictures, units, 32):
-        x = model.normalise(chunk).to(dtype_of(model))
-        calls = ffn_activations(model, site, x, own.to(chunk.device))
-        means.append(_mean(calls))
-        peaks.append(torch.stack([call.amax(1) for call in calls]).amax(0))
-    return torch.cat(means).cpu(), torch.cat(peaks).cpu()
-
-
-def _chunks(pictures: Tensor, units: Tensor, size: int) -> Iterator[tuple[Tensor, Tensor]]:
-    if pictures.is_cuda:
-        size *= 16
-    yield from zip(pictures.split(size), units.split(size), strict=True)
-
-
-def _mean(calls: list[Tensor]) -> Tensor:
-    """Mean over patches of each call, then over calls (the scales of a shared module): (batch,)."""
-    return torch.stack([call.mean(1) for call in calls]).mean(0)
 
 
 _initial_choices: dict[tuple[object, ...], Tensor] = {}

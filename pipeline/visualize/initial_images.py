@@ -18,15 +18,18 @@ from pipeline.hooks.activations import ffn_activations
 from pipeline.models import FfnSite, LoadedModel
 from pipeline.models.device import dtype_of
 from pipeline.seeds import generator
-from pipeline.visualize.parametrize import COLOURS, Fourier, Pixels
+from pipeline.visualize.colours import COLOURS
+from pipeline.visualize.parametrize import Fourier, Phases, Pixels, Space
 from pipeline.visualize.recipes import Ascent
 
 
-def own_noise(key: tuple[object, ...], space: Pixels | Fourier, like: Tensor) -> Tensor:
-    """A neuron's own random latent, (3, ...): U[0, 1] pixels, or a random spectrum."""
+def own_noise(key: tuple[object, ...], space: Space, like: Tensor) -> Tensor:
+    """A neuron's own random latent, (3, ...): U[0, 1] pixels, a random spectrum, or random phases."""
     random = generator(*key, "start")
     if isinstance(space, Pixels):
         values = random.uniform(0, 1, (3, space.height, space.width))
+    elif isinstance(space, Phases):
+        values = random.uniform(-np.pi, np.pi, (3, space.height, space.width // 2 + 1))
     else:
         values = random.standard_normal((3, space.height, space.width // 2 + 1, 2))
     return torch.from_numpy(values).to(like)

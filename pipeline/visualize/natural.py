@@ -19,8 +19,9 @@ from torch.nn import functional as F
 from atlas_schema.address import NeuronAddress
 from pipeline.models import FfnSite, LoadedModel
 from pipeline.seeds import generator
-from pipeline.visualize.ascent import respond
+from pipeline.visualize.objective import respond
 from pipeline.visualize.picture import decode
+from pipeline.visualize.transforms import turn_each
 
 
 @dataclass(frozen=True)
@@ -60,11 +61,7 @@ def _shifted(pictures: Tensor, by: Change, settings: NaturalSettings) -> Tensor:
 
 def _turned(pictures: Tensor, by: Change, settings: NaturalSettings) -> Tensor:
     """Rotated about the middle and zoomed; what comes in from outside is the picture's mirror image."""
-    cosine, sine, zero = by.turn.cos() / by.scale, by.turn.sin() / by.scale, torch.zeros_like(by.turn)
-    ratio = pictures.shape[3] / pictures.shape[2]  # the grid's coordinates are shares of each side
-    rows = torch.stack([torch.stack([cosine, -sine / ratio, zero], 1), torch.stack([sine * ratio, cosine, zero], 1)], 1)
-    grid = F.affine_grid(rows, list(pictures.shape), align_corners=False)
-    return F.grid_sample(pictures, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
+    return turn_each(pictures, torch.stack([by.turn, by.scale], 1))
 
 
 def _recoloured(pictures: Tensor, by: Change, settings: NaturalSettings) -> Tensor:

@@ -9,14 +9,8 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-# Square root of the covariance of ImageNet's colours (Olah et al. 2017, figures published with lucid):
-# columns are the decorrelated axes, of which the first is brightness. Scaled so that its longest column is 1.
-_COLOURS = torch.tensor([[0.26, 0.09, 0.02], [0.27, 0.00, -0.05], [0.27, -0.09, 0.03]], dtype=torch.float64)
-COLOURS = _COLOURS / _COLOURS.norm(dim=0).max()
-
-# how close to black or white a picture may be and still have a finite latent; like COLOURS a part of what `fourier`
-# means in a recipe, whose version changes with it
-LIMIT = 0.02
+from pipeline.visualize.colours import coloured, logit_colours
+from pipeline.visualize.spectrum import natural_spectrum
 
 
 @dataclass(frozen=True)
@@ -57,18 +51,44 @@ class Fourier:
     def picture(self, latent: Tensor) -> Tensor:
         coefficients = torch.view_as_complex(latent * self.scale(latent)[..., None])
         values = torch.fft.irfft2(coefficients, s=(self.height, self.width), norm="ortho")
-        colours = COLOURS.to(values) @ values.flatten(2)  # (batch, 3, height * width)
-        return torch.sigmoid(colours.unflatten(2, (self.height, self.width)))
+        return coloured(values)
 
     def latent(self, picture: Tensor) -> Tensor:
         """The latent whose picture is `picture` (clipped to [LIMIT, 1 - LIMIT])."""
-        colours = torch.logit(picture.clamp(LIMIT, 1 - LIMIT))
-        values = torch.einsum("cr,brhw->bchw", torch.linalg.inv(COLOURS).to(colours), colours)
+        values = logit_colours(picture)
         coefficients = torch.fft.rfft2(values, norm="ortho") / self.scale(values)
         return torch.view_as_real(coefficients).contiguous()
 
     def project(self, latent: Tensor) -> None:
         """Nothing to keep: every latent is a picture."""
+
+
+@dataclass(frozen=True)
+class Phases:
+    """Phases of Fourier coefficients whose amplitudes are those of photographs, fixed (MACO, Fel et al. 2306.06805).
+
+    Latent: (batch, 3, height, width // 2 + 1), radians. Colour axes and sigmoid are those of `Fourier`; amplitudes
+    are measured on photographs in the same space (pipeline/visualize/spectrum.py).
+    """
+
+    height: int
+    width: int
+
+    def picture(self, latent: Tensor) -> Tensor:
+        coefficients = torch.polar(_amplitudes(self.height, self.width).to(latent).expand_as(latent), latent)
+        return coloured(torch.fft.irfft2(coefficients, s=(self.height, self.width), norm="ortho"))
+
+    def latent(self, picture: Tensor) -> Tensor:
+        """The phases of a picture: its amplitudes are lost."""
+        return torch.fft.rfft2(logit_colours(picture), norm="ortho").angle()
+
+    def project(self, latent: Tensor) -> None:
+        """Nothing to keep: every latent is a picture."""
+
+
+@lru_cache(maxsize=32)
+def _amplitudes(height: int, width: int) -> Tensor:
+    return natural_spectrum().on_grid(height, width)
 
 
 @lru_cache(maxsize=32)
@@ -86,10 +106,15 @@ def _scale(height: int, width: int, exponent: float) -> Tensor:
     return scale / math.sqrt(power)
 
 
-def parameterization(name: str, size: tuple[int, int], exponent: float) -> Pixels | Fourier:
-    """`pixels` or `fourier` for pictures of `size` (height, width)."""
+def parameterization(name: str, size: tuple[int, int], exponent: float) -> Space:
+    """`pixels`, `fourier` or `phases` for pictures of `size` (height, width)."""
     if name == "pixels":
         return Pixels(*size)
     if name == "fourier":
         return Fourier(*size, exponent)
-    raise ValueError(f"parameterization is {name!r}; expected 'pixels' or 'fourier'")
+    if name == "phases":
+        return Phases(*size)
+    raise ValueError(f"parameterization is {name!r}; expected 'pixels', 'fourier' or 'phases'")
+
+
+Space = Pixels | Fourier | Phases

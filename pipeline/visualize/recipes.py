@@ -36,13 +36,15 @@ class Ascent:
 
     parameterization: str
     """`pixels`: the values themselves, clamped to [0, 1] after each step; `fourier`: coefficients of a
-    decorrelated colour image under a sigmoid (Olah et al., *Feature Visualization*, 2017)."""
+    decorrelated colour image under a sigmoid (Olah et al., *Feature Visualization*, 2017); `phases`: the phases of
+    such coefficients, with the amplitudes of photographs (Fel et al., MACO, 2306.06805)."""
     phases: tuple[Phase, ...]
     learning_rate: float
     betas: tuple[float, float] = (0.5, 0.99)
     start: str = "noise"
     """`noise`: U[0, 1] pixels, or a random spectrum; `bank`: the one of `bank_size` generated pictures that
-    excites the neuron most (pipeline/visualize/initial_images.py)."""
+    excites the neuron most (pipeline/visualize/initial_images.py); `photograph`: a picture that is handed in, one
+    of the neuron's strongest photographs."""
     start_strength: float = 1.0
     """Contrast of the start, around grey. Fourier: what the latent is multiplied by; noise has unit variance; a bank
     picture at 1 is itself, towards 0 it fades to grey, where the sigmoid is steepest. Pixels: what their distance from
@@ -55,6 +57,17 @@ class Ascent:
     which has a slope everywhere. Both averaged over patches and copies."""
     peak_share: float = 0.0
     """Where it is not 0, the objective is the mean over this share of the patches, the strongest, instead of all."""
+    focus: float = 0.0
+    """Where it is not 0, log mean exp(focus x value) / focus over patches instead of their mean: the mean at 0, the
+    strongest patch far from it. The value is the one before the activation function (`objective` softplus)."""
+    everywhere: float = 0.0
+    """Where strong patches count more (`peak_share`, `focus`): how much of the objective is the mean over all."""
+    diversity: float = 0.0
+    """Price of being like the other variants of the neuron, as a share of the objective: where all are the same, that
+    share is lost."""
+    hold: float = 0.0
+    """Price of moving away from the start: a difference of a tenth of the range at every pixel costs so many times what
+    the start's objective is."""
     objective_scale: float = 1.0
     total_variation: float = 0.0
     offset: float = 0.0
@@ -64,6 +77,10 @@ class Ascent:
     jitter_share: float = 0.0
     """Where it is not 0, the largest circular shift is this share of each side, whatever `jitter` says: 32 pixels are a
     seventh of a picture of 224, and half of one of 64, which then has no place for anything."""
+    turn: float = 0.0
+    """Largest rotation in degrees, drawn for each step, about the picture's middle."""
+    zoom: float = 0.0
+    """Largest change of scale, drawn for each step: 0.1 for 0.9 to 1.1. What comes in from outside is mirrored."""
     placements: int = 0
     """Circular shifts within a patch of which, at the end, the one that the neuron likes most is kept. A neuron of an
     early site fires by where a pattern lies in its patch, and jitter leaves that to chance."""
@@ -94,6 +111,13 @@ class Recipe:
     """Ascents tried, in turn, for a neuron whose picture does not make it fire."""
     robust_draws: int = 8
     """Fresh colour shifts and circular shifts under which the finished picture is measured."""
+    variants: int = 1
+    """Pictures of each neuron, with random numbers, or photographs to start from, of their own."""
+
+    @property
+    def photographs(self) -> bool:
+        """Whether it starts from photographs that excite the neuron."""
+        return any(ascent.start == "photograph" for _, ascents in self.bands for ascent in ascents)
 
     def ascents_at(self, depth: float) -> tuple[Ascent, ...]:
         """The ascents for a site at relative `depth` in [0, 1]."""
@@ -219,4 +243,78 @@ PEAK = Recipe(
 picture: what a neuron likes may lie in one place. Pictures tell an object's place better, and a background, which lies
 everywhere, less well (docs/benchmarks/legibility.json)."""
 
-RECIPES: dict[str, Recipe] = {"fast": FAST, "reference": REFERENCE, "aligned": ALIGNED, "peak": PEAK}
+PLACED = Recipe(
+    name="placed",
+    version=1,
+    bands=(
+        (0.2, (EARLY,)),
+        (0.4, (replace(MIDDLE, jitter_share=1 / 14),)),
+        (0.6, (replace(LATE, jitter_share=1 / 14),)),
+        (1.0, (replace(LATE, phases=(Phase(steps=46, copies=1, colour_shift=(0.0, 0.0)),), jitter_share=1 / 14),)),
+    ),
+    rescue=FAST.rescue,
+    robust_draws=4,
+)
+"""As `fast`, but behind the earliest sites shifts go to 1/14 of the picture, and in the last two fifths of the network
+colours are not shifted: things keep their place and get a shape. What each costs and gains: docs/recipes.md."""
+
+MACO = Recipe(
+    name="maco",
+    version=1,
+    bands=(
+        (
+            1.0,
+            (
+                Ascent(
+                    parameterization="phases",
+                    phases=(Phase(steps=64, copies=1, colour_shift=(0.0, 0.0)),),
+                    learning_rate=0.2,
+                    objective="softplus",
+                    jitter_share=1 / 56,
+                ),
+            ),
+        ),
+    ),
+    robust_draws=4,
+)
+"""Phases climbed under the amplitudes of photographs: no frequency and no colour can grow beyond what photographs have
+of it, so pictures look quieter, and a neuron that likes what photographs lack is shown less well."""
+
+ACCENTUATED = Recipe(
+    name="accentuated",
+    version=1,
+    bands=(
+        (
+            1.0,
+            (
+                Ascent(
+                    parameterization="fourier",
+                    phases=(Phase(steps=32, copies=1, colour_shift=(0.0, 0.0)),),
+                    learning_rate=0.2,
+                    start="photograph",
+                    objective="softplus",
+                    hold=0.1,
+                    jitter_share=1 / 28,
+                ),
+            ),
+        ),
+    ),
+    robust_draws=4,
+    variants=3,
+)
+"""From each of the neuron's three strongest photographs a little way up, held near it: what the neuron likes in them is
+drawn stronger, the rest stays (Hamblin et al., *Feature Accentuation*, 2402.10039, who hold features of an early layer;
+here it is the pixels)."""
+
+VARIED = replace(
+    FAST,
+    name="varied",
+    version=1,
+    bands=tuple((upto, tuple(replace(one, diversity=0.5) for one in ascents)) for upto, ascents in FAST.bands),
+    variants=4,
+)
+"""Four pictures of a neuron by `fast`, kept apart by the likeness of what the layer sees in them (Olah et al. 2017)."""
+
+RECIPES: dict[str, Recipe] = {
+    one.name: one for one in (FAST, REFERENCE, ALIGNED, PEAK, PLACED, MACO, ACCENTUATED, VARIED)
+}

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from pipeline.seeds import generator
 from pipeline.visualize.recipes import Ascent
@@ -27,6 +28,7 @@ class Draws:
     std: Tensor
     offset: Tensor
     roll: Tensor
+    turn: Tensor
 
 
 def draw(
@@ -44,17 +46,19 @@ def draw(
     per_neuron = [_draw_one(generator(*key), ascent, np.array(size), np.array(patch)) for key in keys]
     steps = []
     for phase in zip(*per_neuron, strict=True):  # of each neuron, the phase's arrays
-        mean, std, offset, roll = (torch.from_numpy(np.stack(part, axis=1)) for part in zip(*phase, strict=True))
-        mean, std, offset, roll = mean.to(like), std.to(like), offset.to(like), roll.to(like.device)
-        steps += [Draws(mean[i], std[i], offset[i], roll[i]) for i in range(len(roll))]
+        mean, std, offset, roll, turn = (torch.from_numpy(np.stack(part, axis=1)) for part in zip(*phase, strict=True))
+        mean, std, offset, turn = (part.to(like) for part in (mean, std, offset, turn))
+        roll = roll.to(like.device)
+        steps += [Draws(mean[i], std[i], offset[i], roll[i], turn[i]) for i in range(len(roll))]
     return steps
 
 
 def _draw_one(
     random: np.random.Generator, ascent: Ascent, size: np.ndarray, patch: np.ndarray
-) -> list[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]:
-    """Per phase: mean, std, offset (steps, copies, 3) and roll (steps, 2)."""
-    offsets, done, phases = offset_scale(ascent), 0, []
+) -> list[tuple[np.ndarray, ...]]:
+    """Per phase: mean, std, offset (steps, copies, 3), roll and turn (steps, 2)."""
+    phases: list[tuple[np.ndarray, ...]] = []
+    offsets, done = offset_scale(ascent), 0
     for phase in ascent.phases:
         shape = (phase.steps, phase.copies, 3)
         strength = np.linspace(*phase.colour_shift, phase.steps)[:, None, None]
@@ -65,7 +69,12 @@ def _draw_one(
         farthest = np.minimum(reach_of(ascent, size), size // 2)
         reach = np.maximum(farthest // cell, farthest > 0)
         roll = cell * random.integers(-reach, reach, size=(phase.steps, 2), endpoint=True)
-        phases.append((mean, std, offset, roll))
+        turn = np.zeros((phase.steps, 2))
+        turn[:, 1] = 1
+        if ascent.turn or ascent.zoom:  # drawn only where asked for: other recipes' numbers stay what they were
+            turn[:, 0] = np.deg2rad(random.uniform(-ascent.turn, ascent.turn, phase.steps))
+            turn[:, 1] = 1 + random.uniform(-ascent.zoom, ascent.zoom, phase.steps)
+        phases.append((mean, std, offset, roll, turn))
         done += phase.steps
     return phases
 
@@ -115,6 +124,17 @@ def _rolled(picture: Tensor, roll: Tensor) -> Tensor:
     place = (rows[:, :, None] * width + columns[:, None, :]).reshape(batch, 1, height * width)
     shifted = picture.reshape(batch, channels, -1).gather(2, place.expand(-1, channels, -1))
     return shifted.reshape(picture.shape)
+
+
+def turn_each(picture: Tensor, turn: Tensor) -> Tensor:
+    """Each picture rotated about its middle by its own angle and zoomed by its own scale; what comes in from outside is
+    its mirror image. picture: (batch, 3, h, w); turn: (batch, 2), radians and scale."""
+    cosine, sine = turn[:, 0].cos() / turn[:, 1], turn[:, 0].sin() / turn[:, 1]
+    ratio = picture.shape[3] / picture.shape[2]  # the grid's coordinates are shares of each side
+    zero = torch.zeros_like(sine)
+    rows = torch.stack([torch.stack([cosine, -sine / ratio, zero], 1), torch.stack([sine * ratio, cosine, zero], 1)], 1)
+    grid = F.affine_grid(rows, list(picture.shape), align_corners=False)
+    return F.grid_sample(picture, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
 
 
 def augment(rolled: Tensor, mean: Tensor, std: Tensor, offset: Tensor) -> Tensor:

@@ -8,10 +8,11 @@ from __future__ import annotations
 from typing import Any
 
 from site_builder.section import Section
-from site_builder.sections import examples, heads, labels, matches, neurons, probes
+from site_builder.sections import examples, heads, labels, matches, neurons, pictures, probes
 
 SECTIONS: tuple[Section[Any], ...] = (
     neurons.SECTION,
+    pictures.SECTION,
     labels.SECTION,
     examples.SECTION,
     matches.SECTION,

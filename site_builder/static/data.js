@@ -2,7 +2,8 @@
 // index.html carries the manifest; the rest are gzip JSON packs and bundles of WebP pictures, each fetched once.
 
 /**
- * @typedef {{width: number, folder: string|null, ranges: [number, number][], examples?: string, matches?: string}} LayerEntry
+ * @typedef {{width: number, folder: string|null, ranges: [number, number][], pictures?: string, examples?: string,
+ *   matches?: string}} LayerEntry
  * @typedef {{folder: string, layers: number[], reads: number[], texts: boolean, labelled: number}} HeadsEntry
  *   layers: heads of each attention layer; reads: files of each FFN layer that say which heads read which neurons
  * @typedef {{slug: string, model_id: string, family: string, source: string, neurons: number, described: number,

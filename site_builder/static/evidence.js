@@ -35,7 +35,7 @@ export async function fetchProbeImage(/** @type {string} */ probe, /** @type {nu
 }
 
 /** The length of a JSON list as uint32 little-endian, the list, then the WebP files it gives the lengths of. */
-function readBundle(/** @type {ArrayBuffer} */ buffer, /** @type {string} */ path) {
+export function readBundle(/** @type {ArrayBuffer} */ buffer, /** @type {string} */ path) {
   try {
     const length = new DataView(buffer).getUint32(0, true);
     let start = 4 + length;

@@ -39,6 +39,7 @@ RECIPE_HASH = "0123456789abcdef"
 SETTINGS = "a" * 16  # of the stage visualize
 PROBE_SET = "fedcba9876543210"
 ADDRESS = ("address", "slug", "layer", "unit")
+ALL = ("visualize", "verdict", "evidence", "judge", "label", "effect", "examples", "pictures-peak", "pictures-maco")
 PROVENANCE = {"code_version": "0.1.0", "precision": "float32", "recipe": "fast"}
 
 
@@ -88,8 +89,14 @@ def stage_rows(stage: str, unit: int) -> list[dict[str, Any]]:
 def made_rows(table: Table, stage: str, unit: int) -> list[dict[str, Any]]:
     columns = [column for column in table.part_columns(stage) if column.name not in ADDRESS]
     row = {column.name: made_value(column, unit) for column in columns}
-    several = 1 if table.key[-1] == "unit" else 1 + unit % 3  # as many as the unit says
-    return [{**row, "unit": unit, **({"rank": rank} if several > 1 else {})} for rank in range(several)]
+    row |= {name: {"bytes": webp(unit), "path": None} for name in table.image_columns if name in row}
+    row |= {table.row_stage_by: dict(table.row_stages)[stage]} if table.row_stages else {}
+    last = table.key[-1]
+    several = 1 if last == "unit" else 1 + unit % 3  # as many as the unit says
+    return [
+        {**row, "unit": unit, **({last: number} if several > 1 or last == "variant" else {})}
+        for number in range(several)
+    ]
 
 
 def made_value(column: Column, number: int) -> Any:
@@ -273,7 +280,7 @@ def make_atlas(
     widths: tuple[int, ...] = (40, 24),
     size: int = 16,
     slug: str = SLUG,
-    stages: Sequence[str] = ("visualize", "verdict", "evidence", "judge", "label", "effect", "examples"),
+    stages: Sequence[str] = ALL,
 ) -> Store:
     """A whole, sound atlas with every neuron described by every stage; with `examples`, counterparts and heads too."""
     whole = (*stages, "pairs", "heads") if "examples" in stages else tuple(stages)

@@ -17,6 +17,7 @@ from atlas_schema.tables import NEURON_EXAMPLES, NEURONS
 from atlas_schema.units import Neurons
 from tests.atlas_schema.conftest import FaultyS3
 from tests.atlas_schema.made_atlas import (
+    ALL,
     LATER,
     PROBE_SET,
     SLUG,
@@ -36,7 +37,7 @@ from tests.atlas_schema.made_atlas import (
 
 def test_everything_that_was_written_is_read(store: Store) -> None:
     atlas = Atlas(make_atlas(store))
-    stages = ("visualize", "verdict", "evidence", "judge", "label", "effect", "examples", "pairs", "heads")
+    stages = (*ALL, "pairs", "heads")
     assert atlas.models() == [model_row((40, 24), stages=[stage_claim(stage) for stage in stages])]
     assert atlas.runs() == [run_row()]
     wanted = sorted(site_rows((40, 24), stages=stages[:-1]), key=lambda row: (row["kind"], row["layer"]))

@@ -42,7 +42,7 @@ from tests.atlas_schema.made_atlas import (
 )
 
 SHARD = shard_path("neurons", SLUG, 0, 2)
-ROWS = ("visualize", "verdict", "evidence", "judge", "label", "effect", "examples")
+ROWS = ("visualize", "verdict", "evidence", "judge", "label", "effect", "examples", "pictures-peak", "pictures-maco")
 OWN = {stage: Identity(FINGERPRINT, settings_of(stage)) for stage in (*ROWS, "probe", "writes", "pairs", "heads")}
 ALL_IMAGES = Images(0, 64)
 

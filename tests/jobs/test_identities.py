@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 import jobs.stages
+from atlas_schema.picture_tables import PICTURE_RECIPES, PICTURE_STAGES
 from jobs.config import ModelEntry, RunConfig
 from jobs.facts import FACTS, differences, facts_text, settings_hash
 from jobs.identities import stage_identities
@@ -20,7 +21,7 @@ from pipeline.decompose.features import FeatureSet
 from pipeline.images.probe_set import ProbeImage, ProbeSet
 from pipeline.label.concepts import ConceptSet, class_prompts
 from pipeline.models import ModelDescription, ModelRequest, describe
-from pipeline.visualize.recipes import FAST
+from pipeline.visualize.recipes import FAST, RECIPES
 
 VIT, CLIP = describe(ModelRequest("zoo/vit")), describe(ModelRequest("zoo/clip"))
 IMAGES = tuple(
@@ -96,10 +97,11 @@ def with_readers(*names: str) -> set[str]:
 
 
 ALL = {stage.name for stage in STAGES}
+FURTHER = {stage for stage, _ in PICTURE_STAGES}
 #: Which stages read each record of settings: a new record without an answer here fails.
 READ_BY = {
-    "visualize": {"visualize"},
-    "natural": {"verdict"},
+    "visualize": {"visualize", *FURTHER},
+    "natural": {"verdict", *FURTHER},
     "probe": {"probe"},
     "evidence": {"evidence"},
     "examples": {"examples"},
@@ -174,6 +176,7 @@ SEEN = {
     "align",
     "project",
     "heads",
+    "pictures-accentuated",
 }  # these read the images
 CLASSED = {"probe", "effect", "align", "project", "heads"}  # these read the images' classes
 TOLD = {"pool", "align", "project", "heads"}  # these read the features' texts
@@ -182,7 +185,7 @@ CHANGES: dict[str, tuple[Callable[[Given], Given], set[str]]] = {
         lambda g: replace(g, recipe=replace(g.recipe, robust_draws=g.recipe.robust_draws + 1)),
         {"visualize"},
     ),
-    "the seed": (lambda g: replace(g, seed=1), {"visualize"}),
+    "the seed": (lambda g: replace(g, seed=1), {"visualize", *FURTHER}),
     "the bytes of an image": (image_with(sha256="1" * 64), SEEN),
     "the name of an image": (image_with(id="x.png"), SEEN),
     "one image less": (lambda g: replace(g, images=g.images[1:]), {*SEEN}),
@@ -271,7 +274,7 @@ def test_what_only_names_things_is_in_no_key(change: dict[str, Any]) -> None:
 DECIDES: dict[str, str] = {
     **dict.fromkeys(("recipe", "seed", "probe", "examples", "panel", "match_images"), "keys"),
     **dict.fromkeys(("embedder", "concepts", "texts", "features"), "keys"),
-    **dict.fromkeys(("models", "layers", "units", "stages"), "what is done"),
+    **dict.fromkeys(("models", "layers", "units", "stages", "also"), "what is done"),
     "precision": "rounding: it stands in each row, and in the claim of each stage",
     "probe_images": "what of the probe images is shown",
     **dict.fromkeys(("out", "address", "workers", "threads", "device", "unit_seconds"), "place and speed"),
@@ -292,6 +295,22 @@ def test_names_of_classes_are_in_the_keys_of_stages_that_say_them() -> None:
     )
     other = {name for name in before if before[name].identity != after[name].identity}
     assert other == {"effect", "project", "maps", "heads"}
+
+
+@pytest.mark.parametrize("recipe", PICTURE_RECIPES)
+def test_settings_of_a_recipe_are_in_the_keys_of_its_own_further_pictures(
+    recipe: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = BEFORE.keys()
+    monkeypatch.setitem(RECIPES, recipe, replace(RECIPES[recipe], robust_draws=99))
+    after = BEFORE.keys()
+    assert {name for name in before if before[name] != after[name]} == {f"pictures-{recipe}"}
+
+
+def test_every_recipe_that_there_is_may_make_further_pictures() -> None:
+    assert {name for name in RECIPES if name != "tiny"} == set(PICTURE_RECIPES)  # tests add tiny
+    starts = {f"pictures-{name}" for name in PICTURE_RECIPES if RECIPES[name].photographs}
+    assert starts == {stage.name for stage in STAGES if stage.name in FURTHER and "examples" in stage.reads}
 
 
 def test_every_fact_is_read_by_some_stage_and_every_stage_knows_its_facts() -> None:

@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.seeds import generator
-from pipeline.visualize.parametrize import LIMIT, Fourier, parameterization
+from pipeline.visualize.colours import LIMIT
+from pipeline.visualize.parametrize import Fourier, parameterization
 from pipeline.visualize.recipes import PUBLISHED, Ascent, Phase
 from pipeline.visualize.transforms import augment, draw, offset_scale, roll_each, total_variation
 from tests.pipeline import published
@@ -109,5 +110,5 @@ def test_one_learning_rate_means_the_same_at_every_exponent(exponent):
 
 
 def test_unknown_parameterization_is_named():
-    with pytest.raises(ValueError, match=r"'wavelets'.*'pixels' or 'fourier'"):
+    with pytest.raises(ValueError, match=r"'wavelets'.*'pixels', 'fourier' or 'phases'"):
         parameterization("wavelets", (8, 8), 1.0)

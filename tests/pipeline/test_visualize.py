@@ -12,6 +12,7 @@ from atlas_schema.tables import NEURONS
 from pipeline.models import ModelRequest, load
 from pipeline.visualize.ascent import _Climber, visualize
 from pipeline.visualize.initial_images import own_noise
+from pipeline.visualize.objective import over_patches
 from pipeline.visualize.recipes import PUBLISHED, RECIPES, Ascent, Phase, Recipe
 from pipeline.visualize.transforms import draw
 from tests.pipeline import published
@@ -152,11 +153,11 @@ def test_out_of_memory_halves_the_batch_and_changes_nothing(zoo_vit, monkeypatch
     plain = visualize(zoo_vit, site, range(7), recipe, batch=7)
     climb, sizes = _Climber.climb, []
 
-    def tight(self, units, ascent, purpose):
+    def tight(self, units, *rest):
         sizes.append(len(units))
         if len(units) > 3:
             raise torch.OutOfMemoryError("no room")
-        return climb(self, units, ascent, purpose)
+        return climb(self, units, *rest)
 
     monkeypatch.setattr(_Climber, "climb", tight)
     halved = visualize(zoo_vit, site, range(7), recipe, batch=7)
@@ -204,19 +205,21 @@ def test_an_ascent_that_leaves_the_finite_numbers_costs_no_other(zoo_vit32, monk
     assert [found[i].webp for i in (0, 2)] == [expected[i].webp for i in (0, 2)]
 
 
-def test_a_peak_objective_is_the_mean_of_the_strongest_patches(zoo_vit):
+def test_a_peak_objective_is_the_mean_of_the_strongest_patches():
     """Of each call its own strongest; the gradient reaches these patches alone."""
-    site = zoo_vit.description.ffn_sites[1]
-    climber = _Climber(zoo_vit, zoo_vit, site, RECIPES["peak"], 0, "float64", None)
     calls = [torch.tensor([[4.0, 1, 3, 2], [0, 0, 8, -1]]), torch.tensor([[1.0, 2], [5, 3]])]
     calls[0].requires_grad_()
     half = replace(PUBLISHED, peak_share=0.5)
-    value = climber._value(calls, half)
+
+    def climbed(ascent):
+        return over_patches([(call, call) for call in calls], ascent)
+
+    value = climbed(half)
     assert value.tolist() == [(3.5 + 2) / 2, (4 + 5) / 2]
-    assert climber._value(calls, PUBLISHED).tolist() == [(2.5 + 1.5) / 2, (7 / 4 + 4) / 2]
+    assert climbed(PUBLISHED).tolist() == [(2.5 + 1.5) / 2, (7 / 4 + 4) / 2]
     (slope,) = torch.autograd.grad(value.sum(), calls[0])
     assert (slope != 0).sum(1).tolist() == [2, 2]
-    few = climber._value(calls, replace(PUBLISHED, peak_share=0.01))
+    few = climbed(replace(PUBLISHED, peak_share=0.01))
     assert few.tolist() == [(4 + 2) / 2, (8 + 5) / 2], "one patch at least"
 
 

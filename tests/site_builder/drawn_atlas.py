@@ -32,7 +32,16 @@ from atlas_schema.columns import Table
 from atlas_schema.parts import commit_part
 from atlas_schema.shards import ShardPlace, assemble, write_rows
 from atlas_schema.store import Store
-from atlas_schema.tables import MODELS, NEURON_MATCHES, NEURONS, PROBE_IMAGES, RUNS, SITES, tables_of
+from atlas_schema.tables import (
+    MODELS,
+    NEURON_MATCHES,
+    NEURON_PICTURES,
+    NEURONS,
+    PROBE_IMAGES,
+    RUNS,
+    SITES,
+    tables_of,
+)
 from atlas_schema.units import Neurons, Pair, WorkUnit
 from pipeline.visualize.natural import CHANGES, NaturalSettings, Picture, row_of
 
@@ -64,7 +73,8 @@ class Drawn:
         return side, side
 
 
-ALL_STAGES = ("visualize", "verdict", "evidence", "judge", "label", "effect", "examples", "matches", "heads")
+FURTHER = ("pictures-peak", "pictures-accentuated")
+ALL_STAGES = ("visualize", "verdict", "evidence", "judge", "label", "effect", "examples", *FURTHER, "matches", "heads")
 #: Stages whose tables are written whole, without parts.
 WHOLE = ("matches", "heads")
 SMALL = (
@@ -155,6 +165,25 @@ def verdict_row(layer: int, unit: int, seen: dict[str, Any]) -> dict[str, Any]:
     return {"unit": unit, **row_of((mean, peak), left, shown, NaturalSettings())}
 
 
+def further_rows(stage: str, layer: int, unit: int, seen: dict[str, Any], model: Drawn) -> list[dict[str, Any]]:
+    """Rows of neuron_pictures: one picture, or two that began with photographs of which every ninth neuron has none."""
+    recipe, variants = stage.removeprefix("pictures-"), 2 if stage == "pictures-accentuated" else 1
+    rows = []
+    for variant in range(variants):
+        failed = variants > 1 and unit % 9 == 4
+        rng = np.random.default_rng([3, layer, unit, variant, len(recipe)])
+        image = {"bytes": webp(picture(rng, unit, model.side, 0.5)), "path": f"{unit}.webp"}
+        told = verdict_row(layer, unit + variant, seen | {"image": image})
+        row = {name: (told | seen).get(name) for name in NEURON_PICTURES.names} | {"image": image, "status": "active"}
+        if failed:
+            kept = ("address", "slug", "layer", "unit", "image_steps", "seconds", "recipe_hash", "precision", "seed")
+            row = {name: seen[name] for name in kept} | {"status": "failed", "status_reason": "no probe image"}
+        elif variants > 1:
+            row |= {"likeness": 0.75, "start_image": f"disc {unit}.png"}
+        rows.append(row | {"recipe": recipe, "variant": variant})
+    return rows
+
+
 def filled(table: Table, row: dict[str, Any], stage: str = "") -> dict[str, Any]:
     """The row with a plain value in every column that came to the table after these drawings."""
     plain: dict[str, Any] = {"string": "drawn", "float": 0.5, "double": 0.5, "bool": False}
@@ -171,15 +200,15 @@ def write_model(store: Store, model: Drawn, widths: dict[str, tuple[int, ...]] |
     for layer, width in enumerate(model.widths):
         if layer in model.skipped_layers:
             continue
-        own, examples = [], []
+        own, examples, further = [], [], []
         for start, stop in _ranges(model, width):
             made = _rows(model, layer, range(start, stop), widths or {})
             for stage in (stage for stage in model.stages if stage not in WHOLE):
                 unit = WorkUnit(stage, model.slug, Neurons(layer, start, stop), FINGERPRINT, SETTINGS)
                 commit_part(store, unit, made[stage], provenance=PROVENANCE)
-                (examples if stage == "examples" else own).append(unit)
+                (examples if stage == "examples" else further if stage in FURTHER else own).append(unit)
             matches += made.get("matches", [])
-        for units in (own, examples):
+        for units in (own, examples, further):
             if units:
                 table = tables_of(units[0].stage)[0]
                 assemble(store, [ShardPlace(table, model.slug, layer, layers)], units)
@@ -220,6 +249,8 @@ def _rows(model: Drawn, layer: int, units: range, widths: dict[str, tuple[int, .
             made["visualize"].append(seen)
             if "verdict" in made:
                 made["verdict"].append(verdict_row(layer, unit, seen))
+            for stage in (stage for stage in made if stage in FURTHER):
+                made[stage] += further_rows(stage, layer, unit, seen, model)
         if model.probe_set is None or "evidence" not in made:
             continue
         measured = evidence_row(layer, unit, model.probe_set)

@@ -98,6 +98,19 @@ def test_heat_lies_where_the_image_fires(where: str, seen: Seen, evident_atlas: 
         assert np.hypot(found[0] - top, found[1] - left) < 0.5 / row["map_height"] + 0.05
 
 
+def test_pictures_in_other_ways_stand_beside_the_main_one(seen: Seen) -> None:
+    page = seen.open("#/n/drawn-vit/1/14", ".other img")
+    page.wait(lambda: len(page.all(".other img")) == 4)
+    names = [one.text.splitlines()[0] for one in page.all(".other figcaption")]
+    assert names == ["drawn, above", "accentuated 1", "accentuated 2", "peak"]
+    pictures = [one.get_attribute("src") for one in page.all(".other img")]
+    assert len(set(pictures)) == 4
+    seen.open("#/n/drawn-vit/1/13", ".other img")  # a neuron without a photograph says so
+    page.wait(lambda: [one.text for one in page.all(".other .note")] == ["no probe image"] * 2)
+    seen.open("#/n/drawn-probed/0/3", ".example")
+    assert not page.all(".other"), "nothing is shown, and no script read, where there are none"
+
+
 def test_h_goes_through_the_overlays_and_the_choice_stays(seen: Seen) -> None:
     page = images_open(seen, "#/n/drawn-vit/1/8")
     pressed = "return document.querySelector('[aria-label=Overlay] [aria-pressed=true]').textContent"

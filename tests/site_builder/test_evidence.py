@@ -6,6 +6,7 @@ import gzip
 import json
 import re
 import shutil
+import struct
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from drawn_atlas import EVIDENT, Drawn, draw_atlas
+from drawn_atlas import EVIDENT, FURTHER, Drawn, draw_atlas
 from drawn_evidence import PROBE_SET, PROBE_SET_UNFREE, has_label, label_of
 from hypothesis import given
 from hypothesis import strategies as st
@@ -29,6 +30,7 @@ from site_builder.outline import Neuron, outline_of
 from site_builder.search_index import Labelled, index_files, search_index, words_of
 from site_builder.sections.examples import example_packs
 from site_builder.sections.probes import PROBE_BUNDLE
+from site_builder.sprites import BUNDLE
 from site_builder.survey import survey
 from tests.atlas_schema.made_atlas import as_of_2_0_0
 
@@ -61,7 +63,7 @@ def rows_of(pack: Any, unit: int) -> list[dict[str, Any]]:
 
 def test_the_page_is_told_what_stages_each_model_has(built: tuple[Path, SiteReport]) -> None:
     stages = {entry["slug"]: set(entry["stages"]) for entry in manifest_of(built[0])["models"]}
-    assert stages == {model.slug: set(model.stages) for model in EVIDENT}
+    assert stages == {model.slug: set(model.stages) - set(FURTHER) for model in EVIDENT}
 
 
 def test_an_atlas_of_pictures_alone_has_no_files_of_evidence(small_atlas: Path, tmp_path: Path) -> None:
@@ -92,6 +94,30 @@ def test_a_pack_gives_back_every_example_and_its_map_to_sixteen_levels(
         pixels = np.frombuffer(row["map"], np.uint8).reshape(row["map_height"], row["map_width"])
         levels = np.array([int(digit, 16) for digit in shown["map"]]) / 15
         assert np.abs(levels - block_maxima(pixels[None])[0].ravel() / 255).max() <= 0.5 / 15 + 1e-6
+
+
+@pytest.mark.parametrize(("slug", "layer", "unit"), [("drawn-vit", 1, 70), ("drawn-swin", 0, 8), ("drawn-swin", 0, 4)])
+def test_a_bundle_gives_back_every_further_picture(
+    slug: str, layer: int, unit: int, built: tuple[Path, SiteReport], evident_atlas: Path
+) -> None:
+    place = entry_of(built[0], slug)["layers"][layer]
+    bundle = (built[0] / place["pictures"] / f"{unit // BUNDLE:05d}.images").read_bytes()
+    (length,) = struct.unpack_from("<I", bundle)
+    said, start, found = json.loads(bundle[4 : 4 + length]), 4 + length, []
+    for one in said:
+        found.append((one, bundle[start : start + one["length"]]))
+        start += one["length"]
+    assert start == len(bundle)
+    table = Atlas(str(evident_atlas)).pictures(slug, layer)
+    assert table is not None
+    truth = [row for row in table.to_pylist() if row["unit"] == unit]
+    own = [(one, webp) for one, webp in found if one["unit"] == unit]
+    names = ("recipe", "variant", "status", "verdict", "start_image")
+    assert [tuple(one.get(name) for name in names) for one, _ in own] == [
+        tuple(row[name] for name in names) for row in truth
+    ]
+    assert [(one["recipe"], one["variant"]) for one, _ in own] == [("accentuated", 0), ("accentuated", 1), ("peak", 0)]
+    assert [webp for _, webp in own] == [(row["image"] or {}).get("bytes") or b"" for row in truth]
 
 
 def test_large_maps_become_block_maxima_that_cover_every_token() -> None:

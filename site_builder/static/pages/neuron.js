@@ -61,6 +61,7 @@ function Body({ slug, layer, unit, row, model, look, setLook }) {
       <div class="trust">${seen ? html`<${Trust} row=${row} summary=${summary} layer=${layer} />` : html`<p class="note">${lacking}</p>`}
         <${Fires} row=${row} /><${WritesLine} row=${row} /></div>
     </article>
+    <${InOtherWays} ...${place} row=${row} />
     <${ImagesSection} ...${place} row=${row} model=${model} />
     ${!probed && html`<${Lacking} slug=${slug} />`}
     <${LabelSection} row=${row} />
@@ -85,6 +86,13 @@ function Large({ slug, layer, unit, row, model, look, setLook }) {
     <figcaption><${Choice} name="Pixels" value=${look} options=${[["smooth", "smooth"], ["pixels", "pixels"]]} onChange=${setLook} />
       <span class="note">${size[1]} × ${size[0]} px, <${Save} slug=${slug} layer=${layer} unit=${unit} /></span></figcaption>
   </figure>`;
+}
+
+/** Further pictures, and the script that shows them, where this atlas has some. */
+function InOtherWays(place) {
+  const some = findModel(place.slug).layers[place.layer].pictures !== undefined;
+  const { value } = useLoaded(async () => (some ? import("./neuron_pictures.js") : null), [some]);
+  return value && html`<${value.PicturesSection} ...${place} />`;
 }
 
 function Save({ slug, layer, unit }) {

@@ -1,0 +1,117 @@
+"""Section: pictures. The further pictures of a neuron, by other recipes and in several variants.
+
+d/{slug}/{layer}-pictures-HASH/   bundles of a few neurons, beside the layer's folder
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from atlas_schema.tables import NEURON_PICTURES
+from site_builder.folders import content_name, write_folder
+from site_builder.outline import Layer, Outline
+from site_builder.packs import plain, rounded
+from site_builder.reading import bytes_of, layer_footer
+from site_builder.section import Section, Size, Work, Written
+from site_builder.sprites import BUNDLE
+
+#: Raise it when these files change for the same dataset.
+FORMAT = b"1"
+#: Bytes of a picture's entry beside its WebP. Measured.
+ENTRY_BYTES = 420
+#: Columns of neuron_pictures that a page shows, beside the picture.
+SAID: tuple[str, ...] = ("unit", "recipe", "variant", "status", "status_reason")
+SAID += ("activation", "activation_peak", "activation_start")
+SAID += ("verdict", "verdict_reason", "natural_mean", "natural_peak", "likeness", "start_image")
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """The further pictures of a layer in the dataset."""
+
+    layer: Layer
+    shard: str  # path in the dataset
+    rows: int
+    picture_bytes: int  # of all of them
+
+
+def survey(outline: Outline) -> list[Pictures]:
+    """The layers that have further pictures, from their shards' footers."""
+    found = []
+    for layer in outline.layers:
+        path, footer = layer_footer(outline.atlas, NEURON_PICTURES, layer.slug, layer.layer, layer.layers)
+        if path is not None and footer is not None:
+            found.append(Pictures(layer, path, footer.num_rows, bytes_of(footer, "image.bytes")))
+    return found
+
+
+def size(held: Sequence[Pictures], images: str) -> Size:
+    """File counts are exact."""
+    return sum((_layer_size(one) for one in held), Size())
+
+
+def _layer_size(own: Pictures) -> Size:
+    bundles = len({unit // BUNDLE for unit in own.layer.units})
+    return Size(bundles, own.picture_bytes + ENTRY_BYTES * own.rows + 8 * bundles, bundles)
+
+
+def write(work: Work, held: Sequence[Pictures]) -> Written:
+    """The bundles of every layer."""
+    folders = dict(
+        zip((one.layer.key for one in held), work.pool.map(lambda one: _write(work, one), held), strict=True)
+    )
+    pictures = sum(one.rows for one in held)
+    return Written(
+        paths=set(folders.values()),
+        layers={key: {"pictures": folder} for key, folder in folders.items()},
+        said=f"{pictures:,} further pictures" if pictures else "",
+    )
+
+
+def _write(work: Work, own: Pictures) -> str:
+    atlas, layer = work.outline.atlas, own.layer
+    name = content_name(f"d/{layer.slug}/{layer.layer:05d}-pictures", FORMAT, atlas.store.read(own.shard))
+
+    def files() -> dict[str, bytes]:
+        rows = atlas.pictures(layer.slug, layer.layer, [*SAID, "image"])
+        return dict(picture_bundles(rows, layer.units)) if rows is not None else {}
+
+    write_folder(work.folder, name, files)
+    return name
+
+
+def picture_bundles(rows: pa.Table, units: Sequence[int]) -> Iterator[tuple[str, bytes]]:
+    """(file name, bytes) of the bundles of a layer: of its neurons [8 k, 8 k + 8) in bundle k, also where none has any.
+
+    A bundle is the length of its JSON (uint32, little-endian), a JSON list with what is said of each picture and the
+    length of its WebP (0: none), then the WebP files one after the other.
+    """
+    by_bundle: dict[int, list[dict[str, Any]]] = {unit // BUNDLE: [] for unit in units}
+    for row in rows.to_pylist():
+        if row["unit"] // BUNDLE in by_bundle:
+            by_bundle[row["unit"] // BUNDLE].append(row)
+    for number, own in sorted(by_bundle.items()):
+        webps = [(row["image"] or {}).get("bytes") or b"" for row in own]
+        said = [
+            {name: rounded(plain(row[name]), 5) for name in SAID if row[name] is not None} | {"length": len(webp)}
+            for row, webp in zip(own, webps, strict=True)
+        ]
+        head = json.dumps(said, separators=(",", ":"), ensure_ascii=False).encode()
+        yield f"{number:05d}.images", struct.pack("<I", len(head)) + head + b"".join(webps)
+
+
+SECTION: Section[list[Pictures]] = Section(
+    name="pictures",
+    tables=(NEURON_PICTURES,),
+    entered="n/{slug}/{layer}/{unit}",
+    folders=("d/*/*",),
+    survey=survey,
+    size=size,
+    write=write,
+)
