@@ -303,7 +303,7 @@ class Run(Listener):
         )
         self.row.units_done += 1
         self.graph.add(unit)
-        self.progress.committed(unit)
+        self.progress.committed(unit, seconds)
         self._remove_merged(unit)
         return [*self.graph.ready(), *self.shards.after(unit)]
 

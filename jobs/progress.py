@@ -43,12 +43,17 @@ class StageCount:
 
 
 class Progress:
-    """Counts of all stages of a run; the time left follows estimated FLOPs, as deep neurons cost more."""
+    """Counts of all stages of a run, and how much of its work is done.
+
+    Work is estimated in FLOPs, as deep neurons cost more, and weighed by what a FLOP of each stage was seen to take: a
+    stage of arithmetic and one of reading differ tenfold. A stage that no unit was seen of counts as the others do.
+    """
 
     def __init__(self, plan: Plan, graph: Graph, stream: IO[str] | None = None):
         self.stages: dict[str, StageCount] = {}
         self.flops: dict[tuple[str, str], float] = {}  # of one neuron, image, model or pair, by stage and slug
-        self.flops_left = 0.0
+        self.left: dict[str, float] = {}  # FLOPs, by stage
+        self.seen: dict[str, tuple[float, float]] = {}  # FLOPs and seconds of the units of this run, by stage
         for job in plan.jobs:
             held = graph.jobs[job.stage.name, job.slug]
             gaps = (unit.size for layer in held.layers for unit in held.gaps(layer))
@@ -58,8 +63,8 @@ class Progress:
             count.total += wanted
             count.reused += wanted - missing
             self.flops[job.stage.name, job.slug] = job.total / max(job.size, 1)
-            self.flops_left += self.flops[job.stage.name, job.slug] * missing
-        self.flops_all = self.flops_left
+            left = self.flops[job.stage.name, job.slug] * missing
+            self.left[job.stage.name] = self.left.get(job.stage.name, 0.0) + left
         self.console = Console(file=stream or sys.stderr, highlight=False)
         self.began = self.told = time.monotonic()
         self.live: Bars | None = None
@@ -89,12 +94,15 @@ class Progress:
         """A line above the live ones, or a plain line."""
         self.console.print(text, markup=False, soft_wrap=True)
 
-    def committed(self, unit: WorkUnit) -> None:
-        """A unit was done; a merge of slices counts no image again."""
+    def committed(self, unit: WorkUnit, seconds: float) -> None:
+        """A unit was done, in so many seconds of a worker; a merge of slices counts no image again."""
         count = self.stages.get(unit.stage)
-        if count and not (isinstance(unit.cut, Images) and count.complete):
+        new = count is not None and not (isinstance(unit.cut, Images) and count.complete)
+        flops, busy = self.seen.get(unit.stage, (0.0, 0.0))
+        self.seen[unit.stage] = flops + self._of(unit) * new, busy + seconds
+        if count and new:
             count.done += unit.size
-            self._spend(unit)
+            self.left[unit.stage] -= self._of(unit)
 
     def assembled(self, shards: int) -> None:
         """Shards were written, or found as they would be."""
@@ -104,16 +112,16 @@ class Progress:
         """A unit will not be done by this run."""
         if unit.stage in self.stages:
             self.stages[unit.stage].failed += unit.size
-            self._spend(unit)
+            self.left[unit.stage] -= self._of(unit)
 
-    def _spend(self, unit: WorkUnit) -> None:
-        self.flops_left -= self.flops.get((unit.stage, unit.slug), 0.0) * unit.size
+    def _of(self, unit: WorkUnit) -> float:
+        return self.flops.get((unit.stage, unit.slug), 0.0) * unit.size
 
     def again(self, unit: WorkUnit) -> None:
         """A committed unit was found damaged."""
         if unit.stage in self.stages:
             self.stages[unit.stage].done -= unit.size
-            self.flops_left += self.flops.get((unit.stage, unit.slug), 0.0) * unit.size
+            self.left[unit.stage] += self._of(unit)
 
     def tick(self, workers: int, at_work: int) -> None:
         """Show how it stands; `workers` have started, `at_work` of them are at a unit."""
@@ -137,24 +145,36 @@ class Progress:
         if first is not None:
             self.live.update(first, text=f"{self.live.tasks[0].fields['text']}   {self._pace()}")
 
+    def work(self) -> tuple[float, float]:
+        """Seconds of a worker that were spent on units, and those that the rest will take, as far as was seen."""
+        flops, busy = (sum(values) for values in zip((0.0, 0.0), *self.seen.values(), strict=True))
+        usual = busy / flops if flops else 0.0
+        left = 0.0
+        for stage, rest in self.left.items():
+            own, seconds = self.seen.get(stage, (0.0, 0.0))
+            left += max(rest, 0.0) * (seconds / own if own else usual)
+        return busy, left
+
     def _pace(self) -> str:
-        """For example `2 units at work, 9 min left, 0 failed`."""
+        """For example `37 % of the work, 2 units at work, 9 min left, 0 failed`."""
         elapsed = time.monotonic() - (self.began if self.working_since is None else self.working_since)
         parts = []
         if not self.workers and any(not count.complete for count in self.stages.values()):
             parts.append("waiting for workers")
         if self.at_work:
             parts.append(f"{self.at_work} unit{'s' * (self.at_work > 1)} at work")
-        spent = self.flops_all - self.flops_left
-        if TELLING * self.flops_all < spent < self.flops_all and elapsed:
-            parts.append(duration(elapsed * self.flops_left / spent) + " left")
+        busy, left = self.work()
+        if left and busy > TELLING * (busy + left) and elapsed:
+            parts.insert(0, f"{100 * busy / (busy + left):.0f} % of the work")
+            parts.append(duration(left * elapsed / busy) + " left")  # workers that wait, too, as so far
         if self.shards:
             parts.append(f"{self.shards:,} shard{'s' * (self.shards > 1)} assembled")
         parts.append(f"{sum(count.failed for count in self.stages.values()):,} failed")
         return ", ".join(parts)
 
     def line(self) -> str:
-        """For example `visualize 96 of 1,024 neurons; 2 units at work, 9 min left, 0 failed; to come: label`.
+        """For example `8 % of the work, 2 units at work, 9 min left, 0 failed; visualize 96 of 1,024 neurons; to come:
+        label`.
 
         Stages that are complete, and those that have not begun, are named together at the end.
         """
@@ -164,7 +184,7 @@ class Progress:
         waiting = [count.name for count in stages if not count.complete and count not in going]
         if len(ended) == len(stages):
             going, ended = stages, []
-        told = "; ".join([*map(str, going), self._pace()])
+        told = "; ".join([self._pace(), *map(str, going)])
         told += f"; complete: {', '.join(ended)}" if ended else ""
         return told + (f"; to come: {', '.join(waiting)}" if waiting else "")
 

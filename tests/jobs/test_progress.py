@@ -52,19 +52,33 @@ def clock(monkeypatch: pytest.MonkeyPatch):
 def test_counts_time_left_and_failures_of_every_stage(clock):
     run = shown(io.StringIO(), (unit(48),))
     run.tick(workers=2, at_work=0)
-    assert run.line() == "visualize 16 of 64 neurons; 0 failed; to come: probe, evidence"
+    assert run.line() == "0 failed; visualize 16 of 64 neurons; to come: probe, evidence"
     clock.now = 10.0
-    run.committed(unit(0))
-    assert run.line() == "visualize 32 of 64 neurons; 21 s left, 0 failed; to come: probe, evidence", "33 of 49 FLOPs"
+    run.committed(unit(0), 10.0)
+    assert run.line() == (
+        "33 % of the work, 21 s left, 0 failed; visualize 32 of 64 neurons; to come: probe, evidence"
+    ), "16 of 49 FLOPs"
     run.gave_up(unit(16))
-    assert "visualize 32 of 64 neurons, 16 failed; 5 s left, 16 failed" in run.line()
+    assert "11 s left, 16 failed; visualize 32 of 64 neurons, 16 failed" in run.line()
     for cut in SLICES:
-        run.committed(OWN.unit("probe", "zoo-vit", cut))
+        run.committed(OWN.unit("probe", "zoo-vit", cut), 1.0)
     assert run.line().endswith("complete: probe; to come: evidence")
-    run.committed(OWN.unit("probe", "zoo-vit", Images(0, 100)))
+    run.committed(OWN.unit("probe", "zoo-vit", Images(0, 100)), 1.0)
     assert run.stages["probe"].done == 100, "a merge counts no image again"
     run.again(unit(0))
     assert run.stages["visualize"].done == 0
+
+
+def test_a_stage_that_was_seen_counts_by_what_it_took(clock):
+    """A hundredth of the FLOPs, as slow as the pictures: half of the work."""
+    run = shown(io.StringIO())
+    run.tick(workers=1, at_work=1)
+    run.committed(unit(0), 10.0)
+    assert run.work() == (10.0, pytest.approx(30.0 + 10 / 16))
+    run.committed(OWN.unit("probe", "zoo-vit", SLICES[0]), 24.0)
+    clock.now = 40.0  # of which the worker was at units for 34 seconds
+    assert run.work() == (34.0, pytest.approx(30.0 + 16.0))
+    assert run.line().startswith("42 % of the work, 1 unit at work, 54 s left, 0 failed; visualize 16 of 64 neurons")
 
 
 def test_before_any_worker_answered_it_says_so(clock):
@@ -79,14 +93,14 @@ def test_plain_lines_now_and_then_where_there_is_no_terminal(clock):
             run.tick(workers=1, at_work=1)
     lines = stream.getvalue().splitlines()
     assert len(lines) == 4 + 1, "every 20 s, and at the end"
-    assert all(line.startswith("visualize 16 of 64 neurons; 1 unit at work") for line in lines)
+    assert all(line.startswith("1 unit at work, 0 failed; visualize 16 of 64 neurons") for line in lines)
     assert "\x1b" not in stream.getvalue()
 
 
 def test_a_live_line_a_stage_on_a_terminal():
     stream = Terminal()
     with shown(stream) as run:
-        run.committed(unit(0))
+        run.committed(unit(0), 1.0)
         run.tick(workers=1, at_work=1)
         run.say("Worker 1 was lost")
     text = stream.getvalue()
