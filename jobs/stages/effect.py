@@ -101,7 +101,7 @@ def _embedded(work: Work, slug: str, texts: Sequence[str]) -> np.ndarray:
     """float32 (texts, d), by a CLIP's own text tower."""
     from pipeline.label.embedder import load_embedder
 
-    vectors = load_embedder(work.request(slug), work.device).texts(texts, on_step=work.step)
+    vectors = load_embedder(work.request(slug), work.device, vision=work.model(slug)).texts(texts, on_step=work.step)
     return vectors.cpu().numpy()
 
 

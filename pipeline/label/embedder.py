@@ -107,13 +107,15 @@ class Embedder:
         return torch.cat([pixels_of(image, description)[None], _windows(_tensor(double))])
 
 
-def load_embedder(request: ModelRequest, device: str | torch.device = "cpu") -> Embedder:
+def load_embedder(
+    request: ModelRequest, device: str | torch.device = "cpu", *, vision: LoadedModel | None = None
+) -> Embedder:
     """The embedder of a model id: picture and text of zoo/clip and open_clip/..., pictures alone of all others.
 
-    The vision side is exactly what `pipeline.models.load` gives. Raises what it raises, and NoNetwork where the
-    text side needs files that are not there.
+    The vision side is exactly what `pipeline.models.load` gives; `vision`: this, where the caller has it. Raises what
+    that raises, and NoNetwork where the text side needs files that are not there.
     """
-    vision = load(request, device)
+    vision = vision or load(request, device)
     source, _, name = vision.description.id.partition("/")
     if source == "open_clip":
         language = _open_clip_language(request, vision)
