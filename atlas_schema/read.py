@@ -43,7 +43,6 @@ from atlas_schema.tables import (
     SITES,
 )
 
-
 MOST_LOOKUPS = 64  # heads of look-ups that are held, about a megabyte each of a large layer
 
 
