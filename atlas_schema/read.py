@@ -44,6 +44,8 @@ from atlas_schema.tables import (
     SITES,
 )
 
+MOST_LOOKUPS = 64  # heads of look-ups that are held, about a megabyte each of a large layer
+
 
 class Atlas:
     """A dataset of this project, in a folder or at an fsspec URL, read only.
@@ -238,6 +240,8 @@ class Atlas:
             return None
         path = shard_path(NEURONS, address.slug, address.layer, layers)
         if path not in self._lookups:
+            if len(self._lookups) == MOST_LOOKUPS:
+                del self._lookups[next(iter(self._lookups))]
             self._lookups[path] = read_lookup(self.store, path)
         return self._lookups[path]
 
