@@ -52,6 +52,12 @@ architecture, which is asked whether it has them: `global_pool`, `reg_tokens`, `
 `depth`, `patch_size`, `window_size`, ... They are part of every key of the model's results. Where weights do not fit
 and one of the usual arguments would make them fit, the error names it. `--input-size HEIGHTxWIDTH` takes rectangles.
 
+The outputs of a classifier are shown by name. Names come from `--class-names FILE` (one a line, in the order of the
+outputs; or JSON: a list, index to name, name to index), from `--class-names probe` (the classes of the probe set,
+sorted, as torchvision's ImageFolder numbers them), or from the checkpoint: `classes`, `class_names`, `label_names`,
+`class_to_idx`, `idx_to_class` or `id2label` anywhere in it, or in the `config.json` beside it. Without names pages say
+indices, and the model's notes say why.
+
 Position embeddings are resampled by the library, as a square grid unless the file's own settings (`img_size`,
 `input_size`, `image_size`; also in its arguments) say another; where a number of positions may be two grids, the file
 is refused until it says which."""
