@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -34,13 +35,28 @@ def models(
     return 0
 
 
-def status(atlas: AtlasArgument = "atlas", *, as_json: Json = False) -> int:
+def status(
+    atlas: AtlasArgument = "atlas",
+    *,
+    watch: Annotated[
+        float | None, Parameter(help="Say it again every so many seconds, as long as a run is at work.")
+    ] = None,
+    as_json: Json = False,
+) -> int:
     """Say what of an atlas is committed: read from its files alone."""
+    from atlas_schema.errors import BadConfig
     from jobs.status import status_of, status_text
 
-    state = status_of(_store(atlas))
-    print(json.dumps(state, indent=1) if as_json else status_text(state))
-    return 0
+    if watch is not None and not watch > 0:
+        raise BadConfig(f"--watch {watch:g}: expected seconds, more than 0.")
+    store = _store(atlas)
+    while True:
+        state = status_of(store)
+        print(json.dumps(state, indent=1) if as_json else status_text(state), flush=True)
+        if watch is None or not state["running"]:
+            return 0
+        time.sleep(watch)
+        print("" if as_json else time.strftime("\n%H:%M:%S"))
 
 
 def validate(

@@ -16,6 +16,7 @@ from PIL import Image
 from jobs.cli import COMMANDS, GROUPS, call
 from jobs.commands.work import RunFlags
 from jobs.config import ModelEntry, RunConfig
+from jobs.lock import Holder
 
 REPO = Path(__file__).parents[2]
 HEAVY = ("torch", "ray", "timm", "open_clip", "pyarrow", "numpy")
@@ -156,6 +157,23 @@ def test_plan_for_people(capsys: pytest.CaptureFixture[str]):
     assert "zoo/vit" in text
     assert "work units" in text
     assert "64" in text
+
+
+def test_status_is_said_again_as_long_as_a_run_is_at_work(
+    clean: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    from jobs import status
+
+    one = Holder("nonce", "host boot", 1, "born", "run-1")
+    holders = [one, one, None]
+    monkeypatch.setattr(status, "read_holder", lambda store: holders.pop(0))
+    monkeypatch.setattr(status, "surely_dead", lambda holder: False)
+    assert call(["status", str(clean), "--watch", "0.01"]) == 0
+    said = capsys.readouterr().out
+    assert (said.count("Run run-1 is at work"), said.count("No run is at work")) == (2, 1)
+    assert not holders
+    assert call(["status", str(clean), "--watch", "0"]) == 2
+    assert "expected seconds, more than 0" in capsys.readouterr().err
 
 
 def test_status_validate_show_card_on_an_atlas(clean: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
