@@ -69,10 +69,12 @@ def _alike(hidden: Tensor, together: int) -> Tensor:
     """How alike each picture is to each other one of its group: (n, together), 0 to itself.
 
     hidden: (n, tokens, width), groups of `together` in a row. The cosine of the Gram matrices of the hidden vectors
-    over tokens (the style of Gatys et al., as Olah et al. 2017 keep variants apart): the scalar product of two Gram
-    matrices H'H and K'K is the squared norm of HK', so that no matrix of width x width is made.
+    over tokens (the style of Gatys et al., by which Olah et al. 2017 keep variants apart), less their mean over the
+    group, which all have and which would make all alike. The scalar product of two Gram matrices H'H and K'K is the
+    squared norm of HK', so that no matrix of width x width is made.
     """
     groups = hidden.unflatten(0, (-1, together))  # (group, together, tokens, width)
+    groups = groups - groups.detach().mean((1, 2), keepdim=True)
     products = torch.einsum("gitc,gjuc->gijtu", groups, groups).square().sum((3, 4))  # (group, together, together)
     length = products.diagonal(dim1=1, dim2=2).clamp(min=1e-12).sqrt()
     cosine = products / (length[:, :, None] * length[:, None, :])

@@ -310,7 +310,7 @@ VARIED = replace(
     FAST,
     name="varied",
     version=1,
-    bands=tuple((upto, tuple(replace(one, diversity=0.5) for one in ascents)) for upto, ascents in FAST.bands),
+    bands=tuple((upto, tuple(replace(one, diversity=1.0) for one in ascents)) for upto, ascents in FAST.bands),
     variants=4,
 )
 """Four pictures of a neuron by `fast`, kept apart by the likeness of what the layer sees in them (Olah et al. 2017)."""

@@ -146,7 +146,8 @@ def test_likeness_is_the_cosine_of_gram_matrices():
     found = _alike(hidden, 3)
     for group in range(2):
         for i in range(3):
-            grams = [one.T @ one for one in hidden[3 * group : 3 * group + 3]]  # width x width, as in the source
+            own = hidden[3 * group : 3 * group + 3]
+            grams = [one.T @ one for one in own - own.mean((0, 1))]  # width x width, as in the source
             for j in range(3):
                 cosine = (grams[i] * grams[j]).sum() / (grams[i].norm() * grams[j].norm())
                 assert found[3 * group + i, j] == pytest.approx(0 if i == j else cosine.item())
