@@ -1,0 +1,73 @@
+"""`neuron-atlas diff` on what runs measured: a trained model against itself permuted, and against other weights."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from jobs.cli import call
+from pipeline.models import ModelRequest, load
+from tests.jobs.conftest import Runner
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+WIDTH, LAYERS = 128, 4
+
+
+def permutations() -> list[torch.Tensor]:
+    generator = torch.Generator().manual_seed(7)
+    return [torch.randperm(WIDTH, generator=generator) for _ in range(LAYERS)]
+
+
+def written(path: Path) -> Path:
+    """zoo/vit with the neurons of each layer in another order: the same function of an image."""
+    state = {name: value.clone() for name, value in load(ModelRequest("zoo/vit")).module.state_dict().items()}
+    for layer, order in enumerate(permutations()):
+        mlp = f"blocks.{layer}.mlp"
+        for name in (f"{mlp}.fc1.weight", f"{mlp}.fc1.bias"):
+            state[name] = state[name][order].contiguous()
+        state[f"{mlp}.fc2.weight"] = state[f"{mlp}.fc2.weight"][:, order].contiguous()
+    save_file(state, path)
+    return path
+
+
+def told(capsys: pytest.CaptureFixture[str], *words: str) -> dict[str, Any]:
+    capsys.readouterr()
+    assert call(["diff", *words, "--json"]) == 0, capsys.readouterr().err
+    (found,) = json.loads(capsys.readouterr().out)
+    return found
+
+
+def fates(found: dict[str, Any], side: str = "a") -> Counter[str]:
+    return Counter(row["fate"] for row in found["rows"] if row["side"] == side and row["kind"] == "neuron")
+
+
+def test_what_runs_measured(run_into: Runner, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "atlas"
+    models = [
+        {"model": "zoo/vit"},
+        {"model": "zoo/vit", "weights": str(written(tmp_path / "permuted.safetensors")), "name": "permuted"},
+        {"model": "zoo/vit", "random_weights": True, "name": "untrained"},
+    ]
+    whole = {"layers": "all", "units": "all", "unit_seconds": 5.0, "workers": 1, "random_weights": None}
+    report = run_into(folder, models=models, probe="zoo:400", match_images=64, stages="probe,match", **whole)
+    assert report.exit_code == 0
+    orders, atlas = permutations(), str(folder)
+    fixed = sum(int((order == torch.arange(WIDTH)).sum()) for order in orders)
+    neurons = WIDTH * LAYERS
+    for measure in ("correlation", "overlap"):
+        found = told(capsys, atlas, "--models", "zoo-vit", "permuted", "--by", measure)
+        for side, there in (("a", [torch.argsort(order) for order in orders]), ("b", orders)):
+            assert fates(found, side) == Counter(moved=neurons - fixed, kept=fixed)
+            rows = [row for row in found["rows"] if row["side"] == side and row["kind"] == "neuron"]
+            partners = [int(row["partner"].rsplit("/", 1)[1]) for row in rows]
+            assert partners == [int(there[row["layer"]][row["unit"]]) for row in rows]
+        found = told(capsys, atlas, "--models", "zoo-vit", "untrained", "--by", measure)
+        assert fates(found)["died"] >= 0.95 * neurons
+    found = told(capsys, atlas, atlas, "--models", "zoo-vit")
+    assert fates(found) == Counter(kept=neurons)
