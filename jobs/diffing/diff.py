@@ -11,7 +11,7 @@ import numpy as np
 
 from atlas_schema.errors import NothingThere
 from jobs.diffing.heads import head_rows
-from jobs.diffing.layers import LEAST, LayerOfSide, layer_of, likeness_of, measure_of
+from jobs.diffing.layers import CORRELATION, LEAST, LayerOfSide, layer_of, likeness_of, measure_of, no_correlations
 from jobs.diffing.sides import Side, require_comparable
 from pipeline.compare.fates import Fate, Fates, Rule, fates, random_pairs
 from pipeline.compare.likeness import NO_PARTNER, LayerLikeness
@@ -58,7 +58,7 @@ def compare(
     measure = measure_of(first, second, by)
     rule = Rule(LEAST[measure] if least is None else least, discovery_rate)
     rows: dict[str, list[Row]] = {"a": [], "b": []}
-    layers, notes = [], _weights(first, second)
+    layers, notes = [], [*_weights(first, second), *_by_images(first, second, measure, by)]
     for layer in (site["layer"] for site in first.sites if site["kind"] == "ffn"):
         if layer not in first.atlas.layers(first.slug) and layer not in second.atlas.layers(second.slug):
             notes.append(f"Layer {layer} is in neither atlas: it was not compared.")
@@ -86,6 +86,13 @@ def compare(
 def _weights(first: Side, second: Side) -> list[str]:
     same = first.model["fingerprint"] == second.model["fingerprint"]
     return ["Both have the same weights (fingerprint)."] if same else []
+
+
+def _by_images(first: Side, second: Side, measure: str, wanted: str | None) -> list[str]:
+    """Why images were compared where two models of one atlas could have had correlations."""
+    if measure == CORRELATION or wanted or first.atlas is not second.atlas or first.slug == second.slug:
+        return []
+    return [f"By strongest images, since {no_correlations(first, second)}"]
 
 
 def _shared(a: LayerOfSide, b: LayerOfSide) -> tuple[LayerOfSide, LayerOfSide]:

@@ -43,13 +43,13 @@ def measure_of(first: Side, second: Side, wanted: str | None = None) -> str:
 
     NothingThere where the correlations that are asked for are not there.
     """
-    why = _no_correlations(first, second)
+    why = no_correlations(first, second)
     if wanted == CORRELATION and why:
         raise NothingThere(f"--by correlation: {why}")
     return wanted or (OVERLAP if why else CORRELATION)
 
 
-def _no_correlations(first: Side, second: Side) -> str:
+def no_correlations(first: Side, second: Side) -> str:
     """Why neuron_matches says nothing of the two; empty where it does."""
     if first.atlas is not second.atlas or first.slug == second.slug:
         return "only two models of one atlas have correlations. Leave --by out to compare strongest images."

@@ -42,7 +42,7 @@ class Side:
 def sides_of(first: str, second: str | None, models: Sequence[str]) -> list[tuple[Side, Side]]:
     """The pairs of models that a command line names: two of one atlas; or one, or all shared ones, of two atlases.
 
-    BadConfig for another number of models, NothingThere where the atlases share none.
+    BadConfig for another number of models, NothingThere where there is no atlas or the two share no model.
     """
     a = Atlas(first)
     b = a if second in (None, first) else Atlas(str(second))
@@ -55,6 +55,9 @@ def sides_of(first: str, second: str | None, models: Sequence[str]) -> list[tupl
     if models:
         return [(Side(first, models[0], a), Side(url, models[-1], b))]
     slugs = [{row["slug"] for row in atlas.models()} for atlas in (a, b)]
+    for place, found in zip((first, url), slugs, strict=True):
+        if not found:
+            raise NothingThere(f"{place}: no atlas here: expected a folder or URL with models/ in it")
     shared = sorted(slugs[0] & slugs[1])
     if not shared:
         raise NothingThere(

@@ -49,7 +49,7 @@ def made(seed: int) -> Made:
     """A model whose neurons have little in common."""
     rng = np.random.default_rng(seed)
     images = [np.stack([rng.permutation(IMAGES)[:STRONGEST] for _ in range(width)]) for width in WIDTHS]
-    return Made(images, [rng.normal(size=(width, 200)) for width in WIDTHS])
+    return Made(images, [rng.normal(size=(width, 200)) for width in WIDTHS], model={"fingerprint": f"{seed:064x}"})
 
 
 def orders(seed: int = 1) -> list[np.ndarray]:

@@ -220,6 +220,10 @@ def test_missing_tables_are_named(
     shutil.rmtree(copy / table / "one")
     by = words or ("--by", "overlap")
     assert said in refusal(capsys, str(copy), "--models", "one", "other", *by)
+    if words:
+        found = told(capsys, str(copy), "--models", "one", "other")
+        assert found["measure"] == "overlap"
+        assert found["notes"][0].startswith("By strongest images, since layer 0 of one in ")
 
 
 def test_misuse(kept: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -230,4 +234,6 @@ def test_misuse(kept: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert "--discovery-rate 2.0" in refusal(capsys, kept, kept, "--discovery-rate", "2")
     assert "--least 2.0" in refusal(capsys, kept, kept, "--least", "2")
     other = atlas(tmp_path / "b", {"m": made(0)})
-    assert "share no model" in refusal(capsys, kept, other)
+    assert "share no model: one, other, permuted; m. Name one of each" in refusal(capsys, kept, other)
+    assert f"{tmp_path / 'no'}: no atlas here" in refusal(capsys, kept, str(tmp_path / "no"))
+    assert "no atlas here" in refusal(capsys, str(tmp_path / "no"), "--models", "x", "y")

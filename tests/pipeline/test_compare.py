@@ -130,10 +130,11 @@ def test_a_nearer_twin_that_is_not_mutual_takes_no_neuron_from_its_address() -> 
     before = strongest(0)
     before[:2] = [np.arange(1000, 1009), [*range(1000, 1006), 3000, 3001, 3002]]
     after = before.copy()
+    after[1] = [*range(1000, 1007), 3000, 3001]  # 8 of 9 with its old self, 7 with the other's
     after[0] = [*range(1000, 1005), 4000, 4001, 4002, 4003]  # 5 of 9 with its old self
     found = fates(alike(before, after), RULE)
-    assert (found.best[0], found.same[0], bool(found.mutual[0])) == (6 / 9, 5 / 9, False)
-    assert found.fate[0] == Fate.KEPT
+    assert (found.best[0], found.same[0], bool(found.mutual[0])) == (7 / 9, 5 / 9, False)
+    assert found.fate[:2].tolist() == [Fate.KEPT] * 2
 
 
 def test_less_than_what_counts_is_not_kept() -> None:
