@@ -4,7 +4,8 @@ Two questions are asked of every neuron of a layer, each against a null, each wi
 held by Benjamini and Hochberg's procedure (Journal of the Royal Statistical Society B 57, 1995):
 
 1. Is it as like the neuron of the same address as no two neurons of the layer are that were paired at random?
-2. Where not: is it as like its best partner in the layer as no neuron is like another one of its own model?
+2. Where not: is it as like its best partner in the layer as no neuron is like another one of its own model, and the
+   partner's own best?
 """
 
 from __future__ import annotations
@@ -64,7 +65,7 @@ def fates(alike: LayerLikeness, rule: Rule) -> Fates:
     asked = ~at_address | (elsewhere & mutual)
     best_q = np.full(len(same), np.nan)
     best_q[asked] = _q(_share_at_least(np.concatenate([alike.strangers, alike.strangers_there]), best[asked]))
-    found = asked & (np.nan_to_num(best_q, nan=1.0) <= rule.discovery_rate) & (best >= rule.least)
+    found = asked & mutual & (np.nan_to_num(best_q, nan=1.0) <= rule.discovery_rate) & (best >= rule.least)
     fate = np.full(len(same), Fate.GONE, dtype=object)
     fate[at_address | (found & ~elsewhere)] = Fate.KEPT
     fate[found & elsewhere] = Fate.MOVED

@@ -137,6 +137,17 @@ def test_a_nearer_twin_that_is_not_mutual_takes_no_neuron_from_its_address() -> 
     assert found.fate[:2].tolist() == [Fate.KEPT] * 2
 
 
+def test_a_neuron_that_was_switched_off_is_not_found_in_its_twin() -> None:
+    before = strongest(0)
+    before[:2] = [np.arange(1000, 1009), [*range(1000, 1008), 3000]]  # the nearest twins of the layer, by far
+    after = before[1:]
+    layer = by_images(UNITS, before, UNITS[1:], after)
+    found = fates(layer, RULE)
+    assert (found.partner[0], found.best[0]) == (0, 8 / 9)
+    assert found.best_q[0] <= RULE.discovery_rate
+    assert found.fate.tolist() == [Fate.GONE, *[Fate.KEPT] * (WIDTH - 1)]
+
+
 def test_less_than_what_counts_is_not_kept() -> None:
     before, after = strongest(0), strongest(0)
     after[:, 4:] = np.arange(WIDTH * 5).reshape(WIDTH, 5) + 10_000  # 4 of 9 stay
