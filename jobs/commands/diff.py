@@ -12,8 +12,9 @@ from jobs.commands.data import Json
 
 
 def diff(
-    first: Annotated[str, Parameter(name="A", help="An atlas: a folder or URL.")],
-    second: Annotated[str | None, Parameter(name="B", help="The other atlas (default: two models of A).")] = None,
+    a: Annotated[str, Parameter(help="An atlas: a folder or URL.")],
+    b: Annotated[str | None, Parameter(help="The other atlas (default: two models of A).")] = None,
+    /,
     *,
     models: Annotated[
         list[str] | None,
@@ -49,8 +50,8 @@ def diff(
         raise BadConfig(f"--least {least}: expected a likeness from 0 to 1")
     if out is not None:
         require_writable(out)
-    pairs = sides_of(first, second, models or [])
-    diffs = [compare(a, b, by=by, least=least, discovery_rate=discovery_rate) for a, b in pairs]
+    pairs = sides_of(a, b, models or [])
+    diffs = [compare(*pair, by=by, least=least, discovery_rate=discovery_rate) for pair in pairs]
     if out is not None:
         write(diffs, out)
     told = [as_dict(one) for one in diffs]
