@@ -48,6 +48,11 @@ COMMANDS = {
         "zoo-vit/mlp/3/17 --atlas demo/atlas --image neuron.png",
     ),
     "search": ("data:search", "Find neurons and heads by their label.", '"stripes" --atlas demo/atlas'),
+    "diff": (
+        "diff:diff",
+        "Say what changed between two checkpoints of one architecture, or two versions of an atlas.",
+        "atlas --models my-dino my-dino-tuned",
+    ),
     "heatmap": (
         "heatmap:heatmap",
         "Draw where in a picture a model sees a text, a class or another picture.",

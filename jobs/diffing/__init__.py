@@ -1,0 +1,1 @@
+"""Two models of one architecture, or two versions of an atlas, compared by what their tables hold."""
