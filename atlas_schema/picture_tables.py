@@ -9,6 +9,7 @@ from functools import partial
 import pyarrow as pa
 
 from atlas_schema.columns import IMAGE, Column, Table
+from atlas_schema.picture_recipes import PICTURE_RECIPES, PICTURE_STAGES
 
 TEXT, INT16, INT32, INT64, FLOAT = pa.string(), pa.int16(), pa.int32(), pa.int64(), pa.float32()
 _KINDS = pa.list_(pa.struct([("kind", TEXT), ("mean", FLOAT), ("peak", FLOAT), ("kept", FLOAT)]))
@@ -46,9 +47,6 @@ VERDICT_COLUMNS = (
     ),
 )
 
-#: The recipes of which an atlas may hold further pictures, each made by a stage of its own.
-PICTURE_RECIPES = ("fast", "reference", "aligned", "peak", "placed", "maco", "accentuated", "varied")
-PICTURE_STAGES = tuple((f"pictures-{recipe}", recipe) for recipe in PICTURE_RECIPES)
 
 _shown = partial(Column, absent="there is no picture: see status_reason", absent_if=("status", ("failed",)))
 _activation = partial(_shown, unit="activation")

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from atlas_schema.errors import BadConfig, nearest
-from atlas_schema.picture_tables import PICTURE_RECIPES
+from atlas_schema.picture_recipes import PICTURE_RECIPES
 from jobs.stages import groups
 
 if TYPE_CHECKING:

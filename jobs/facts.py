@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from atlas_schema.picture_tables import PICTURE_RECIPES
+from atlas_schema.picture_recipes import PICTURE_RECIPES
 from jobs.inputs import fed
 
 if TYPE_CHECKING:

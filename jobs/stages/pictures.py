@@ -8,7 +8,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from atlas_schema.picture_tables import PICTURE_STAGES
+from atlas_schema.picture_recipes import PICTURE_STAGES
 from jobs.memory import MOST_BATCH
 from jobs.stages import visualize
 from jobs.stages.stage import Cost, Sizes, Stage

@@ -10,7 +10,7 @@ from atlas_schema.card import card_text
 from atlas_schema.errors import BadRow, ForeignAtlas
 from atlas_schema.kept import Shelf, rows_in_shards
 from atlas_schema.parts import commit_part, read_part
-from atlas_schema.picture_tables import PICTURE_STAGES
+from atlas_schema.picture_recipes import PICTURE_STAGES
 from atlas_schema.read import Atlas
 from atlas_schema.shards import ShardPlace, assemble, shard_path, stands
 from atlas_schema.store import Store

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import jobs.stages
-from atlas_schema.picture_tables import PICTURE_RECIPES, PICTURE_STAGES
+from atlas_schema.picture_recipes import PICTURE_RECIPES, PICTURE_STAGES
 from jobs.config import ModelEntry, RunConfig
 from jobs.facts import FACTS, differences, facts_text, settings_hash
 from jobs.identities import stage_identities

@@ -11,7 +11,8 @@ import pytest
 
 from atlas_schema.errors import BadConfig, ForeignAtlas
 from atlas_schema.parts import encode_part
-from atlas_schema.picture_tables import NEURON_PICTURES, PICTURE_STAGES
+from atlas_schema.picture_recipes import PICTURE_STAGES
+from atlas_schema.picture_tables import NEURON_PICTURES
 from atlas_schema.read import Atlas
 from atlas_schema.store import Store
 from atlas_schema.units import Neurons, WorkUnit

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from atlas_schema.errors import BadConfig, SlugClash
-from atlas_schema.picture_tables import PICTURE_RECIPES
+from atlas_schema.picture_recipes import PICTURE_RECIPES
 from atlas_schema.units import Identity, Images, Neurons, Whole
 from jobs.config import config_from_mapping
 from jobs.driver import memory_lines
