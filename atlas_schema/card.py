@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 
 from atlas_schema.columns import SCHEMA_VERSION, Column, Table, feature
 from atlas_schema.errors import NothingThere
-from atlas_schema.parquet import damage, digest_of, read_footer
+from atlas_schema.parquet import THREADS, damage, digest_of, read_footer
 from atlas_schema.read import Atlas
 from atlas_schema.shards import shard_path
 from atlas_schema.store import Store
@@ -217,7 +217,9 @@ def _shown_images(atlas: Atlas, known: _Known) -> list[str | None]:
 def _shown(store: Store, path: str) -> list[str | None]:
     with store.open(path) as file, damage(path):
         # of a thumbnail its name alone: whether it is there, without its bytes
-        rows = pq.ParquetFile(file, page_checksum_verification=True).read(columns=["licence", "thumbnail.path"])
+        rows = pq.ParquetFile(file, page_checksum_verification=True).read(
+            columns=["licence", "thumbnail.path"], use_threads=THREADS
+        )
     licences: list[str | None] = pc.unique(rows.filter(pc.is_valid(rows["thumbnail"]))["licence"]).to_pylist()
     return licences
 

@@ -25,6 +25,9 @@ PREFIX = "atlas."
 ROWS_PER_PAGE = 16  # one page of images is some 200 kB: what a reader with the page index fetches
 IMAGE_ROWS_PER_GROUP, ROWS_PER_GROUP = 256, 8192
 TAIL_BYTES = 256 << 10  # read to find a footer: those of large shards are a third of it
+#: Whether a file that Python opened is decoded by Arrow's threads. One that still holds it when the interpreter ends
+#: aborts or hangs the process (apache/arrow#50482): about one command in fifteen on a busy machine.
+THREADS = False
 _DIGEST = b"atlas.sha256"
 _UNKNOWN_DIGEST = b"0" * 64
 
@@ -122,7 +125,9 @@ def read_rows(store: Store, path: str, parquet: pq.FileMetaData, wanted: Mapping
     if not groups:
         return parquet.schema.to_arrow_schema().empty_table()
     with store.open(path) as file, damage(path):
-        return pq.ParquetFile(file, metadata=parquet, page_checksum_verification=True).read_row_groups(groups)
+        return pq.ParquetFile(file, metadata=parquet, page_checksum_verification=True).read_row_groups(
+            groups, use_threads=THREADS
+        )
 
 
 def _may_hold(group: pq.RowGroupMetaData, wanted: Mapping[str, Any]) -> bool:

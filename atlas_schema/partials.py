@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from atlas_schema.errors import NothingThere
-from atlas_schema.parquet import damage, encode
+from atlas_schema.parquet import THREADS, damage, encode
 from atlas_schema.parts import PartReceipt, commit_encoded, part_footer, part_path
 from atlas_schema.rows import rows_to_table
 from atlas_schema.store import Store
@@ -78,7 +78,7 @@ def _assembled(parquet: pq.ParquetFile, groups: Sequence[int]) -> np.ndarray:
     array: np.ndarray | None = None
     filled = 0
     for group in groups:
-        table = parquet.read_row_group(group)
+        table = parquet.read_row_group(group, use_threads=THREADS)
         for index in range(table.num_rows):
             row = {name: table[name][index] for name in table.column_names}
             if array is None:

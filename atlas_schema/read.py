@@ -25,7 +25,7 @@ from atlas_schema.errors import AtlasError, BadConfig, NothingThere, nearest
 from atlas_schema.lookup import Lookup, read_lookup
 from atlas_schema.neuron_card import SHOWN, Neuron
 from atlas_schema.pages import picture_in_page
-from atlas_schema.parquet import check_whole, conformed, damage, require_version
+from atlas_schema.parquet import THREADS, check_whole, conformed, damage, require_version
 from atlas_schema.pictures import picture_places
 from atlas_schema.published import opened
 from atlas_schema.shards import parse_shard_path, shard_path
@@ -103,7 +103,7 @@ class Atlas:
             require_version(parquet.metadata, path)
             group = _row_group_of(parquet.metadata, address.unit)
             if group is not None:
-                rows = parquet.read_row_group(group, columns=list(dict.fromkeys(["unit", *names])))
+                rows = parquet.read_row_group(group, columns=list(dict.fromkeys(["unit", *names])), use_threads=THREADS)
                 rows = rows.filter(pc.equal(rows["unit"], address.unit))
                 if rows.num_rows:
                     row: dict[str, Any] = _as_today(rows.slice(0, 1), names).to_pylist()[0]
@@ -183,7 +183,7 @@ class Atlas:
         with self.store.open(path) as file, damage(path):
             parquet = pq.ParquetFile(file, page_checksum_verification=True, pre_buffer=not self.store.is_local)
             require_version(parquet.metadata, path)
-            return _as_today(parquet.read(columns=list(columns)), columns, table)
+            return _as_today(parquet.read(columns=list(columns), use_threads=THREADS), columns, table)
 
     def picture(self, address: NeuronAddress | str) -> bytes:
         """The WebP bytes of a neuron's visualization: one short read of a published atlas, else the shard's tail and
@@ -292,7 +292,7 @@ class Atlas:
                 with self.store.open(path) as file, damage(path):
                     parquet = pq.ParquetFile(file, page_checksum_verification=True)
                     require_version(parquet.metadata, path)
-                    rows += _as_today(parquet.read(), table.names, table).to_pylist()
+                    rows += _as_today(parquet.read(use_threads=THREADS), table.names, table).to_pylist()
         return sorted(rows, key=lambda row: tuple(row[name] for name in table.key))
 
     def _neuron_shards(self, slug: str) -> dict[int, str]:

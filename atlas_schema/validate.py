@@ -32,7 +32,7 @@ from atlas_schema.head_faults import head_faults
 from atlas_schema.kept import Shelf, part_in_shards, read_kept
 from atlas_schema.lookup import FOLDER as LOOKUPS
 from atlas_schema.lookup import lookup_faults
-from atlas_schema.parquet import check_whole, damage, footer_metadata, versions_agree
+from atlas_schema.parquet import THREADS, check_whole, damage, footer_metadata, versions_agree
 from atlas_schema.partials import read_partial
 from atlas_schema.parts import KEPT, PARTS, is_part_path, kept_path, parse_part_path, read_file
 from atlas_schema.shards import parse_shard_path, shard_path
@@ -245,7 +245,7 @@ def _read(
                 f"schema version {own.get('schema_version', 'unknown')}; this code reads {SCHEMA_VERSION}"
             )
         held = None if columns is None else [name for name in columns if name in parquet.schema_arrow.names]
-        return parquet.read(columns=held), (parquet.metadata, own)
+        return parquet.read(columns=held, use_threads=THREADS), (parquet.metadata, own)
 
 
 def _address_faults(path: str, slug: str, layer: int, data: pa.Table) -> Iterator[Violation]:

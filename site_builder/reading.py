@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 
 from atlas_schema.columns import Table
 from atlas_schema.errors import ShardCorrupt
-from atlas_schema.parquet import damage, digest_of, read_footer, require_version
+from atlas_schema.parquet import THREADS, damage, digest_of, read_footer, require_version
 from atlas_schema.read import Atlas
 from atlas_schema.shards import shard_path
 
@@ -87,7 +87,7 @@ def read_rows(atlas: Atlas, table: Table, slug: str, columns: Sequence[str] | No
     with atlas.store.open(path) as file, damage(path):
         parquet = pq.ParquetFile(file, page_checksum_verification=True)
         require_version(parquet.metadata, path)
-        found = parquet.read(columns=names)
+        found = parquet.read(columns=names, use_threads=THREADS)
     absent = {name: pa.nulls(len(found), schema.field(name).type) for name in names if name not in found.column_names}
     return pa.table({name: absent[name] if name in absent else found[name] for name in names})
 

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from atlas_schema.columns import Table
 from atlas_schema.errors import ShardCorrupt
 from atlas_schema.kept import Kept, read_kept
-from atlas_schema.parquet import damage, footer_metadata, read_footer
+from atlas_schema.parquet import THREADS, damage, footer_metadata, read_footer
 from atlas_schema.parts import part_path
 from atlas_schema.shards import parse_shard_path
 from atlas_schema.store import Store
@@ -81,7 +81,7 @@ def _of_part(store: Store, unit: WorkUnit, table: Table) -> tuple[Mapping[str, s
         if not isinstance(unit.cut, Pair):
             return footer, {unit.slug: parquet.num_rows} if parquet.num_rows else {}
         with store.open(path) as file:
-            slugs = pq.ParquetFile(file, metadata=parquet).read(columns=["slug"])["slug"]
+            slugs = pq.ParquetFile(file, metadata=parquet).read(columns=["slug"], use_threads=THREADS)["slug"]
     counted = {one["values"]: one["counts"] for one in slugs.value_counts().to_pylist()}
     return footer, dict(sorted(counted.items()))
 
@@ -113,7 +113,7 @@ class _Counting:
         names = [name for name in ("unit", "partner_slug") if name in table.names]
         with self.store.open(path) as file, damage(path):
             parquet = pq.ParquetFile(file)
-            rows = parquet.read(columns=names)
+            rows = parquet.read(columns=names, use_threads=THREADS)
             parts = frozenset(footer_metadata(parquet.metadata).get("parts", "").split(","))
         units = rows["unit"].to_numpy() if "unit" in names else np.zeros(0, np.int32)
         partners = {}
