@@ -1,8 +1,9 @@
-"""What other models of the zoo read off the inversions of its classes.
+"""What other models of the zoo read off the inversions of its classes, and of the sentences of its CLIP.
 
-    python -m benchmarks.invert [--recipes fast] [--models vit,swin] [--classes all] [--copies 8] [--sheet FILE]
+    python -m benchmarks.invert [--recipes fast,pii,pixels] [--models vit,swin,clip] [--classes 0-7] [--sheet FILE]
 
-Each classifier is inverted for all 40 values of the six attributes; the stored pictures are read by the other six.
+Each classifier is inverted for all 40 values of the six attributes; the stored pictures are read by the other six. The
+CLIP is inverted for a sentence about each value ("a red object"), and read by the seven classifiers.
 Right is a reader that finds the target first among the values of its attribute. Beside it: chance, and the ceiling,
 what the same readers say of real scenes with that value (24 held-out scenes a value). `pixels` is a recipe of this
 script: U[0, 1] noise, eight colour-shifted copies, 200 steps, which is Plug-In Inversion without its stages.
@@ -26,15 +27,18 @@ from benchmarks.machine import description, public, put
 from pipeline.invert.ascent import invert
 from pipeline.invert.judge import Inversion, judged
 from pipeline.invert.recipes import InversionRecipe, InversionStage, inversion_recipe
-from pipeline.invert.targets import Outputs, Target, class_outputs, targets_of
+from pipeline.invert.targets import Outputs, Target, class_outputs, targets_of, text_outputs
 from pipeline.invert.transfer import chance, read
+from pipeline.label.embedder import load_embedder
 from pipeline.models import LoadedModel, ModelRequest, load
 from pipeline.visualize.recipes import Ascent, Phase
-from pipeline.zoo import READS_TEXT, ZOO
+from pipeline.zoo import READS_TEXT, ZOO, output_names
+from pipeline.zoo.captions import prompts
 from pipeline.zoo.world import ATTRIBUTES, HELD_OUT_SEED, scenes
 
 CLASSIFIERS = tuple(name for name in ZOO if name not in READS_TEXT)
 SCENES = 24  # of each value
+GAP = 16  # pixels between blocks of a sheet
 PIXELS = InversionRecipe(
     name="pixels",
     version=1,
@@ -49,11 +53,18 @@ PIXELS = InversionRecipe(
 
 @dataclass(frozen=True)
 class Reader:
-    """A classifier of the zoo."""
+    """A model of the zoo that is inverted, or reads what others were inverted to."""
 
     name: str
     model: LoadedModel
     outputs: Outputs
+
+
+def sentences() -> Reader:
+    """The zoo's CLIP, whose outputs are its cosines with a sentence about each value, in the order of the classes."""
+    clip = load_embedder(ModelRequest("zoo/clip"))
+    texts = [text for attribute in ATTRIBUTES for text in prompts(attribute)]
+    return Reader("clip", clip.vision, text_outputs(clip.vision, clip, texts))
 
 
 def recipe_of(name: str, copies: int) -> InversionRecipe:
@@ -85,11 +96,11 @@ def ceiling(readers: list[Reader], targets: list[Target]) -> np.ndarray:
     return found
 
 
-def by_attribute(values: np.ndarray, targets: list[Target]) -> dict[str, float]:
+def by_attribute(values: np.ndarray, index: list[int]) -> dict[str, float]:
     """Means over the readers and the targets of each attribute; `all` is the mean over all targets."""
-    told = {}
+    told, names = {}, output_names(CLASSIFIERS[0])
     for attribute in ATTRIBUTES:
-        places = [place for place, target in enumerate(targets) if target.text.startswith(f"{attribute}: ")]
+        places = [place for place, one in enumerate(index) if names[one].startswith(f"{attribute}: ")]
         if places:
             told[attribute] = round(float(values[..., places].mean()), 3)
     return told | {"all": round(float(values.mean()), 3)}
@@ -111,22 +122,41 @@ def figures(made: list[Inversion], right: np.ndarray, limit: np.ndarray, seconds
         "own_score": round(float(np.mean([one.score for one in made])), 3),
         "own_right": round(float(np.mean([one.rank == 1 for one in made])), 3),
         "natural_right": round(float(np.mean([one.natural_right for one in made])), 3),
-        "transfer": by_attribute(right, [one.target for one in made]),
+        "transfer": by_attribute(right, [one.target.index for one in made]),
         "standard_error_over_targets": round(float(error), 3),
         "share_of_ceiling": round(float(right.mean() / limit.mean()), 3),
     }
 
 
 def sheet(rows: list[list[Inversion]]) -> Image.Image:
-    """A row of pictures for each model and recipe, one below the other, targets from left to right."""
-    tiles = [np.concatenate([one.pixels().permute(1, 2, 0).numpy() for one in row], axis=1) for row in rows]
-    return Image.fromarray((np.concatenate(tiles, axis=0) * 255).round().astype(np.uint8))
+    """A block for each model and recipe, side by side: an attribute a row, its values from left to right."""
+    blocks = [_block(made) for made in rows]
+    gap = np.ones((blocks[0].shape[0], GAP, 3))
+    joined = [part for block in blocks for part in (block, gap)][:-1]
+    return Image.fromarray((np.concatenate(joined, axis=1) * 255).round().astype(np.uint8))
+
+
+def _block(made: list[Inversion]) -> np.ndarray:
+    names = output_names(CLASSIFIERS[0])
+    by = {attribute: [one for one in made if names[one.target.index].startswith(attribute)] for attribute in ATTRIBUTES}
+    filled = [own for own in by.values() if own]
+    height, width = made[0].pixels().shape[1:]
+    block = np.ones((len(filled) * height, max(map(len, filled)) * width, 3))
+    for row, own in enumerate(filled):
+        for column, one in enumerate(own):
+            place = block[row * height : (row + 1) * height, column * width : (column + 1) * width]
+            place[:] = one.pixels().permute(1, 2, 0).numpy()
+    return block
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--recipes", default="fast", help="of fast, pii, pixels")
-    parser.add_argument("--models", default=",".join(CLASSIFIERS), help="that are inverted; all seven read")
+    parser.add_argument(
+        "--models",
+        default=",".join(CLASSIFIERS),
+        help="that are inverted, classifiers or clip; all seven classifiers read",
+    )
     parser.add_argument("--classes", default="", help="names, indices or ranges of classes, separated by commas")
     parser.add_argument("--copies", type=int, default=8, help="of a picture in a step, at most")
     parser.add_argument("--threads", type=int, default=1)
@@ -138,15 +168,17 @@ def main() -> None:
     readers = [Reader(name, model, class_outputs(model)) for name, model in loaded]
     targets = targets_of(readers[0].outputs, [one for one in asked.classes.split(",") if one])
     index = [target.index for target in targets]
-    limits, rows, told = ceiling(readers, targets), [], {}
+    limits, rows, told, wanted = ceiling(readers, targets), [], {}, asked.models.split(",")
     for name in asked.recipes.split(","):
         recipe, results = recipe_of(name, asked.copies), {}
-        for place, reader in enumerate(readers):
-            if reader.name not in asked.models.split(","):
+        for place, reader in enumerate([*readers, *([sentences()] if "clip" in wanted else [])]):
+            if reader.name not in wanted:
                 continue
-            made, seconds = measured(reader, targets, recipe)
+            own = [Target(reader.outputs.kind, one, reader.outputs.names[one]) for one in index]
+            made, seconds = measured(reader, own, recipe)
             right = transferred(readers, reader, index, torch.stack([one.pixels() for one in made]))
-            results[reader.name] = figures(made, right, np.delete(limits, place, axis=0), seconds)
+            limit = np.delete(limits, place, axis=0) if place < len(readers) else limits
+            results[reader.name] = figures(made, right, limit, seconds)
             print(f"{name} {reader.name}: {results[reader.name]}", file=sys.stderr, flush=True)
             rows.append(made)
         told[name] = {"image_steps": recipe.image_steps, "hash": recipe.hash, "models": results, **mean_of(results)}
@@ -154,8 +186,8 @@ def main() -> None:
         "command": public(sys.argv),
         "machine": description(),
         "targets": len(targets),
-        "chance": by_attribute(chance(readers[0].outputs, index).numpy(), targets),
-        "ceiling": by_attribute(limits, targets),
+        "chance": by_attribute(chance(readers[0].outputs, index).numpy(), index),
+        "ceiling": by_attribute(limits, index),
         "recipes": told,
     }
     if asked.sheet:

@@ -112,9 +112,10 @@ def _climb(
         count = len(copies) // len(targets)
         answers = answers_to(model, outputs, copies)
         value = value_of(outputs, answers, index.repeat_interleave(count), recipe.objective)
-        loss = -value.sum() / count
+        loss = -value.sum() / count * (recipe.cosine_scale if outputs.kind == "text" else 1.0)
         if ascent.total_variation:
-            loss = loss + ascent.total_variation * total_variation(rolled, numbers.std).sum()
+            divided_by = numbers.std if recipe.colour == "divide" else numbers.std.reciprocal()
+            loss = loss + ascent.total_variation * total_variation(rolled, divided_by).sum()
         (slope,) = torch.autograd.grad(loss, latent)
         latent.grad = slope.contiguous()
         optimizer.step()

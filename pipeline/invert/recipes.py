@@ -39,6 +39,8 @@ class InversionRecipe:
     objective: str = "probability"
     """Of a class: `probability`, the logarithm of its softmax among the outputs that compete with it (cross-entropy);
     `logit`, its logit minus the mean of theirs, which does not level off. Of a text it is always the cosine."""
+    cosine_scale: float = 1.0
+    """What the cosine with a text is multiplied by, so that it weighs as a logit does against total variation."""
     noise: float = 0.0
     """Standard deviation of Gaussian noise on each pixel, drawn for each step, one for all copies."""
 
@@ -86,14 +88,16 @@ FAST = InversionRecipe(
                 jitter_share=1 / 14,
                 turn=5.0,
                 zoom=0.05,
+                total_variation=0.3,
             )
         ),
     ),
     objective="logit",
+    cosine_scale=20.0,
 )
 """Fourier coefficients of one copy that is shifted, turned and zoomed a little, as photographs are. The logit goes on
 rising where a probability has levelled off, so that the picture shows the class more strongly than its own model needs;
-colours are not shifted, or a class that is a colour would have none."""
+total variation keeps what no output asks for plain; colours are not shifted, or a class that is one would have none."""
 
 PII_COPIES = 8
 PII = InversionRecipe(

@@ -96,7 +96,8 @@ def test_the_picture_of_a_planted_class_is_its_optimum(vit, name):
     outputs = class_outputs(model)
     recipe, last = INVERSION_RECIPES[name], INVERSION_RECIPES[name].stages[-1]
     still = replace(last.ascent, phases=(Phase(steps=100, copies=1, colour_shift=(0.0, 0.3)),), jitter=0)
-    still = replace(still, jitter_share=0, turn=0, zoom=0)  # no change of place: a template has one
+    # no change of place, which a template has; no total variation, under which another picture is the best
+    still = replace(still, jitter_share=0, turn=0, zoom=0, total_variation=0)
     recipe = replace(recipe, stages=(replace(last, ascent=still),), objective="logit", noise=0.0)
     made = invert(model, outputs, targets_of(outputs), recipe)
     best = templates > templates.mean(0)
@@ -243,6 +244,36 @@ def test_classes_are_matched_by_name_and_models_without_them_are_refused(vit):
         BadConfig, match=r"other cannot read the pictures of one: .*'cat' \(2 of 2 targets\).*--class-names"
     ):
         counterpart_classes(targets, reader, ("one", "other"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "name",
+    [
+        "timm/vit_tiny_patch16_224",
+        "timm/deit_tiny_distilled_patch16_224",
+        "timm/swin_tiny_patch4_window7_224",
+        "timm/coat_lite_tiny",
+        "timm/convit_tiny",
+        "timm/pit_ti_distilled_224",
+        "timm/twins_svt_small",
+    ],
+)
+def test_classifiers_of_every_family_are_inverted_at_their_size(name):
+    """Random weights: nothing was learned, but every class can be raised above what it was on plain grey."""
+    model = load(ModelRequest(name, random_weights=True))
+    outputs = class_outputs(model)
+    assert outputs.names[7] == "class 7", "no names are known of random weights"
+    targets = targets_of(outputs, ["7", "500"])
+    for recipe in (shortened(FAST, steps=12, copies=1), shortened(PII, steps=2, copies=1)):
+        made = invert(model, outputs, targets, recipe)
+        assert made.shape == (2, 3, *model.description.input_size)
+        assert made.min() >= 0
+        assert made.max() <= 1
+        if recipe.objective == "logit":
+            found = judged(model, outputs, targets, made, recipe, 0)
+            before = read(model, outputs, [7, 500], torch.full_like(made, 0.5))
+            assert all(one.score > score for one, score in zip(found, before.score.tolist(), strict=True))
 
 
 @pytest.mark.slow
