@@ -29,9 +29,9 @@ from pipeline.models.device import (
     quickest_attention,
 )
 from pipeline.seeds import generator
-from pipeline.visualize.initial_images import bank, best_of_bank, own_noise
+from pipeline.visualize.initial_images import bank, best_of_bank, faded, own_noise
 from pipeline.visualize.objective import distance, fresh_responses, likeness, objective, respond
-from pipeline.visualize.parametrize import Pixels, Space, parameterization
+from pipeline.visualize.parametrize import Space, parameterization
 from pipeline.visualize.picture import decode, encode_webp, to_bytes
 from pipeline.visualize.recipes import Ascent, Recipe
 from pipeline.visualize.result import LEFT, NO_NUMBER, Visualization
@@ -258,14 +258,14 @@ class _Climber:
         like = torch.empty(0, dtype=dtype, device=self.model.device)
         if ascent.start == "photograph":
             own = [self.photographs[unit][variant] for unit, variant in zip(units, variants, strict=True)]
-            return _faded(space.latent(torch.stack(own).to(like)), ascent.start_strength, space)
+            return faded(space.latent(torch.stack(own).to(like)), ascent.start_strength, space)
         if ascent.start != "bank":
             noise = torch.stack([own_noise(key, space, like) for key in keys])
-            return _faded(noise, ascent.start_strength, space)
+            return faded(noise, ascent.start_strength, space)
         best = _best_initial_pictures(self.model, self.fast, self.site, ascent)
         pictures = bank(ascent.bank_size, *self.model.description.input_size)[best[list(units)]]
         latent = space.latent(pictures.to(like))
-        return _faded(latent, ascent.start_strength, space)
+        return faded(latent, ascent.start_strength, space)
 
     def _objective(self, copies: Tensor, own: Tensor, ascent: Ascent) -> tuple[Tensor, Tensor]:
         """What is climbed and the true activation, per neuron: mean over patches, scales and copies."""
@@ -375,12 +375,6 @@ class _Pick:
             {"step": step, "objective": value[self.row].item(), "activation": activation[self.row].item()}
             for step, value, activation in self.result.curve
         ]
-
-
-def _faded(latent: Tensor, strength: float, space: Space) -> Tensor:
-    """The latent with its contrast around grey multiplied by `strength`."""
-    grey = 0.5 if isinstance(space, Pixels) else 0.0
-    return latent if strength == 1 else grey + (latent - grey) * strength
 
 
 def patch_size(site: FfnSite, size: tuple[int, int]) -> tuple[int, int]:

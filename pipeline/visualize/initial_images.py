@@ -35,6 +35,12 @@ def own_noise(key: tuple[object, ...], space: Space, like: Tensor) -> Tensor:
     return torch.from_numpy(values).to(like)
 
 
+def faded(latent: Tensor, strength: float, space: Space) -> Tensor:
+    """The latent with its contrast around grey multiplied by `strength`."""
+    grey = 0.5 if isinstance(space, Pixels) else 0.0
+    return latent if strength == 1 else grey + (latent - grey) * strength
+
+
 @lru_cache(maxsize=4)
 def bank(count: int, height: int, width: int) -> Tensor:
     """`count` generated pictures, float32 (count, 3, height, width) in [0, 1]; the same for every model.

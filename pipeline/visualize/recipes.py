@@ -133,8 +133,13 @@ class Recipe:
 
         A setting that is added later, with a default that changes nothing, leaves old hashes as they are.
         """
-        text = json.dumps(_told(self), sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+        return settings_hash(self)
+
+
+def settings_hash(settings: Any) -> str:
+    """What `Recipe.hash` says, of any frozen settings."""
+    text = json.dumps(_told(settings), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _told(value: Any) -> Any:

@@ -1,0 +1,168 @@
+"""Inversion by gradient ascent on a picture: many targets of one model at a time, each picture climbing for its own.
+
+Sources: *Plug-In Inversion* (Ghiasi, Kazemi et al., 2201.12961) for stages of growing size and colour-shifted copies;
+*What do we learn from inverting CLIP models?* (Kazemi et al., 2403.02580, section 3) for texts, by the cosine of two
+embeddings. Parameterizations and transforms are those of neurons (pipeline/visualize). Plain functions: no files.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from pipeline.invert.recipes import InversionRecipe, InversionStage
+from pipeline.invert.targets import Outputs, Target
+from pipeline.models import LoadedModel
+from pipeline.models.device import dtype_of
+from pipeline.seeds import generator
+from pipeline.visualize.initial_images import faded, own_noise
+from pipeline.visualize.parametrize import Space, parameterization
+from pipeline.visualize.transforms import Draws, augment, draw, roll_each, total_variation, turn_each
+
+PICTURES_AT_ONCE = {"cpu": 64, "cuda": 512}  # of all targets of a step, copies among them
+
+
+def invert(
+    model: LoadedModel,
+    outputs: Outputs,
+    targets: Sequence[Target],
+    recipe: InversionRecipe,
+    *,
+    seed: int = 0,
+    batch: int | None = None,
+    on_step: Callable[[], None] = lambda: None,
+) -> Tensor:
+    """A picture for each target, float (targets, 3, height, width) in [0, 1], in the weights' precision.
+
+    batch: targets per step (by device where None); it changes speed, and rounding, never the random numbers. on_step is
+    called after each step of a batch. A picture whose ascent leaves the finite numbers is all NaN; others go on.
+    """
+    at_once = PICTURES_AT_ONCE["cuda" if torch.device(model.device).type == "cuda" else "cpu"]
+    size = batch or max(1, at_once // recipe.copies)
+    parts = [
+        _batch(model, outputs, targets[begin : begin + size], recipe, seed, on_step)
+        for begin in range(0, len(targets), size)
+    ]
+    return torch.cat(parts) if parts else torch.empty(0, 3, *model.description.input_size)
+
+
+def value_of(outputs: Outputs, answers: Tensor, index: Tensor, objective: str) -> Tensor:
+    """What is climbed, (n,): see `InversionRecipe.objective`. answers: (n, outputs); index: int64 (n,)."""
+    own = answers.gather(1, index[:, None]).squeeze(1)
+    if outputs.kind == "text":
+        return own
+    rivals = outputs.rivals(index)
+    if objective == "probability":
+        return own - answers.masked_fill(~rivals, -math.inf).logsumexp(1)
+    if objective == "logit":
+        return own - (answers * rivals).sum(1) / rivals.sum(1)
+    raise ValueError(f"objective is {objective!r}; expected 'probability' or 'logit'")
+
+
+def _batch(
+    model: LoadedModel,
+    outputs: Outputs,
+    targets: Sequence[Target],
+    recipe: InversionRecipe,
+    seed: int,
+    on_step: Callable[[], None],
+) -> Tensor:
+    picture: Tensor | None = None
+    for number, stage in enumerate(recipe.stages):
+        slug = model.description.slug
+        keys = [(recipe.hash, *target.key(slug), f"stage {number}", seed) for target in targets]
+        picture = _climb(model, outputs, targets, recipe, stage, keys, picture, on_step)
+    assert picture is not None, "a recipe has at least one stage"
+    finite = torch.isfinite(picture).flatten(1).all(1)
+    return picture.masked_fill(~finite[:, None, None, None], math.nan)
+
+
+def _climb(
+    model: LoadedModel,
+    outputs: Outputs,
+    targets: Sequence[Target],
+    recipe: InversionRecipe,
+    stage: InversionStage,
+    keys: Sequence[tuple[object, ...]],
+    before: Tensor | None,
+    on_step: Callable[[], None],
+) -> Tensor:
+    """The pictures of one stage. before: those of the stage before it."""
+    ascent = stage.ascent
+    size = _scaled(model.description.input_size, stage.size_share)
+    space = parameterization(ascent.parameterization, size, ascent.spectrum_exponent)
+    latent = _start(model, stage, space, keys, before).requires_grad_()
+    index = torch.tensor([target.index for target in targets], device=latent.device)
+    optimizer = torch.optim.Adam([latent], lr=ascent.learning_rate, betas=ascent.betas, eps=1e-8)
+    noises = [generator(*key, "noise") for key in keys]
+    for step, numbers in enumerate(draw(keys, ascent, size, latent)):
+        progress = step / max(ascent.steps - 1, 1)
+        optimizer.param_groups[0]["lr"] = ascent.learning_rate * (1 + math.cos(math.pi * progress)) / 2
+        rolled = roll_each(space.picture(latent), numbers.roll)
+        seen = turn_each(rolled, numbers.turn) if ascent.turn or ascent.zoom else rolled
+        if recipe.noise:
+            drawn = np.stack([random.standard_normal((3, *size), dtype=np.float32) for random in noises])
+            seen = seen + recipe.noise * torch.from_numpy(drawn).to(seen)
+        copies = _copies(seen, numbers, recipe.colour)
+        count = len(copies) // len(targets)
+        answers = answers_to(model, outputs, copies)
+        value = value_of(outputs, answers, index.repeat_interleave(count), recipe.objective)
+        loss = -value.sum() / count * (recipe.cosine_scale if outputs.kind == "text" else 1.0)
+        if ascent.total_variation:
+            divided_by = numbers.std if recipe.colour == "divide" else numbers.std.reciprocal()
+            loss = loss + ascent.total_variation * total_variation(rolled, divided_by).sum()
+        (slope,) = torch.autograd.grad(loss, latent)
+        latent.grad = slope.contiguous()
+        optimizer.step()
+        with torch.no_grad():
+            space.project(latent)
+        on_step()
+    return space.picture(latent).detach()
+
+
+def answers_to(model: LoadedModel, outputs: Outputs, pictures: Tensor) -> Tensor:
+    """The model's outputs, (n, outputs), to pictures (n, 3, h, w) of any size, scaled (bilinear) to the model's own."""
+    size = model.description.input_size
+    if tuple(pictures.shape[2:]) != tuple(size):
+        pictures = F.interpolate(pictures, size=size, mode="bilinear", align_corners=False)
+    return outputs.readout.outputs(model, model.normalise(pictures).to(dtype_of(model))).to(pictures.dtype)
+
+
+def _copies(seen: Tensor, numbers: Draws, colour: str) -> Tensor:
+    if colour == "divide":
+        return augment(seen, numbers.mean, numbers.std, numbers.offset)
+    if colour == "multiply":  # x s + m
+        return augment(seen, torch.zeros_like(numbers.mean), numbers.std.reciprocal(), numbers.mean + numbers.offset)
+    raise ValueError(f"colour is {colour!r}; expected 'divide' or 'multiply'")
+
+
+def _start(
+    model: LoadedModel,
+    stage: InversionStage,
+    space: Space,
+    keys: Sequence[tuple[object, ...]],
+    before: Tensor | None,
+) -> Tensor:
+    """Noise of each target's own, with the pictures of the stage before in the middle, as latents."""
+    dtype = torch.float64 if dtype_of(model) == torch.float64 else torch.float32
+    like = torch.empty(0, dtype=dtype, device=model.device)
+    noise = torch.stack([own_noise(key, space, like) for key in keys])
+    noise = faded(noise, stage.ascent.start_strength, space)
+    if before is None:
+        return noise
+    picture = space.picture(noise).clone()
+    border = _scaled(model.description.input_size, stage.border_share, least=0)
+    inner = (space.height - border[0], space.width - border[1])
+    top, left = border[0] // 2, border[1] // 2
+    grown = F.interpolate(before, size=inner, mode="bilinear", align_corners=False)
+    picture[:, :, top : top + inner[0], left : left + inner[1]] = grown
+    return space.latent(picture)
+
+
+def _scaled(size: tuple[int, int], share: float, least: int = 1) -> tuple[int, int]:
+    return max(least, int(size[0] * share)), max(least, int(size[1] * share))

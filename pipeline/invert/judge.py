@@ -1,0 +1,127 @@
+"""What a model makes of its own finished pictures: as stored, and under natural changes.
+
+The natural changes are those that pictures of neurons are judged by (pipeline/visualize/natural.py): shift, turn and
+zoom, colour, blur, noise, drawn by the target's address alone, so that all recipes face the same ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from pipeline.invert.recipes import InversionRecipe
+from pipeline.invert.targets import Outputs, Target
+from pipeline.invert.transfer import read
+from pipeline.models import LoadedModel
+from pipeline.visualize.natural import CHANGES, NaturalSettings, changed, drawn
+from pipeline.visualize.picture import decode, encode_webp, to_bytes
+
+WEBP_QUALITY = 75  # as of neurons' pictures
+NATURAL = NaturalSettings()
+
+
+@dataclass(frozen=True, eq=False)
+class Inversion:
+    """One target's picture and the numbers beside it. None: there is no picture."""
+
+    slug: str
+    target: Target
+    recipe: InversionRecipe
+    seed: int
+    webp: bytes | None
+    score: float | None = None  # of the stored file: probability among the rivals, or cosine with the text
+    rank: int | None = None  # of the target among its rivals, from 1
+    natural_score: float | None = None  # mean over all changed copies
+    natural_right: float | None = None  # share of changed copies in which the target still comes first
+    natural_kinds: tuple[tuple[str, float, float], ...] = ()  # of each kind of change: kind, score, share that is right
+
+    @property
+    def address(self) -> str:
+        return self.target.address(self.slug)
+
+    def pixels(self) -> Tensor:
+        """The picture as anyone reads it back: float32 (3, height, width) in [0, 1]. ValueError where there is none."""
+        if self.webp is None:
+            raise ValueError(f"{self.address} has no picture: its ascent left the finite numbers")
+        return stored_pixels(self.webp)
+
+
+def stored_pixels(webp: bytes) -> Tensor:
+    """A picture's file as float32 (3, height, width) in [0, 1]."""
+    return torch.from_numpy(decode(webp).copy()).permute(2, 0, 1).float() / 255
+
+
+def judged(
+    model: LoadedModel,
+    outputs: Outputs,
+    targets: Sequence[Target],
+    pictures: Tensor,
+    recipe: InversionRecipe,
+    seed: int,
+    settings: NaturalSettings = NATURAL,
+    on_step: Callable[[], None] = lambda: None,
+) -> list[Inversion]:
+    """Each target's picture as it is stored, and what the model says of it. pictures: from `ascent.invert`.
+
+    A picture that is no finite number gives an Inversion without a file and without figures.
+    """
+    there = torch.isfinite(pictures).flatten(1).all(1).tolist()
+    own = [target for target, is_there in zip(targets, there, strict=True) if is_there]
+    webps = [
+        encode_webp(to_bytes(picture.float().cpu().numpy()), WEBP_QUALITY)
+        for picture, is_there in zip(pictures, there, strict=True)
+        if is_there
+    ]
+    found = iter(_measured(model, outputs, own, webps, recipe, seed, settings, on_step) if own else ())
+    slug = model.description.slug
+    return [
+        next(found) if is_there else Inversion(slug, target, recipe, seed, None)
+        for target, is_there in zip(targets, there, strict=True)
+    ]
+
+
+def _measured(
+    model: LoadedModel,
+    outputs: Outputs,
+    targets: Sequence[Target],
+    webps: Sequence[bytes],
+    recipe: InversionRecipe,
+    seed: int,
+    settings: NaturalSettings,
+    on_step: Callable[[], None],
+) -> list[Inversion]:
+    slug = model.description.slug
+    stored = torch.stack([stored_pixels(webp) for webp in webps]).to(model.device)
+    index = [target.index for target in targets]
+    clean = read(model, outputs, index, stored)
+    kinds = {}
+    draws = [
+        drawn([target.address(slug) for target in targets], number, stored, settings)
+        for number in range(settings.draws)
+    ]
+    for kind in CHANGES:
+        readings = [read(model, outputs, index, changed(stored, kind, by, settings)) for by in draws]
+        on_step()
+        kinds[kind] = (
+            torch.stack([one.score.double() for one in readings]).mean(0),
+            torch.stack([one.right.double() for one in readings]).mean(0),
+        )
+    score, right = (torch.stack([pair[at] for pair in kinds.values()]).mean(0) for at in (0, 1))
+    return [
+        Inversion(
+            slug=slug,
+            target=target,
+            recipe=recipe,
+            seed=seed,
+            webp=webps[i],
+            score=float(clean.score[i]),
+            rank=int(clean.rank[i]),
+            natural_score=float(score[i]),
+            natural_right=float(right[i]),
+            natural_kinds=tuple((kind, float(pair[0][i]), float(pair[1][i])) for kind, pair in kinds.items()),
+        )
+        for i, target in enumerate(targets)
+    ]

@@ -1,0 +1,161 @@
+"""What is inverted: classes of a classifier and texts of a CLIP, checked before any picture is made."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from atlas_schema.errors import BadConfig, nearest
+from pipeline.effects.readout import Readout, readout_of
+from pipeline.label.embedder import Embedder
+from pipeline.models import LoadedModel
+
+_RANGE = re.compile(r"(\d+)(?:-(\d+))?")
+LONGER = 8  # times the context: what texts are measured in that may be too long for it
+
+
+@dataclass(frozen=True)
+class Target:
+    """A class of a model's classifier, or a text."""
+
+    kind: str  # "class" or "text"
+    index: int  # of the output, or of the text among those asked for; from 0
+    text: str  # name of the class, or the text itself
+
+    def address(self, slug: str) -> str:
+        """Such as `zoo-vit/class/12`."""
+        return f"{slug}/{self.kind}/{self.index}"
+
+    def key(self, slug: str) -> tuple[object, ...]:
+        """What its random numbers depend on: a text's place in a list is not part of it."""
+        return (slug, self.kind, self.text if self.kind == "text" else self.index)
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """A model's outputs as answers: how they are read, and which compete with one another."""
+
+    readout: Readout
+    groups: Tensor  # int64 (outputs,): outputs of one number exclude each other
+    kind: str  # "class" or "text"
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return self.readout.names
+
+    def rivals(self, index: Tensor) -> Tensor:
+        """bool (n, outputs): the outputs that compete with each of `index` (n,), itself among them."""
+        groups = self.groups.to(index.device)
+        return groups[index][:, None] == groups[None, :]
+
+
+def class_outputs(model: LoadedModel) -> Outputs:
+    """The classes of a model. BadConfig where it has no classifier, or one that was never trained.
+
+    The zoo's classifiers answer six questions at once, a softmax for each attribute; all other classes exclude one
+    another.
+    """
+    readout = readout_of(model)
+    if readout.reason:
+        raise BadConfig(
+            f"{model.description.id} has no classes to invert: {readout.reason}. Take a classifier, such as "
+            "timm/vit_base_patch16_224 or zoo/vit; a CLIP is inverted for texts."
+        )
+    names = readout.names
+    questions = [name.partition(": ")[0] if model.description.source == "zoo" else "" for name in names]
+    order = list(dict.fromkeys(questions))
+    return Outputs(readout, torch.tensor([order.index(one) for one in questions]), "class")
+
+
+def text_outputs(model: LoadedModel, embedder: Embedder, texts: Sequence[str]) -> Outputs:
+    """Texts as a CLIP reads them; they compete with one another. BadConfig as `check_texts`, and for another CLIP."""
+    if embedder.vision.fingerprint != model.fingerprint:
+        raise BadConfig(
+            f"texts of {embedder.slug} say nothing to {model.description.slug}: expected its own text tower."
+        )
+    check_texts(embedder, texts)
+    readout = readout_of(model, texts=(list(texts), embedder.texts(texts)))
+    return Outputs(readout, torch.zeros(len(texts), dtype=torch.int64), "text")
+
+
+def targets_of(outputs: Outputs, wanted: Sequence[str] = ()) -> list[Target]:
+    """Targets for these outputs, in their order; all of them where nothing is named.
+
+    wanted: names, indices (`12`) or ranges of them (`0-9`, both ends included); a name counts before an index.
+    BadConfig for one that is not there or comes twice.
+    """
+    chosen: dict[int, str] = {}
+    for one in wanted:
+        for index in _indices(one, outputs.names):
+            if index in chosen:
+                raise BadConfig(
+                    f"classes: {one!r} names {outputs.names[index]!r} (index {index}), and so does {chosen[index]!r}: "
+                    "name each once."
+                )
+            chosen[index] = one
+    numbers = sorted(chosen) if wanted else range(len(outputs.names))
+    return [Target(outputs.kind, index, outputs.names[index]) for index in numbers]
+
+
+def _indices(wanted: str, names: Sequence[str]) -> Sequence[int]:
+    same = [index for index, name in enumerate(names) if name == wanted]
+    if same:
+        return same
+    numbers = _RANGE.fullmatch(wanted.strip())
+    if numbers is None:
+        close = ", ".join(repr(name) for name in nearest(wanted, names)) or f"{names[0]!r}"
+        raise BadConfig(
+            f"classes: {wanted!r} is no class of the model, expected a name, an index from 0 to {len(names) - 1} or a "
+            f"range such as 0-9; nearest: {close}."
+        )
+    first, last = int(numbers[1]), int(numbers[2] or numbers[1])
+    if first > last or last >= len(names):
+        raise BadConfig(f"classes: {wanted}: expected indices from 0 to {len(names) - 1}, the lower one first.")
+    return range(first, last + 1)
+
+
+def read_prompts(data: bytes, origin: str) -> tuple[str, ...]:
+    """The texts of a file, one a line; empty lines are skipped. BadConfig: not UTF-8, no text, or one twice."""
+    try:
+        lines = data.decode("utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise BadConfig(f"prompts {origin}: not UTF-8 (byte {error.start}). Save it as UTF-8 text.") from error
+    found: dict[str, int] = {}
+    for number, line in enumerate(lines, start=1):
+        text = line.strip()
+        if text in found:
+            raise BadConfig(
+                f"prompts {origin}: line {number} says {text!r}, as line {found[text]} does: expected each text once. "
+                "Remove one of them."
+            )
+        if text:
+            found[text] = number
+    if not found:
+        raise BadConfig(f"prompts {origin}: it holds no texts. Expected one a line.")
+    return tuple(found)
+
+
+def check_texts(embedder: Embedder, texts: Sequence[str]) -> None:
+    """BadConfig where the model reads no text, does not know a word, or cuts a text off, which it would do silently."""
+    tokenizer: Any = embedder.tokenizer
+    language: Any = embedder.language
+    for text in texts if tokenizer is not None else ():
+        context = int(getattr(tokenizer, "context_length", None) or language.context_length)
+        length = _tokens(tokenizer([text], LONGER * context)[0])
+        if length > context:
+            raise BadConfig(
+                f"{embedder.vision.description.id}: {text!r} has {length} tokens, its context holds {context}: what is "
+                "beyond would not be read. Shorten the text."
+            )
+    embedder.check_texts(texts)
+
+
+def _tokens(row: Tensor) -> int:
+    """How many ids of a padded row come before its padding."""
+    told = (row != row[-1]).nonzero()
+    return int(told.max()) + 1 if len(told) else 0
