@@ -17,7 +17,7 @@ from atlas_schema.tables import NEURON_PICTURES
 from site_builder.folders import content_name, write_folder
 from site_builder.outline import Layer, Outline
 from site_builder.packs import plain, rounded
-from site_builder.reading import bytes_of, layer_footer
+from site_builder.reading import bytes_of, content_of, layer_footer
 from site_builder.section import Section, Size, Work, Written
 from site_builder.sprites import BUNDLE
 
@@ -76,7 +76,7 @@ def write(work: Work, held: Sequence[Pictures]) -> Written:
 
 def _write(work: Work, own: Pictures) -> str:
     atlas, layer = work.outline.atlas, own.layer
-    name = content_name(f"d/{layer.slug}/{layer.layer:05d}-pictures", FORMAT, atlas.store.read(own.shard))
+    name = content_name(f"d/{layer.slug}/{layer.layer:05d}-pictures", FORMAT, content_of(atlas, own.shard))
 
     def files() -> dict[str, bytes]:
         rows = atlas.pictures(layer.slug, layer.layer, [*SAID, "image"])

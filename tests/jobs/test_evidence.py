@@ -124,6 +124,7 @@ def test_a_damaged_partial_sends_its_stage_back_to_work_in_the_same_run(
     assert evidence(folder) == evidence(clean_evidence)
 
 
+@pytest.mark.slow
 def test_a_damaged_comparison_is_made_anew_in_the_same_run(
     run_into: Runner, clean_evidence: Path, tmp_path: Path
 ) -> None:
