@@ -48,8 +48,49 @@ VERDICT_COLUMNS = (
 )
 
 
-_shown = partial(Column, absent="there is no picture: see status_reason", absent_if=("status", ("failed",)))
+_seen = partial(Column, stage="visualize")
+_shown = partial(_seen, absent="there is no picture: see status_reason", absent_if=("status", ("failed",)))
 _activation = partial(_shown, unit="activation")
+
+#: By name, columns that are said of a neuron's main picture (in `neurons`) and of its further ones alike.
+MADE = {
+    column.name: column
+    for column in (
+        _seen(
+            "status",
+            TEXT,
+            "inactive where activation is not above 0 after all tries, so that the image shows nothing; failed where "
+            "there is no image; else active",
+            choices=("active", "inactive", "failed"),
+        ),
+        _seen(
+            "status_reason",
+            TEXT,
+            "Why there is no image",
+            absent="there is one",
+            absent_if=("status", ("active", "inactive")),
+        ),
+        _activation("activation", FLOAT, "Activation on the clean image, mean over patch tokens"),
+        _activation("activation_peak", FLOAT, "Activation on the clean image at its strongest patch token"),
+        _activation("activation_start", FLOAT, "Activation on the starting image, mean over patch tokens"),
+        _seen(
+            "rescue",
+            TEXT,
+            "What made a neuron with a flat gradient move, for example another start",
+            absent="none was needed, or there is no picture",
+        ),
+        _shown("start", TEXT, "Which image the optimization started from"),
+        _shown("steps", INT16, "Number of optimization steps that led to the image", bounds=(0, math.inf)),
+        _seen("recipe_hash", TEXT, "SHA-256 of the recipe's settings, 16 hex digits"),
+        _seen("precision", TEXT, "Arithmetic of the optimization: float32, float64 or bfloat16"),
+    )
+}
+
+
+def _own(column: Column) -> Column:
+    """The same of a table whose rows are all of one stage."""
+    return replace(column, stage="")
+
 
 NEURON_PICTURES = Table(
     name="neuron_pictures",
@@ -65,25 +106,14 @@ NEURON_PICTURES = Table(
         _count("unit", INT32, "Index of the hidden unit in its FFN site"),
         Column("recipe", TEXT, "Name of the visualization recipe", choices=PICTURE_RECIPES),
         _count("variant", INT16, "Which of the pictures that the recipe makes of a neuron, from 0"),
-        _shown("image", IMAGE, "The picture, WebP"),
-        Column(
-            "status",
-            TEXT,
-            "inactive where activation is not above 0 after all tries; failed where there is no image; else active",
-            choices=("active", "inactive", "failed"),
-        ),
-        Column(
-            "status_reason",
-            TEXT,
-            "Why there is no image",
-            absent="there is one",
-            absent_if=("status", ("active", "inactive")),
-        ),
-        _activation("activation", FLOAT, "Activation on the clean image, mean over patch tokens"),
-        _activation("activation_peak", FLOAT, "Activation on the clean image at its strongest patch token"),
-        _activation("activation_stored", FLOAT, "Activation on the image as stored, mean over patch tokens"),
-        _activation("activation_start", FLOAT, "Activation on the starting image, mean over patch tokens"),
-        *(replace(column, stage="") for column in VERDICT_COLUMNS if column.name != "natural_kinds"),
+        _own(_shown("image", IMAGE, "The picture, WebP")),
+        _own(MADE["status"]),
+        _own(MADE["status_reason"]),
+        _own(MADE["activation"]),
+        _own(MADE["activation_peak"]),
+        _own(_activation("activation_stored", FLOAT, "Activation on the image as stored, mean over patch tokens")),
+        _own(MADE["activation_start"]),
+        *(_own(column) for column in VERDICT_COLUMNS if column.name != "natural_kinds"),
         Column(
             "likeness",
             FLOAT,
@@ -98,14 +128,9 @@ NEURON_PICTURES = Table(
             "Name, in probe_images, of the probe image that the picture began with",
             absent="it began with none, or there is no picture",
         ),
-        Column(
-            "rescue",
-            TEXT,
-            "What made a neuron with a flat gradient move, for example another start",
-            absent="none was needed, or there is no picture",
-        ),
-        _shown("start", TEXT, "Which image the optimization started from"),
-        _shown("steps", INT16, "Number of optimization steps that led to the image", bounds=(0, math.inf)),
+        _own(MADE["rescue"]),
+        _own(MADE["start"]),
+        _own(MADE["steps"]),
         _count("image_steps", INT32, "Forward-backward passes of one image spent on the picture"),
         Column(
             "seconds",
@@ -115,8 +140,8 @@ NEURON_PICTURES = Table(
             bounds=(0, math.inf),
             volatile=True,
         ),
-        Column("recipe_hash", TEXT, "SHA-256 of the recipe's settings, 16 hex digits"),
-        Column("precision", TEXT, "Arithmetic of the optimization: float32, float64 or bfloat16"),
+        _own(MADE["recipe_hash"]),
+        _own(MADE["precision"]),
         Column("seed", INT64, "Seed that, with recipe, address and variant, gives the picture's random numbers"),
     ),
 )

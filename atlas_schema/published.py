@@ -99,10 +99,10 @@ def opened(url: str, revision: str | None = None, cache: str | os.PathLike[str] 
     return PinnedStore(str(repository.at(repository.commit())), Path(cache) if cache is not None else cache_folder())
 
 
-def cache_folder() -> Path:
-    """Where it is kept unless another folder is named."""
+def cache_folder(name: str = "published") -> Path:
+    """Where this project keeps things of one kind on this machine: below the user's cache."""
     root = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(root).expanduser() / "neuron-atlas" / "published"
+    return Path(root).expanduser() / "neuron-atlas" / name
 
 
 class PinnedStore(Store):

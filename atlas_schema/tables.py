@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from atlas_schema.columns import IMAGE, SCHEMA_VERSION, Column, Table
 from atlas_schema.head_tables import HEAD_FEATURES, HEAD_TABLES, HEAD_TEXTS, HEADS
-from atlas_schema.picture_tables import NEURON_PICTURES, VERDICT_COLUMNS
+from atlas_schema.picture_tables import MADE, NEURON_PICTURES, VERDICT_COLUMNS
 
 __all__ = [
     "HEADS",
@@ -357,28 +357,16 @@ NEURONS = Table(
         _count("layer", INT16, "Index of the FFN site, from the input, in order of execution"),
         _count("unit", INT32, "Index of the hidden unit in its FFN site"),
         _shown("image", IMAGE, "The visualization: an image optimized to activate the neuron, WebP"),
-        _seen(
-            "status",
-            TEXT,
-            "inactive where activation is not above 0 after all tries, so that the image shows nothing; failed where "
-            "there is no image; else active",
-            choices=("active", "inactive", "failed"),
-        ),
-        _seen(
-            "status_reason",
-            TEXT,
-            "Why there is no image",
-            absent="there is one",
-            absent_if=("status", ("active", "inactive")),
-        ),
-        _activation("activation", FLOAT, "Activation on the clean image, mean over patch tokens"),
-        _activation("activation_peak", FLOAT, "Activation on the clean image at its strongest patch token"),
+        MADE["status"],
+        MADE["status_reason"],
+        MADE["activation"],
+        MADE["activation_peak"],
         _activation(
             "activation_stored",
             FLOAT,
             "Activation on the image as stored (WebP, read back), mean over patch tokens",
         ),
-        _activation("activation_start", FLOAT, "Activation on the starting image, mean over patch tokens"),
+        MADE["activation_start"],
         _activation("activation_start_peak", FLOAT, "Activation on the starting image at its strongest patch token"),
         _robust("robust_mean", FLOAT, "As activation, under fresh random transforms: mean over the draws"),
         _robust(
@@ -394,14 +382,9 @@ NEURONS = Table(
             _list_of(step=INT16, objective=FLOAT, activation=FLOAT),
             "A few points of the optimization: step, objective, activation under that step's transforms",
         ),
-        _seen(
-            "rescue",
-            TEXT,
-            "What made a neuron with a flat gradient move, for example another start",
-            absent="none was needed, or there is no picture",
-        ),
-        _shown("start", TEXT, "Which image the optimization started from"),
-        _shown("steps", INT16, "Number of optimization steps that led to the image", bounds=(0, math.inf)),
+        MADE["rescue"],
+        MADE["start"],
+        MADE["steps"],
         _seen(
             "image_steps",
             INT32,
@@ -417,8 +400,8 @@ NEURONS = Table(
             volatile=True,
         ),
         _seen("recipe", TEXT, "Name of the visualization recipe"),
-        _seen("recipe_hash", TEXT, "SHA-256 of the recipe's settings, 16 hex digits"),
-        _seen("precision", TEXT, "Arithmetic of the optimization: float32, float64 or bfloat16"),
+        MADE["recipe_hash"],
+        MADE["precision"],
         _seen("seed", INT64, "Seed that, with recipe and address, gives the neuron's random numbers"),
         *VERDICT_COLUMNS,
         *EVIDENCE_COLUMNS,

@@ -65,7 +65,7 @@ def _settings(config: RunConfig) -> Settings:
 
 
 def _probe_set(config: RunConfig, say: Say) -> ProbeSet:
-    from pipeline.images.manifest import cache_folder
+    from atlas_schema.published import cache_folder
 
     if not config.probe:
         raise BadConfig(
@@ -73,7 +73,7 @@ def _probe_set(config: RunConfig, say: Say) -> ProbeSet:
             "real images. Name them with --probe: zoo, a folder, "
             "a Parquet file or hf:NAME."
         )
-    return opened_set(config.probe, say, memory=cache_folder())
+    return opened_set(config.probe, say, memory=cache_folder("images"))
 
 
 def opened_set(spec: str, say: Say, memory: Path | None = None) -> ProbeSet:

@@ -73,10 +73,8 @@ def build_site(
     Raises BadConfig, NothingThere (no atlas, or nothing to show yet), ForeignAtlas (`out` holds something else),
     SiteTooLarge.
     """
-    host, mode = _settings(target, images, dataset_url)
-    folder, held = Path(out), survey(Atlas(os.fspath(atlas_url)), sections)
-    _require_something(held, atlas_url)
-    check(host, estimate(held, mode), mode)
+    host, mode, held, _ = _fitting(atlas_url, target, images, dataset_url, sections)
+    folder = Path(out)
     _claim(folder)
     made = _write_sections(held, folder, mode, workers or _workers())
     told = overview.write(folder, held.outline, made)
@@ -132,12 +130,24 @@ def plan_site(
 
     Raises what `build_site` raises before it writes: SiteTooLarge too.
     """
+    _, mode, _, size = _fitting(atlas_url, target, images, dataset_url, sections)
+    return size, mode
+
+
+def _fitting(
+    atlas_url: str | os.PathLike[str],
+    target: str,
+    images: str,
+    dataset_url: str | None,
+    sections: Sequence[Section[Any]],
+) -> tuple[Host, str, Survey, Size]:
+    """Host, where large pictures come from, what the atlas holds, and the size of its site, which the host takes."""
     host, mode = _settings(target, images, dataset_url)
     held = survey(Atlas(os.fspath(atlas_url)), sections)
     _require_something(held, atlas_url)
     size = estimate(held, mode)
     check(host, size, mode)
-    return size, mode
+    return host, mode, held, size
 
 
 def _workers() -> int:

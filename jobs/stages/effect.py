@@ -23,7 +23,6 @@ REPLAY = 6.0  # times its widest hidden vectors, what a replay holds of an image
 BEFORE = 0.5  # times the hidden vectors of the layers before: the outputs of their attention and FFNs
 TEXTS = "texts"  # the array in which `writes` keeps a CLIP's own embeddings of the texts that labels are chosen from
 DOUBLE = 8.0  # bytes of a number that sums are kept in
-UNITS_SORTED = 512  # neurons whose strongest outputs are picked at a time
 PASSES = 10.0  # forwards that the direct effects of all layers cost an image, about (docs/effects.md)
 
 
@@ -123,8 +122,10 @@ def writes_memory(sizes: Sizes, batch: int) -> float:
     """Graphs of as many images as their bound allows, one at least; what is summed up, in float64; and the effects of
     one layer, with what is sorted of them.
     """
+    from pipeline.effects.written import UNITS_AT_ONCE
+
     width = max(site.width for site in sizes.description.ffn_sites)
-    sums = sizes.outputs * (4 * DOUBLE * sizes.description.representation_dim + FLOAT * (width + 2 * UNITS_SORTED))
+    sums = sizes.outputs * (4 * DOUBLE * sizes.description.representation_dim + FLOAT * (width + 2 * UNITS_AT_ONCE))
     return sizes.all_weights + max(graph_bytes(batch), GRAPH * sizes.hidden_up_to_site) + sums
 
 

@@ -24,7 +24,7 @@ class WriteSettings:
 
 
 _PARTS = ("raised", "raised_value", "lowered", "lowered_value", "reason")
-_UNITS_AT_ONCE = 512
+UNITS_AT_ONCE = 512
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ def _writes(effect: SiteEffect, count: int) -> LayerWrites:
     if effect.effect is None:
         index, value = np.zeros((0, 0), np.int32), np.zeros((0, 0), np.float32)
         return LayerWrites(index, value, index, value, effect.reason)
-    parts = [_strongest(some.T.float().cpu().numpy(), count) for some in effect.effect.split(_UNITS_AT_ONCE, dim=1)]
+    parts = [_strongest(some.T.float().cpu().numpy(), count) for some in effect.effect.split(UNITS_AT_ONCE, dim=1)]
     raised, raised_value, lowered, lowered_value = (np.concatenate(part) for part in zip(*parts, strict=True))
     return LayerWrites(raised, raised_value, lowered, lowered_value)
 

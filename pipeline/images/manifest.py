@@ -30,12 +30,6 @@ _SCHEMA = pa.schema(
 )
 
 
-def cache_folder() -> Path:
-    """Where manifests lie: the user's cache."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()
-    return Path(base, "neuron-atlas", "images")
-
-
 class Manifest:
     """The images of one source: `known` before, and `keep` for the next time. folder: None to remember nothing."""
 

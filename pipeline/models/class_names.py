@@ -139,9 +139,7 @@ def _are_names(value: Any) -> TypeGuard[Sequence[str]]:
 def _entries(values: Mapping[str, Any], word: str) -> list[tuple[str, Any]]:
     """The entries of the first dict of this name in a flattened checkpoint."""
     inside = [(name.partition(f"{word}."), value) for name, value in values.items()]
-    found = [
-        (head, rest, value) for (head, mark, rest), value in inside if mark and head in ("", head.rstrip(".") + ".")
-    ]
+    found = [(head, rest, value) for (head, mark, rest), value in inside if mark and (not head or head.endswith("."))]
     return [(rest, value) for head, rest, value in found if head == found[0][0]]
 
 

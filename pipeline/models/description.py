@@ -182,7 +182,7 @@ def described(module: nn.Module, plan: Blueprint, slug: str) -> ModelDescription
         parameters=sum(p.numel() for p in module.parameters()),
         forward_flops=flops,
         arguments=plan.arguments,
-        classes=outputs_of(module, plan),
+        classes=classes_of(module, plan),
     )
 
 
@@ -284,7 +284,7 @@ def representation_dim(module: nn.Module, input_size: tuple[int, int]) -> int:
     return int(features) * (2 if getattr(module, "head_dist", None) is not None else 1)
 
 
-def outputs_of(module: nn.Module, plan: Blueprint) -> int:
+def classes_of(module: nn.Module, plan: Blueprint) -> int:
     """How many outputs the classifier of a model has; 0 without one. The last map of a CLIP's tower is none."""
     if family_of(module, plan).name == "clip" and "_ft_" not in plan.id:
         return 0

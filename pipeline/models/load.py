@@ -15,10 +15,10 @@ from pipeline.models.description import (
     LoadedModel,
     ModelRequest,
     blueprint_of,
+    classes_of,
     classifiers,
     describe,
     described,
-    outputs_of,
     prepare_module,
     unwrapped,
 )
@@ -53,7 +53,7 @@ def load(request: ModelRequest, device: str | torch.device = "cpu", dtype: torch
     prepare_module(module, plan, description)
     # weights of one's own bring their number of classes; a classifier that they came without is all zero
     trained = any(bool(part.any()) for head in classifiers(module) for part in head.parameters())
-    description = replace(description, classes=outputs_of(module, plan) if trained else 0)
+    description = replace(description, classes=classes_of(module, plan) if trained else 0)
     names = checked(request.class_names, description.classes, description.id)
     model = LoadedModel(description, module, fingerprint, device, (*plan.notes, *changes), names)
     return model if names or checkpoint is None else _named(model, names_in(checkpoint))

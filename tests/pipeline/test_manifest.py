@@ -18,8 +18,8 @@ import pytest
 from PIL import Image
 
 from atlas_schema.errors import BadImage
+from atlas_schema.published import cache_folder
 from pipeline.images.entry import Source
-from pipeline.images.manifest import cache_folder
 from pipeline.images.probe_set import open_probe_set
 
 
@@ -161,4 +161,4 @@ def test_a_damaged_memory_or_one_that_cannot_be_written_costs_time_alone(
 
 def test_it_lies_in_the_users_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert cache_folder() == tmp_path / "neuron-atlas" / "images"
+    assert cache_folder("images") == tmp_path / "neuron-atlas" / "images"
