@@ -21,7 +21,7 @@ from atlas_schema.parts import kept_path, part_path, read_part
 from atlas_schema.shard_paths import parse_shard_path
 from atlas_schema.store import Store
 from atlas_schema.tables import tables_of
-from atlas_schema.units import Neurons, Pair, WorkUnit
+from atlas_schema.units import Neurons, Pair, Targets, WorkUnit
 
 Footer = Mapping[str, str]
 
@@ -88,13 +88,15 @@ def _in_columns(rows: pa.Table, schema: pa.Schema) -> pa.Table:
 
 
 def _own(unit: WorkUnit, slug: str, rows: pa.Table) -> pa.Table:
-    """The rows of a shard of `slug` that are of the unit's neurons, or of its pair."""
+    """The rows of a shard of `slug` that are of the unit's neurons, of its pair, or of its targets."""
     if isinstance(unit.cut, Neurons):
         units = rows["unit"]
         return rows.filter(pc.and_(pc.greater_equal(units, unit.start), pc.less(units, unit.stop)))
     if isinstance(unit.cut, Pair):
         other = unit.cut.partner if slug == unit.slug else unit.slug
         return rows.filter(pc.equal(rows["partner_slug"], other))
+    if isinstance(unit.cut, Targets):
+        return rows.filter(pc.equal(rows["together"], unit.cut.digest))
     return rows
 
 

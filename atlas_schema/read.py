@@ -34,6 +34,7 @@ from atlas_schema.tables import (
     HEAD_FEATURES,
     HEAD_TEXTS,
     HEADS,
+    INVERSIONS,
     MODELS,
     NEURON_EXAMPLES,
     NEURON_MATCHES,
@@ -128,6 +129,14 @@ class Atlas:
     def matches(self, slug: str, layer: int, columns: Sequence[str] | None = None) -> pa.Table | None:
         """All rows of neuron_matches of a layer; None where the match stage has not reached it."""
         return self._layer_table(NEURON_MATCHES, slug, layer, columns)
+
+    def inversions(self, slug: str, columns: Sequence[str] | None = None) -> pa.Table | None:
+        """All rows of inversions of a model, by address: `columns`, or all but the image; None where none were made."""
+        path = shard_path(INVERSIONS, slug)
+        if not self.store.exists(path):
+            return None
+        names = [name for name in INVERSIONS.names if name not in INVERSIONS.image_columns]
+        return self._read(path, _columns(columns or names, INVERSIONS), INVERSIONS)
 
     def heads(self, slug: str) -> list[dict[str, Any]]:
         """The rows of all heads of a model, by layer and head; [] where none are described."""

@@ -35,8 +35,8 @@ from atlas_schema.quarantine import keep_copy
 from atlas_schema.rows import rows_to_table
 from atlas_schema.shard_paths import parse_shard_path, shard_path
 from atlas_schema.store import Store
-from atlas_schema.tables import NEURONS, TABLES
-from atlas_schema.units import Neurons, Pair, WorkUnit
+from atlas_schema.tables import INVERSIONS, NEURONS, TABLES
+from atlas_schema.units import Neurons, Pair, Targets, WorkUnit
 
 __all__ = ["ShardPlace", "assemble", "parse_shard_path", "shard_identity", "shard_path", "stands", "write_rows"]
 
@@ -204,6 +204,8 @@ def _lacking(
 ) -> Iterator[_Part]:
     """What a standing shard says and no part does: a part a stage, which comes after all others."""
     table = place.table
+    if table is INVERSIONS:
+        yield from _targets_lacking(place, own, rows, footer)
     if table.shard != "layer":  # one part fills it whole
         return
     keys = {part.footer["key"] for parts in own.values() for part in parts}
@@ -221,6 +223,27 @@ def _lacking(
             cut = Pair(place.slug, "0" * 16) if "partner_slug" in table.key else Neurons(place.layer, 0, 0)
             told, others = {"key": ",".join(others)} if others else {}, []
             yield _Part(WorkUnit(stage, place.slug, cut, "", ""), conformed(kept, schema), told)
+
+
+def _targets_lacking(
+    place: ShardPlace, own: Mapping[str, Sequence[_Part]], rows: pa.Table, footer: Mapping[str, str]
+) -> Iterator[_Part]:
+    """The same of inversions: pictures of targets that no part holds."""
+    names = [name for name in place.table.key if name != "slug"]
+    held = {key for parts in own.values() for part in parts for key in _keys_of(part.rows, names)}
+    keys = {part.footer["key"] for parts in own.values() for part in parts}
+    others = [key for key in footer.get("parts", "").split(",") if key not in keys]
+    for stage in place.table.stages:
+        kept = place.table.rows_of(stage, rows)
+        kept = kept.filter(pa.array([key not in held for key in _keys_of(kept, names)], pa.bool_()))
+        if kept.num_rows:
+            told, others = {"key": ",".join(others)} if others else {}, []
+            cut = Targets(0, "0" * 16)
+            yield _Part(WorkUnit(stage, place.slug, cut, "", ""), conformed(kept, place.table.part_schema(stage)), told)
+
+
+def _keys_of(rows: pa.Table, names: Sequence[str]) -> Iterator[tuple[Any, ...]]:
+    return zip(*(rows[name].to_pylist() for name in names), strict=True)
 
 
 def _settings_of(own: Mapping[str, Sequence[_Part]], footer: Mapping[str, str]) -> dict[str, str]:
@@ -320,15 +343,15 @@ def _absent(store: Store, unit: WorkUnit, path: str) -> AtlasError:
 
 
 def _stacked(parts: Sequence[_Part]) -> pa.Table:
-    """All rows by key; where several parts describe a neuron, those of the first."""
+    """All rows by key; where several parts describe a neuron or a target, those of the first."""
     kept: list[pa.Table] = []
-    seen: set[int] = set()
+    seen: set[Any] = set()
     for part in parts:
         rows = part.rows
-        if isinstance(part.unit.cut, Neurons):
-            units = rows["unit"].to_pylist()
-            rows = rows.filter(pa.array([unit not in seen for unit in units], pa.bool_()))
-            seen.update(units)
+        if isinstance(part.unit.cut, Neurons | Targets):
+            told = rows["unit" if isinstance(part.unit.cut, Neurons) else "address"].to_pylist()
+            rows = rows.filter(pa.array([one not in seen for one in told], pa.bool_()))
+            seen.update(told)
         kept.append(rows)
     rows = pa.concat_tables(kept)
     return rows if len(kept) == 1 else rows.take(_order(parts[0], rows))
@@ -336,7 +359,8 @@ def _stacked(parts: Sequence[_Part]) -> pa.Table:
 
 def _order(part: _Part, rows: pa.Table) -> pa.Array:
     """Where each row goes: by the key columns that tell parts apart, and as they stand in a part within these."""
-    names = ("unit",) if isinstance(part.unit.cut, Neurons) else ("unit", "partner_slug")
+    cut = part.unit.cut
+    names = ("unit", "partner_slug") if isinstance(cut, Pair) else ("address" if isinstance(cut, Targets) else "unit",)
     return pc.sort_indices(rows, sort_keys=[(name, "ascending") for name in names])  # a stable sort
 
 

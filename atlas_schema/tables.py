@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from atlas_schema.columns import IMAGE, SCHEMA_VERSION, Column, Table
 from atlas_schema.head_tables import HEAD_FEATURES, HEAD_TABLES, HEAD_TEXTS, HEADS
+from atlas_schema.inversion_tables import INVERSIONS
 from atlas_schema.picture_tables import MADE, NEURON_PICTURES, VERDICT_COLUMNS
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "HEAD_FEATURES",
     "HEAD_TABLES",
     "HEAD_TEXTS",
+    "INVERSIONS",
     "LAYER_TABLES",
     "MODELS",
     "NEURONS",
@@ -564,6 +566,7 @@ TABLES: dict[str, Table] = {
     for table in (
         *(NEURONS, NEURON_PICTURES, NEURON_EXAMPLES, NEURON_MATCHES),
         *HEAD_TABLES.values(),
+        INVERSIONS,
         *(MODELS, SITES, PROBE_IMAGES, RUNS),
     )
 }

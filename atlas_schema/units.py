@@ -1,8 +1,9 @@
 """Work units: what one task does and one part holds, named by all that decides its result.
 
-A unit is a stage of a model, cut along one of four axes: neurons of a layer, images of the probe set, the whole
-model, or the pair that the model makes with another. Its key covers the weights (`fingerprint`) and the hash of
-everything else that decides the result (`settings`); what only decides speed or place is in neither.
+A unit is a stage of a model, cut along one of five axes: neurons of a layer, images of the probe set, targets of
+inversion (classes and texts), the whole model, or the pair that the model makes with another. Its key covers the
+weights (`fingerprint`) and the hash of everything else that decides the result (`settings`); what only decides speed or
+place is in neither.
 """
 
 from __future__ import annotations
@@ -54,6 +55,24 @@ class Images:
 
 
 @dataclass(frozen=True, order=True)
+class Targets:
+    """A list of `stop` targets of inversion; `digest`: 16 hex digits that stand for the list."""
+
+    stop: int
+    digest: str
+    start: ClassVar[int] = 0
+    axis: ClassVar[str] = "targets"
+
+    @property
+    def name(self) -> str:
+        """As file names spell it."""
+        return f"targets-{self.stop:06d}-{self.digest}"
+
+    def __str__(self) -> str:
+        return f"{self.stop} targets ({self.digest[:6]})"
+
+
+@dataclass(frozen=True, order=True)
 class Whole:
     """All of a model at once."""
 
@@ -89,12 +108,13 @@ class Pair:
         return f"with {self.partner}"
 
 
-Cut = Neurons | Images | Whole | Pair
-AXES = tuple(kind.axis for kind in (Neurons, Images, Whole, Pair))
+Cut = Neurons | Images | Targets | Whole | Pair
+AXES = tuple(kind.axis for kind in (Neurons, Images, Targets, Whole, Pair))
 
 _FORMS = (
     (re.compile(r"layer-(\d{5,})-(\d{6,})-(\d{6,})"), lambda *found: Neurons(*map(int, found))),
     (re.compile(r"images-(\d{9,})-(\d{9,})"), lambda *found: Images(*map(int, found))),
+    (re.compile(r"targets-(\d{6,})-([0-9a-f]{16})"), lambda count, digest: Targets(int(count), digest)),
     (re.compile(r"whole"), lambda: Whole()),
     (re.compile(r"with-([a-z0-9-]+)-([0-9a-f]{16})"), Pair),
 )
@@ -151,7 +171,7 @@ class WorkUnit:
 
     @property
     def size(self) -> int:
-        """How many neurons, images, models or pairs it is."""
+        """How many neurons, images, targets, models or pairs it is."""
         return self.cut.stop - self.cut.start
 
     @cached_property

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from atlas_schema.errors import BadConfig, nearest
+from atlas_schema.inversion_recipes import INVERSION_RECIPES
 from atlas_schema.picture_recipes import PICTURE_RECIPES
 from jobs.stages import groups
 
@@ -152,6 +153,17 @@ class RunConfig(_Frozen):
         default=None,
         description="What heads are scored for, such as colour: general, zoo, or a TOML file (default: as suits).",
     )
+    classes: tuple[str, ...] = Field(
+        default=(),
+        description="Classes to invert into pictures: all, or names, indices and ranges (12, 0-9); repeatable.",
+    )
+    prompts: str | None = Field(
+        default=None, description="Texts that a CLIP is inverted for: a file, one a line, or zoo."
+    )
+    inversions: tuple[str, ...] = Field(
+        default=("fast",),
+        description=f"Recipes of inversion, some of {','.join(INVERSION_RECIPES)}: with --classes or --prompts.",
+    )
     out: str = Field(default="atlas", description="The atlas: a folder, or a URL such as s3://bucket/atlas.")
     address: str | None = Field(
         default=None, description="The Ray cluster to run on, HOST:PORT or auto (default: this machine)."
@@ -177,7 +189,40 @@ class RunConfig(_Frozen):
             return value
         return [{"model": entry} if isinstance(entry, str) else entry for entry in entries]
 
-    @field_validator("stages", "also", mode="before")
+    @field_validator("classes", mode="before")
+    @classmethod
+    def _classes_from_text(cls, value: Any) -> Any:
+        """One name, or indices and ranges with commas between; names may hold commas themselves."""
+        items = [value] if isinstance(value, str | int) and not isinstance(value, bool) else value
+        if not isinstance(items, list | tuple):
+            return value
+        found: list[Any] = []
+        for item in map(str, items):
+            found += re.split(r"\s*,\s*", item.strip()) if re.fullmatch(r"[\d\s,-]+", item) else [item.strip()]
+        return tuple(found)
+
+    @model_validator(mode="after")
+    def _inversions_known(self) -> RunConfig:
+        for name in self.inversions:
+            if name not in INVERSION_RECIPES:
+                close = nearest(name, INVERSION_RECIPES, 1)
+                hint = f"; nearest: {close[0]}" if close else ""
+                raise ValueError(f"inversions: {name!r}, expected some of {', '.join(INVERSION_RECIPES)}{hint}")
+        if "all" in self.classes and len(self.classes) > 1:
+            raise ValueError("classes: all stands alone; leave the others out")
+        if self.inversions != ("fast",) and not (self.classes or self.prompts):
+            raise ValueError(
+                "inversions: nothing is named that is to be inverted; give --classes (of classifiers) or --prompts "
+                "(of CLIPs)"
+            )
+        return self
+
+    @property
+    def inverting(self) -> tuple[str, ...]:
+        """The recipes by which something is to be inverted."""
+        return self.inversions if self.classes or self.prompts else ()
+
+    @field_validator("stages", "also", "inversions", mode="before")
     @classmethod
     def _names_from_text(cls, value: Any) -> Any:
         return value.split(",") if isinstance(value, str) else value
@@ -211,7 +256,7 @@ class RunConfig(_Frozen):
     @model_validator(mode="after")
     def _one_name_one_model(self) -> RunConfig:
         known = groups()
-        for name in self.stages or ("",):
+        for name in self.stages or (() if self.inverting else ("",)):
             if name not in known:
                 close = nearest(name, known, 1)
                 hint = f"; nearest: {close[0]}" if close else ""
@@ -238,9 +283,11 @@ _PER_MODEL = ("weights", "name", "random_weights", "input_size", "which", "model
 
 
 def _with_defaults(mapping: dict[str, Any]) -> dict[str, Any]:
-    """Without `stages`: pictures alone, or with a probe set everything."""
+    """Without `stages`: inversions alone where some are asked for, with a probe set everything, else pictures."""
     if "stages" not in mapping and mapping.get("probe"):
         return {**mapping, "stages": list(groups())}
+    if "stages" not in mapping and not mapping.get("also") and (mapping.get("classes") or mapping.get("prompts")):
+        return {**mapping, "stages": []}
     return mapping
 
 

@@ -28,6 +28,7 @@ _ALONG = {
     "neurons": "neurons of a layer",
     "images": "images",
     "model": "the whole model",
+    "targets": "classes and texts",
     "pair": "pairs of models",
 }
 

@@ -13,7 +13,9 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from atlas_schema.inversion_recipes import INVERSION_RECIPES
 from atlas_schema.picture_recipes import PICTURE_RECIPES
+from jobs.digests import digest
 from jobs.inputs import fed
 
 if TYPE_CHECKING:
@@ -32,11 +34,6 @@ class Fact:
     needs: tuple[str, ...] = ()  # inputs that must be opened for it
 
 
-def digest(value: Any) -> str:
-    """16 hex digits of the SHA-256 of a JSON value."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True, ensure_ascii=False).encode()).hexdigest()[:16]
-
-
 def _of_images(value: Callable[[Any], Any]) -> Callable[[Inputs], Any]:
     """A digest of something that the set says of each image."""
     return lambda inputs: digest([value(image) for image in inputs.images.images])
@@ -47,6 +44,12 @@ def _settings_of_recipe(name: str, inputs: Inputs) -> str:
     from pipeline.visualize.recipes import recipe_named
 
     return f"{name} {recipe_named(name).hash}"
+
+
+def _settings_of_inversion(name: str, _: Inputs) -> str:
+    from pipeline.invert.recipes import inversion_recipe
+
+    return f"{name} {inversion_recipe(name).hash}"
 
 
 def _section(name: str, field: str, means: str) -> Fact:
@@ -61,7 +64,15 @@ FACTS: Mapping[str, Fact] = {
             Fact(f"recipe {name}", f"Settings of the recipe {name}", partial(_settings_of_recipe, name))
             for name in PICTURE_RECIPES
         ),
-        Fact("seed", "Seed of the random numbers of visualizations", lambda i: i.seed),
+        *(
+            Fact(
+                f"inversion recipe {name}",
+                f"Settings of the recipe of inversion {name}",
+                partial(_settings_of_inversion, name),
+            )
+            for name in INVERSION_RECIPES
+        ),
+        Fact("seed", "Seed of the random numbers of visualizations and inversions", lambda i: i.seed),
         Fact("images", "Names and bytes of the probe images", lambda i: i.images.identity, ("images",)),
         Fact("classes", "Class of every probe image", _of_images(lambda image: image.label), ("images",)),
         Fact("captions", "Caption of every probe image", _of_images(lambda image: image.caption), ("images",)),

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from atlas_schema.units import Identity, Pair
-from jobs.facts import digest, facts_of, facts_text, settings_hash
+from jobs.digests import digest
+from jobs.facts import facts_of, facts_text, settings_hash
 from jobs.stages import Stage, closure
 
 if TYPE_CHECKING:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from jobs.settings import Settings
     from pipeline.decompose.features import FeatureSet
     from pipeline.images.probe_set import ProbeSet
+    from pipeline.invert.targets import Target
     from pipeline.label.concepts import ConceptSet
     from pipeline.models import ModelDescription, ModelRequest
     from pipeline.probe.model import Membership
@@ -62,6 +63,7 @@ class Inputs:
     embedder_choice: EmbedderChoice | None = None
     concept_set: ConceptSet | None = None
     texts_of_heads: HeadTexts | None = None
+    targets: Mapping[str, tuple[Target, ...]] = field(default_factory=dict)  # by slug, what is inverted of it
     _cache: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
     @property

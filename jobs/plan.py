@@ -12,10 +12,12 @@ import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations_with_replacement
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from atlas_schema.errors import SlugClash
-from atlas_schema.units import Images, Neurons, Whole
+from atlas_schema.units import Images, Neurons, Targets, Whole
+from jobs.chunks import cuts
 from jobs.config import RunConfig, select
 from jobs.memory import BASE, EASY_BATCH, MOST_BATCH, UNLIMITED, fitting_batch
 from jobs.ranges import Range, as_ranges, length
@@ -93,7 +95,7 @@ class Partner:
     slug: str
 
 
-PlannedCut = Neurons | Images | Whole | Partner
+PlannedCut = Neurons | Images | Targets | Whole | Partner
 
 
 @dataclass(frozen=True)
@@ -128,7 +130,7 @@ class Job:
 
     @property
     def size(self) -> int:
-        """Neurons, images, models or pairs."""
+        """Neurons, images, targets, models or pairs."""
         return sum(size_of(cut) for cut in self.cuts)
 
 
@@ -209,10 +211,11 @@ def make_plan(
     machine: Machine,
     embedder: ModelDescription | None = None,
     left_out: Collection[tuple[str, str]] = (),
+    targets: Mapping[str, Sequence[str]] = MappingProxyType({}),
 ) -> Plan:
     """Cut the work of all stages on all models into units. Raises SlugClash, BadConfig.
 
-    left_out: stages that some models cannot do, as (stage, slug).
+    left_out: stages that some models cannot do, as (stage, slug). targets: by slug, names of what is inverted of it.
     """
     _refuse_slug_clash([description for _, description in described])
     models = tuple(ModelPlan(request, one, _selected_ranges(config, one)) for request, one in described)
@@ -224,6 +227,9 @@ def make_plan(
                 jobs += _jobs(stage, [(sizes[embedder.slug], {})], config, machine)
             continue
         owners = [model for model in models if (stage.name, model.slug) not in left_out]
+        if stage.cut == "targets":
+            jobs += [_inverting(stage, sizes[one.slug], targets.get(one.slug, ()), machine) for one in owners]
+            continue
         jobs += _jobs(stage, [(sizes[model.slug], model.ranges) for model in owners], config, machine)
     return Plan(models, tuple(jobs), machine, sizes)
 
@@ -249,6 +255,14 @@ def _jobs(stage: Stage, owners: Sequence[tuple[Sizes, Ranges]], config: RunConfi
             sum(cost.kept + cost.kept_each * size_of(one) for one, cost in cut),
             _needs(stage, [sizes.at(piece) for piece, _ in pieces]),
         )
+
+
+def _inverting(stage: Stage, sizes: Sizes, names: Sequence[str], machine: Machine) -> Job:
+    """The job of a stage that is cut along targets, on one model."""
+    cost = stage.cost(sizes)
+    units = tuple(cuts(names, cost.each / SPEEDS[machine.device]))
+    flops = tuple(cost.flops(size_of(one)) for one in units)
+    return Job(stage, sizes.description.slug, units, flops, cost.bytes * len(names), needs=_needs(stage, [sizes]))
 
 
 def _needs(stage: Stage, sizes: Sequence[Sizes]) -> dict[int, float]:
@@ -286,8 +300,8 @@ def _pairs(stage: Stage, models: Sequence[Sizes]) -> Iterator[Job]:
 
 
 def size_of(cut: PlannedCut) -> int:
-    """Neurons or images of a cut; 1 for a model or a pair."""
-    return cut.stop - cut.start if isinstance(cut, Neurons | Images) else 1
+    """Neurons, images or targets of a cut; 1 for a model or a pair."""
+    return cut.stop - cut.start if isinstance(cut, Neurons | Images | Targets) else 1
 
 
 def unit_flops(total: float, unit_seconds: float, machine: Machine, least: float = LEAST_UNIT_SECONDS) -> float:

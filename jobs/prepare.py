@@ -11,6 +11,7 @@ from atlas_schema.errors import BadConfig, ForeignAtlas, NothingThere, ShardCorr
 from atlas_schema.read import Atlas
 from atlas_schema.store import Store, folder_of
 from atlas_schema.units import Identity
+from jobs.chunks import named
 from jobs.claim import claimed, claimed_identities, refuse_foreign, refuse_other_folder
 from jobs.config import PROBE_CLASSES, RunConfig
 from jobs.identities import StageIdentity, stage_identities
@@ -19,6 +20,7 @@ from jobs.opening import open_inputs
 from jobs.plan import Counts, Machine, Plan, make_plan
 from jobs.probe_images import footer_of
 from jobs.stages import Stage, stages_of
+from jobs.targets import prompts_of, targets_of_model
 
 if TYPE_CHECKING:
     from pipeline.models import LoadedModel, ModelDescription, ModelRequest
@@ -64,6 +66,7 @@ class Prepared:
             machine,
             embedder.description if embedder else None,
             self.left_out,
+            {slug: named(targets) for slug, targets in self.inputs.targets.items()},
         )
 
     def identity(self, stage: str, slug: str) -> Identity:
@@ -84,7 +87,7 @@ def prepare(config: RunConfig, say: Say) -> Prepared:
     from pipeline.models import load
     from pipeline.visualize.recipes import recipe_named
 
-    store, stages = open_store(config.out), stages_of(config.stages, config.also)
+    store, stages = open_store(config.out), stages_of(config.stages, config.also, config.inverting)
     described = describe_all(config)
     # slug clashes and bad selections are told before any download
     make_plan(config, described, stages, recipe_named(config.recipe), Counts(), Machine())
@@ -92,15 +95,27 @@ def prepare(config: RunConfig, say: Say) -> Prepared:
     inputs = open_inputs(config, stages, say)
     described = _with_probe_classes(config, described, inputs)
     refuse_other_answers(store, inputs)
-    models, left_out = [], set()
+    prompts, inverting = prompts_of(config), [stage.name for stage in stages if stage.cut == "targets"]
+    models, left_out, targets = [], set(), {}
     for request, description in described:
         say(f"Loading {description.id}" + (f" with {request.weights}" if request.weights else ""))
         model = load(request)  # and let it go again
         for note in model.remarks:
             say(f"  {description.slug}: {note}")
         unfit = _unfit(stages, model, say) | _idle(stages, claimed_identities(claimed(store, description.slug)))
+        if inverting:
+            targets[description.slug], reason = targets_of_model(config, prompts, request, model)
+            if reason:
+                say(f"{description.slug} is not inverted: {reason}")
+                unfit |= set(inverting)
         left_out |= {(name, description.slug) for name in unfit}
         models.append(_prepared(store, [one for one in stages if one.name not in unfit], inputs, model))
+    if inverting and not any(targets.values()):
+        raise BadConfig(
+            f"{', '.join(one.slug for _, one in described)}: nothing of what --classes and --prompts name can be "
+            "inverted; the lines above say why."
+        )
+    inputs = replace(inputs, targets=targets)
     return Prepared(config, store, stages, inputs, described, tuple(models), frozenset(left_out))
 
 

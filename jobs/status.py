@@ -97,14 +97,14 @@ def _stage_status(store: Store, row: dict[str, Any], name: str, sites: list[dict
 
 
 def _held(units: list[WorkUnit]) -> int:
-    """Neurons, images, models or pairs that parts hold, each counted once."""
+    """Neurons, images, targets, models or pairs that parts hold, each counted once."""
     layers: dict[int | None, list[Range]] = {}
     others = 0
     for unit in units:
         if isinstance(unit.cut, Neurons | Images):
             layers.setdefault(unit.layer, []).append((unit.start, unit.stop))
         else:
-            others += 1
+            others += unit.size
     return others + sum(length(union(ranges)) for ranges in layers.values())
 
 

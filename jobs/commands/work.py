@@ -79,17 +79,21 @@ def plan(flags: RunFlags = NO_FLAGS, *, as_json: Annotated[bool, _flag("Print JS
     from jobs.plan import Machine, make_plan, plan_as_dict
     from jobs.prepare import describe_all
     from jobs.stages import stages_of
+    from jobs.targets import guessed, prompts_of
     from pipeline.models import ModelRequest, describe
     from pipeline.visualize.recipes import recipe_named
 
-    recipe, stages = recipe_named(config.recipe), stages_of(config.stages, config.also)
+    recipe, stages = recipe_named(config.recipe), stages_of(config.stages, config.also, config.inverting)
     described = describe_all(config)
     embeds = any(stage.owner == "embedder" for stage in stages)
     embedder = describe(ModelRequest(config.embedder)) if embeds else None
     counts = counts_of(config, stages, _say)
-    draft = make_plan(config, described, stages, recipe, counts, Machine(), embedder)
+    prompts = prompts_of(config)
+    targets = {one.slug: guessed(config, prompts, one) for _, one in described}
+    draft = make_plan(config, described, stages, recipe, counts, Machine(), embedder, targets=targets)
     machine = _machine_for_plan(config, draft.at_ease)
-    made = plan_as_dict(make_plan(config, described, stages, recipe, counts, machine, embedder), recipe.name)
+    whole = make_plan(config, described, stages, recipe, counts, machine, embedder, targets=targets)
+    made = plan_as_dict(whole, recipe.name)
     print(json.dumps(made, indent=1) if as_json else _plan_text(made))
     return 0
 

@@ -9,6 +9,7 @@ embed, texts ──────────┴─> label
 examples ──────────────┬─> pictures-accentuated
                        │   pictures-RECIPE, one for each other recipe
 pairs
+invert-RECIPE, one for each recipe of inversion
 pool, embed, decompose ──> align ─> spans ─> project ─> heads
 """
 
@@ -18,6 +19,7 @@ from collections.abc import Iterable
 
 from jobs.stages.effect import EFFECT, WRITES
 from jobs.stages.heads import ALIGN, DECOMPOSE, HEADS, MAPS, POOL, PROJECT, READS, SPANS
+from jobs.stages.invert import INVERSIONS
 from jobs.stages.label import EMBED, LABEL, TEXTS
 from jobs.stages.match import PAIRS
 from jobs.stages.pictures import PICTURES
@@ -34,6 +36,7 @@ STAGES: tuple[Stage, ...] = (
     *(EMBED, TEXTS, LABEL),
     *(WRITES, EFFECT),
     PAIRS,
+    *INVERSIONS,
     *(POOL, DECOMPOSE, ALIGN, SPANS, PROJECT, MAPS, READS, HEADS),
 )
 
@@ -48,9 +51,12 @@ def groups() -> tuple[str, ...]:
     return tuple(dict.fromkeys(stage.group for stage in STAGES if stage.group))
 
 
-def stages_of(wanted: Iterable[str], also: Iterable[str] = ()) -> tuple[Stage, ...]:
-    """The stages of these groups and all that they read, in the order of STAGES; also: recipes of further pictures."""
-    wanted, further = set(wanted), {f"pictures-{recipe}" for recipe in also}
+def stages_of(wanted: Iterable[str], also: Iterable[str] = (), inversions: Iterable[str] = ()) -> tuple[Stage, ...]:
+    """The stages of these groups and all that they read, in the order of STAGES; also: recipes of further pictures;
+    inversions: recipes of inversion.
+    """
+    wanted = set(wanted)
+    further = {f"pictures-{recipe}" for recipe in also} | {f"invert-{recipe}" for recipe in inversions}
     return closure(stage.name for stage in STAGES if stage.group in wanted or stage.name in further)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,8 +29,9 @@ class Target:
     text: str  # name of the class, or the text itself
 
     def address(self, slug: str) -> str:
-        """Such as `zoo-vit/class/12`."""
-        return f"{slug}/{self.kind}/{self.index}"
+        """Such as `zoo-vit/class/12`, or `zoo-clip/text/0a1b2c3d4e5f`: a text's place in a list is not part of it."""
+        told = hashlib.sha256(self.text.encode()).hexdigest()[:12] if self.kind == "text" else self.index
+        return f"{slug}/{self.kind}/{told}"
 
     def key(self, slug: str) -> tuple[object, ...]:
         """What its random numbers depend on: a text's place in a list is not part of it."""
@@ -100,6 +102,19 @@ def targets_of(outputs: Outputs, wanted: Sequence[str] = ()) -> list[Target]:
             chosen[index] = one
     numbers = sorted(chosen) if wanted else range(len(outputs.names))
     return [Target(outputs.kind, index, outputs.names[index]) for index in numbers]
+
+
+def text_targets(texts: Sequence[str]) -> list[Target]:
+    """A target for each text."""
+    return [Target("text", index, text) for index, text in enumerate(texts)]
+
+
+def zoo_prompts() -> tuple[str, ...]:
+    """A sentence for each value of the zoo's attributes, such as "a red object", in the order of its classes."""
+    from pipeline.zoo.captions import prompts
+    from pipeline.zoo.world import ATTRIBUTES
+
+    return tuple(text for attribute in ATTRIBUTES for text in prompts(attribute))
 
 
 def _indices(wanted: str, names: Sequence[str]) -> Sequence[int]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from site_builder.section import Section
-from site_builder.sections import examples, heads, labels, matches, neurons, pictures, probes
+from site_builder.sections import examples, heads, inversions, labels, matches, neurons, pictures, probes
 
 SECTIONS: tuple[Section[Any], ...] = (
     neurons.SECTION,
@@ -18,4 +18,5 @@ SECTIONS: tuple[Section[Any], ...] = (
     matches.SECTION,
     probes.SECTION,
     heads.SECTION,
+    inversions.SECTION,
 )

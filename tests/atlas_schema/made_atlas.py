@@ -24,6 +24,7 @@ from atlas_schema.shards import ShardPlace, assemble, write_rows
 from atlas_schema.store import Store
 from atlas_schema.tables import (
     HEAD_TABLES,
+    INVERSIONS,
     LAYER_TABLES,
     NEURON_MATCHES,
     PROBE_IMAGES,
@@ -31,7 +32,7 @@ from atlas_schema.tables import (
     VERDICT_COLUMNS,
     tables_of,
 )
-from atlas_schema.units import Neurons, Pair, Whole, WorkUnit
+from atlas_schema.units import Neurons, Pair, Targets, Whole, WorkUnit
 
 SLUG = "zoo-vit"
 FINGERPRINT = hashlib.sha256(b"weights").hexdigest()
@@ -283,10 +284,10 @@ def make_atlas(
     stages: Sequence[str] = ALL,
 ) -> Store:
     """A whole, sound atlas with every neuron described by every stage; with `examples`, counterparts and heads too."""
-    whole = (*stages, "pairs", "heads") if "examples" in stages else tuple(stages)
+    whole = (*stages, "pairs", "heads", "invert-fast") if "examples" in stages else tuple(stages)
     claims = [stage_claim(stage) for stage in whole]
     write_rows(store, "models", slug, [model_row(widths, slug, stages=claims)], provenance=PROVENANCE)
-    planned = [stage for stage in whole if stage != "heads"]
+    planned = [stage for stage in whole if stage not in ("heads", "invert-fast")]
     write_rows(store, "sites", slug, site_rows(widths, slug, planned), provenance=PROVENANCE)
     for layer, width in enumerate(widths):
         for table in LAYER_TABLES.values():
@@ -299,6 +300,7 @@ def make_atlas(
     if "examples" in stages:
         _make_matches(store, widths, slug)
         _make_heads(store, widths, slug)
+        _make_inversions(store, slug)
         write_rows(store, "probe_images", PROBE_SET, image_rows(), provenance=PROVENANCE)
     write_rows(store, "runs", "2026-11-21-a1b2", [run_row()], provenance=PROVENANCE)
     write_card(store)
@@ -325,6 +327,32 @@ def _make_heads(store: Store, widths: tuple[int, ...], slug: str) -> None:
     commit_part(store, unit, rows, provenance=PROVENANCE)
     for table in HEAD_TABLES.values():
         assemble(store, [ShardPlace(table, slug)], [unit])
+
+
+def inversion_rows(slug: str, digest: str, indices: Sequence[int], recipe: str = "fast") -> list[dict[str, Any]]:
+    """Rows of inversions of some classes."""
+    rows = []
+    for index in indices:
+        row = {column.name: made_value(column, index) for column in INVERSIONS.columns}
+        row |= {"address": f"{slug}/class/{index}", "slug": slug, "recipe": recipe, "variant": 0, "index": index}
+        row |= {"target": f"class {index}", "status": "made", "status_reason": None, "together": digest}
+        rows.append(row | {"image": {"bytes": webp(index), "path": None}})
+    return rows
+
+
+def inversion_unit(slug: str, digest: str, count: int, recipe: str = "fast") -> WorkUnit:
+    """The unit of a list of so many targets."""
+    stage = f"invert-{recipe}"
+    return WorkUnit(stage, slug, Targets(count, digest), FINGERPRINT, settings_of(stage))
+
+
+def _make_inversions(store: Store, slug: str) -> None:
+    """Four classes in two units, of which the second holds one of the first once more."""
+    units = []
+    for digest, indices in (("c" * 16, (0, 10, 2)), ("d" * 16, (2, 5))):
+        units.append(inversion_unit(slug, digest, len(indices)))
+        commit_part(store, units[-1], inversion_rows(slug, digest, indices), provenance=PROVENANCE)
+    assemble(store, [ShardPlace(INVERSIONS, slug)], units)
 
 
 #: Columns that came after schema 2.0.0, by table.

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 import jobs.stages
+from atlas_schema.inversion_recipes import INVERSION_RECIPES, INVERSION_STAGES
 from atlas_schema.picture_recipes import PICTURE_RECIPES, PICTURE_STAGES
 from jobs.config import ModelEntry, RunConfig
 from jobs.facts import FACTS, differences, facts_text, settings_hash
@@ -19,6 +20,7 @@ from jobs.settings import Settings
 from jobs.stages import STAGES
 from pipeline.decompose.features import FeatureSet
 from pipeline.images.probe_set import ProbeImage, ProbeSet
+from pipeline.invert.recipes import INVERSION_RECIPES as RECIPES_OF_INVERSION
 from pipeline.label.concepts import ConceptSet, class_prompts
 from pipeline.models import ModelDescription, ModelRequest, describe
 from pipeline.visualize.recipes import FAST, RECIPES
@@ -98,10 +100,11 @@ def with_readers(*names: str) -> set[str]:
 
 ALL = {stage.name for stage in STAGES}
 FURTHER = {stage for stage, _ in PICTURE_STAGES}
+INVERTING = {stage for stage, _ in INVERSION_STAGES}
 #: Which stages read each record of settings: a new record without an answer here fails.
 READ_BY = {
     "visualize": {"visualize", *FURTHER},
-    "natural": {"verdict", *FURTHER},
+    "natural": {"verdict", *FURTHER, *INVERTING},
     "probe": {"probe"},
     "evidence": {"evidence"},
     "examples": {"examples"},
@@ -185,7 +188,7 @@ CHANGES: dict[str, tuple[Callable[[Given], Given], set[str]]] = {
         lambda g: replace(g, recipe=replace(g.recipe, robust_draws=g.recipe.robust_draws + 1)),
         {"visualize"},
     ),
-    "the seed": (lambda g: replace(g, seed=1), {"visualize", *FURTHER}),
+    "the seed": (lambda g: replace(g, seed=1), {"visualize", *FURTHER, *INVERTING}),
     "the bytes of an image": (image_with(sha256="1" * 64), SEEN),
     "the name of an image": (image_with(id="x.png"), SEEN),
     "one image less": (lambda g: replace(g, images=g.images[1:]), {*SEEN}),
@@ -275,6 +278,7 @@ DECIDES: dict[str, str] = {
     **dict.fromkeys(("recipe", "seed", "probe", "examples", "panel", "match_images"), "keys"),
     **dict.fromkeys(("embedder", "concepts", "texts", "features"), "keys"),
     **dict.fromkeys(("models", "layers", "units", "stages", "also"), "what is done"),
+    **dict.fromkeys(("classes", "prompts", "inversions"), "what is done"),
     "precision": "rounding: it stands in each row, and in the claim of each stage",
     "probe_images": "what of the probe images is shown",
     **dict.fromkeys(("out", "address", "workers", "threads", "device", "unit_seconds"), "place and speed"),
@@ -294,7 +298,7 @@ def test_names_of_classes_are_in_the_keys_of_stages_that_say_them() -> None:
         stage_identities(STAGES, BEFORE.inputs(), VIT, "f" * 64, class_names=names) for names in ((), ("cat", "dog"))
     )
     other = {name for name in before if before[name].identity != after[name].identity}
-    assert other == {"effect", "project", "maps", "heads"}
+    assert other == {"effect", "project", "maps", "heads", *INVERTING}
 
 
 @pytest.mark.parametrize("recipe", PICTURE_RECIPES)
@@ -305,6 +309,17 @@ def test_settings_of_a_recipe_are_in_the_keys_of_its_own_further_pictures(
     monkeypatch.setitem(RECIPES, recipe, replace(RECIPES[recipe], robust_draws=99))
     after = BEFORE.keys()
     assert {name for name in before if before[name] != after[name]} == {f"pictures-{recipe}"}
+
+
+@pytest.mark.parametrize("recipe", INVERSION_RECIPES)
+def test_settings_of_a_recipe_of_inversion_are_in_the_keys_of_its_pictures(
+    recipe: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = BEFORE.keys()
+    monkeypatch.setitem(RECIPES_OF_INVERSION, recipe, replace(RECIPES_OF_INVERSION[recipe], noise=0.5))
+    after = BEFORE.keys()
+    assert {name for name in before if before[name] != after[name]} == {f"invert-{recipe}"}
+    assert set(RECIPES_OF_INVERSION) == set(INVERSION_RECIPES)
 
 
 def test_every_recipe_that_there_is_may_make_further_pictures() -> None:

@@ -4,7 +4,7 @@ import { described, site } from "../data.js";
 import { count } from "../format.js";
 import { jumpMatches } from "../jump.js";
 import { findLabels } from "../labels.js";
-import { Failure, useLoaded, useTitle } from "../parts.js";
+import { Failure, Lazy, useLoaded, useTitle } from "../parts.js";
 import { link } from "../route.js";
 import { FoundLabels, FoundSaid } from "./found_labels.js";
 
@@ -23,6 +23,7 @@ export function SearchPage({ route }) {
     ${error && html`<${Failure} error=${error} />`}
     ${labels !== undefined && labels.length > 0 && html`<${FoundLabels} key=${text} text=${text} labels=${labels} model=${route.query.get("m") ?? ""} />`}
     ${said !== undefined && said.length > 0 && html`<${FoundSaid} key=${`heads ${text}`} texts=${said} model=${route.query.get("m") ?? ""} />`}
+    ${text !== "" && site.models.some(({ inversions }) => inversions) && html`<${Lazy} key=${`inversions ${text}`} load=${() => import("./inversions.js")} name="FoundInversions" props=${{ text, model: route.query.get("m") ?? "" }} />`}
     ${nothing && html`<p>No model of this atlas has that name${searched.length > 0 ? `, and none of its ${searched.join(" or ")} has ${/\s/.test(text.trim()) ? "these words" : "this word"}.` : "."}</p>`}
     ${site.search === null && html`<p class="note">This atlas has no labels to search. Run <code>neuron-atlas run --stages label</code> to add them.</p>`}
     ${(nothing || text === "" || places.length > 0) && html`<${Forms} />`}`;

@@ -1,0 +1,8 @@
+"""The recipes by which classes and texts are inverted. Without pyarrow: the command line reads it first."""
+
+from __future__ import annotations
+
+INVERSION_RECIPES = ("fast", "pii")
+
+INVERSION_STAGES = tuple((f"invert-{recipe}", recipe) for recipe in INVERSION_RECIPES)
+"""The stage that makes the pictures of each recipe, and the recipe."""

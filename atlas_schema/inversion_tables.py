@@ -1,0 +1,115 @@
+"""The table of inversions: pictures that a model takes for one of its classes, or for what a text says."""
+
+from __future__ import annotations
+
+import math
+
+import pyarrow as pa
+
+from atlas_schema.columns import IMAGE, Column, Table
+from atlas_schema.inversion_recipes import INVERSION_RECIPES, INVERSION_STAGES
+
+TEXT, INT16, INT32, INT64, FLOAT = pa.string(), pa.int16(), pa.int32(), pa.int64(), pa.float32()
+_KINDS = pa.list_(pa.struct([("kind", TEXT), ("score", FLOAT), ("right", FLOAT)]))
+_NO_PICTURE = "there is no picture: see status_reason"
+_OF_TEXT = "the target is a text: texts exclude nothing; or there is no picture"
+_COSINE = (-1 - 2**-10, 1 + 2**-10)  # and a probability; what rounding adds is allowed
+_FAILED = ("status", ("failed",))
+
+INVERSIONS = Table(
+    name="inversions",
+    row="a picture that was made from noise until the model took it for a class, or for what a text says",
+    key=("slug", "address", "recipe", "variant"),
+    row_stages=INVERSION_STAGES,
+    row_stage_by="recipe",
+    columns=(
+        Column(
+            "address", TEXT, "Permanent name of the target: {slug}/class/{index}, or {slug}/text/{hash of the text}"
+        ),
+        Column("slug", TEXT, "Model, as addresses name it: lower case letters, digits and hyphens"),
+        Column("recipe", TEXT, "Name of the recipe of inversion", choices=INVERSION_RECIPES),
+        Column(
+            "variant", INT16, "Which of the pictures that the recipe makes of a target, from 0", bounds=(0, math.inf)
+        ),
+        Column(
+            "kind", TEXT, "What was inverted: a class of the model's classifier, or a text", choices=("class", "text")
+        ),
+        Column(
+            "index",
+            INT32,
+            "Index of the class among the model's outputs",
+            bounds=(0, math.inf),
+            absent="the target is a text",
+            absent_if=("kind", ("text",)),
+        ),
+        Column("target", TEXT, "Name of the class (its index where it has none), or the text itself"),
+        Column("image", IMAGE, "The picture, WebP", absent=_NO_PICTURE, absent_if=_FAILED),
+        Column(
+            "status",
+            TEXT,
+            "failed where the ascent left the finite numbers, so that there is no picture; else made",
+            choices=("made", "failed"),
+        ),
+        Column(
+            "status_reason", TEXT, "Why there is no picture", absent="there is one", absent_if=("status", ("made",))
+        ),
+        Column(
+            "score",
+            FLOAT,
+            "What the model says of the picture as stored: its probability of the class among those that compete with "
+            "it, or the cosine of picture and text",
+            bounds=_COSINE,
+            absent=_NO_PICTURE,
+            absent_if=_FAILED,
+        ),
+        Column(
+            "rank",
+            INT32,
+            "Place of the class among those that compete with it, for the picture as stored, from 1",
+            bounds=(1, math.inf),
+            absent=_OF_TEXT,
+        ),
+        Column(
+            "rivals",
+            INT32,
+            "Number of classes that compete with one another, the target among them: a guess is right once in so many",
+            bounds=(1, math.inf),
+            absent=_OF_TEXT,
+        ),
+        Column(
+            "natural_score",
+            FLOAT,
+            "As score, under natural changes (small shifts, turns with zoom, mild colour, blur, noise): mean over all",
+            bounds=_COSINE,
+            absent=_NO_PICTURE,
+            absent_if=_FAILED,
+        ),
+        Column(
+            "natural_right",
+            FLOAT,
+            "Share of the naturally changed pictures for which the class still comes first",
+            bounds=(0, 1),
+            absent=_OF_TEXT,
+        ),
+        Column(
+            "natural_kinds",
+            _KINDS,
+            "The same by kind of change: shift, turn, colour, blur, noise; right is empty for a text",
+            absent=_NO_PICTURE,
+            absent_if=_FAILED,
+        ),
+        Column("image_steps", INT32, "Forward-backward passes of one image spent on the picture", bounds=(0, math.inf)),
+        Column(
+            "seconds",
+            FLOAT,
+            "Wall-clock time, the picture's share of its batch",
+            unit="s",
+            bounds=(0, math.inf),
+            volatile=True,
+        ),
+        Column("recipe_hash", TEXT, "SHA-256 of the recipe's settings, 16 hex digits"),
+        Column("precision", TEXT, "Arithmetic of the optimization: float32 or float64"),
+        Column("seed", INT64, "Seed that, with recipe, address and variant, gives the picture's random numbers"),
+        Column("together", TEXT, "Hash of the list of targets that were done in one unit of work; it decides nothing"),
+    ),
+)

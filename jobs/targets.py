@@ -1,0 +1,63 @@
+"""Which classes and texts a run inverts, of each of its models."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from atlas_schema.errors import BadConfig
+from jobs.config import RunConfig
+
+if TYPE_CHECKING:
+    from pipeline.invert.targets import Target
+    from pipeline.models import LoadedModel, ModelDescription, ModelRequest
+
+_RANGE = re.compile(r"(\d+)-(\d+)")
+
+
+def prompts_of(config: RunConfig) -> tuple[str, ...]:
+    """The texts to invert: of a file, or with `zoo` a sentence for each value of its attributes; () where none are."""
+    from pipeline.invert.targets import read_prompts, zoo_prompts
+    from pipeline.label.concepts import fetched
+
+    if config.prompts is None:
+        return ()
+    if config.prompts == "zoo":
+        return zoo_prompts()
+    return read_prompts(fetched(config.prompts, "prompts", ("zoo",)), config.prompts)
+
+
+def targets_of_model(
+    config: RunConfig, prompts: Sequence[str], request: ModelRequest, model: LoadedModel
+) -> tuple[tuple[Target, ...], str]:
+    """What is inverted of a model, and where that is nothing, why. BadConfig for a class or text that cannot be."""
+    from pipeline.invert.targets import check_texts, class_outputs, targets_of, text_targets
+    from pipeline.models.representation import is_clip
+
+    if is_clip(model):
+        if not prompts:
+            return (), "it has no classes; a CLIP is inverted for texts: give them with --prompts FILE"
+        from pipeline.label.embedder import load_embedder
+
+        check_texts(load_embedder(request, vision=model), prompts)
+        return tuple(text_targets(prompts)), ""
+    if not config.classes:
+        return (), "it reads no texts; a classifier is inverted for classes: name some with --classes, or all"
+    try:
+        outputs = class_outputs(model)
+    except BadConfig as error:
+        return (), str(error)
+    wanted = () if config.classes == ("all",) else config.classes
+    return tuple(targets_of(outputs, wanted)), ""
+
+
+def guessed(config: RunConfig, prompts: Sequence[str], description: ModelDescription) -> tuple[str, ...]:
+    """As many stand-ins as a model will have targets, from what is known without its weights."""
+    if description.family == "clip":
+        return tuple(prompts)
+    if config.classes == ("all",):
+        return tuple(f"class {index}" for index in range(description.classes))
+    counts = [_RANGE.fullmatch(one) for one in config.classes]
+    count = sum(int(one[2]) - int(one[1]) + 1 if one else 1 for one in counts)
+    return tuple(f"class {index}" for index in range(min(count, description.classes)))

@@ -1,0 +1,136 @@
+"""Section: inversions. Pictures that a model takes for a class or a text: a wall for each model, a page for each target.
+
+d/{slug}/inversions-HASH/   index.json.gz: every target with its main figures; NNNNN.webp: sheets of 64 thumbnails;
+                            NNNNN.images: bundles of 8 pictures with all that is said of each; all in one order
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from math import ceil
+from typing import Any
+
+from atlas_schema.inversion_recipes import INVERSION_RECIPES
+from atlas_schema.shards import shard_path
+from atlas_schema.tables import INVERSIONS
+from site_builder.folders import content_name, write_folder
+from site_builder.outline import Outline
+from site_builder.packs import dump, plain, rounded
+from site_builder.reading import bytes_of, content_of, footer_of
+from site_builder.section import Section, Size, Work, Written
+from site_builder.sprites import BUNDLE, SHEET, SHEET_COLUMNS, sheet, thumbnail
+
+#: Raise it when these files change for the same dataset.
+FORMAT = b"1"
+#: Bytes of a target in the index (gzip), of its entry in a bundle, and of its thumbnail. Measured.
+INDEX_BYTES, ENTRY_BYTES, THUMB_BYTES = 30, 520, 2400
+#: Columns that the index holds of every target.
+LISTED = ("target", "kind", "recipe", "variant", "score", "rank", "rivals", "natural_right", "natural_score")
+#: Columns that a target's page shows, beside the picture.
+SAID = tuple(name for name in INVERSIONS.names if name not in ("slug", "image", "together", "seconds"))
+
+
+@dataclass(frozen=True)
+class Inverted:
+    """The inversions of a model in the dataset."""
+
+    slug: str
+    shard: str  # path in the dataset
+    rows: int
+    picture_bytes: int  # of all of them
+
+
+def survey(outline: Outline) -> list[Inverted]:
+    """The models that have inversions, from their shards' footers."""
+    found = []
+    for slug in outline.slugs:
+        path = shard_path(INVERSIONS, slug)
+        if outline.atlas.store.exists(path):
+            footer = footer_of(outline.atlas, path)
+            found.append(Inverted(slug, path, footer.num_rows, bytes_of(footer, "image.bytes")))
+    return found
+
+
+def size(held: Sequence[Inverted], images: str) -> Size:
+    """File counts are exact."""
+    return sum((_model_size(one) for one in held), Size())
+
+
+def _model_size(own: Inverted) -> Size:
+    files = 1 + ceil(own.rows / SHEET) + ceil(own.rows / BUNDLE)
+    said = own.rows * (INDEX_BYTES + ENTRY_BYTES + THUMB_BYTES)
+    return Size(files, own.picture_bytes + said, files)
+
+
+def write(work: Work, held: Sequence[Inverted]) -> Written:
+    """The folder of every model that has inversions."""
+    made = list(work.pool.map(lambda one: _write(work, one), held))
+    entries: dict[str, dict[str, Any] | None] = dict.fromkeys(work.outline.slugs)
+    entries |= {one.slug: {"folder": name, "rows": one.rows} for one, name in zip(held, made, strict=True)}
+    rows = sum(one.rows for one in held)
+    return Written(
+        paths=set(made),
+        models={slug: {"inversions": entry} for slug, entry in entries.items()},
+        said=f"{rows:,} inversions" if rows else "",
+    )
+
+
+def _write(work: Work, own: Inverted) -> str:
+    atlas = work.outline.atlas
+    name = content_name(f"d/{own.slug}/inversions", FORMAT, content_of(atlas, own.shard))
+
+    def files() -> dict[str, bytes]:
+        rows = atlas.inversions(own.slug, [*SAID, "image"])
+        return dict(inversion_files(rows.to_pylist())) if rows is not None else {}
+
+    write_folder(work.folder, name, files)
+    return name
+
+
+def inversion_files(rows: Sequence[dict[str, Any]]) -> Iterator[tuple[str, bytes]]:
+    """(file name, bytes) of a model's inversions: classes by index, then texts, the recipes of each side by side."""
+    ordered = sorted(rows, key=_order)
+    listed = {name: [rounded(plain(row[name]), 4) for row in ordered] for name in LISTED}
+    listed["id"] = [row["address"].split("/", 1)[1] for row in ordered]
+    yield "index.json.gz", dump(listed)
+    for number in range(ceil(len(ordered) / SHEET)):
+        own = [_webp(row) for row in ordered[number * SHEET : (number + 1) * SHEET]]
+        own += [b""] * (-len(own) % SHEET_COLUMNS)
+        yield f"{number:05d}.webp", sheet([thumbnail(webp) if webp else None for webp in own], SHEET_COLUMNS)
+    for number in range(ceil(len(ordered) / BUNDLE)):
+        yield f"{number:05d}.images", _bundle(ordered[number * BUNDLE : (number + 1) * BUNDLE])
+
+
+def _order(row: dict[str, Any]) -> tuple[Any, ...]:
+    recipe = INVERSION_RECIPES.index(row["recipe"])
+    return row["kind"], -1 if row["index"] is None else row["index"], row["target"], recipe, row["variant"]
+
+
+def _webp(row: dict[str, Any]) -> bytes:
+    return (row["image"] or {}).get("bytes") or b""
+
+
+def _bundle(rows: Sequence[dict[str, Any]]) -> bytes:
+    """The length of the JSON (uint32, little-endian), a JSON list of what is said of each, then the WebP files."""
+    webps = [_webp(row) for row in rows]
+    said = [
+        {name: rounded(plain(row[name]), 5) for name in SAID if row[name] is not None} | {"length": len(webp)}
+        for row, webp in zip(rows, webps, strict=True)
+    ]
+    head = json.dumps(said, separators=(",", ":"), ensure_ascii=False).encode()
+    return struct.pack("<I", len(head)) + head + b"".join(webps)
+
+
+SECTION: Section[list[Inverted]] = Section(
+    name="inversions",
+    tables=(INVERSIONS,),
+    entered="i/{slug}",
+    folders=("d/*/*",),
+    survey=survey,
+    size=size,
+    write=write,
+    counts=lambda held: {"inversions": sum(one.rows for one in held)},
+)

@@ -1,0 +1,99 @@
+// One class or text as a picture that a model takes for it, with what says how far to trust it, and the same in other models.
+import { html } from "../vendor/htm-preact.js";
+import { findModel, site } from "../data.js";
+import { figure, percent, plural } from "../format.js";
+import { fetchInversion, fetchInversions } from "../inversions.js";
+import { useKeys } from "../keys.js";
+import { Failure, Figure, Snippet, Trail, useLoaded, useTitle } from "../parts.js";
+import { link } from "../route.js";
+import { InversionTile } from "./inversions.js";
+
+const GRID = { display: "grid", gridTemplateColumns: "repeat(auto-fill, minmax(104px, 1fr))", gap: "12px 8px", listStyle: "none", margin: "12px 0", padding: 0 };
+
+export function InversionPage({ route }) {
+  const { slug, kind, id } = route;
+  const { value, error, stale } = useLoaded(async () => {
+    const all = await fetchInversions(slug);
+    const own = all.filter((one) => one.id === `${kind}/${id}`);
+    const listed = own.find(({ recipe }) => recipe === route.query.get("by")) ?? own[0];
+    return listed && { all, own, listed, said: await fetchInversion(slug, listed.at) };
+  }, [slug, kind, id, route.query.get("by")]);
+  const listed = stale ? undefined : value?.listed;
+  useTitle(listed ? `${listed.target}, ${slug}` : `${slug}, inversion`);
+  const step = (by) => {
+    const same = value?.all.filter(({ recipe, variant }) => recipe === listed?.recipe && variant === 0) ?? [];
+    const next = same[same.findIndex((one) => one.id === listed?.id) + by];
+    return next && link.inversion(slug, ...next.id.split("/"), { by: next.recipe });
+  };
+  const go = (by) => () => step(by) && (location.hash = step(by));
+  useKeys({ ArrowRight: go(1), ArrowLeft: go(-1), u: () => (location.hash = link.inversions(slug)) }, [slug, listed?.at]);
+  if (error) return html`<h1>${slug}</h1><${Failure} error=${error}><p><a href=${link.home()}>All models of this atlas</a></p><//>`;
+  if (stale && value === undefined) return html`<p class="note">Reading ${slug} …</p>`;
+  if (!value) return html`<h1>${slug}</h1><p>This atlas has no inversion of <code>${kind}/${id}</code>. <a href=${link.inversions(slug)}>Those it has</a></p>`;
+  return html`<${Trail} trail=${[["Models", link.home()], [slug, link.model(slug)], ["Inversions", link.inversions(slug)], [value.listed.target, null]]} />
+    <h1>${value.listed.target} <span class="of">as ${slug} sees it</span></h1>
+    <p class="lede">${sentence(value.said)}</p>
+    <${Shown} slug=${slug} said=${value.said} />
+    <nav class="note">${step(-1) && html`<a href=${step(-1)}>Before</a> `}${step(1) && html`<a href=${step(1)}>Next</a>`}</nav>
+    <${OtherRecipes} slug=${slug} own=${value.own} shown=${value.listed} total=${value.all.length} />
+    <${Elsewhere} slug=${slug} target=${value.listed.target} />
+    <section aria-labelledby="made"><h2 id="made">How it was made</h2><${Made} slug=${slug} said=${value.said} /></section>`;
+}
+
+/** Whether the model's own answer should be believed, in a sentence. */
+function sentence(said) {
+  if (said.status === "failed") return `There is no picture: ${said.status_reason}.`;
+  if (said.kind === "text") return `The model gives picture and words a cosine of ${figure(said.score)}, and ${figure(said.natural_score)} when the picture is changed a little.`;
+  const holds = said.natural_right >= 0.9 ? "and goes on doing so" : said.natural_right >= 0.5 ? "and mostly goes on doing so" : "but mostly no longer";
+  return said.rank === 1 ? `The model takes this picture for the class, ${holds} when the picture is changed a little (${percent(said.natural_right)} of changes).`
+    : `The model does not take this picture for the class: it comes ${ordinal(said.rank)} of ${said.rivals}.`;
+}
+
+const ordinal = (rank) => `${rank}${["th", "st", "nd", "rd"][rank % 100 > 10 && rank % 100 < 14 ? 0 : rank % 10] ?? "th"}`;
+
+function Shown({ slug, said }) {
+  const { model_id: id } = findModel(slug);
+  const shown = (name, column, value, rest = {}) => html`<${Figure} key=${column} name=${name} column=${column} table="inversions" value=${value ?? null} ...${rest} />`;
+  const box = { width: "min(100%, 320px)", background: "var(--sunk)" };
+  return html`<div style=${{ display: "flex", flexWrap: "wrap", gap: "24px", alignItems: "flex-start" }}>
+    ${said.url && html`<img src=${said.url} style=${{ ...box, imageRendering: "auto" }} alt=${`What ${id} takes for ${said.target}`} />`}
+    <dl class="figures" style=${{ flex: "1 1 280px" }}>
+      ${shown(said.kind === "text" ? "Cosine with the text" : "Probability", "score", said.score)}
+      ${said.kind === "class" && shown("Place among its rivals", "rank", said.rank, { compare: `of ${said.rivals}; a guess comes first once in ${said.rivals}` })}
+      ${said.kind === "class" && shown("Still first when changed", "natural_right", said.natural_right === undefined ? null : percent(said.natural_right))}
+      ${shown(said.kind === "text" ? "Cosine when changed" : "Probability when changed", "natural_score", said.natural_score)}
+      ${(said.natural_kinds ?? []).length > 0 && html`<div class="figure"><dt>By kind of change</dt><dd class="compare">${said.natural_kinds.map(({ kind, score, right }) =>
+        `${kind} ${figure(score)}${right === null || right === undefined ? "" : ` (first in ${percent(right)})`}`).join(", ")}</dd></div>`}</dl></div>`;
+}
+
+function OtherRecipes({ slug, own, shown, total }) {
+  if (own.length < 2) return null;
+  return html`<section aria-labelledby="recipes"><h2 id="recipes">By other recipes</h2><ul style=${GRID}>${own.map((one) => html`<li key=${one.at}>
+    <${InversionTile} slug=${slug} one=${one} total=${total} /><span class="note">${one.recipe}${one === shown ? ", above" : ""}</span></li>`)}</ul></section>`;
+}
+
+/** The same class, or the same words, in other models of this atlas. */
+function Elsewhere({ slug, target }) {
+  const others = site.models.filter((entry) => entry.inversions && entry.slug !== slug).map((entry) => entry.slug);
+  const { value, error, stale } = useLoaded(() => Promise.all(others.map(async (other) => {
+    const all = await fetchInversions(other);
+    const one = all.find((each) => each.target.toLowerCase() === target.toLowerCase());
+    return one ? [{ slug: other, one, total: all.length }] : [];
+  })), [slug, target]);
+  if (error) return html`<${Failure} error=${error} />`;
+  const found = stale || value === undefined ? [] : value.flat();
+  if (found.length === 0) return null;
+  return html`<section aria-labelledby="elsewhere"><h2 id="elsewhere">The same in ${plural(found.length, "other model")}</h2>
+    <ul style=${GRID}>${found.map(({ slug: other, one, total }) => html`<li key=${other}><${InversionTile} slug=${other} one=${one} total=${total} named /></li>`)}</ul></section>`;
+}
+
+function Made({ slug, said }) {
+  const { model_id: id } = findModel(slug);
+  const shown = (name, column, value) => html`<${Figure} key=${column} name=${name} column=${column} table="inversions" value=${value ?? null} />`;
+  const what = said.kind === "class" ? `--classes ${said.index}` : "--prompts prompts.txt";
+  return html`<dl class="figures">${shown("Address", "address", html`<code>${said.address}</code>`)}${shown("Recipe", "recipe", said.recipe)}
+      ${shown("Passes of an image", "image_steps", said.image_steps)}${shown("Arithmetic", "precision", said.precision)}
+      ${shown("Seed", "seed", String(said.seed))}${shown("Recipe's settings", "recipe_hash", html`<code class="hash">${said.recipe_hash}</code>`)}</dl>
+    <${Snippet} title="The same again, in the shell" text=${`neuron-atlas run --model ${id} ${what}${said.recipe === "fast" ? "" : ` --inversions ${said.recipe}`}${said.seed ? ` --seed ${said.seed}` : ""} --out my-atlas`} />
+    <p>After Ghiasi, Kazemi et al., <cite>Plug-In Inversion</cite>, arXiv 2201.12961, and for texts Kazemi et al., <cite>What do we learn from inverting CLIP models?</cite>, arXiv 2403.02580.</p>`;
+}
