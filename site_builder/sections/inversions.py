@@ -1,4 +1,4 @@
-"""Section: inversions. Pictures that a model takes for a class or a text: a wall for each model, a page for each target.
+"""Section: inversions. Pictures that a model takes for a class or a text: a wall a model, a page a target.
 
 d/{slug}/inversions-HASH/   index.json.gz: every target with its main figures; NNNNN.webp: sheets of 64 thumbnails;
                             NNNNN.images: bundles of 8 pictures with all that is said of each; all in one order

@@ -33,6 +33,7 @@ from atlas_schema.parts import commit_part
 from atlas_schema.shards import ShardPlace, assemble, write_rows
 from atlas_schema.store import Store
 from atlas_schema.tables import (
+    INVERSIONS,
     MODELS,
     NEURON_MATCHES,
     NEURON_PICTURES,
@@ -75,8 +76,9 @@ class Drawn:
 
 FURTHER = ("pictures-peak", "pictures-accentuated")
 ALL_STAGES = ("visualize", "verdict", "evidence", "judge", "label", "effect", "examples", *FURTHER, "matches", "heads")
+INVERTED = "invert-fast"
 #: Stages whose tables are written whole, without parts.
-WHOLE = ("matches", "heads")
+WHOLE = ("matches", "heads", INVERTED)
 SMALL = (
     Drawn("drawn-vit", (96, 96, 160, 70)),
     Drawn("drawn-swin-with-a-rather-long-name--tag-in1k", (80, 80, 40), family="swin"),
@@ -89,9 +91,11 @@ EVIDENT = (
     Drawn("drawn-bare", (48,)),
     Drawn("drawn-pit", (72, 64), stages=ALL_STAGES, probe_set=PROBE_SET, heads=(4, 2)),
     Drawn("drawn-probed", (64,), stages=("visualize", "evidence", "judge", "examples"), probe_set=PROBE_SET_UNFREE),
-    Drawn("drawn-swin", (80, 80, 40), family="swin", stages=ALL_STAGES, probe_set=PROBE_SET, heads=(3, 6, 12)),
+    Drawn(
+        "drawn-swin", (80, 80, 40), family="swin", stages=(*ALL_STAGES, INVERTED), probe_set=PROBE_SET, heads=(3, 6, 12)
+    ),
     Drawn("drawn-unseen", (40,), stages=("evidence", "examples"), probe_set=PROBE_SET),
-    Drawn("drawn-vit", (96, 96, 70), stages=ALL_STAGES, probe_set=PROBE_SET, heads=(6, 6, 6)),
+    Drawn("drawn-vit", (96, 96, 70), stages=(*ALL_STAGES, INVERTED), probe_set=PROBE_SET, heads=(6, 6, 6)),
 )
 #: Heads alone: no neuron is described, a layer has one head, and the probe images have no thumbnails.
 HEADS_ALONE = (Drawn("drawn-alone", (16, 16), stages=("heads",), probe_set=PROBE_SET_UNFREE, heads=(1, 2)),)
@@ -218,10 +222,45 @@ def write_model(store: Store, model: Drawn, widths: dict[str, tuple[int, ...]] |
         for table, rows in head_tables(model.slug, model.widths, model.heads, grids, model.probe_set).items():
             if rows:
                 write_rows(store, table, model.slug, rows, provenance=PROVENANCE)
+    if INVERTED in model.stages:
+        write_rows(store, INVERSIONS, model.slug, inversion_rows(model), provenance=PROVENANCE)
     sites = [filled(SITES, _site(model, layer)) for layer in range(layers)]
     sites += [filled(SITES, _attention(model, layer)) for layer in range(len(model.heads))]
     write_rows(store, SITES, model.slug, sites, provenance=PROVENANCE)
     write_rows(store, MODELS, model.slug, [filled(MODELS, _model(model))], provenance=PROVENANCE)
+
+
+def inversion_rows(model: Drawn) -> list[dict[str, Any]]:
+    """Seventy classes of a Vision Transformer, one without a picture; of a Swin two texts, one hostile."""
+    if model.family == "swin":
+        targets = [("text", f"{number:012x}", text) for number, text in enumerate(("class 3", "<b>bold</b> & so on"))]
+    else:
+        targets = [("class", str(number), f"class {number}") for number in range(70)]
+    rows = []
+    for number, (kind, name, text) in enumerate(targets):
+        there, is_class = number != 5, kind == "class"
+        pixels = picture(np.random.default_rng(number), number, model.side, 0.5)
+        row = {
+            "address": f"{model.slug}/{kind}/{name}",
+            "slug": model.slug,
+            "recipe": "fast",
+            "variant": 0,
+            "kind": kind,
+            "index": number if is_class else None,
+            "target": text,
+            "image": {"bytes": webp(pixels), "path": None} if there else None,
+            "status": "made" if there else "failed",
+            "status_reason": None if there else "the ascent left the finite numbers",
+            "score": 0.5 + number / 200 if there else None,
+            "rank": 1 + number % 3 if there and is_class else None,
+            "rivals": 70 if there and is_class else None,
+            "natural_score": 0.4 if there else None,
+            "natural_right": 0.1 * (number % 11) if there and is_class else None,
+            "natural_kinds": [{"kind": "shift", "score": 0.4, "right": 0.5 if is_class else None}] if there else None,
+            "together": "0" * 16,
+        }
+        rows.append(filled(INVERSIONS, row))
+    return rows
 
 
 def _write_matches(store: Store, model: Drawn, rows: list[dict[str, Any]]) -> None:

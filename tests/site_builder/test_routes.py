@@ -32,6 +32,14 @@ ADDRESSES: dict[str, dict[str, Any]] = {
     "#/h/drawn-vit": {"page": "heads", "slug": "drawn-vit"},
     "#/h/drawn-vit?by=feature%3Acolour": {"page": "heads", "slug": "drawn-vit", "query": {"by": "feature:colour"}},
     "#/h/drawn-vit/1/2": {"page": "head", "slug": "drawn-vit", "layer": 1, "head": 2},
+    "#/i/drawn-vit": {"page": "inversions", "slug": "drawn-vit"},
+    "#/i/drawn-vit/class/12?by=pii": {
+        "page": "inversion",
+        "slug": "drawn-vit",
+        "kind": "class",
+        "id": "12",
+        "query": {"by": "pii"},
+    },
     "#/features": {"page": "features"},
     "#/f/colour": {"page": "feature", "feature": "colour"},
     "#/f/a%2Fb%20%C3%A9?kind=head&sort=ablation_margin": {

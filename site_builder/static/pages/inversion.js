@@ -55,7 +55,7 @@ function Shown({ slug, said }) {
   const { model_id: id } = findModel(slug);
   const shown = (name, column, value, rest = {}) => html`<${Figure} key=${column} name=${name} column=${column} table="inversions" value=${value ?? null} ...${rest} />`;
   const box = { width: "min(100%, 320px)", background: "var(--sunk)" };
-  return html`<div style=${{ display: "flex", flexWrap: "wrap", gap: "24px", alignItems: "flex-start" }}>
+  return html`<div style=${{ display: "flex", flexWrap: "wrap", gap: "24px", alignItems: "flex-start", marginTop: "16px" }}>
     ${said.url && html`<img src=${said.url} style=${{ ...box, imageRendering: "auto" }} alt=${`What ${id} takes for ${said.target}`} />`}
     <dl class="figures" style=${{ flex: "1 1 280px" }}>
       ${shown(said.kind === "text" ? "Cosine with the text" : "Probability", "score", said.score)}

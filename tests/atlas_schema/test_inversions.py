@@ -1,0 +1,67 @@
+"""The table of inversions: parts that overlap, shards that outlive their parts, and what validate says."""
+
+from __future__ import annotations
+
+from atlas_schema.inversion_recipes import INVERSION_STAGES
+from atlas_schema.kept import Shelf, rows_in_shards
+from atlas_schema.parts import commit_part, part_path, read_part
+from atlas_schema.read import Atlas
+from atlas_schema.shards import ShardPlace, assemble, shard_path
+from atlas_schema.store import Store
+from atlas_schema.tables import INVERSIONS, tables_of
+from atlas_schema.units import Targets, cut_named, unit_of
+from atlas_schema.validate import validate
+from tests.atlas_schema.made_atlas import PROVENANCE, SLUG, inversion_rows, inversion_unit, make_atlas
+
+FIRST, SECOND, THIRD = (inversion_unit(SLUG, letter * 16, count) for letter, count in (("c", 3), ("d", 2), ("e", 2)))
+PLACE = ShardPlace(INVERSIONS, SLUG)
+
+
+def classes(store: Store) -> list[tuple[str, str, str]]:
+    rows = Atlas(store).inversions(SLUG)
+    assert rows is not None
+    return [(row["recipe"], row["address"].rpartition("/")[2], row["together"][0]) for row in rows.to_pylist()]
+
+
+def test_a_stage_for_each_recipe_fills_the_table() -> None:
+    assert INVERSIONS.stages == [stage for stage, _ in INVERSION_STAGES]
+    assert all(tables_of(stage) == (INVERSIONS,) for stage in INVERSIONS.stages)
+
+
+def test_a_unit_is_named_by_its_list_and_read_back() -> None:
+    assert cut_named(FIRST.cut.name) == FIRST.cut == Targets(3, "c" * 16)
+    assert unit_of(FIRST.metadata()) == FIRST
+    assert (FIRST.size, FIRST.start, FIRST.stop) == (3, 0, 3)
+    assert FIRST.key != SECOND.key
+
+
+def test_a_target_that_several_parts_hold_comes_from_the_first(folder: Store) -> None:
+    store = make_atlas(folder)
+    assert classes(store) == [("fast", "0", "c"), ("fast", "10", "c"), ("fast", "2", "d"), ("fast", "5", "d")]
+    assert validate(store) == []
+    shelf = Shelf(store)
+    assert rows_in_shards(shelf, SECOND, INVERSIONS).equals(read_part(store, SECOND)), "the first by name"
+    assert rows_in_shards(shelf, FIRST, INVERSIONS).num_rows == 2, "its third row is another unit's"
+
+
+def test_a_shard_loses_no_target_that_no_part_holds_any_more(folder: Store) -> None:
+    store = make_atlas(folder)
+    before = store.read(shard_path(INVERSIONS, SLUG))
+    for unit in (FIRST, SECOND):
+        store.delete(part_path(unit))
+    commit_part(store, THIRD, inversion_rows(SLUG, "e" * 16, (5, 7)), provenance=PROVENANCE)
+    other = inversion_unit(SLUG, "f" * 16, 1, "pii")
+    commit_part(store, other, inversion_rows(SLUG, "f" * 16, (0,), "pii"), provenance=PROVENANCE)
+    assemble(store, [PLACE], [THIRD, other])
+    kept = [("fast", "0", "c"), ("pii", "0", "f"), ("fast", "10", "c"), ("fast", "2", "d"), ("fast", "5", "e")]
+    assert classes(store) == [*kept, ("fast", "7", "e")]
+    after = store.read(shard_path(INVERSIONS, SLUG))
+    assert assemble(store, [PLACE], [THIRD, other]) == [PLACE.path]
+    assert store.read(PLACE.path) == after != before, "doing it again changes nothing"
+
+
+def test_validate_misses_the_table_of_a_stage_that_ran(folder: Store) -> None:
+    store = make_atlas(folder)
+    store.delete(shard_path(INVERSIONS, SLUG))
+    (fault,) = [one for one in validate(store) if one.path.startswith(INVERSIONS.name)]
+    assert (fault.path, fault.kind) == (shard_path(INVERSIONS, SLUG), "missing")

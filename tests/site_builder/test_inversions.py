@@ -1,0 +1,104 @@
+"""Inversions of a model: the files of its section, and its pages in headless Chromium."""
+
+from __future__ import annotations
+
+import io
+import struct
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from browser import Page, Seen, missing, plain_server
+from PIL import Image
+from selenium.webdriver.common.keys import Keys
+
+from atlas_schema.read import Atlas
+from atlas_schema.tables import INVERSIONS
+from site_builder.build import build_site
+from site_builder.sections.inversions import inversion_files
+
+IN_BROWSER = pytest.mark.skipif(bool(missing()), reason=missing())
+SLUG = "drawn-vit"
+
+
+def test_files_hold_all_in_one_order(evident_atlas: Path, unpacked: Callable[[Path], Any], tmp_path: Path) -> None:
+    rows = Atlas(str(evident_atlas)).inversions(SLUG, INVERSIONS.names)
+    assert rows is not None
+    by_address = {row["address"]: row for row in rows.to_pylist()}
+    assert list(by_address) != sorted(by_address, key=lambda one: int(one.rpartition("/")[2])), "10 comes before 2"
+    files = dict(inversion_files(rows.to_pylist()))
+    bundles, sheets = [f"{k:05d}.images" for k in range(9)], ["00000.webp", "00001.webp"]
+    assert sorted(files) == sorted([*bundles, *sheets, "index.json.gz"])
+    (tmp_path / "index").write_bytes(files["index.json.gz"])
+    index = unpacked(tmp_path / "index")
+    assert index["id"] == [f"class/{number}" for number in range(70)]
+    assert index["score"][5] is None
+    assert Image.open(io.BytesIO(files["00001.webp"])).size == (8 * 64, 64), "six of the last sheet, in a row of eight"
+    head = struct.unpack("<I", files["00001.images"][:4])[0]
+    assert files["00001.images"][4 + head :].startswith(by_address[f"{SLUG}/class/8"]["image"]["bytes"])
+
+
+@pytest.fixture(scope="module")
+def seen(evident_atlas: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seen]:
+    root = tmp_path_factory.mktemp("host")
+    build_site(evident_atlas, root / "some" / "where" / "small")
+    with plain_server(root) as (address, _):
+        page = Page()
+        try:
+            yield Seen(page, address)
+        finally:
+            page.close()
+
+
+@pytest.mark.browser
+@IN_BROWSER
+def test_a_model_leads_to_its_classes_and_a_class_to_its_picture(seen: Seen) -> None:
+    with seen.quiet():
+        page = seen.open(f"#/m/{SLUG}")
+        assert "70 inversions" in page.text(".lede")
+        page = seen.open(f"#/i/{SLUG}", "main a .tile")
+        assert len(page.all("main a .tile")) == 70
+        page.all("#of-target")[0].send_keys("CLASS 6")
+        page.wait(lambda: len(page.all("main a .tile")) == 16)
+        page = seen.open(f"#/i/{SLUG}/class/9", "main img")
+        assert page.text("h1").startswith("class 9")
+        assert "takes this picture for the class, and goes on doing so" in page.text(".lede")
+        assert page.run("return document.querySelector('main img').naturalWidth") == 64
+        page.all("body")[0].send_keys(Keys.ARROW_RIGHT)
+        page.wait(lambda: page.text("h1").startswith("class 10"))
+        assert "it comes 2nd of 70" in page.text(".lede")
+        page = seen.open(f"#/i/{SLUG}/class/5", ".lede")
+        page.wait(lambda: "There is no picture: the ascent left the finite numbers" in page.text(".lede"))
+
+
+@pytest.mark.browser
+@IN_BROWSER
+def test_the_same_words_lead_to_another_model_and_are_never_markup(seen: Seen) -> None:
+    with seen.quiet():
+        page = seen.open(f"#/i/{SLUG}/class/3", "#elsewhere")
+        assert (
+            page.all("#elsewhere ~ ul a")[0].get_attribute("href").endswith("#/i/drawn-swin/text/000000000000?by=fast")
+        )
+        page = seen.open("#/i/drawn-swin/text/000000000001", "h1")
+        page.wait(lambda: "<b>bold</b> & so on" in page.text("h1"))
+        assert not page.all("main b b")
+        page = seen.open("#/s?q=bold", "#found-inversions")
+        assert len(page.all("#found-inversions ~ ul a")) == 1
+        page = seen.open("#/i/drawn-pit", ".failure")
+        assert "no inversions of drawn-pit" in page.text(".failure")
+        page = seen.open(f"#/i/{SLUG}/class/700", "main p a")
+        assert "no inversion of class/700" in page.text("main p")
+
+
+@pytest.mark.browser
+@IN_BROWSER
+@pytest.mark.parametrize(("width", "scheme"), [(390, "dark"), pytest.param(1280, "light", marks=pytest.mark.slow)])
+def test_nothing_sticks_out(seen: Seen, width: int, scheme: str) -> None:
+    with seen.quiet():
+        seen.page.size(width, 844, phone=width < 600)
+        seen.page.scheme(scheme)
+        for where in (f"#/i/{SLUG}", f"#/i/{SLUG}/class/9", "#/i/drawn-swin/text/000000000001"):
+            page = seen.open(where)
+            page.through()
+            assert page.run("return document.documentElement.scrollWidth") <= width, where
