@@ -6,3 +6,6 @@ INVERSION_RECIPES = ("fast", "pii")
 
 INVERSION_STAGES = tuple((f"invert-{recipe}", recipe) for recipe in INVERSION_RECIPES)
 """The stage that makes the pictures of each recipe, and the recipe."""
+
+READING_STAGES = tuple((f"transfer-{recipe}", recipe) for recipe in INVERSION_RECIPES)
+"""The stage in which other models read these pictures, and the recipe."""

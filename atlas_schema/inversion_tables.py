@@ -1,4 +1,4 @@
-"""The table of inversions: pictures that a model takes for one of its classes, or for what a text says."""
+"""The tables of inversions: pictures that a model takes for a class or a text, and what other models read off them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import math
 import pyarrow as pa
 
 from atlas_schema.columns import IMAGE, Column, Table
-from atlas_schema.inversion_recipes import INVERSION_RECIPES, INVERSION_STAGES
+from atlas_schema.inversion_recipes import INVERSION_RECIPES, INVERSION_STAGES, READING_STAGES
 
 TEXT, INT16, INT32, INT64, FLOAT = pa.string(), pa.int16(), pa.int32(), pa.int64(), pa.float32()
 _KINDS = pa.list_(pa.struct([("kind", TEXT), ("score", FLOAT), ("right", FLOAT)]))
@@ -16,6 +16,18 @@ _OF_TEXT = "the target is a text: texts exclude nothing; or there is no picture"
 _COSINE = (-1 - 2**-10, 1 + 2**-10)  # and a probability; what rounding adds is allowed
 _FAILED = ("status", ("failed",))
 
+_ADDRESS = Column(
+    "address", TEXT, "Permanent name of the target: {slug}/class/{index}, or {slug}/text/{hash of the text}"
+)
+_SLUG = Column("slug", TEXT, "Model, as addresses name it: lower case letters, digits and hyphens")
+_RECIPE = Column("recipe", TEXT, "Name of the recipe of inversion", choices=INVERSION_RECIPES)
+_VARIANT = Column(
+    "variant", INT16, "Which of the pictures that the recipe makes of a target, from 0", bounds=(0, math.inf)
+)
+_TOGETHER = Column(
+    "together", TEXT, "Hash of the list of targets that were done in one unit of work; it decides nothing"
+)
+
 INVERSIONS = Table(
     name="inversions",
     row="a picture that was made from noise until the model took it for a class, or for what a text says",
@@ -23,14 +35,10 @@ INVERSIONS = Table(
     row_stages=INVERSION_STAGES,
     row_stage_by="recipe",
     columns=(
-        Column(
-            "address", TEXT, "Permanent name of the target: {slug}/class/{index}, or {slug}/text/{hash of the text}"
-        ),
-        Column("slug", TEXT, "Model, as addresses name it: lower case letters, digits and hyphens"),
-        Column("recipe", TEXT, "Name of the recipe of inversion", choices=INVERSION_RECIPES),
-        Column(
-            "variant", INT16, "Which of the pictures that the recipe makes of a target, from 0", bounds=(0, math.inf)
-        ),
+        _ADDRESS,
+        _SLUG,
+        _RECIPE,
+        _VARIANT,
         Column(
             "kind", TEXT, "What was inverted: a class of the model's classifier, or a text", choices=("class", "text")
         ),
@@ -110,6 +118,44 @@ INVERSIONS = Table(
         Column("recipe_hash", TEXT, "SHA-256 of the recipe's settings, 16 hex digits"),
         Column("precision", TEXT, "Arithmetic of the optimization: float32 or float64"),
         Column("seed", INT64, "Seed that, with recipe, address and variant, gives the picture's random numbers"),
-        Column("together", TEXT, "Hash of the list of targets that were done in one unit of work; it decides nothing"),
+        _TOGETHER,
+    ),
+)
+
+INVERSION_READINGS = Table(
+    name="inversion_readings",
+    row="what another model of the run makes of an inversion: whether it shows the class, or only moves its own model",
+    key=("slug", "address", "recipe", "variant", "reader"),
+    row_stages=READING_STAGES,
+    row_stage_by="recipe",
+    columns=(
+        _ADDRESS,
+        _SLUG,
+        _RECIPE,
+        _VARIANT,
+        Column("reader", TEXT, "Model that was shown the picture; it has a class of the same name, or reads texts too"),
+        Column(
+            "score",
+            FLOAT,
+            "What the reader says of the picture as stored: its probability of the class among those that compete with "
+            "it, or the cosine of picture and text",
+            bounds=_COSINE,
+            absent="there is no picture",
+        ),
+        Column(
+            "rank",
+            INT32,
+            "Place of the class among those that compete with it, from 1; after those that it ties with",
+            bounds=(1, math.inf),
+            absent=_OF_TEXT,
+        ),
+        Column(
+            "rivals",
+            INT32,
+            "Number of classes that compete with one another in the reader: a guess is right once in so many",
+            bounds=(1, math.inf),
+            absent=_OF_TEXT,
+        ),
+        _TOGETHER,
     ),
 )

@@ -21,7 +21,7 @@ from atlas_schema.parts import kept_path, part_path, read_part
 from atlas_schema.shard_paths import parse_shard_path
 from atlas_schema.store import Store
 from atlas_schema.tables import tables_of
-from atlas_schema.units import Neurons, Pair, Targets, WorkUnit
+from atlas_schema.units import Neurons, Pair, Readings, Targets, WorkUnit
 
 Footer = Mapping[str, str]
 
@@ -97,6 +97,9 @@ def _own(unit: WorkUnit, slug: str, rows: pa.Table) -> pa.Table:
         return rows.filter(pc.equal(rows["partner_slug"], other))
     if isinstance(unit.cut, Targets):
         return rows.filter(pc.equal(rows["together"], unit.cut.digest))
+    if isinstance(unit.cut, Readings):
+        own = pc.and_(pc.equal(rows["together"], unit.cut.digest), pc.equal(rows["reader"], unit.cut.partner))
+        return rows.filter(own)
     return rows
 
 

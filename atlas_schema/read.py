@@ -34,6 +34,7 @@ from atlas_schema.tables import (
     HEAD_FEATURES,
     HEAD_TEXTS,
     HEADS,
+    INVERSION_READINGS,
     INVERSIONS,
     MODELS,
     NEURON_EXAMPLES,
@@ -137,6 +138,10 @@ class Atlas:
             return None
         names = [name for name in INVERSIONS.names if name not in INVERSIONS.image_columns]
         return self._read(path, _columns(columns or names, INVERSIONS), INVERSIONS)
+
+    def inversion_readings(self, slug: str) -> list[dict[str, Any]]:
+        """What other models read off a model's inversions, by address and reader; [] where none was asked."""
+        return self._small(INVERSION_READINGS, slug)
 
     def heads(self, slug: str) -> list[dict[str, Any]]:
         """The rows of all heads of a model, by layer and head; [] where none are described."""

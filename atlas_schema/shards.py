@@ -35,8 +35,8 @@ from atlas_schema.quarantine import keep_copy
 from atlas_schema.rows import rows_to_table
 from atlas_schema.shard_paths import parse_shard_path, shard_path
 from atlas_schema.store import Store
-from atlas_schema.tables import INVERSIONS, NEURONS, TABLES
-from atlas_schema.units import Neurons, Pair, Targets, WorkUnit
+from atlas_schema.tables import INVERSION_READINGS, INVERSIONS, NEURONS, TABLES
+from atlas_schema.units import Cut, Neurons, Pair, Readings, Targets, WorkUnit
 
 __all__ = ["ShardPlace", "assemble", "parse_shard_path", "shard_identity", "shard_path", "stands", "write_rows"]
 
@@ -204,7 +204,7 @@ def _lacking(
 ) -> Iterator[_Part]:
     """What a standing shard says and no part does: a part a stage, which comes after all others."""
     table = place.table
-    if table is INVERSIONS:
+    if table in (INVERSIONS, INVERSION_READINGS):
         yield from _targets_lacking(place, own, rows, footer)
     if table.shard != "layer":  # one part fills it whole
         return
@@ -238,7 +238,8 @@ def _targets_lacking(
         kept = kept.filter(pa.array([key not in held for key in _keys_of(kept, names)], pa.bool_()))
         if kept.num_rows:
             told, others = {"key": ",".join(others)} if others else {}, []
-            cut = Targets(0, "0" * 16)
+            none = "0" * 16
+            cut = Targets(0, none) if place.table is INVERSIONS else Readings(0, none, place.slug, none)
             yield _Part(WorkUnit(stage, place.slug, cut, "", ""), conformed(kept, place.table.part_schema(stage)), told)
 
 
@@ -348,8 +349,8 @@ def _stacked(parts: Sequence[_Part]) -> pa.Table:
     seen: set[Any] = set()
     for part in parts:
         rows = part.rows
-        if isinstance(part.unit.cut, Neurons | Targets):
-            told = rows["unit" if isinstance(part.unit.cut, Neurons) else "address"].to_pylist()
+        if isinstance(part.unit.cut, Neurons | Targets | Readings):
+            told = list(_keys_of(rows, _names(part.unit.cut)))
             rows = rows.filter(pa.array([one not in seen for one in told], pa.bool_()))
             seen.update(told)
         kept.append(rows)
@@ -359,9 +360,13 @@ def _stacked(parts: Sequence[_Part]) -> pa.Table:
 
 def _order(part: _Part, rows: pa.Table) -> pa.Array:
     """Where each row goes: by the key columns that tell parts apart, and as they stand in a part within these."""
-    cut = part.unit.cut
-    names = ("unit", "partner_slug") if isinstance(cut, Pair) else ("address" if isinstance(cut, Targets) else "unit",)
-    return pc.sort_indices(rows, sort_keys=[(name, "ascending") for name in names])  # a stable sort
+    return pc.sort_indices(rows, sort_keys=[(name, "ascending") for name in _names(part.unit.cut)])  # a stable sort
+
+
+def _names(cut: Cut) -> tuple[str, ...]:
+    """The key columns that tell parts of a stage apart."""
+    names = {Pair: ("unit", "partner_slug"), Targets: ("address",), Readings: ("address", "reader")}
+    return names.get(type(cut), ("unit",))
 
 
 def _joined(table: Table, stages: Mapping[str, pa.Table]) -> pa.Table:

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from atlas_schema.columns import IMAGE, SCHEMA_VERSION, Column, Table
 from atlas_schema.head_tables import HEAD_FEATURES, HEAD_TABLES, HEAD_TEXTS, HEADS
-from atlas_schema.inversion_tables import INVERSIONS
+from atlas_schema.inversion_tables import INVERSION_READINGS, INVERSIONS
 from atlas_schema.picture_tables import MADE, NEURON_PICTURES, VERDICT_COLUMNS
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "HEAD_TABLES",
     "HEAD_TEXTS",
     "INVERSIONS",
+    "INVERSION_READINGS",
     "LAYER_TABLES",
     "MODELS",
     "NEURONS",
@@ -566,7 +567,7 @@ TABLES: dict[str, Table] = {
     for table in (
         *(NEURONS, NEURON_PICTURES, NEURON_EXAMPLES, NEURON_MATCHES),
         *HEAD_TABLES.values(),
-        INVERSIONS,
+        *(INVERSIONS, INVERSION_READINGS),
         *(MODELS, SITES, PROBE_IMAGES, RUNS),
     )
 }

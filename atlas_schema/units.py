@@ -1,7 +1,8 @@
 """Work units: what one task does and one part holds, named by all that decides its result.
 
-A unit is a stage of a model, cut along one of five axes: neurons of a layer, images of the probe set, targets of
-inversion (classes and texts), the whole model, or the pair that the model makes with another. Its key covers the
+A unit is a stage of a model, cut along one of six axes: neurons of a layer, images of the probe set, targets of
+inversion (classes and texts), what another model reads off these, the whole model, or the pair that it makes with
+another. Its key covers the
 weights (`fingerprint`) and the hash of everything else that decides the result (`settings`); what only decides speed or
 place is in neither.
 """
@@ -73,6 +74,28 @@ class Targets:
 
 
 @dataclass(frozen=True, order=True)
+class Readings:
+    """What the model `partner`, a slug, reads off the pictures of a list of `stop` targets, for which `digest` stands;
+    partner_key: 16 hex digits of its weights.
+    """
+
+    stop: int
+    digest: str
+    partner: str
+    partner_key: str
+    start: ClassVar[int] = 0
+    axis: ClassVar[str] = "readings"
+
+    @property
+    def name(self) -> str:
+        """As file names spell it."""
+        return f"readings-{self.stop:06d}-{self.digest}-by-{self.partner}-{self.partner_key}"
+
+    def __str__(self) -> str:
+        return f"{self.stop} targets ({self.digest[:6]}) by {self.partner}"
+
+
+@dataclass(frozen=True, order=True)
 class Whole:
     """All of a model at once."""
 
@@ -108,13 +131,17 @@ class Pair:
         return f"with {self.partner}"
 
 
-Cut = Neurons | Images | Targets | Whole | Pair
-AXES = tuple(kind.axis for kind in (Neurons, Images, Targets, Whole, Pair))
+Cut = Neurons | Images | Targets | Readings | Whole | Pair
+AXES = tuple(kind.axis for kind in (Neurons, Images, Targets, Readings, Whole, Pair))
 
 _FORMS = (
     (re.compile(r"layer-(\d{5,})-(\d{6,})-(\d{6,})"), lambda *found: Neurons(*map(int, found))),
     (re.compile(r"images-(\d{9,})-(\d{9,})"), lambda *found: Images(*map(int, found))),
     (re.compile(r"targets-(\d{6,})-([0-9a-f]{16})"), lambda count, digest: Targets(int(count), digest)),
+    (
+        re.compile(r"readings-(\d{6,})-([0-9a-f]{16})-by-([a-z0-9-]+)-([0-9a-f]{16})"),
+        lambda count, *others: Readings(int(count), *others),
+    ),
     (re.compile(r"whole"), lambda: Whole()),
     (re.compile(r"with-([a-z0-9-]+)-([0-9a-f]{16})"), Pair),
 )

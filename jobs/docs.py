@@ -29,6 +29,7 @@ _ALONG = {
     "images": "images",
     "model": "the whole model",
     "targets": "classes and texts",
+    "readings": "classes and texts, by each reader",
     "pair": "pairs of models",
 }
 

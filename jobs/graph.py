@@ -208,7 +208,7 @@ def _layer(cut: Cut) -> Layer:
 
 
 def _overlap(one: WorkUnit, other: WorkUnit) -> bool:
-    same = (one.cut.axis, one.cut.name) if one.cut.axis in ("targets", "model", "pair") else None
+    same = (one.cut.axis, one.cut.name) if one.cut.axis not in ("neurons", "images") else None
     return other.cut.name == one.cut.name if same else one.start < other.stop and other.start < one.stop
 
 

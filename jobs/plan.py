@@ -16,7 +16,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from atlas_schema.errors import SlugClash
-from atlas_schema.units import Images, Neurons, Targets, Whole
+from atlas_schema.units import Images, Neurons, Readings, Targets, Whole
 from jobs.chunks import cuts
 from jobs.config import RunConfig, select
 from jobs.memory import BASE, EASY_BATCH, MOST_BATCH, UNLIMITED, fitting_batch
@@ -95,7 +95,7 @@ class Partner:
     slug: str
 
 
-PlannedCut = Neurons | Images | Targets | Whole | Partner
+PlannedCut = Neurons | Images | Targets | Readings | Whole | Partner
 
 
 @dataclass(frozen=True)
@@ -212,10 +212,12 @@ def make_plan(
     embedder: ModelDescription | None = None,
     left_out: Collection[tuple[str, str]] = (),
     targets: Mapping[str, Sequence[str]] = MappingProxyType({}),
+    readers: Mapping[str, Mapping[str, str]] = MappingProxyType({}),
 ) -> Plan:
     """Cut the work of all stages on all models into units. Raises SlugClash, BadConfig.
 
-    left_out: stages that some models cannot do, as (stage, slug). targets: by slug, names of what is inverted of it.
+    left_out: stages that some models cannot do, as (stage, slug). targets: by slug, names of what is inverted of it;
+    readers: by slug, the models that read the pictures, each with its key.
     """
     _refuse_slug_clash([description for _, description in described])
     models = tuple(ModelPlan(request, one, _selected_ranges(config, one)) for request, one in described)
@@ -229,6 +231,9 @@ def make_plan(
         owners = [model for model in models if (stage.name, model.slug) not in left_out]
         if stage.cut == "targets":
             jobs += [_inverting(stage, sizes[one.slug], targets.get(one.slug, ()), machine) for one in owners]
+            continue
+        if stage.cut == "readings":
+            jobs += [_reading(stage, one.slug, sizes, readers.get(one.slug, {}), jobs) for one in owners]
             continue
         jobs += _jobs(stage, [(sizes[model.slug], model.ranges) for model in owners], config, machine)
     return Plan(models, tuple(jobs), machine, sizes)
@@ -263,6 +268,25 @@ def _inverting(stage: Stage, sizes: Sizes, names: Sequence[str], machine: Machin
     units = tuple(cuts(names, cost.each / SPEEDS[machine.device]))
     flops = tuple(cost.flops(size_of(one)) for one in units)
     return Job(stage, sizes.description.slug, units, flops, cost.bytes * len(names), needs=_needs(stage, [sizes]))
+
+
+def _reading(
+    stage: Stage, slug: str, sizes: Mapping[str, Sizes], readers: Mapping[str, str], jobs: Sequence[Job]
+) -> Job:
+    """The job in which other models read the pictures of one: each unit of these, by each reader."""
+    sources = [job for job in jobs if job.slug == slug and job.stage.name in stage.reads]
+    units = [cut for source in sources for cut in source.cuts if isinstance(cut, Targets)]
+    own = [(cut, reader, key) for reader, key in readers.items() for cut in units]
+    by_reader = {reader: sizes[slug].at(None, sizes[reader].description) for reader in readers}
+    costs = {reader: stage.cost(one) for reader, one in by_reader.items()}
+    return Job(
+        stage,
+        slug,
+        tuple(Readings(cut.stop, cut.digest, reader, key) for cut, reader, key in own),
+        tuple(costs[reader].flops(cut.stop) for cut, reader, _ in own),
+        sum(costs[reader].bytes * cut.stop for cut, reader, _ in own),
+        needs=_needs(stage, list(by_reader.values())),
+    )
 
 
 def _needs(stage: Stage, sizes: Sequence[Sizes]) -> dict[int, float]:
@@ -301,7 +325,7 @@ def _pairs(stage: Stage, models: Sequence[Sizes]) -> Iterator[Job]:
 
 def size_of(cut: PlannedCut) -> int:
     """Neurons, images or targets of a cut; 1 for a model or a pair."""
-    return cut.stop - cut.start if isinstance(cut, Neurons | Images | Targets) else 1
+    return cut.stop - cut.start if isinstance(cut, Neurons | Images | Targets | Readings) else 1
 
 
 def unit_flops(total: float, unit_seconds: float, machine: Machine, least: float = LEAST_UNIT_SECONDS) -> float:

@@ -20,9 +20,10 @@ from jobs.opening import open_inputs
 from jobs.plan import Counts, Machine, Plan, make_plan
 from jobs.probe_images import footer_of
 from jobs.stages import Stage, stages_of
-from jobs.targets import prompts_of, targets_of_model
+from jobs.targets import Answers, answers_of, prompts_of, readers_of, targets_of_model
 
 if TYPE_CHECKING:
+    from pipeline.invert.targets import Target
     from pipeline.models import LoadedModel, ModelDescription, ModelRequest
 
 Say = Callable[[str], None]
@@ -67,6 +68,7 @@ class Prepared:
             embedder.description if embedder else None,
             self.left_out,
             {slug: named(targets) for slug, targets in self.inputs.targets.items()},
+            self.inputs.readers,
         )
 
     def identity(self, stage: str, slug: str) -> Identity:
@@ -95,31 +97,50 @@ def prepare(config: RunConfig, say: Say) -> Prepared:
     inputs = open_inputs(config, stages, say)
     described = _with_probe_classes(config, described, inputs)
     refuse_other_answers(store, inputs)
-    prompts, inverting = prompts_of(config), [stage.name for stage in stages if stage.cut == "targets"]
-    models, left_out, targets = [], set(), {}
+    prompts, inverting = prompts_of(config), any(stage.cut == "targets" for stage in stages)
+    seen: list[tuple[Seen, set[str]]] = []
+    targets: dict[str, tuple[Target, ...]] = {}
+    answers: dict[str, Answers] = {}
     for request, description in described:
+        slug = description.slug
         say(f"Loading {description.id}" + (f" with {request.weights}" if request.weights else ""))
         model = load(request)  # and let it go again
         for note in model.remarks:
-            say(f"  {description.slug}: {note}")
-        unfit = _unfit(stages, model, say) | _idle(stages, claimed_identities(claimed(store, description.slug)))
+            say(f"  {slug}: {note}")
+        unfit = _unfit(stages, model, say) | _idle(stages, claimed_identities(claimed(store, slug)))
         if inverting:
-            targets[description.slug], reason = targets_of_model(config, prompts, request, model)
+            answers[slug] = answers_of(model)
+            targets[slug], reason = targets_of_model(config, prompts, request, model)
             if reason:
-                say(f"{description.slug} is not inverted: {reason}")
-                unfit |= set(inverting)
-        left_out |= {(name, description.slug) for name in unfit}
-        models.append(_prepared(store, [one for one in stages if one.name not in unfit], inputs, model))
+                say(f"{slug} is not inverted: {reason}")
+        seen.append((Seen(description, model.fingerprint, model.class_names, model.remarks), unfit))
     if inverting and not any(targets.values()):
         raise BadConfig(
             f"{', '.join(one.slug for _, one in described)}: nothing of what --classes and --prompts name can be "
             "inverted; the lines above say why."
         )
-    inputs = replace(inputs, targets=targets)
+    inputs = replace(inputs, targets=targets, readers=readers_of(targets, answers, say))
+    models, left_out = [], set()
+    for one, unfit in seen:
+        slug = one.description.slug
+        there = {"targets": targets.get(slug), "readings": inputs.readers.get(slug)}
+        unfit |= {stage.name for stage in stages if stage.cut in there and not there[stage.cut]}
+        left_out |= {(name, slug) for name in unfit}
+        models.append(_prepared(store, [stage for stage in stages if stage.name not in unfit], inputs, one))
     return Prepared(config, store, stages, inputs, described, tuple(models), frozenset(left_out))
 
 
-def _prepared(store: Store, stages: Iterable[Stage], inputs: Inputs, model: LoadedModel) -> PreparedModel:
+@dataclass(frozen=True)
+class Seen:
+    """What a run keeps of a model that was loaded and let go."""
+
+    description: ModelDescription
+    fingerprint: str
+    class_names: tuple[str, ...]
+    remarks: tuple[str, ...]
+
+
+def _prepared(store: Store, stages: Iterable[Stage], inputs: Inputs, model: Seen) -> PreparedModel:
     own = [stage for stage in stages if stage.owner == "model"]
     description = model.description
     there = claimed_identities(claimed(store, description.slug))

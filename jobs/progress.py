@@ -17,7 +17,14 @@ from jobs.plan import Plan
 
 PLAIN_SECONDS = 20.0  # between plain lines
 DRAW_SECONDS = 0.25  # between two states of live ones: to draw costs more than to take in a commit
-COUNTED = {"neurons": "neurons", "images": "images", "targets": "targets", "model": "models", "pair": "pairs"}
+COUNTED = {
+    "neurons": "neurons",
+    "images": "images",
+    "targets": "targets",
+    "readings": "readings",
+    "model": "models",
+    "pair": "pairs",
+}
 
 TELLING = 0.005  # share of a run's work that is done before it tells how long the rest takes
 

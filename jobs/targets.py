@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from atlas_schema.errors import BadConfig
 from jobs.config import RunConfig
+from jobs.digests import digest
 
 if TYPE_CHECKING:
     from pipeline.invert.targets import Target
@@ -50,6 +52,66 @@ def targets_of_model(
         return (), str(error)
     wanted = () if config.classes == ("all",) else config.classes
     return tuple(targets_of(outputs, wanted)), ""
+
+
+@dataclass(frozen=True)
+class Answers:
+    """How a model answers to a picture."""
+
+    kind: str  # "class", "text", or "" where it does not
+    names: tuple[str, ...]  # of its classes
+    key: str  # 16 hex digits of its weights and of these names
+
+    @property
+    def named(self) -> bool:
+        """Whether its classes have names, not indices alone."""
+        return any(name != str(index) for index, name in enumerate(self.names))
+
+
+def answers_of(model: LoadedModel) -> Answers:
+    """How a model answers, by its classes or by texts."""
+    from pipeline.invert.targets import class_outputs
+    from pipeline.models.representation import is_clip
+
+    key = digest([model.fingerprint, list(model.class_names)])
+    if is_clip(model):
+        return Answers("text", (), key)
+    try:
+        return Answers("class", class_outputs(model).names, key)
+    except BadConfig:
+        return Answers("", (), key)
+
+
+def readers_of(
+    targets: Mapping[str, Sequence[Target]], answers: Mapping[str, Answers], say: Callable[[str], None]
+) -> dict[str, dict[str, str]]:
+    """By slug, the other models that can read the pictures of its targets, each with its key.
+
+    Of classes those that have all of them by name, of texts those that read texts. Why a classifier cannot is said.
+    """
+    from pipeline.invert.transfer import counterpart_classes
+
+    found: dict[str, dict[str, str]] = {}
+    for slug, own in targets.items():
+        found[slug] = {}
+        for reader, how in answers.items():
+            if not own or reader == slug or how.kind != own[0].kind:
+                continue
+            if how.kind == "class":
+                unnamed = [one for one in (slug, reader) if not answers[one].named]
+                if unnamed:
+                    say(
+                        f"{reader} does not read the pictures of {slug}: the classes of {' and '.join(unnamed)} have "
+                        "no names to find them by. Give them with --class-names."
+                    )
+                    continue
+                try:
+                    counterpart_classes(own, how.names, (slug, reader))
+                except BadConfig as error:
+                    say(str(error))
+                    continue
+            found[slug][reader] = how.key
+    return found
 
 
 def guessed(config: RunConfig, prompts: Sequence[str], description: ModelDescription) -> tuple[str, ...]:

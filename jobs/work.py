@@ -16,7 +16,7 @@ from atlas_schema.partials import read_partial
 from atlas_schema.parts import committed_units
 from atlas_schema.store import Store
 from atlas_schema.tables import tables_of
-from atlas_schema.units import Identity, Neurons, WorkUnit
+from atlas_schema.units import Cut, Identity, Neurons, Targets, WorkUnit
 from jobs.inputs import Inputs
 
 if TYPE_CHECKING:
@@ -84,6 +84,11 @@ class Work:
                 rows = self._rows_of(part).select(columns).to_pylist()
                 yield from (row for row in rows if unit.start <= row["unit"] < unit.stop)
 
+    def rows_of(self, stage: str, slug: str, cut: Cut) -> pa.Table:
+        """The rows that another stage committed of a cut of its own. PartLost as in `arrays`."""
+        self.step()
+        return self._rows_of(self.identities[stage, slug].unit(stage, slug, cut))
+
     def _rows_of(self, part: WorkUnit) -> pa.Table:
         """The rows of a part; where it is damaged, those that an intact shard holds of it."""
         try:
@@ -91,7 +96,7 @@ class Work:
         except (ShardCorrupt, FileNotFoundError) as error:
             table = tables_of(part.stage)[0]
             rows = rows_in_shards(Shelf(self.store), part, table)
-            if table.key[-1] == "unit" and rows.num_rows == part.size:
+            if rows.num_rows == part.size and (table.key[-1] == "unit" or isinstance(part.cut, Targets)):
                 return rows
             raise PartLost(str(error), part) from error
 

@@ -21,7 +21,7 @@ from atlas_schema.partials import commit_partial
 from atlas_schema.parts import PartReceipt, adopted, commit_part, committed_units
 from atlas_schema.store import Store
 from atlas_schema.tables import tables_filled_by
-from atlas_schema.units import Identity, Images, Pair, Whole, WorkUnit
+from atlas_schema.units import Identity, Images, Pair, Readings, Whole, WorkUnit
 from jobs.failpoints import failpoint
 from jobs.inputs import Inputs
 from jobs.lock import read_holder
@@ -174,7 +174,7 @@ class Worker:
             self._let_go_of_others(unit, 0)
 
     def _sizes(self, unit: WorkUnit) -> Sizes:
-        partner = self.settings.sizes[unit.cut.partner].description if isinstance(unit.cut, Pair) else None
+        partner = self.settings.sizes[unit.cut.partner].description if isinstance(unit.cut, Pair | Readings) else None
         return self.settings.sizes[unit.slug].at(unit.cut, partner)
 
     def _room(self) -> float:
@@ -188,7 +188,7 @@ class Worker:
 
     def _let_go_of_others(self, unit: WorkUnit, spare: float) -> None:
         """Drop what other units loaded where it takes more than the `spare` bytes."""
-        own = {unit.slug} | ({unit.cut.partner} if isinstance(unit.cut, Pair) else set())
+        own = {unit.slug} | ({unit.cut.partner} if isinstance(unit.cut, Pair | Readings) else set())
         sizes = self.settings.sizes
         others = [slug for slug in self.models if slug not in own]
         embedder = None if self.embedder is None or self.embedder.slug in own else self.embedder.slug

@@ -177,6 +177,8 @@ def demo(
         "out": str(atlas),
         "probe": "zoo:1000",
         "match_images": 256,
+        "classes": "all",
+        "prompts": "zoo",
         "workers": workers,
         "device": "cpu",
     }

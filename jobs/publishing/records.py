@@ -23,7 +23,7 @@ from atlas_schema.parts import part_path
 from atlas_schema.shards import parse_shard_path
 from atlas_schema.store import Store
 from atlas_schema.tables import MODELS, tables_filled_by
-from atlas_schema.units import Neurons, Pair, Targets, WorkUnit, unit_of
+from atlas_schema.units import Neurons, Pair, Readings, Targets, WorkUnit, unit_of
 from jobs.claim import claimed, claimed_identities
 from jobs.standing import Files
 
@@ -112,17 +112,17 @@ class _Counting:
         return [path for path, place in places.items() if place and layer in (None, place[2])]
 
     def _read(self, path: str, table: Table) -> _Shard:
-        names = [name for name in ("unit", "partner_slug", "together") if name in table.names]
+        names = [name for name in ("unit", "partner_slug", "together", "reader") if name in table.names]
         with self.store.open(path) as file, damage(path):
             parquet = pq.ParquetFile(file)
             rows = parquet.read(columns=names, use_threads=THREADS)
             parts = frozenset(footer_metadata(parquet.metadata).get("parts", "").split(","))
         units = rows["unit"].to_numpy() if "unit" in names else np.zeros(0, np.int32)
-        partners = {}
-        for name in names:
-            if name != "unit":
-                counted = pc.value_counts(rows[name]).to_pylist()
-                partners = {one["values"]: one["counts"] for one in counted}
+        others = [rows[name].combine_chunks() for name in names if name != "unit"]
+        if len(others) > 1:
+            others = [pc.binary_join_element_wise(*others, "/")]
+        counted = pc.value_counts(others[0]).to_pylist() if others else []
+        partners = {one["values"]: one["counts"] for one in counted}
         return _Shard(parts, parquet.metadata.num_rows, units, partners)
 
 
@@ -130,6 +130,8 @@ def _own(unit: WorkUnit, slug: str, shard: _Shard) -> int:
     """How many rows of a shard of `slug` are of the unit's neurons, of its pair, or of its targets."""
     if isinstance(unit.cut, Targets):
         return shard.partners.get(unit.cut.digest, 0)
+    if isinstance(unit.cut, Readings):
+        return shard.partners.get(f"{unit.cut.digest}/{unit.cut.partner}", 0)
     if isinstance(unit.cut, Neurons):
         return int(((shard.units >= unit.start) & (shard.units < unit.stop)).sum())
     if isinstance(unit.cut, Pair):

@@ -9,7 +9,7 @@ embed, texts ──────────┴─> label
 examples ──────────────┬─> pictures-accentuated
                        │   pictures-RECIPE, one for each other recipe
 pairs
-invert-RECIPE, one for each recipe of inversion
+invert-RECIPE ─────────┴─> transfer-RECIPE, one for each recipe of inversion
 pool, embed, decompose ──> align ─> spans ─> project ─> heads
 """
 
@@ -19,7 +19,7 @@ from collections.abc import Iterable
 
 from jobs.stages.effect import EFFECT, WRITES
 from jobs.stages.heads import ALIGN, DECOMPOSE, HEADS, MAPS, POOL, PROJECT, READS, SPANS
-from jobs.stages.invert import INVERSIONS
+from jobs.stages.invert import INVERSIONS, TRANSFERS
 from jobs.stages.label import EMBED, LABEL, TEXTS
 from jobs.stages.match import PAIRS
 from jobs.stages.pictures import PICTURES
@@ -37,6 +37,7 @@ STAGES: tuple[Stage, ...] = (
     *(WRITES, EFFECT),
     PAIRS,
     *INVERSIONS,
+    *TRANSFERS,
     *(POOL, DECOMPOSE, ALIGN, SPANS, PROJECT, MAPS, READS, HEADS),
 )
 
@@ -56,7 +57,7 @@ def stages_of(wanted: Iterable[str], also: Iterable[str] = (), inversions: Itera
     inversions: recipes of inversion.
     """
     wanted = set(wanted)
-    further = {f"pictures-{recipe}" for recipe in also} | {f"invert-{recipe}" for recipe in inversions}
+    further = {f"pictures-{recipe}" for recipe in also} | {f"transfer-{recipe}" for recipe in inversions}
     return closure(stage.name for stage in STAGES if stage.group in wanted or stage.name in further)
 
 

@@ -1,15 +1,16 @@
-"""The stages of inversions: one for each recipe, cut along targets, the classes of a classifier and texts of a CLIP."""
+"""The stages of inversions, two a recipe: pictures of classes and texts, and what other models read off these."""
 
 from __future__ import annotations
 
 import math
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from atlas_schema.inversion_recipes import INVERSION_STAGES
-from jobs.stages.stage import GRAPH, PIXEL_COPIES, Cost, Sizes, Stage
+from atlas_schema.inversion_recipes import INVERSION_STAGES, READING_STAGES
+from jobs.stages.stage import GRAPH, LEAST_FLOPS, PIXEL_COPIES, Cost, Sizes, Stage
 from jobs.stages.visualize import BYTES_PER_PIXEL, BYTES_PER_ROW
 
 if TYPE_CHECKING:
@@ -38,8 +39,6 @@ def inversions(recipe_name: str, work: Work, unit: WorkUnit) -> list[dict[str, A
 
 def _outputs(work: Work, unit: WorkUnit, model: LoadedModel) -> tuple[Outputs, list[Target]]:
     """The model's outputs, and the unit's targets among them."""
-    from dataclasses import replace
-
     from jobs.chunks import chunk_of
     from pipeline.invert.targets import class_outputs, text_outputs
     from pipeline.label.embedder import load_embedder
@@ -92,6 +91,64 @@ def _row(one: Inversion, model: LoadedModel, outputs: Outputs, seconds: float, u
     }
 
 
+def transfer(recipe_name: str, work: Work, unit: WorkUnit) -> list[dict[str, Any]]:
+    """Rows of what another model reads off the unit's pictures."""
+    import torch
+
+    from atlas_schema.units import Readings, Targets
+    from jobs.chunks import chunk_of
+    from pipeline.invert.judge import stored_pixels
+    from pipeline.invert.targets import class_outputs, text_outputs
+    from pipeline.invert.transfer import counterpart_classes, read
+    from pipeline.label.embedder import load_embedder
+
+    assert isinstance(unit.cut, Readings)
+    cut, reader = Targets(unit.cut.stop, unit.cut.digest), work.model(unit.cut.partner)
+    targets = chunk_of(work.inputs.targets[unit.slug], cut)
+    rows = work.rows_of(f"invert-{recipe_name}", unit.slug, cut).to_pylist()
+    by_address = {target.address(unit.slug): target for target in targets}
+    is_class = targets[0].kind == "class"
+    if is_class:
+        outputs = class_outputs(reader)
+        found = counterpart_classes(
+            [by_address[row["address"]] for row in rows], outputs.names, (unit.slug, unit.cut.partner)
+        )
+    else:
+        embedder = load_embedder(work.request(unit.cut.partner), work.device, vision=reader)
+        outputs, found = text_outputs(reader, embedder, [row["target"] for row in rows]), list(range(len(rows)))
+    places = [place for place, row in enumerate(rows) if row["image"]]
+    work.step()
+    if places:
+        pixels = torch.stack([stored_pixels(rows[place]["image"]["bytes"]) for place in places])
+        said = read(reader, outputs, [found[place] for place in places], pixels, batch=work.batch)
+    told: list[dict[str, Any]] = []
+    for place, row in enumerate(rows):
+        one = {name: row[name] for name in ("address", "slug", "recipe", "variant", "together")}
+        one |= {"reader": unit.cut.partner, "score": None, "rank": None, "rivals": None}
+        if row["image"]:
+            at = places.index(place)
+            one["score"] = float(said.score[at])
+            if is_class:
+                one["rank"] = int(said.rank[at])
+                one["rivals"] = int(outputs.rivals(torch.tensor([found[place]])).sum())
+        told.append(one)
+    return told
+
+
+def transfer_cost(sizes: Sizes) -> Cost:
+    """A forward of each picture through the reader."""
+    assert sizes.partner is not None
+    return Cost(each=max(sizes.partner.forward_flops, LEAST_FLOPS), bytes=40)
+
+
+def transfer_memory(sizes: Sizes, batch: int) -> float:
+    """The reader's weights and a forward; where none reads, nothing."""
+    if sizes.partner is None:
+        return 0.0
+    reader = replace(sizes, description=sizes.partner, site=None)
+    return reader.all_weights + reader.forward_bytes(batch)
+
+
 def cost(recipe_name: str, sizes: Sizes) -> Cost:
     """Forwards and backwards of each step, and forwards of the changed copies by which a picture is judged."""
     from pipeline.invert.recipes import inversion_recipe
@@ -126,4 +183,20 @@ def stage_of(name: str, recipe: str) -> Stage:
     )
 
 
+def transfer_of(name: str, recipe: str) -> Stage:
+    """The stage in which other models read the pictures of a recipe."""
+    return Stage(
+        name=name,
+        does=f"Shows the inversions of the recipe {recipe} to the other models of the run that have the same classes",
+        group="",
+        cut="readings",
+        reads=(f"invert-{recipe}",),
+        names_classes=True,
+        compute=partial(transfer, recipe),
+        cost=transfer_cost,
+        memory=transfer_memory,
+    )
+
+
+TRANSFERS = tuple(transfer_of(name, recipe) for name, recipe in READING_STAGES)
 INVERSIONS = tuple(stage_of(name, recipe) for name, recipe in INVERSION_STAGES)

@@ -137,7 +137,7 @@ class Stage:
     name: str
     does: str  # one line, for people who never saw the code
     group: str  # what `--stages` accepts: the stages of one group run together
-    cut: Literal["neurons", "images", "targets", "model", "pair"]  # along what it is divided into units
+    cut: Literal["neurons", "images", "targets", "readings", "model", "pair"]  # along what it is divided into units
     compute: Callable[[Work, WorkUnit], Any]  # gives a Result; run in a worker, imports there what it needs
     cost: Callable[[Sizes], Cost]
     memory: Callable[[Sizes, int], float]  # bytes with so many images in a forward, weights included; 0: what is fixed

@@ -56,13 +56,13 @@ def fitted(pictures: Tensor, size: tuple[int, int]) -> Tensor:
     return F.interpolate(pictures, size=size, mode="bicubic", antialias=True, align_corners=False).clamp(0, 1)
 
 
-def counterpart_classes(targets: Sequence[Target], reader: Outputs, names: tuple[str, str]) -> list[int]:
-    """The reader's output for each target, by name. names: of the model that was inverted, and of the reader.
+def counterpart_classes(targets: Sequence[Target], classes: Sequence[str], names: tuple[str, str]) -> list[int]:
+    """The reader's output for each target, by name. classes: of the reader; names: of the model inverted, and of it.
 
     BadConfig where one has no class of that name, or two: then there is no transfer to speak of.
     """
     places: dict[str, list[int]] = {}
-    for index, name in enumerate(reader.names):
+    for index, name in enumerate(classes):
         places.setdefault(name, []).append(index)
     lacking = [target.text for target in targets if len(places.get(target.text, ())) != 1]
     if lacking:

@@ -15,7 +15,7 @@ from typing import Any
 
 from atlas_schema.inversion_recipes import INVERSION_RECIPES
 from atlas_schema.shards import shard_path
-from atlas_schema.tables import INVERSIONS
+from atlas_schema.tables import INVERSION_READINGS, INVERSIONS
 from site_builder.folders import content_name, write_folder
 from site_builder.outline import Outline
 from site_builder.packs import dump, plain, rounded
@@ -26,7 +26,7 @@ from site_builder.sprites import BUNDLE, SHEET, SHEET_COLUMNS, sheet, thumbnail
 #: Raise it when these files change for the same dataset.
 FORMAT = b"1"
 #: Bytes of a target in the index (gzip), of its entry in a bundle, and of its thumbnail. Measured.
-INDEX_BYTES, ENTRY_BYTES, THUMB_BYTES = 30, 520, 2400
+INDEX_BYTES, ENTRY_BYTES, THUMB_BYTES = 32, 1000, 2400
 #: Columns that the index holds of every target.
 LISTED = ("target", "kind", "recipe", "variant", "score", "rank", "rivals", "natural_right", "natural_score")
 #: Columns that a target's page shows, beside the picture.
@@ -41,6 +41,7 @@ class Inverted:
     shard: str  # path in the dataset
     rows: int
     picture_bytes: int  # of all of them
+    readings: str | None  # path of what other models read off them
 
 
 def survey(outline: Outline) -> list[Inverted]:
@@ -50,7 +51,9 @@ def survey(outline: Outline) -> list[Inverted]:
         path = shard_path(INVERSIONS, slug)
         if outline.atlas.store.exists(path):
             footer = footer_of(outline.atlas, path)
-            found.append(Inverted(slug, path, footer.num_rows, bytes_of(footer, "image.bytes")))
+            read = shard_path(INVERSION_READINGS, slug)
+            readings = read if outline.atlas.store.exists(read) else None
+            found.append(Inverted(slug, path, footer.num_rows, bytes_of(footer, "image.bytes"), readings))
     return found
 
 
@@ -80,28 +83,50 @@ def write(work: Work, held: Sequence[Inverted]) -> Written:
 
 def _write(work: Work, own: Inverted) -> str:
     atlas = work.outline.atlas
-    name = content_name(f"d/{own.slug}/inversions", FORMAT, content_of(atlas, own.shard))
+    told = [content_of(atlas, path) for path in (own.shard, own.readings) if path]
+    name = content_name(f"d/{own.slug}/inversions", FORMAT, *told)
 
     def files() -> dict[str, bytes]:
         rows = atlas.inversions(own.slug, [*SAID, "image"])
-        return dict(inversion_files(rows.to_pylist())) if rows is not None else {}
+        readings = atlas.inversion_readings(own.slug)
+        return dict(inversion_files(rows.to_pylist(), readings)) if rows is not None else {}
 
     write_folder(work.folder, name, files)
     return name
 
 
-def inversion_files(rows: Sequence[dict[str, Any]]) -> Iterator[tuple[str, bytes]]:
-    """(file name, bytes) of a model's inversions: classes by index, then texts, the recipes of each side by side."""
+def inversion_files(
+    rows: Sequence[dict[str, Any]], readings: Sequence[dict[str, Any]] = ()
+) -> Iterator[tuple[str, bytes]]:
+    """(file name, bytes) of a model's inversions: classes by index, then texts, the recipes of each side by side.
+
+    readings: rows of inversion_readings; `read` is [how many readers put the class first, of how many], null of texts.
+    """
     ordered = sorted(rows, key=_order)
+    by_picture: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+    for one in readings:
+        by_picture.setdefault(_picture(one), []).append(one)
+    read = [by_picture.get(_picture(row), []) for row in ordered]
     listed = {name: [rounded(plain(row[name]), 4) for row in ordered] for name in LISTED}
     listed["id"] = [row["address"].split("/", 1)[1] for row in ordered]
+    listed["read"] = [_right(some) for some in read]
     yield "index.json.gz", dump(listed)
     for number in range(ceil(len(ordered) / SHEET)):
         own = [_webp(row) for row in ordered[number * SHEET : (number + 1) * SHEET]]
         own += [b""] * (-len(own) % SHEET_COLUMNS)
         yield f"{number:05d}.webp", sheet([thumbnail(webp) if webp else None for webp in own], SHEET_COLUMNS)
     for number in range(ceil(len(ordered) / BUNDLE)):
-        yield f"{number:05d}.images", _bundle(ordered[number * BUNDLE : (number + 1) * BUNDLE])
+        some = slice(number * BUNDLE, (number + 1) * BUNDLE)
+        yield f"{number:05d}.images", _bundle(ordered[some], read[some])
+
+
+def _picture(row: dict[str, Any]) -> tuple[Any, ...]:
+    return row["address"], row["recipe"], row["variant"]
+
+
+def _right(readings: Sequence[dict[str, Any]]) -> list[int] | None:
+    ranked = [one["rank"] == 1 for one in readings if one["rank"] is not None]
+    return [sum(ranked), len(ranked)] if ranked else None
 
 
 def _order(row: dict[str, Any]) -> tuple[Any, ...]:
@@ -113,20 +138,25 @@ def _webp(row: dict[str, Any]) -> bytes:
     return (row["image"] or {}).get("bytes") or b""
 
 
-def _bundle(rows: Sequence[dict[str, Any]]) -> bytes:
+def _bundle(rows: Sequence[dict[str, Any]], readings: Sequence[Sequence[dict[str, Any]]]) -> bytes:
     """The length of the JSON (uint32, little-endian), a JSON list of what is said of each, then the WebP files."""
     webps = [_webp(row) for row in rows]
     said = [
-        {name: rounded(plain(row[name]), 5) for name in SAID if row[name] is not None} | {"length": len(webp)}
-        for row, webp in zip(rows, webps, strict=True)
+        {name: rounded(plain(row[name]), 5) for name in SAID if row[name] is not None}
+        | {"length": len(webp), "readings": [_reading(one) for one in some]}
+        for row, webp, some in zip(rows, webps, readings, strict=True)
     ]
     head = json.dumps(said, separators=(",", ":"), ensure_ascii=False).encode()
     return struct.pack("<I", len(head)) + head + b"".join(webps)
 
 
+def _reading(one: dict[str, Any]) -> dict[str, Any]:
+    return {name: rounded(plain(one[name]), 5) for name in ("reader", "score", "rank", "rivals")}
+
+
 SECTION: Section[list[Inverted]] = Section(
     name="inversions",
-    tables=(INVERSIONS,),
+    tables=(INVERSIONS, INVERSION_READINGS),
     entered="i/{slug}",
     folders=("d/*/*",),
     survey=survey,

@@ -7,8 +7,8 @@ const [SHEET, COLUMNS, BUNDLE] = [64, 8, 8]; // targets of a sheet of thumbnails
 
 /**
  * @typedef {{at: number, id: string, target: string, kind: "class"|"text", recipe: string, variant: number, score: number|null,
- *   rank: number|null, rivals: number|null, natural_right: number|null, natural_score: number|null}} Listed
- *   at: its place in the model's list; id: what follows the model in its address
+ *   rank: number|null, rivals: number|null, natural_right: number|null, natural_score: number|null, read: [number, number]|null}} Listed
+ *   at: its place in the model's list; id: what follows the model in its address; read: so many of so many other models put the class first
  */
 
 function entryOf(/** @type {string} */ slug) {

@@ -24,6 +24,7 @@ from atlas_schema.shards import ShardPlace, assemble, write_rows
 from atlas_schema.store import Store
 from atlas_schema.tables import (
     HEAD_TABLES,
+    INVERSION_READINGS,
     INVERSIONS,
     LAYER_TABLES,
     NEURON_MATCHES,
@@ -32,7 +33,7 @@ from atlas_schema.tables import (
     VERDICT_COLUMNS,
     tables_of,
 )
-from atlas_schema.units import Neurons, Pair, Targets, Whole, WorkUnit
+from atlas_schema.units import Neurons, Pair, Readings, Targets, Whole, WorkUnit
 
 SLUG = "zoo-vit"
 FINGERPRINT = hashlib.sha256(b"weights").hexdigest()
@@ -41,6 +42,7 @@ SETTINGS = "a" * 16  # of the stage visualize
 PROBE_SET = "fedcba9876543210"
 ADDRESS = ("address", "slug", "layer", "unit")
 ALL = ("visualize", "verdict", "evidence", "judge", "label", "effect", "examples", "pictures-peak", "pictures-maco")
+INVERTED = ("invert-fast", "transfer-fast")
 PROVENANCE = {"code_version": "0.1.0", "precision": "float32", "recipe": "fast"}
 
 
@@ -284,10 +286,10 @@ def make_atlas(
     stages: Sequence[str] = ALL,
 ) -> Store:
     """A whole, sound atlas with every neuron described by every stage; with `examples`, counterparts and heads too."""
-    whole = (*stages, "pairs", "heads", "invert-fast") if "examples" in stages else tuple(stages)
+    whole = (*stages, "pairs", "heads", *INVERTED) if "examples" in stages else tuple(stages)
     claims = [stage_claim(stage) for stage in whole]
     write_rows(store, "models", slug, [model_row(widths, slug, stages=claims)], provenance=PROVENANCE)
-    planned = [stage for stage in whole if stage not in ("heads", "invert-fast")]
+    planned = [stage for stage in whole if stage not in ("heads", *INVERTED)]
     write_rows(store, "sites", slug, site_rows(widths, slug, planned), provenance=PROVENANCE)
     for layer, width in enumerate(widths):
         for table in LAYER_TABLES.values():
@@ -340,6 +342,12 @@ def inversion_rows(slug: str, digest: str, indices: Sequence[int], recipe: str =
     return rows
 
 
+def reading_rows(slug: str, digest: str, indices: Sequence[int], reader: str) -> list[dict[str, Any]]:
+    """Rows of what a model reads off inversions of some classes."""
+    told = {"slug": slug, "recipe": "fast", "variant": 0, "reader": reader, "rivals": 8, "together": digest}
+    return [{**told, "address": f"{slug}/class/{one}", "score": 0.25, "rank": 1 + one % 3} for one in indices]
+
+
 def inversion_unit(slug: str, digest: str, count: int, recipe: str = "fast") -> WorkUnit:
     """The unit of a list of so many targets."""
     stage = f"invert-{recipe}"
@@ -353,6 +361,10 @@ def _make_inversions(store: Store, slug: str) -> None:
         units.append(inversion_unit(slug, digest, len(indices)))
         commit_part(store, units[-1], inversion_rows(slug, digest, indices), provenance=PROVENANCE)
     assemble(store, [ShardPlace(INVERSIONS, slug)], units)
+    cut = Readings(3, "c" * 16, "zoo-swin", "e" * 16)
+    reading = WorkUnit("transfer-fast", slug, cut, FINGERPRINT, settings_of("transfer-fast"))
+    commit_part(store, reading, reading_rows(slug, "c" * 16, (0, 10, 2), "zoo-swin"), provenance=PROVENANCE)
+    assemble(store, [ShardPlace(INVERSION_READINGS, slug)], [reading])
 
 
 #: Columns that came after schema 2.0.0, by table.

@@ -54,7 +54,13 @@ def test_neurons_load_with_their_pictures(made: Store, load: Any, streaming: boo
 
 def test_every_table_loads_with_declared_types(made: Store, load: Any) -> None:
     counts = {"neurons": 80, "models": 2, "sites": 5, "runs": 1, "probe_images": 12}
-    counts |= {"neuron_examples": 158, "neuron_matches": 158, "neuron_pictures": 2 * 158, "inversions": 2 * 4}
+    counts |= {
+        "neuron_examples": 158,
+        "neuron_matches": 158,
+        "neuron_pictures": 2 * 158,
+        "inversions": 2 * 4,
+        "inversion_readings": 2 * 3,
+    }
     counts |= dict.fromkeys(("heads", "head_texts", "head_features", "head_examples"), 6) | {"head_reads": 8}
     for name, table in TABLES.items():
         rows = load(made.url, name, split="train")

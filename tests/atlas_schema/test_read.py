@@ -18,6 +18,7 @@ from atlas_schema.units import Neurons
 from tests.atlas_schema.conftest import FaultyS3
 from tests.atlas_schema.made_atlas import (
     ALL,
+    INVERTED,
     LATER,
     PROBE_SET,
     SLUG,
@@ -37,10 +38,10 @@ from tests.atlas_schema.made_atlas import (
 
 def test_everything_that_was_written_is_read(store: Store) -> None:
     atlas = Atlas(make_atlas(store))
-    stages = (*ALL, "pairs", "heads", "invert-fast")
+    stages = (*ALL, "pairs", "heads", *INVERTED)
     assert atlas.models() == [model_row((40, 24), stages=[stage_claim(stage) for stage in stages])]
     assert atlas.runs() == [run_row()]
-    wanted = sorted(site_rows((40, 24), stages=stages[:-2]), key=lambda row: (row["kind"], row["layer"]))
+    wanted = sorted(site_rows((40, 24), stages=stages[:-3]), key=lambda row: (row["kind"], row["layer"]))
     assert atlas.sites(SLUG) == wanted
     assert atlas.layers(SLUG) == [0, 1]
     for layer, width in ((0, 40), (1, 24)):

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import jobs.stages
-from atlas_schema.inversion_recipes import INVERSION_RECIPES, INVERSION_STAGES
+from atlas_schema.inversion_recipes import INVERSION_RECIPES, INVERSION_STAGES, READING_STAGES
 from atlas_schema.picture_recipes import PICTURE_RECIPES, PICTURE_STAGES
 from jobs.config import ModelEntry, RunConfig
 from jobs.facts import FACTS, differences, facts_text, settings_hash
@@ -101,6 +101,7 @@ def with_readers(*names: str) -> set[str]:
 ALL = {stage.name for stage in STAGES}
 FURTHER = {stage for stage, _ in PICTURE_STAGES}
 INVERTING = {stage for stage, _ in INVERSION_STAGES}
+READING = {stage for stage, _ in READING_STAGES}
 #: Which stages read each record of settings: a new record without an answer here fails.
 READ_BY = {
     "visualize": {"visualize", *FURTHER},
@@ -298,7 +299,7 @@ def test_names_of_classes_are_in_the_keys_of_stages_that_say_them() -> None:
         stage_identities(STAGES, BEFORE.inputs(), VIT, "f" * 64, class_names=names) for names in ((), ("cat", "dog"))
     )
     other = {name for name in before if before[name].identity != after[name].identity}
-    assert other == {"effect", "project", "maps", "heads", *INVERTING}
+    assert other == {"effect", "project", "maps", "heads", *INVERTING, *READING}
 
 
 @pytest.mark.parametrize("recipe", PICTURE_RECIPES)
@@ -318,7 +319,7 @@ def test_settings_of_a_recipe_of_inversion_are_in_the_keys_of_its_pictures(
     before = BEFORE.keys()
     monkeypatch.setitem(RECIPES_OF_INVERSION, recipe, replace(RECIPES_OF_INVERSION[recipe], noise=0.5))
     after = BEFORE.keys()
-    assert {name for name in before if before[name] != after[name]} == {f"invert-{recipe}"}
+    assert {name for name in before if before[name] != after[name]} == {f"invert-{recipe}", f"transfer-{recipe}"}
     assert set(RECIPES_OF_INVERSION) == set(INVERSION_RECIPES)
 
 

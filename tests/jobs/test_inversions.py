@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 
 from atlas_schema.errors import BadConfig
 from atlas_schema.inversion_tables import INVERSIONS
@@ -18,10 +19,12 @@ from jobs.config import RunConfig, config_from_mapping
 from jobs.driver import run
 from jobs.plan import Counts, Machine, make_plan
 from jobs.stages import stages_of
-from jobs.targets import guessed, prompts_of
+from jobs.targets import Answers, guessed, prompts_of, readers_of
+from pipeline.invert.judge import stored_pixels
 from pipeline.invert.recipes import INVERSION_RECIPES as RECIPES
-from pipeline.invert.targets import Target, text_targets, zoo_prompts
-from pipeline.models import ModelRequest, describe
+from pipeline.invert.targets import Target, class_outputs, text_targets, zoo_prompts
+from pipeline.invert.transfer import read
+from pipeline.models import ModelRequest, describe, load
 from pipeline.visualize.recipes import FAST
 from tests.jobs.conftest import Runner
 
@@ -42,11 +45,14 @@ def test_what_is_inverted_is_said_by_options_and_needs_no_other_stage() -> None:
     assert [stage.name for stage in stages_of(alone.stages, alone.also, alone.inverting)] == [
         "invert-fast",
         "invert-pii",
+        "transfer-fast",
+        "transfer-pii",
     ]
     beside = config(classes="all", stages="visualize")
     assert [stage.name for stage in stages_of(beside.stages, beside.also, beside.inverting)] == [
         "visualize",
         "invert-fast",
+        "transfer-fast",
     ]
     assert RunConfig.model_validate_json(alone.to_json()) == alone
 
@@ -98,12 +104,18 @@ def test_the_plan_knows_how_much_there_will_be_without_weights() -> None:
 
 @pytest.fixture(scope="module")
 def some(ray_here: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An atlas with inversions of two classes of a classifier, and of two texts of a CLIP."""
+    """An atlas with inversions of two classes of two classifiers, and of two texts of a CLIP."""
     folder = tmp_path_factory.mktemp("inverted") / "atlas"
     texts = folder.parent / "texts.txt"
     texts.write_text("a red object\na blue object\n")
     asked = config_from_mapping(
-        {"models": ["zoo/vit", "zoo/clip"], "classes": "8-9", "prompts": str(texts), "workers": 2, "out": str(folder)}
+        {
+            "models": ["zoo/vit", "zoo/swin", "zoo/clip"],
+            "classes": "8-9",
+            "prompts": str(texts),
+            "workers": 2,
+            "out": str(folder),
+        }
     )
     assert run(asked, command="test", say=lambda text: None).exit_code == 0
     return folder
@@ -123,6 +135,39 @@ def test_classes_and_texts_become_rows(some: Path) -> None:
     assert {*texts["target"].to_pylist()} == {"a red object", "a blue object"}
     assert texts["rank"].null_count == texts["index"].null_count == texts["natural_right"].null_count == 2
     assert min(texts["score"].to_pylist()) > 0.3
+
+
+def test_models_read_the_pictures_of_one_another_and_no_model_its_own(some: Path) -> None:
+    atlas = Atlas(str(some))
+    for slug, reader in (("zoo-vit", "zoo-swin"), ("zoo-swin", "zoo-vit")):
+        rows = atlas.inversion_readings(slug)
+        assert [(row["address"], row["reader"]) for row in rows] == [(f"{slug}/class/{one}", reader) for one in (8, 9)]
+        assert {row["rivals"] for row in rows} == {8}
+        assert all(0 <= row["score"] <= 1 for row in rows)
+    assert atlas.inversion_readings("zoo-clip") == [], "there is no other model that reads texts"
+    rows = atlas.inversion_readings("zoo-vit")
+    pixels = torch.stack(
+        [stored_pixels(one["bytes"]) for one in atlas.inversions("zoo-vit", ["image"])["image"].to_pylist()]
+    )
+    swin = load(ModelRequest("zoo/swin"))
+    own = read(swin, class_outputs(swin), [8, 9], pixels)
+    assert [row["score"] for row in rows] == pytest.approx(own.score.tolist(), abs=1e-5)
+    assert [row["rank"] for row in rows] == own.rank.tolist()
+
+
+def test_classes_without_names_are_compared_with_none() -> None:
+    named, unnamed = Answers("class", ("cat", "dog"), "a"), Answers("class", ("0", "1"), "b")
+    targets = {"one": [Target("class", 0, "cat")], "two": [Target("class", 0, "0")]}
+    said: list[str] = []
+    assert readers_of(targets, {"one": named, "two": unnamed}, said.append) == {"one": {}, "two": {}}
+    assert said[0] == (
+        "two does not read the pictures of one: the classes of two have no names to find them by. Give them with "
+        "--class-names."
+    )
+    other = Answers("class", ("fox", "dog"), "c")
+    assert readers_of({"one": targets["one"]}, {"one": named, "two": other}, said.append) == {"one": {}}
+    assert "it has not exactly one class called 'cat'" in said[-1]
+    assert readers_of({"one": targets["one"]}, {"one": named, "two": named}, said.append) == {"one": {"two": "a"}}
 
 
 def test_other_targets_are_added_and_none_is_lost(some: Path, tmp_path: Path, run_into: Runner) -> None:

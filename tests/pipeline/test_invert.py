@@ -227,7 +227,7 @@ def test_other_models_read_real_scenes_and_chance_is_known(vit):
     swin = load(ModelRequest("zoo/swin"))
     outputs, reader = class_outputs(vit), class_outputs(swin)
     targets = targets_of(outputs)
-    assert counterpart_classes(targets, reader, ("zoo-vit", "zoo-swin")) == list(range(40))
+    assert counterpart_classes(targets, reader.names, ("zoo-vit", "zoo-swin")) == list(range(40))
     expected = [1 / len(values) for values in ATTRIBUTES.values() for _ in values]
     assert chance(reader, range(40)).tolist() == pytest.approx(expected)
     red = torch.from_numpy(scenes(HELD_OUT_SEED, range(16), {"colour": "red"}).images).permute(0, 3, 1, 2) / 255
@@ -239,11 +239,11 @@ def test_classes_are_matched_by_name_and_models_without_them_are_refused(vit):
     targets = [Target("class", 0, "cat"), Target("class", 1, "dog")]
     reader = class_outputs(planted(vit)[0])
     swapped = replace(reader, readout=replace(reader.readout, names=("dog", "cat", "c", "d")))
-    assert counterpart_classes(targets, swapped, ("one", "other")) == [1, 0]
+    assert counterpart_classes(targets, swapped.names, ("one", "other")) == [1, 0]
     with pytest.raises(
         BadConfig, match=r"other cannot read the pictures of one: .*'cat' \(2 of 2 targets\).*--class-names"
     ):
-        counterpart_classes(targets, reader, ("one", "other"))
+        counterpart_classes(targets, reader.names, ("one", "other"))
 
 
 @pytest.mark.slow

@@ -33,6 +33,7 @@ from atlas_schema.parts import commit_part
 from atlas_schema.shards import ShardPlace, assemble, write_rows
 from atlas_schema.store import Store
 from atlas_schema.tables import (
+    INVERSION_READINGS,
     INVERSIONS,
     MODELS,
     NEURON_MATCHES,
@@ -223,7 +224,10 @@ def write_model(store: Store, model: Drawn, widths: dict[str, tuple[int, ...]] |
             if rows:
                 write_rows(store, table, model.slug, rows, provenance=PROVENANCE)
     if INVERTED in model.stages:
-        write_rows(store, INVERSIONS, model.slug, inversion_rows(model), provenance=PROVENANCE)
+        rows = inversion_rows(model)
+        write_rows(store, INVERSIONS, model.slug, rows, provenance=PROVENANCE)
+        if model.family != "swin":
+            write_rows(store, INVERSION_READINGS, model.slug, reading_rows(rows), provenance=PROVENANCE)
     sites = [filled(SITES, _site(model, layer)) for layer in range(layers)]
     sites += [filled(SITES, _attention(model, layer)) for layer in range(len(model.heads))]
     write_rows(store, SITES, model.slug, sites, provenance=PROVENANCE)
@@ -261,6 +265,18 @@ def inversion_rows(model: Drawn) -> list[dict[str, Any]]:
         }
         rows.append(filled(INVERSIONS, row))
     return rows
+
+
+def reading_rows(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Two readers of every class; the first is right of every third class, the second of none."""
+    told = []
+    for row in rows:
+        for reader, every in (("drawn-pit", 3), ("drawn-swin", 1000)):
+            there = row["image"] is not None
+            said = {"score": 0.25, "rank": 1 if row["index"] % every == 0 else 7, "rivals": 70} if there else {}
+            own = {name: row[name] for name in ("address", "slug", "recipe", "variant", "together")}
+            told.append(filled(INVERSION_READINGS, own | {"reader": reader} | said))
+    return told
 
 
 def _write_matches(store: Store, model: Drawn, rows: list[dict[str, Any]]) -> None:

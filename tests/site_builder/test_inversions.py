@@ -27,13 +27,14 @@ def test_files_hold_all_in_one_order(evident_atlas: Path, unpacked: Callable[[Pa
     assert rows is not None
     by_address = {row["address"]: row for row in rows.to_pylist()}
     assert list(by_address) != sorted(by_address, key=lambda one: int(one.rpartition("/")[2])), "10 comes before 2"
-    files = dict(inversion_files(rows.to_pylist()))
+    files = dict(inversion_files(rows.to_pylist(), Atlas(str(evident_atlas)).inversion_readings(SLUG)))
     bundles, sheets = [f"{k:05d}.images" for k in range(9)], ["00000.webp", "00001.webp"]
     assert sorted(files) == sorted([*bundles, *sheets, "index.json.gz"])
     (tmp_path / "index").write_bytes(files["index.json.gz"])
     index = unpacked(tmp_path / "index")
     assert index["id"] == [f"class/{number}" for number in range(70)]
     assert index["score"][5] is None
+    assert index["read"][3:7] == [[1, 2], [0, 2], None, [1, 2]]
     assert Image.open(io.BytesIO(files["00001.webp"])).size == (8 * 64, 64), "six of the last sheet, in a row of eight"
     head = struct.unpack("<I", files["00001.images"][:4])[0]
     assert files["00001.images"][4 + head :].startswith(by_address[f"{SLUG}/class/8"]["image"]["bytes"])
@@ -59,12 +60,17 @@ def test_a_model_leads_to_its_classes_and_a_class_to_its_picture(seen: Seen) -> 
         assert "70 inversions" in page.text(".lede")
         page = seen.open(f"#/i/{SLUG}", "main a .tile")
         assert len(page.all("main a .tile")) == 70
+        assert "Other models take 18 % of these pictures" in page.text(".lede ~ p")
         page.all("#of-target")[0].send_keys("CLASS 6")
         page.wait(lambda: len(page.all("main a .tile")) == 16)
         page = seen.open(f"#/i/{SLUG}/class/9", "main img")
         assert page.text("h1").startswith("class 9")
         assert "takes this picture for the class, and goes on doing so" in page.text(".lede")
         assert page.run("return document.querySelector('main img').naturalWidth") == 64
+        page.wait(lambda: page.all("#read ~ ol li"))
+        assert "1 of 2 models that did not make it take it for the class; a guess is right once in 70" in page.text(
+            "#read ~ p"
+        )
         page.all("body")[0].send_keys(Keys.ARROW_RIGHT)
         page.wait(lambda: page.text("h1").startswith("class 10"))
         assert "it comes 2nd of 70" in page.text(".lede")

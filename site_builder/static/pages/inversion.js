@@ -1,5 +1,6 @@
 // One class or text as a picture that a model takes for it, with what says how far to trust it, and the same in other models.
 import { html } from "../vendor/htm-preact.js";
+import { Bar } from "../charts.js";
 import { findModel, site } from "../data.js";
 import { figure, percent, plural } from "../format.js";
 import { fetchInversion, fetchInversions } from "../inversions.js";
@@ -35,6 +36,7 @@ export function InversionPage({ route }) {
     <p class="lede">${sentence(value.said)}</p>
     <${Shown} slug=${slug} said=${value.said} />
     <nav class="note">${step(-1) && html`<a href=${step(-1)}>Before</a> `}${step(1) && html`<a href=${step(1)}>Next</a>`}</nav>
+    <${Read} said=${value.said} />
     <${OtherRecipes} slug=${slug} own=${value.own} shown=${value.listed} total=${value.all.length} />
     <${Elsewhere} slug=${slug} target=${value.listed.target} />
     <section aria-labelledby="made"><h2 id="made">How it was made</h2><${Made} slug=${slug} said=${value.said} /></section>`;
@@ -64,6 +66,21 @@ function Shown({ slug, said }) {
       ${shown(said.kind === "text" ? "Cosine when changed" : "Probability when changed", "natural_score", said.natural_score)}
       ${(said.natural_kinds ?? []).length > 0 && html`<div class="figure"><dt>By kind of change</dt><dd class="compare">${said.natural_kinds.map(({ kind, score, right }) =>
         `${kind} ${figure(score)}${right === null || right === undefined ? "" : ` (first in ${percent(right)})`}`).join(", ")}</dd></div>`}</dl></div>`;
+}
+
+/** What models that did not make the picture say of it. */
+function Read({ said }) {
+  const { readings = [] } = said;
+  if (readings.length === 0) return null;
+  const first = readings.filter(({ rank }) => rank === 1).length;
+  const address = said.address.split("/").slice(1);
+  const best = [...readings].sort((a, b) => (b.score ?? -2) - (a.score ?? -2));
+  return html`<section aria-labelledby="read"><h2 id="read">What other models make of it</h2>
+    <p>${said.kind === "class" ? html`${first} of ${plural(readings.length, "model")} that did not make it take${readings.length === 1 ? "s" : ""} it for the class; a guess is right once in ${said.rivals}.
+      A picture that only its own model reads shows what moves that model, not what the class looks like.` : "Models that did not make it, by their own cosine with the text."}</p>
+    <ol class="ranked">${best.map((one) => html`<li key=${one.reader}><a class="where" href=${link.inversion(one.reader, ...address)}>${one.reader}</a>
+      <span class="line"><${Bar} value=${Math.max(0, one.score ?? 0)} /></span><b class="value">${figure(one.score)}</b>
+      <span class="said note">${one.rank ? (one.rank === 1 ? "comes first" : `comes ${ordinal(one.rank)} of ${one.rivals}`) : ""}</span></li>`)}</ol></section>`;
 }
 
 function OtherRecipes({ slug, own, shown, total }) {

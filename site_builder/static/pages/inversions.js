@@ -27,10 +27,12 @@ function Wall({ slug, all, route }) {
   const [text, setText] = useState("");
   const [shown, setShown] = useState(SHOWN);
   const own = all.filter((one) => one.recipe === recipe && saysAll(one.target, text));
+  const read = own.some((one) => one.read);
   const texts = all.some(({ kind }) => kind === "text");
   return html`<p class="lede">Each picture began as noise and was changed until ${slug} took it for ${texts ? "what the words say" : "the class"}. It shows
       what the model asks for, not what a photograph of it looks like: of many there is little that a person would name.
-      ${!texts && html` Below each stands how often the class still comes first when the picture is changed a little.`}</p>
+      ${!texts && html` Below each stands ${read ? "how many of the other models, which did not make it, take it for the same class" : "how often the class still comes first when the picture is changed a little"}.`}</p>
+    ${read && html`<${Transfer} slug=${slug} own=${own} />`}
     <div class="sortbar"><div><label for="of-target">Find</label><input id="of-target" type="search" value=${text}
         placeholder=${texts ? "words" : "a class"} onInput=${(event) => setText(event.target.value)} /></div>
       ${recipes.length > 1 && html`<${Choice} name="Recipe" value=${recipe} options=${recipes.map((one) => [one, one])}
@@ -39,6 +41,14 @@ function Wall({ slug, all, route }) {
     ${grouped(own.slice(0, shown)).map(([name, some]) => html`<section key=${name}>${name && html`<h2>${name}</h2>`}
       <ul style=${GRID}>${some.map((one) => html`<li key=${one.at}><${InversionTile} slug=${slug} one=${one} total=${all.length} short=${name !== ""} /></li>`)}</ul></section>`)}
     ${own.length > shown && html`<button class="plain" type="button" onClick=${() => setShown(shown + 4 * SHOWN)}>${own.length - shown} more</button>`}`;
+}
+
+/** How much of a model's classes others recognize, beside what a guess would reach. */
+function Transfer({ slug, own }) {
+  const seen = own.filter((one) => one.read && one.rivals);
+  const right = seen.reduce((sum, { read }) => sum + read[0] / read[1], 0) / seen.length;
+  const chance = seen.reduce((sum, { rivals }) => sum + 1 / rivals, 0) / seen.length;
+  return html`<p>Other models take ${percent(right)} of these pictures of ${slug} for the same class; guesses would be right in ${percent(chance)}.</p>`;
 }
 
 /** Classes that are answers to different questions ("colour: red") under these; all others together. */
@@ -51,7 +61,8 @@ function grouped(all) {
 
 /** @param {{slug: string, one: import("../inversions.js").Listed, total: number, short?: boolean, named?: boolean}} props */
 export function InversionTile({ slug, one, total, short = false, named = false }) {
-  const said = one.score === null ? "no picture" : one.kind === "text" ? `cosine ${figure(one.score)}` : `holds in ${percent(one.natural_right ?? 0)}`;
+  const said = one.score === null ? "no picture" : one.read ? `read by ${one.read[0]} of ${one.read[1]}`
+    : one.kind === "text" ? `cosine ${figure(one.score)}` : `holds in ${percent(one.natural_right ?? 0)}`;
   return html`<a style=${{ display: "block" }} href=${link.inversion(slug, ...one.id.split("/"), { by: one.recipe })}>
     <span class="tile" style=${one.score === null ? BOX : { ...thumbOf(slug, one.at, total), ...BOX }}></span>
     <span style=${{ ...CAPTION, display: "block" }}>${named && html`<b>${slug}</b><br />`}${short ? one.target.replace(/^[^:]+: /, "") : one.target}<br />

@@ -29,6 +29,8 @@ from site_builder.serve import RangeHandler
 from tests.hub_server import Fault, HubServer
 from tests.jobs.publishing.conftest import made_in
 
+NEURONS = {"neurons", "neuron_examples", "neuron_matches"}
+INVERTED = {"inversions", "inversion_readings"}
 HEADS = {"heads", "head_texts", "head_features", "head_examples", "head_reads"}
 
 
@@ -78,8 +80,8 @@ def test_a_whole_atlas_comes_byte_for_byte(
 @pytest.mark.parametrize(
     ("wanted", "tables"),
     [
-        (wanted_of(["zoo-vit"], None, None), {"neurons", "neuron_examples", "neuron_matches", "runs", *HEADS}),
-        (wanted_of(["zoo-vit"], "-1", None), {"neurons", "neuron_examples", "neuron_matches", "runs", *HEADS}),
+        (wanted_of(["zoo-vit"], None, None), {"runs", *NEURONS, *HEADS, *INVERTED}),
+        (wanted_of(["zoo-vit"], "-1", None), {"runs", *NEURONS, *HEADS, *INVERTED}),
         pytest.param(wanted_of(["zoo-vit"], "0", "neurons"), {"neurons"}, marks=pytest.mark.slow),
         (wanted_of(["zoo-vit"], "1", "head_texts,neuron_examples"), {"neuron_examples", *HEADS}),
         pytest.param(wanted_of(None, "0", "neurons"), {"neurons"}, marks=pytest.mark.slow),
