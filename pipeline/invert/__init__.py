@@ -2,7 +2,7 @@
 
 | module | what it says |
 | --- | --- |
-| `recipes` | the settings of a way to invert, as data: `fast` (ours), `pii` (as published) |
+| `recipes` | the settings of a way to invert, as data: `fast` (ours), `pii` and `clip-inversion` (as published) |
 | `targets` | what is inverted: classes of a classifier, texts of a CLIP; which outputs compete with one another |
 | `ascent` | from targets to pictures, many targets at a time |
 | `judge` | what the model itself makes of a finished picture, as it is and under natural changes |

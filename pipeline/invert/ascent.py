@@ -22,8 +22,10 @@ from pipeline.models.device import dtype_of
 from pipeline.seeds import generator
 from pipeline.visualize.initial_images import faded, own_noise
 from pipeline.visualize.parametrize import Space, parameterization
+from pipeline.visualize.recipes import Ascent
 from pipeline.visualize.transforms import Draws, augment, draw, roll_each, total_variation, turn_each
 
+SQUARED_DISTANCE = 1e-12  # of two embeddings, at least: the slope of a root ends nowhere
 PICTURES_AT_ONCE = {"cpu": 64, "cuda": 512}  # of all targets of a step, copies among them
 
 
@@ -51,11 +53,11 @@ def invert(
     return torch.cat(parts) if parts else torch.empty(0, 3, *model.description.input_size)
 
 
-def value_of(outputs: Outputs, answers: Tensor, index: Tensor, objective: str) -> Tensor:
-    """What is climbed, (n,): see `InversionRecipe.objective`. answers: (n, outputs); index: int64 (n,)."""
+def value_of(outputs: Outputs, answers: Tensor, index: Tensor, objective: str, measure: str = "cosine") -> Tensor:
+    """What is climbed, (n,): see `InversionRecipe.objective` and `text_measure`. answers: (n, outputs); index: (n,)."""
     own = answers.gather(1, index[:, None]).squeeze(1)
     if outputs.kind == "text":
-        return own
+        return own if measure == "cosine" else -(2 - 2 * own).clamp_min(SQUARED_DISTANCE).sqrt()
     rivals = outputs.rivals(index)
     if objective == "probability":
         return own - answers.masked_fill(~rivals, -math.inf).logsumexp(1)
@@ -96,12 +98,13 @@ def _climb(
     ascent = stage.ascent
     size = _scaled(model.description.input_size, stage.size_share)
     space = parameterization(ascent.parameterization, size, ascent.spectrum_exponent)
-    latent = _start(model, stage, space, keys, before).requires_grad_()
+    latent = _start(model, stage, space, keys, before, recipe.scaling).requires_grad_()
     index = torch.tensor([target.index for target in targets], device=latent.device)
     optimizer = torch.optim.Adam([latent], lr=ascent.learning_rate, betas=ascent.betas, eps=1e-8)
     noises = [generator(*key, "noise") for key in keys]
+    placed = _placements(keys, recipe, ascent, latent) if _moves_copies(recipe) else None
     for step, numbers in enumerate(draw(keys, ascent, size, latent)):
-        progress = step / max(ascent.steps - 1, 1)
+        progress = step / max(ascent.steps - 1, 1) if stage.schedule == "cosine" else 0.0
         optimizer.param_groups[0]["lr"] = ascent.learning_rate * (1 + math.cos(math.pi * progress)) / 2
         rolled = roll_each(space.picture(latent), numbers.roll)
         seen = turn_each(rolled, numbers.turn) if ascent.turn or ascent.zoom else rolled
@@ -110,14 +113,16 @@ def _climb(
             seen = seen + recipe.noise * torch.from_numpy(drawn).to(seen)
         copies = _copies(seen, numbers, recipe.colour)
         count = len(copies) // len(targets)
-        answers = answers_to(model, outputs, copies)
-        value = value_of(outputs, answers, index.repeat_interleave(count), recipe.objective)
+        if placed is not None:
+            copies = _moved(copies, placed[:, step].flatten(0, 1))
+        answers = answers_to(model, outputs, copies, recipe.scaling)
+        value = value_of(outputs, answers, index.repeat_interleave(count), recipe.objective, recipe.text_measure)
         loss = -value.sum() / count * (recipe.cosine_scale if outputs.kind == "text" else 1.0)
         if ascent.total_variation:
             divided_by = numbers.std if recipe.colour == "divide" else numbers.std.reciprocal()
             loss = loss + ascent.total_variation * total_variation(rolled, divided_by).sum()
         (slope,) = torch.autograd.grad(loss, latent)
-        latent.grad = slope.contiguous()
+        latent.grad = _shortened(slope, recipe.gradient_norm).contiguous()
         optimizer.step()
         with torch.no_grad():
             space.project(latent)
@@ -125,12 +130,56 @@ def _climb(
     return space.picture(latent).detach()
 
 
-def answers_to(model: LoadedModel, outputs: Outputs, pictures: Tensor) -> Tensor:
-    """The model's outputs, (n, outputs), to pictures (n, 3, h, w) of any size, scaled (bilinear) to the model's own."""
+def answers_to(model: LoadedModel, outputs: Outputs, pictures: Tensor, scaling: str = "bilinear") -> Tensor:
+    """The model's outputs, (n, outputs), to pictures (n, 3, h, w) of any size, scaled to the model's own."""
     size = model.description.input_size
     if tuple(pictures.shape[2:]) != tuple(size):
-        pictures = F.interpolate(pictures, size=size, mode="bilinear", align_corners=False)
+        pictures = F.interpolate(pictures, size=size, mode=scaling, align_corners=False)
     return outputs.readout.outputs(model, model.normalise(pictures).to(dtype_of(model))).to(pictures.dtype)
+
+
+def _moves_copies(recipe: InversionRecipe) -> bool:
+    return bool(recipe.copy_turn or recipe.copy_shift or recipe.copy_zoom != (1.0, 1.0))
+
+
+def _placements(keys: Sequence[tuple[object, ...]], recipe: InversionRecipe, ascent: Ascent, like: Tensor) -> Tensor:
+    """What each copy of each step looks at, (targets, steps, copies, 2, 3): from places of the copy to those of the
+    picture, in shares of half the sides from the middle.
+    """
+    found = []
+    for key in keys:
+        random = generator(*key, "copies")
+        for phase in ascent.phases:
+            shape = (phase.steps, phase.copies)
+            turn = np.deg2rad(random.uniform(-1, 1, shape) * recipe.copy_turn)
+            shift = 2 * recipe.copy_shift * random.uniform(-1, 1, (*shape, 2))  # columns, rows; a side is 2 long
+            scale = random.uniform(*recipe.copy_zoom, shape)
+            still = random.uniform(0, 1, shape) >= recipe.copy_share
+            turn, scale = np.where(still, 0.0, turn), np.where(still, 1.0, scale)
+            shift = np.where(still[..., None], 0.0, shift)
+            cosine, sine = np.cos(turn) / scale, np.sin(turn) / scale
+            back = np.stack([np.stack([cosine, -sine], -1), np.stack([sine, cosine], -1)], -2)
+            found.append(np.concatenate([back, -(back @ shift[..., None])], -1))
+    count = len(ascent.phases)
+    together = np.stack([np.concatenate(found[at : at + count]) for at in range(0, len(found), count)])
+    return torch.from_numpy(together).to(like)
+
+
+def _moved(copies: Tensor, to: Tensor) -> Tensor:
+    """Copies (n, 3, h, w) turned, shifted and zoomed by (n, 2, 3), as `_placements` has them; the border repeats."""
+    height, width = copies.shape[2:]
+    ratio = width / height
+    share = torch.tensor([[1.0, 1 / ratio, 1.0], [ratio, 1.0, 1.0]], dtype=to.dtype, device=to.device)
+    grid = F.affine_grid(to * share, list(copies.shape), align_corners=False)
+    return F.grid_sample(copies, grid, mode="bilinear", padding_mode="border", align_corners=False)
+
+
+def _shortened(slope: Tensor, longest: float) -> Tensor:
+    """Gradients (n, ...), each at most so long; as they are where that is 0."""
+    if not longest:
+        return slope
+    lengths = slope.flatten(1).norm(dim=1).clamp_min(longest)
+    return slope * (longest / lengths).reshape(-1, *[1] * (slope.dim() - 1))
 
 
 def _copies(seen: Tensor, numbers: Draws, colour: str) -> Tensor:
@@ -147,6 +196,7 @@ def _start(
     space: Space,
     keys: Sequence[tuple[object, ...]],
     before: Tensor | None,
+    scaling: str,
 ) -> Tensor:
     """Noise of each target's own, with the pictures of the stage before in the middle, as latents."""
     dtype = torch.float64 if dtype_of(model) == torch.float64 else torch.float32
@@ -159,8 +209,8 @@ def _start(
     border = _scaled(model.description.input_size, stage.border_share, least=0)
     inner = (space.height - border[0], space.width - border[1])
     top, left = border[0] // 2, border[1] // 2
-    grown = F.interpolate(before, size=inner, mode="bilinear", align_corners=False)
-    picture[:, :, top : top + inner[0], left : left + inner[1]] = grown
+    grown = F.interpolate(before, size=inner, mode=scaling, align_corners=False)
+    picture[:, :, top : top + inner[0], left : left + inner[1]] = grown.clamp(0, 1)  # bicubic overshoots
     return space.latent(picture)
 
 

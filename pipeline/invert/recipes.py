@@ -23,7 +23,9 @@ class InversionStage:
     """Sides of the picture, as a share of the sides of what the model takes; each step scales it up to those."""
     border_share: float = 0.0
     """How much of each side, as a share of what the model takes, is fresh noise, half of it on either edge; what the
-    stage before made is scaled (bilinear) to the rest, in the middle. Not read in the first stage."""
+    stage before made is scaled to the rest, in the middle. Not read in the first stage."""
+    schedule: str = "cosine"
+    """The learning rate over the steps: `cosine` to 0, or `constant`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +43,20 @@ class InversionRecipe:
     `logit`, its logit minus the mean of theirs, which does not level off. Of a text it is always the cosine."""
     cosine_scale: float = 1.0
     """What the cosine with a text is multiplied by, so that it weighs as a logit does against total variation."""
+    text_measure: str = "cosine"
+    """Of a text: `cosine` of the two embeddings, or `distance`, minus the distance of the two at length one."""
+    copy_turn: float = 0.0
+    """Largest rotation of a copy about the middle, degrees, drawn for each step and copy."""
+    copy_shift: float = 0.0
+    """Largest shift of a copy, a share of each side; what comes in from outside repeats the border."""
+    copy_zoom: tuple[float, float] = (1.0, 1.0)
+    """Least and greatest scale of a copy."""
+    copy_share: float = 1.0
+    """How probable it is that a copy is turned, shifted and zoomed at all."""
+    gradient_norm: float = 0.0
+    """Where it is not 0, the longest a picture's gradient may be; a longer one is shortened to it."""
+    scaling: str = "bilinear"
+    """How pictures are scaled up, between stages and to what the model takes: `bilinear` or `bicubic`."""
     noise: float = 0.0
     """Standard deviation of Gaussian noise on each pixel, drawn for each step, one for all copies."""
 
@@ -122,4 +138,35 @@ PII = InversionRecipe(
 the growth by zoom and half by a border of noise (choice 1 of the published code's three). The published number of
 copies is what fits the authors' GPU, 1 to 200 by model; ours is 8."""
 
-INVERSION_RECIPES: dict[str, InversionRecipe] = {one.name: one for one in (FAST, PII)}
+CLIP_COPIES = 13
+CLIP_INVERSION = InversionRecipe(
+    name="clip-inversion",
+    version=1,
+    stages=tuple(
+        InversionStage(
+            ascent=Ascent(
+                parameterization="pixels",
+                phases=(Phase(steps=steps, copies=CLIP_COPIES, colour_shift=(0.0, 0.0)),),
+                learning_rate=0.1,
+                betas=(0.9, 0.999),
+                jitter=0,
+                total_variation=0.005,
+            ),
+            size_share=share,
+            schedule="constant",
+        )
+        for share, steps in ((64 / 224, 900), (128 / 224, 900), (1.0, 1600))
+    ),
+    colour="multiply",
+    text_measure="distance",
+    copy_turn=30.0,
+    copy_shift=0.1,
+    copy_zoom=(0.7, 1.2),
+    copy_share=0.5,
+    gradient_norm=1.0,
+    scaling="bicubic",
+)
+"""*What do we learn from inverting CLIP models?* (Kazemi et al., 2403.02580, section 3) as its public code runs it: a
+side of 64, 128 and 224 of 224 pixels, each copy turned, shifted and zoomed half of the time, no shift of colours."""
+
+INVERSION_RECIPES: dict[str, InversionRecipe] = {one.name: one for one in (FAST, PII, CLIP_INVERSION)}

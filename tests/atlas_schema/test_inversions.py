@@ -8,12 +8,21 @@ from atlas_schema.parts import commit_part, part_path, read_part
 from atlas_schema.read import Atlas
 from atlas_schema.shards import ShardPlace, assemble, shard_path
 from atlas_schema.store import Store
-from atlas_schema.tables import INVERSIONS, tables_of
-from atlas_schema.units import Targets, cut_named, unit_of
+from atlas_schema.tables import INVERSION_READINGS, INVERSIONS, tables_of
+from atlas_schema.units import Readings, Targets, WorkUnit, cut_named, unit_of
 from atlas_schema.validate import validate
-from tests.atlas_schema.made_atlas import PROVENANCE, SLUG, inversion_rows, inversion_unit, make_atlas
+from tests.atlas_schema.made_atlas import (
+    FINGERPRINT,
+    PROVENANCE,
+    SLUG,
+    inversion_rows,
+    inversion_unit,
+    make_atlas,
+    reading_rows,
+    settings_of,
+)
 
-FIRST, SECOND, THIRD = (inversion_unit(SLUG, letter * 16, count) for letter, count in (("c", 3), ("d", 2), ("e", 2)))
+FIRST, SECOND, THIRD = (inversion_unit(SLUG, letter * 16, count) for letter, count in (("c", 3), ("d", 1), ("e", 2)))
 PLACE = ShardPlace(INVERSIONS, SLUG)
 
 
@@ -35,12 +44,17 @@ def test_a_unit_is_named_by_its_list_and_read_back() -> None:
     assert FIRST.key != SECOND.key
 
 
-def test_a_target_that_several_parts_hold_comes_from_the_first(folder: Store) -> None:
+def test_a_target_that_several_parts_hold_comes_from_the_first_by_name(folder: Store) -> None:
     store = make_atlas(folder)
-    assert classes(store) == [("fast", "0", "c"), ("fast", "10", "c"), ("fast", "2", "d"), ("fast", "5", "d")]
+    made = [("fast", "0", "c"), ("fast", "10", "c"), ("fast", "2", "c"), ("fast", "5", "d")]
+    assert classes(store) == made
+    commit_part(store, THIRD, inversion_rows(SLUG, "e" * 16, (2, 7)), provenance=PROVENANCE)
+    assemble(store, [PLACE], [FIRST, SECOND, THIRD])
+    assert classes(store) == [*made[:2], ("fast", "2", "e"), made[3], ("fast", "7", "e")]
     assert validate(store) == []
     shelf = Shelf(store)
-    assert rows_in_shards(shelf, SECOND, INVERSIONS).equals(read_part(store, SECOND)), "the first by name"
+    for unit in (SECOND, THIRD):
+        assert rows_in_shards(shelf, unit, INVERSIONS).equals(read_part(store, unit))
     assert rows_in_shards(shelf, FIRST, INVERSIONS).num_rows == 2, "its third row is another unit's"
 
 
@@ -53,11 +67,26 @@ def test_a_shard_loses_no_target_that_no_part_holds_any_more(folder: Store) -> N
     other = inversion_unit(SLUG, "f" * 16, 1, "pii")
     commit_part(store, other, inversion_rows(SLUG, "f" * 16, (0,), "pii"), provenance=PROVENANCE)
     assemble(store, [PLACE], [THIRD, other])
-    kept = [("fast", "0", "c"), ("pii", "0", "f"), ("fast", "10", "c"), ("fast", "2", "d"), ("fast", "5", "e")]
+    kept = [("fast", "0", "c"), ("pii", "0", "f"), ("fast", "10", "c"), ("fast", "2", "c"), ("fast", "5", "e")]
     assert classes(store) == [*kept, ("fast", "7", "e")]
     after = store.read(shard_path(INVERSIONS, SLUG))
     assert assemble(store, [PLACE], [THIRD, other]) == [PLACE.path]
     assert store.read(PLACE.path) == after != before, "doing it again changes nothing"
+
+
+def test_readings_of_a_reader_that_is_not_asked_again_stay(folder: Store) -> None:
+    store = make_atlas(folder)
+    cut = Readings(3, "c" * 16, "zoo-pit", "f" * 16)
+    unit = WorkUnit("transfer-fast", SLUG, cut, FINGERPRINT, settings_of("transfer-fast"))
+    assert cut_named(cut.name) == cut
+    (old,) = store.list(".atlas/parts/transfer-fast")
+    store.delete(old)
+    commit_part(store, unit, reading_rows(SLUG, "c" * 16, (0, 10, 2), "zoo-pit"), provenance=PROVENANCE)
+    assemble(store, [ShardPlace(INVERSION_READINGS, SLUG)], [unit])
+    rows = Atlas(store).inversion_readings(SLUG)
+    readers = [(row["address"].rpartition("/")[2], row["reader"]) for row in rows]
+    assert readers == [(one, reader) for one in ("0", "10", "2") for reader in ("zoo-pit", "zoo-swin")]
+    assert rows_in_shards(Shelf(store), unit, INVERSION_READINGS).equals(read_part(store, unit))
 
 
 def test_validate_misses_the_table_of_a_stage_that_ran(folder: Store) -> None:

@@ -30,6 +30,7 @@ from jobs.records import FAILED, failed_path, record_failure
 from jobs.status import status_of
 from tests.atlas_schema.made_atlas import (
     FINGERPRINT,
+    INVERTED,
     PROVENANCE,
     SLUG,
     commit,
@@ -62,7 +63,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
 def atlas(store: Store) -> Store:
     """All stages, with the sums that they were made of."""
     make_atlas(store)
-    claims = [stage_claim(stage) for stage in (*ROWS, "pairs", "heads", "probe", "writes")]
+    claims = [stage_claim(stage) for stage in (*ROWS, "pairs", "heads", *INVERTED, "probe", "writes")]
     write_rows(store, "models", SLUG, [model_row((40, 24), stages=claims)], provenance=PROVENANCE)
     sums(store, "probe", ALL_IMAGES)
     sums(store, "writes", Whole())

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from atlas_schema.errors import BadConfig, UnknownRecipe
 from pipeline.invert.ascent import invert, value_of
 from pipeline.invert.judge import judged
-from pipeline.invert.recipes import FAST, INVERSION_RECIPES, PII, inversion_recipe
+from pipeline.invert.recipes import CLIP_INVERSION, FAST, INVERSION_RECIPES, PII, inversion_recipe
 from pipeline.invert.targets import (
     Outputs,
     Target,
@@ -28,6 +28,7 @@ from pipeline.invert.targets import (
 from pipeline.invert.transfer import chance, counterpart_classes, read
 from pipeline.label.embedder import load_embedder
 from pipeline.models import ModelRequest, load
+from pipeline.models.representation import representation
 from pipeline.seeds import generator
 from pipeline.visualize.parametrize import parameterization
 from pipeline.visualize.recipes import Phase
@@ -88,7 +89,7 @@ def planted(vit):
     return model, templates
 
 
-@pytest.mark.parametrize("name", ["fast", "pii"])
+@pytest.mark.parametrize("name", ["fast", "pii", "clip-inversion"])
 def test_the_picture_of_a_planted_class_is_its_optimum(vit, name):
     """Of a linear classifier the best picture in [0, 1] is known: at its greatest where the class's template is above
     the mean of all templates, at its least elsewhere."""
@@ -98,7 +99,8 @@ def test_the_picture_of_a_planted_class_is_its_optimum(vit, name):
     still = replace(last.ascent, phases=(Phase(steps=100, copies=1, colour_shift=(0.0, 0.3)),), jitter=0)
     # no change of place, which a template has; no total variation, under which another picture is the best
     still = replace(still, jitter_share=0, turn=0, zoom=0, total_variation=0)
-    recipe = replace(recipe, stages=(replace(last, ascent=still),), objective="logit", noise=0.0)
+    recipe = replace(recipe, stages=(replace(last, ascent=still),), objective="logit", noise=0.0, copy_turn=0.0)
+    recipe = replace(recipe, copy_shift=0.0, copy_zoom=(1.0, 1.0))
     made = invert(model, outputs, targets_of(outputs), recipe)
     best = templates > templates.mean(0)
     correlation = np.corrcoef(made.numpy().reshape(4, -1), best.reshape(4, -1))[:4, 4:]
@@ -150,6 +152,81 @@ def test_pii_is_the_published_loop_on_the_same_random_numbers():
                 image.clamp_(0, 1)
         picture = image.detach()
     assert_close(made, picture[0], 1e-9)
+
+
+def test_clip_inversion_is_the_published_loop_on_the_same_random_numbers():
+    """A plain retelling of the inversion of CLIP, a copy at a time, in float64: two stages of three steps."""
+    model = load(ModelRequest("zoo/clip"), dtype=torch.float64)
+    embedder = load_embedder(ModelRequest("zoo/clip"), vision=model)
+    texts = ["a red object", "a star"]
+    outputs = text_outputs(model, embedder, texts)
+    recipe = shortened(CLIP_INVERSION, steps=3, stages=CLIP_INVERSION.stages[1:])
+    made = invert(model, outputs, targets_of(outputs), recipe, seed=3)[1]
+    wanted = F.normalize(embedder.texts(texts), dim=1)[1:].double()
+
+    picture, moved = None, 0
+    for number, size in enumerate((36, 64)):
+        key = (recipe.hash, "zoo-clip", "text", "a star", f"stage {number}", 3)
+        random = generator(*key, "copies")
+        turns, shifts = random.uniform(-1, 1, (3, 2)) * 30, random.uniform(-1, 1, (3, 2, 2)) * 0.1 * size
+        scales, chances = random.uniform(0.7, 1.2, (3, 2)), random.uniform(0, 1, (3, 2))
+        image = torch.from_numpy(generator(*key, "start").uniform(0, 1, (3, size, size)))[None]
+        if picture is not None:
+            image = F.interpolate(picture, size=(size, size), mode="bicubic", align_corners=False).clamp(0, 1)
+        image = image.clone().requires_grad_()
+        adam = torch.optim.Adam([image], lr=0.1)
+        for step in range(3):
+            loss = torch.zeros((), dtype=torch.float64)
+            for copy in range(2):
+                seen = image
+                if chances[step, copy] < 0.5:
+                    moved += 1
+                    seen = placed(image, turns[step, copy], shifts[step, copy], scales[step, copy])
+                if size != 64:
+                    seen = F.interpolate(seen, size=(64, 64), mode="bicubic", align_corners=False)
+                told = F.normalize(embedder_of(model, seen), dim=1)
+                loss = loss + (told - wanted).norm() / 2
+            steps = ((0, 1), (1, 0), (1, 1), (1, -1))
+            loss = loss + 0.005 * sum(difference(image, *by).flatten(2).norm(dim=2).mean() for by in steps)
+            adam.zero_grad()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_([image], 1.0)
+            adam.step()
+            with torch.no_grad():
+                image.clamp_(0, 1)
+        picture = image.detach()
+    assert 0 < moved < 12
+    assert_close(made, picture[0], 1e-6)
+
+
+def embedder_of(model, pictures):
+    return representation(model, (pictures - 0.5) / 0.5)
+
+
+def difference(image, rows, columns):
+    """Each pixel less its neighbour so many rows below and columns to the right."""
+    height, width = image.shape[2:]
+    here = image[:, :, : height - rows, max(0, -columns) : width - max(0, columns)]
+    return image[:, :, rows:, max(0, columns) : width + min(0, columns)] - here
+
+
+def placed(image, degrees, shift, scale):
+    """A picture turned and zoomed about its middle, then shifted by (columns, rows) pixels, point by point."""
+    size, turn = image.shape[2], math.radians(degrees)
+    columns, rows = torch.meshgrid(*[torch.arange(size, dtype=torch.float64)] * 2, indexing="xy")
+    x, y = columns - (size - 1) / 2 - shift[0], rows - (size - 1) / 2 - shift[1]
+    across = (math.cos(turn) * x - math.sin(turn) * y) / scale + (size - 1) / 2
+    down = (math.sin(turn) * x + math.cos(turn) * y) / scale + (size - 1) / 2
+    across, down = across.clamp(0, size - 1), down.clamp(0, size - 1)
+    left, top = across.floor().long().clamp(max=size - 2), down.floor().long().clamp(max=size - 2)
+    a, b = across - left, down - top
+
+    def at(rows, columns):
+        return image[:, :, rows, columns]
+
+    upper = at(top, left) * (1 - a) + at(top, left + 1) * a
+    lower = at(top + 1, left) * (1 - a) + at(top + 1, left + 1) * a
+    return upper * (1 - b) + lower * b
 
 
 def test_objectives_by_hand():
@@ -307,7 +384,7 @@ def test_models_that_cannot_are_named_with_what_can(vit, clip):
         text_outputs(vit, load_embedder(ModelRequest("zoo/vit")), ["a red object"])
     with pytest.raises(BadConfig, match=r"texts of zoo-clip say nothing to zoo-vit: expected its own text tower"):
         text_outputs(vit, clip, ["a red object"])
-    with pytest.raises(UnknownRecipe, match=r"'fest'.*Known recipes: fast, pii; nearest: fast"):
+    with pytest.raises(UnknownRecipe, match=r"'fest'.*Known recipes: fast, pii, clip-inversion; nearest: fast"):
         inversion_recipe("fest")
 
 
@@ -363,6 +440,12 @@ def test_a_prompt_longer_than_the_context_is_named_with_its_length(clip):
 
 
 def test_recipes_kept_their_hashes():
-    assert {name: recipe.version for name, recipe in INVERSION_RECIPES.items()} == {"fast": 1, "pii": 1}
+    assert {name: recipe.version for name, recipe in INVERSION_RECIPES.items()} == {
+        "fast": 1,
+        "pii": 1,
+        "clip-inversion": 1,
+    }
     assert PII.image_steps == 7 * 401 * 8
+    assert CLIP_INVERSION.image_steps == 3400 * 13
+    assert (FAST.hash, PII.hash) == ("ef029476520b7cc0", "df7a361d8b2bd9b9")
     assert [stage.size_share for stage in PII.stages] == [share / 8 for share in range(2, 9)]
