@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from atlas_schema.errors import BadConfig, nearest
 from pipeline.effects.readout import Readout, readout_of
@@ -17,6 +18,7 @@ from pipeline.label.embedder import Embedder
 from pipeline.models import LoadedModel
 
 _RANGE = re.compile(r"(\d+)(?:-(\d+))?")
+_WEIGHT = re.compile(r"\[\s*(-?\d+(?:\.\d+)?)\s*\]")
 LONGER = 8  # times the context: what texts are measured in that may be too long for it
 
 
@@ -81,8 +83,34 @@ def text_outputs(model: LoadedModel, embedder: Embedder, texts: Sequence[str]) -
             f"texts of {embedder.slug} say nothing to {model.description.slug}: expected its own text tower."
         )
     check_texts(embedder, texts)
-    readout = readout_of(model, texts=(list(texts), embedder.texts(texts)))
+    readout = readout_of(model, texts=(list(texts), embedded(embedder, texts)))
     return Outputs(readout, torch.zeros(len(texts), dtype=torch.int64), "text")
+
+
+def blend_of(text: str) -> tuple[tuple[float, str], ...]:
+    """Weights and texts of a blend such as `[0.7] a red object [0.3] a star`; a text without weights counts whole.
+
+    BadConfig where a weight has no text, or all weights add up to nothing.
+    """
+    if not _WEIGHT.match(text):
+        return ((1.0, text),)
+    pieces = _WEIGHT.split(text)[1:]
+    blend = tuple((float(weight), part.strip()) for weight, part in zip(pieces[::2], pieces[1::2], strict=True))
+    if any(not part for _, part in blend) or not any(weight for weight, _ in blend):
+        raise BadConfig(
+            f"prompts: {text!r} is no blend: expected a text behind each weight, and a weight that is not 0, such as "
+            "[0.7] a red object [0.3] a star."
+        )
+    return blend
+
+
+def embedded(embedder: Embedder, texts: Sequence[str]) -> Tensor:
+    """The direction of each text, (texts, d), of length 1; of a blend the weighted sum of its texts' directions."""
+    blends = [blend_of(text) for text in texts]
+    parts = list(dict.fromkeys(part for blend in blends for _, part in blend))
+    vectors = dict(zip(parts, functional.normalize(embedder.texts(parts), dim=1), strict=True))
+    summed = [torch.stack([weight * vectors[part] for weight, part in blend]).sum(0) for blend in blends]
+    return functional.normalize(torch.stack(summed), dim=1)
 
 
 def targets_of(outputs: Outputs, wanted: Sequence[str] = ()) -> list[Target]:
@@ -159,6 +187,7 @@ def check_texts(embedder: Embedder, texts: Sequence[str]) -> None:
     """BadConfig where the model reads no text, does not know a word, or cuts a text off, which it would do silently."""
     tokenizer: Any = embedder.tokenizer
     language: Any = embedder.language
+    texts = [part for text in texts for _, part in blend_of(text)]
     for text in texts if tokenizer is not None else ():
         context = int(getattr(tokenizer, "context_length", None) or language.context_length)
         length = _tokens(tokenizer([text], LONGER * context)[0])

@@ -19,8 +19,10 @@ from pipeline.invert.recipes import CLIP_INVERSION, FAST, INVERSION_RECIPES, PII
 from pipeline.invert.targets import (
     Outputs,
     Target,
+    blend_of,
     check_texts,
     class_outputs,
+    embedded,
     read_prompts,
     targets_of,
     text_outputs,
@@ -427,6 +429,21 @@ def test_bad_files_of_prompts_are_refused(data, message):
 
 def test_files_of_prompts_are_read():
     assert read_prompts("\ufeffa star\r\n\n ein Löwe \n".encode(), "mine.txt") == ("a star", "ein Löwe")
+
+
+def test_a_blend_is_a_weighted_sum_of_directions(clip):
+    assert blend_of("a red object") == ((1.0, "a red object"),)
+    assert blend_of("[0.7] a red object [ -0.3 ] a star") == ((0.7, "a red object"), (-0.3, "a star"))
+    one, other, both = embedded(clip, ["a red object", "a star", "[3] a red object [1] a star"])
+    assert_close(both, F.normalize(3 * one + other, dim=0), 1e-6)
+    assert_close(embedded(clip, ["[2] a star"])[0], other, 1e-6)
+    outputs = text_outputs(clip.vision, clip, ["[1] a red object [1] a star"])
+    assert outputs.names == ("[1] a red object [1] a star",)
+    for wrong in ("[1]", "[1] a star [2]", "[0] a star"):
+        with pytest.raises(BadConfig, match="is no blend: expected a text behind each weight"):
+            check_texts(clip, [wrong])
+    with pytest.raises(BadConfig, match="knows 48 words and not this one"):
+        check_texts(clip, ["[1] a red object [1] a zebra"])
 
 
 def test_a_prompt_longer_than_the_context_is_named_with_its_length(clip):
