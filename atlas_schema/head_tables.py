@@ -46,7 +46,12 @@ HEADS = Table(
             choices=LEVELS,
         ),
         Column("probe_set", TEXT, "Hash of the probe set, as in probe_images"),
-        _count("probe_images", INT32, "Number of probe images"),
+        _count(
+            "probe_images",
+            INT32,
+            "Number of probe images that contributions were measured on: all; of models of which an image costs many "
+            "forwards, the panel",
+        ),
         _count("norm", FLOAT, "Length of the contribution, mean over images", unit="activation"),
         _count("norm_share", FLOAT, "Length of the contribution over that of the final representation, mean of ratios"),
         Column(

@@ -11,6 +11,7 @@ from atlas_schema.tables import tables_filled_by
 from jobs import stages
 from jobs.facts import FACTS
 from jobs.stages import Stage
+from jobs.stages.stage import never
 
 _HEAD = """# Stages
 
@@ -51,6 +52,8 @@ def _group(stage: Stage) -> str:
 def _along(stage: Stage) -> str:
     if stage.cut == "images" and stage.over == "panel":
         return "images of the panel"
+    if stage.samples is not never:
+        return "images, of some families of the panel"
     return "layers" if stage.together else _ALONG[stage.cut]
 
 

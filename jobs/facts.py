@@ -130,11 +130,12 @@ def facts_of(
     others read results; of a model's own stages the units hold it. class_names: of the classifier's outputs, where its
     id does not say them.
     """
+    names = [*stage.facts, *(["panel"] if stage.samples(owner) and "panel" not in stage.facts else [])]
     named = {"class names": digest(list(class_names))} if class_names and stage.names_classes else {}
     return {
         "version": stage.version,
         "model": {**fed(owner), **named, **({"weights": weights} if weights else {})},
-        "facts": {name: FACTS[name].value(inputs) for name in stage.facts},
+        "facts": {name: FACTS[name].value(inputs) for name in names},
         "reads": dict(reads),
     }
 

@@ -303,7 +303,7 @@ def _pieces(stage: Stage, sizes: Sizes, ranges: Ranges) -> Iterator[tuple[Neuron
             cost = stage.cost(sizes.at(Neurons(layer, 0, 1)))
             yield from ((Neurons(layer, start, stop), cost) for start, stop in wanted)
     elif stage.cut == "images":
-        count = sizes.images if stage.over == "images" else sizes.panel
+        count = sizes.images if stage.passes_over(sizes.description) == "images" else sizes.panel
         if count:
             yield Images(0, count), stage.cost(sizes)
     else:

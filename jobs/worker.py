@@ -241,7 +241,8 @@ class Worker:
         """The unit that stands for all of a stage of a model; the embedder's own stages have its slug."""
         stage, inputs = self.stages[name], self.settings.inputs
         slug = inputs.embedder.slug if stage.owner == "embedder" else slug
-        cut = Images(0, inputs.count(stage.over)) if stage.cut == "images" else Whole()
+        over = stage.passes_over(self.settings.sizes[slug].description)
+        cut = Images(0, inputs.count(over)) if stage.cut == "images" else Whole()
         return self.settings.identities[name, slug].unit(name, slug, cut)
 
     def _embedder(self) -> Any:

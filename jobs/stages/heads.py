@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from jobs.work import Work
     from pipeline.decompose.align import Alignment, Question
     from pipeline.decompose.contributions import Contributing
-    from pipeline.models import LoadedModel
+    from pipeline.models import LoadedModel, ModelDescription
 
 FORWARDS = 2.0  # plain forwards that contributions cost, about, where heads have paths (docs/decomposition.md)
 FORWARDS_WITHOUT = 15.0  # where heads are pushed through later attention (ConViT-B 15, CoaT-small 7, Twins-L 5)
@@ -43,7 +43,7 @@ def decompose(work: Work, unit: WorkUnit) -> dict[str, np.ndarray]:
 
     contributing = work.shared(unit.slug, _contributing)
     device = "cpu" if work.device == "mps" else work.device
-    batches = (batch for _, batch in _contributions(work, contributing, range(unit.start, unit.stop)))
+    batches = (batch for _, batch in _contributions(work, contributing, _indices(work, unit, DECOMPOSE)))
     return ContributionMoments.over(contributing, batches, device).arrays()
 
 
@@ -162,7 +162,7 @@ def project(work: Work, unit: WorkUnit) -> dict[str, np.ndarray]:
         inputs.settings.project,
     )
     contributing = work.shared(unit.slug, _contributing)
-    for indices, contributions in _contributions(work, contributing, range(unit.start, unit.stop)):
+    for indices, contributions in _contributions(work, contributing, _indices(work, unit, PROJECT)):
         passing.update(contributions, indices)
     return passing.sums.arrays()
 
@@ -179,7 +179,8 @@ def maps(work: Work, unit: WorkUnit) -> dict[str, np.ndarray]:
     inputs, model = work.inputs, work.model(unit.slug)
     top = SecondPass.of(work.arrays("project", unit.slug)).top
     directions = torch.from_numpy(work.arrays("spans", unit.slug, ["directions"])["directions"].copy())
-    asked = [one for one in asked_maps(top, directions, len(inputs.images)) if unit.start <= one.image < unit.stop]
+    within = set(_indices(work, unit, MAPS))
+    asked = [one for one in asked_maps(top, directions, len(inputs.images)) if one.image in within]
     images = sorted({one.image for one in asked})
     contributing, sums = work.shared(unit.slug, _contributing), HeadMaps()
     for numbers, pixels in batches(inputs.images, images, model.description, work.batch):
@@ -273,6 +274,18 @@ def moments_bytes(sizes: Sizes) -> float:
     return FLOAT * width * (rows + 2 * (description.heads + len(description.ffn_sites)))
 
 
+def measured_on_panel(description: ModelDescription) -> bool:
+    """Whether heads of a model are measured on the panel alone: where an image costs many forwards."""
+    return description.family in OPEN_FAMILIES
+
+
+def _indices(work: Work, unit: WorkUnit, stage: Stage) -> Sequence[int]:
+    """The images of a unit, as the probe set numbers them."""
+    if stage.passes_over(work.sizes.description) == "panel":
+        return work.inputs.panel[unit.start : unit.stop]
+    return range(unit.start, unit.stop)
+
+
 def forwards(sizes: Sizes) -> float:
     """Plain forwards that the contributions of an image cost."""
     return FORWARDS_WITHOUT if sizes.description.family in OPEN_FAMILIES else FORWARDS
@@ -305,9 +318,11 @@ def maps_cost(sizes: Sizes) -> Cost:
     """
     count = sizes.description.heads
     examples = 20.0 * count  # of five directions, four images each
-    share = min(1.0, examples / max(sizes.images, 1))
-    each = 4.0 if sizes.description.family not in OPEN_FAMILIES else 4.0 + examples / max(sizes.images, 1)
-    return Cost(each=share * each * sizes.forward, kept_each=300 * examples / max(sizes.images, 1))
+    without = measured_on_panel(sizes.description)
+    images = max(sizes.panel if without else sizes.images, 1)
+    share = min(1.0, examples / images)
+    each = 4.0 + examples / images if without else 4.0
+    return Cost(each=share * each * sizes.forward, kept_each=300 * examples / images)
 
 
 def reads_cost(sizes: Sizes) -> Cost:
@@ -390,6 +405,7 @@ DECOMPOSE = Stage(
     group="decompose",
     cut="images",
     facts=("images",),
+    samples=measured_on_panel,
     merge="pipeline.decompose.moments:ContributionMoments",
     version=2,
     compute=decompose,
@@ -429,6 +445,7 @@ PROJECT = Stage(
     reads=("decompose", "align", "spans", "pool"),
     facts=("images", "classes", "attributes", "features", "project settings"),
     names_classes=True,
+    samples=measured_on_panel,
     merge="pipeline.decompose.second_pass:SecondPass",
     compute=project,
     memory=contributions_memory,
@@ -441,6 +458,7 @@ MAPS = Stage(
     cut="images",
     reads=("spans", "project"),
     facts=("images",),
+    samples=measured_on_panel,
     merge="pipeline.decompose.head_maps:HeadMaps",
     compute=maps,
     memory=maps_memory,

@@ -121,6 +121,11 @@ def hidden_floats(site: FfnSite) -> int:
     return site.width * (tokens + len(site.prefix_tokens) * len(site.grids))
 
 
+def never(_: object) -> bool:
+    """No model is an exception."""
+    return False
+
+
 def no_objection(_: object) -> str:
     """Every model, or every input, will do."""
     return ""
@@ -143,6 +148,7 @@ class Stage:
     memory: Callable[[Sizes, int], float]  # bytes with so many images in a forward, weights included; 0: what is fixed
     together: bool = False  # all neurons of a layer in one unit, as what they share is most of the work
     over: Literal["images", "panel"] = "images"  # which images, where it is cut along images
+    samples: Callable[[ModelDescription], bool] = never  # models of which an image costs so much that the panel must do
     owner: Literal["model", "embedder"] = "model"  # whose weights it runs, and in whose folder its parts lie
     reads: tuple[str, ...] = ()  # stages that must be complete before; they run too where they are not
     reads_if_there: tuple[str, ...] = ()  # stages that it waits for where they run, and else takes as they stand
@@ -152,3 +158,7 @@ class Stage:
     version: int = 1
     objects: Callable[[Inputs], str] = no_objection  # what is wrong with the inputs for this stage; "" where nothing
     unfit: Callable[[LoadedModel], str] = no_objection  # why a model cannot do it; "" where it can
+
+    def passes_over(self, description: ModelDescription) -> Literal["images", "panel"]:
+        """Which images it passes over, of a model."""
+        return "panel" if self.samples(description) else self.over

@@ -132,7 +132,7 @@ def neurons_of(units: list[WorkUnit], name: str, slug: str) -> list[tuple[int, i
     return sorted((u.layer, n) for u in units if (u.stage, u.slug) == (name, slug) for n in range(u.start, u.stop))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.integers(0, 10**9).map(random.Random),
     st.integers(1, 9),
@@ -156,7 +156,7 @@ def test_every_unit_once_and_none_before_what_it_reads(chance, workers, layers, 
                 assert OWN.unit(kind.name, slug, Images(0, images)) in world.committed, "one partial of all images"
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(0, 10**9).map(random.Random), st.integers(1, 5), st.integers(0, 40))
 def test_a_run_that_was_stopped_anywhere_is_taken_up(chance, workers, after):
     first = World(Graph(jobs()))
@@ -168,7 +168,7 @@ def test_a_run_that_was_stopped_anywhere_is_taken_up(chance, workers, after):
     assert not kept & set(second.given), "nothing that is committed is done again"
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(st.integers(0, 10**9).map(random.Random), st.integers(1, 5))
 def test_damage_sends_its_producer_back(chance, workers):
     """Whole partials are found damaged by whoever reads them: they are made again, and then they are read."""
@@ -262,7 +262,7 @@ def test_slices_that_a_merge_holds_are_superseded_and_not_done_again() -> None:
     assert graph.ready() == slices, "without it they are computed again"
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(2, 90), st.integers(0, 2**16), st.booleans())
 def test_however_commits_come_slices_are_merged_from_what_is_there(count: int, seed: int, resumed: bool) -> None:
     """As a run does it: what a committed merge holds is removed at once, while other merges are still to be done."""

@@ -302,6 +302,15 @@ def test_names_of_classes_are_in_the_keys_of_stages_that_say_them() -> None:
     assert other == {"effect", "project", "maps", "heads", *INVERTING, *READING}
 
 
+def test_the_panel_decides_heads_only_where_they_are_measured_on_it_alone() -> None:
+    convit = describe(ModelRequest("zoo/convit"))
+    smaller = replace(BEFORE, settings=changed_at(BEFORE.settings, ("probe", "panel")))
+    for model, direct in ((VIT, set()), (convit, {"decompose", "project", "maps"})):
+        one, other = (stage_identities(STAGES, given.inputs(), model, "f" * 64) for given in (BEFORE, smaller))
+        found = {name for name in one if one[name].identity != other[name].identity}
+        assert found == with_readers("probe", *BESIDE["probe", "panel"], *direct)
+
+
 @pytest.mark.parametrize("recipe", PICTURE_RECIPES)
 def test_settings_of_a_recipe_are_in_the_keys_of_its_own_further_pictures(
     recipe: str, monkeypatch: pytest.MonkeyPatch

@@ -368,7 +368,7 @@ def test_a_run_for_which_memory_is_too_small_everywhere_ends_early():
     assert len(executor.attempts) < 40
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     st.lists(st.sampled_from(["ok", "raise", "die", "hang", "starve", "small"]), max_size=12),
     st.integers(1, 4),
@@ -421,7 +421,7 @@ def test_a_part_that_is_lost_again_and_again_counts_as_a_fault_of_its_reader():
     assert executor.attempts.count((reader, 1, 1)) + executor.attempts.count((reader, 2, 1)) == 2
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 2), st.integers(0, 9)), unique=True),
     st.integers(0, 10**9),

@@ -63,7 +63,7 @@ def test_every_neuron_is_in_exactly_one_unit():
     assert sorted(neurons(plan)) == sorted(expected)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.lists(st.integers(0, 127), min_size=1, max_size=12),
     st.lists(st.integers(0, 3), min_size=1, max_size=3),
@@ -75,7 +75,7 @@ def test_units_cover_exactly_the_selection(units, layers, unit_seconds, workers)
     assert sorted(neurons(plan)) == sorted(("zoo-vit", layer, unit) for layer in set(layers) for unit in set(units))
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(1, 100_000), st.floats(0.1, 600), st.integers(1, 500), st.sampled_from(["cpu", "cuda"]))
 def test_slices_of_a_pass_cover_all_images_once_and_follow_the_machine(images, unit_seconds, workers, device):
     counts = replace(COUNTS, images=images, panel=min(images, 2048))
@@ -119,6 +119,17 @@ def test_every_stage_is_planned_with_its_costs():
     assert counts["pairs"] == 3
     pairs = [(job.slug, cut) for job in plan.jobs if job.stage.name == "pairs" for cut in job.cuts]
     assert pairs == [("zoo-pit", Partner("zoo-pit")), ("zoo-pit", Partner("zoo-vit")), ("zoo-vit", Partner("zoo-vit"))]
+
+
+def test_heads_of_which_an_image_costs_many_forwards_are_measured_on_the_panel() -> None:
+    base = [ModelRequest("timm/convit_tiny"), ModelRequest("timm/vit_tiny_patch16_224")]
+    counts = replace(COUNTS, images=50_000, panel=2_048)
+    plan = plan_of(*base, counts=counts, stages="probe,decompose", probe="zoo")
+    seen = {(job.stage.name, job.slug): job.size for job in plan.jobs if job.stage.cut == "images"}
+    convit, vit = (model.slug for model in plan.models)
+    assert {slug: seen["probe", slug] for slug in (convit, vit)} == {convit: 50_000, vit: 50_000}
+    for stage in ("decompose", "project", "maps"):
+        assert (seen[stage, convit], seen[stage, vit]) == (2_048, 50_000)
 
 
 def test_large_layers_are_cut_in_every_stage_but_where_all_neurons_belong_together():

@@ -44,7 +44,7 @@ def test_nothing_to_merge_is_refused():
 
 
 @given(st.lists(st.integers(1, IMAGES - 1), max_size=4, unique=True).map(sorted))
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 def test_a_model_probe_of_slices_is_that_of_all_images(cuts: list[int]):
     model, probe_set = load(ModelRequest("zoo/vit")), open_probe_set(f"zoo:{IMAGES}")
     asked = ProbeSettings(top=3, panel=10, least_class=1)

@@ -227,7 +227,7 @@ PLACES = st.lists(NAMES, min_size=1, max_size=3).map("/".join)
 TARGETS = st.sampled_from([".", "..", "../..", "a.png", "cat", "dog", "../cat", "gone"])
 
 
-@settings(max_examples=200, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(max_examples=200, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(
     whole=st.lists(PLACES.map(lambda place: f"{place}/whole.png"), max_size=3),
     files=st.dictionaries(PLACES, contents(), max_size=6),

@@ -76,7 +76,7 @@ def test_soft_wpmi_by_hand():
         assert found[text] == pytest.approx(np.log(1 + 0.998 * -0.5) + np.log(1 + 0.984 * (p - 1)), abs=1e-4)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.lists(st.integers(1, 5), min_size=1, max_size=6), st.randoms())
 def test_the_normaliser_merges_over_any_shards_in_any_order(sizes, shuffle):
     values = 300 * torch.randn(sum(sizes), 4, generator=torch.Generator().manual_seed(sum(sizes)))

@@ -156,7 +156,7 @@ def test_a_constant_neuron_has_no_partner_and_is_none(batches):
             assert np.isfinite(table.null_best).all()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     cuts=st.lists(st.integers(0, 60), max_size=4),
     seed=st.integers(0, 1000),

@@ -35,7 +35,7 @@ def of(found: Contributions, rows: list[int]) -> ContributionMoments:
 
 
 @given(st.lists(st.integers(0, 3), min_size=IMAGES, max_size=IMAGES), st.permutations(range(4)))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_any_split_and_order_gives_the_moments_of_all(split: list[int], order: list[int]) -> None:
     found = drawn()
     whole = ContributionMoments(THROUGH, HEADS, WIDTH)

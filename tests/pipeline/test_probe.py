@@ -82,7 +82,7 @@ def measured(hidden: Sequence[torch.Tensor], members: Membership, indices: Seque
     return site
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(seed=st.integers(0, 10_000), cuts=st.lists(st.integers(1, IMAGES - 1), max_size=5), order=st.randoms())
 def test_any_split_and_order_of_merges_equals_one_pass(seed: int, cuts: list[int], order: random.Random) -> None:
     members = membership(open_probe_set(f"zoo:{IMAGES}"))

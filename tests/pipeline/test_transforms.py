@@ -19,7 +19,7 @@ def pictures(count=3, height=10, width=14):
 
 
 @given(st.lists(st.tuples(st.integers(-40, 40), st.integers(-40, 40)), min_size=3, max_size=3))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_each_picture_is_rolled_by_its_own_shift(shifts):
     picture = pictures()
     expected = torch.stack([torch.roll(p, s, dims=(1, 2)) for p, s in zip(picture, shifts, strict=True)])
