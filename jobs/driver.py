@@ -228,24 +228,10 @@ class Run(Listener):
 
     def _compute(self, units: Sequence[Task]) -> Outcome:
         from jobs.ray_run import RayExecutor, on_every_node, ray_session
-        from jobs.worker import WorkerSettings, remove_cache
+        from jobs.worker import remove_cache, settings_for
 
-        config, machine, prepared = self.prepared.config, self.plan.machine, self.prepared
-        settings = WorkerSettings(
-            store_url=self.store.url,
-            requests={description.slug: request for request, description in prepared.described},
-            fingerprints={one.description.slug: one.fingerprint for one in prepared.models},
-            stages=prepared.stages,
-            identities=self._identities(),
-            inputs=prepared.inputs,
-            device=machine.device,
-            threads=machine.threads,
-            threads_fixed=config.threads is not None,
-            precision=config.precision,
-            memory=machine.memory,
-            sizes=self.plan.sizes,
-            nonce=self.lock.me.nonce,
-        )
+        config, machine = self.prepared.config, self.plan.machine
+        settings = settings_for(self.prepared, self.plan, self._identities(), self.lock.me.nonce)
         policy = Policy(
             workers=machine.workers,
             retries=config.retries,
@@ -276,6 +262,8 @@ class Run(Listener):
 
     def started(self, worker: int, unit: Task, attempt: int) -> None:
         self.log("started", unit=str(unit), worker=worker, attempt=attempt)
+        if isinstance(unit, WorkUnit):
+            self.progress.started(unit)
 
     def stopping(self, flying: int) -> None:
         self.log("stopping", signal=self.stop.signal, in_flight=flying)
@@ -337,11 +325,17 @@ class Run(Listener):
         for merged in self.graph.superseded(unit):
             self.store.delete(part_path(merged))
 
+    def _ended(self, unit: Task | None) -> None:
+        """Nobody is at a unit any more, though it is not done."""
+        if isinstance(unit, WorkUnit):
+            self.progress.ended(unit)
+
     def part_lost(self, reader: Task, lost: WorkUnit, fault: Fault) -> Iterable[Task] | None:
         """A unit found what it reads damaged or gone: that is made again first, unless it was too often.
 
         Not of a stage that this run leaves alone: nobody would make it.
         """
+        self._ended(reader)
         if isinstance(reader, Assembly):
             return self._part_of_shard_lost(reader, lost)
         if (lost.stage, lost.slug) not in self.graph.jobs:
@@ -356,6 +350,7 @@ class Run(Listener):
         return self.graph.ready()
 
     def resting(self, worker: int, unit: Task, fault: Fault) -> None:
+        self._ended(unit)
         self.log("store did not answer", unit=str(unit), worker=worker, error=str(fault), trace=fault.trace)
         self.progress.say(f"The store did not answer worker {worker}; {unit} is queued again: {fault}")
 
@@ -382,8 +377,10 @@ class Run(Listener):
 
     def retrying(self, unit: Task, attempt: int, fault: Fault) -> None:
         self.log("retrying", unit=str(unit), attempt=attempt, error=str(fault), trace=fault.trace)
+        self._ended(unit)
 
     def put_aside(self, unit: Task, reason: str) -> None:
+        self._ended(unit)
         self.log("put aside", unit=str(unit), reason=reason)
         self.progress.say(f"Memory ran out at {unit}: it is done alone, when nothing else is left to do.")
 
@@ -410,6 +407,7 @@ class Run(Listener):
         self.progress.say(f"Gave up {unit}: {fault}")
 
     def lost(self, worker: int, unit: Task | None, reason: str) -> None:
+        self._ended(unit)
         self.log("worker lost", unit=str(unit) if unit else None, worker=worker, reason=reason)
         if unit:
             self.progress.say(f"Worker {worker} was lost while doing {unit}, which is queued again: {reason}")
