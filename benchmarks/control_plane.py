@@ -185,7 +185,7 @@ def whole_loop(workers: int, units: int, models: int, folder: Path) -> dict[str,
     log = RunLog(Store(str(folder)), f"run-{workers}-{units}-{models}")
     run = Run.__new__(Run)
     progress = SimpleNamespace(
-        **dict.fromkeys(("committed", "gave_up", "tick", "again", "say", "assembled"), lambda *_: None)
+        **dict.fromkeys(("started", "ended", "committed", "gave_up", "tick", "again", "say", "assembled"), lambda *_: None)
     )
     row = SimpleNamespace(units_done=0, run_id="run")
     facts = {"graph": shards.graph, "shards": shards, "store": Store("memory://control"), "log": log, "row": row}

@@ -1,6 +1,6 @@
 """Whether the plan foretold what a run took, by stage, and whether its progress line told the time left.
 
-    python -m benchmarks.price ATLAS [--run RUN] [--out FILE]
+    python -m benchmarks.price ATLAS [--run RUN] [--cpu] [--out FILE]
 
 Reads an atlas that a run has finished: the run's config gives the plan anew, its log says what each unit took. Of every
 stage the plan's seconds of a worker stand beside those of the log (CPU time where the units shared the machine with
@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
+from collections import deque
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any
@@ -20,7 +22,7 @@ from atlas_schema.parquet import decode
 from atlas_schema.shards import shard_path
 from atlas_schema.store import Store
 from atlas_schema.tables import RUNS
-from atlas_schema.units import Identity, Images, Pair, WorkUnit
+from atlas_schema.units import Identity, Images, Neurons, Pair, Whole, WorkUnit
 from benchmarks.machine import description, put
 from jobs.config import config_from_mapping
 from jobs.forecast import Forecast, seconds_left
@@ -28,6 +30,7 @@ from jobs.graph import Graph, Job
 from jobs.opening import counts_of
 from jobs.plan import Machine, Partner, Plan, make_plan
 from jobs.prepare import describe_all
+from jobs.ranges import subtract, union
 from jobs.records import LOGS
 from jobs.stages import stages_of
 from pipeline.models import ModelRequest, describe
@@ -80,39 +83,57 @@ def by_stage(plan: Plan, events: list[dict[str, Any]]) -> dict[str, dict[str, fl
     return found
 
 
-def units_named(graph: Graph) -> dict[str, WorkUnit]:
-    """The planned units by the name that the log has for them; merges are made from their names."""
-    return {str(unit): unit for job in graph.jobs.values() for layer in job.layers for unit in job.gaps(layer)}
+def unit_named(name: str) -> WorkUnit | None:
+    """The unit that a log has a name for; None of an assembly."""
+    stage, _, rest = name.partition(" ")
+    of_layer = re.fullmatch(r"(\S+)/mlp/(\d+) units (\d+) to (\d+)", rest)
+    if of_layer:
+        slug, layer, first, last = of_layer.groups()
+        return PLANNED.unit(stage, slug, Neurons(int(layer), int(first), int(last) + 1))
+    of_images = re.fullmatch(r"(\S+) images (\d+) to (\d+)", rest)
+    if of_images:
+        slug, first, last = of_images.groups()
+        return PLANNED.unit(stage, slug, Images(int(first), int(last) + 1))
+    of_pair = re.fullmatch(r"(\S+) with (\S+)", rest)
+    if of_pair:
+        return PLANNED.unit(stage, of_pair[1], Pair(of_pair[2], PLANNED.settings))
+    return None if stage == "assemble" or " " in rest else PLANNED.unit(stage, rest, Whole())
 
 
-def merge_named(name: str) -> WorkUnit | None:
-    """A merge of slices, which no plan has: "probe zoo-vit images 0 to 999"."""
-    stage, slug, *rest = name.split()
-    if len(rest) == 4 and rest[0] == "images":
-        return PLANNED.unit(stage, slug, Images(int(rest[1]), int(rest[3]) + 1))
-    return None
+def by_cpu(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The same units in the same order, end to end by the CPU time of each: of a worker that had its core alone."""
+    now, laid = 0.0, [{"event": "start", "at": 0.0}]
+    for event in events:
+        if event["event"] == "committed":
+            seconds = event["cpu_seconds"]
+            laid.append({"event": "started", "unit": event["unit"], "at": now})
+            now += seconds
+            laid.append({**event, "seconds": seconds, "at": now})
+    return [*laid, {"event": "end", "at": now}]
 
 
 def replayed(plan: Plan, graph: Graph, events: list[dict[str, Any]]) -> Iterator[dict[str, float]]:
     """At every hundredth of the run's time: what was left, and what the line would have told."""
-    units, forecast = units_named(graph), Forecast(plan, graph)
+    forecast, passed = Forecast(plan, graph), {}
     end = events[-1]["at"]
-    started = [event["at"] for event in events if event["event"] == "started"]
-    first = min(started, default=0.0)
-    todo, step = list(events), (end - first) / 100
+    first = min((event["at"] for event in events if event["event"] == "started"), default=0.0)
+    todo, step = deque(events), (end - first) / 100
     for hundredth in range(1, 100):
         now = first + hundredth * step
         while todo and todo[0]["at"] <= now:
-            event = todo.pop(0)
-            name = event.get("unit") or ""
-            unit = units.get(name)
-            if event["event"] == "started" and unit is not None:
+            event = todo.popleft()
+            unit = unit_named(event.get("unit") or "")
+            if unit is None:
+                continue
+            if event["event"] == "started":
                 forecast.began(unit, event["at"])
             elif event["event"] == "committed":
-                known = unit or merge_named(name)
-                if known is not None:
-                    forecast.committed(known, event["seconds"], counts=unit is not None)
-            elif event["event"] in ("retrying", "worker lost", "put aside", "gave up") and unit is not None:
+                seen = passed.setdefault((unit.stage, unit.slug), ())
+                merge = isinstance(unit.cut, Images) and not subtract((unit.start, unit.stop), seen)
+                forecast.committed(unit, event["seconds"], counts=not merge)
+                if isinstance(unit.cut, Images):
+                    passed[unit.stage, unit.slug] = union(seen, [(unit.start, unit.stop)])
+            elif event["event"] in ("retrying", "worker lost", "put aside", "gave up"):
                 forecast.ended(unit)
         spent, left = forecast.work(now)
         if spent:
@@ -120,8 +141,8 @@ def replayed(plan: Plan, graph: Graph, events: list[dict[str, Any]]) -> Iterator
             yield {"of_the_time": hundredth / 100, "told": round(told, 1), "true": round(true, 1)}
 
 
-def report_of(atlas: str, run: str | None) -> dict[str, Any]:
-    """The figures of one run of an atlas: of the first, where none is named."""
+def report_of(atlas: str, run: str | None, *, cpu: bool = False) -> dict[str, Any]:
+    """The figures of one run of an atlas: of the first, where none is named. cpu: as `by_cpu`."""
     store = Store(atlas)
     logs = sorted(path for path in store.list(LOGS) if path.endswith(".jsonl"))
     run = run or logs[0].rpartition("/")[2].removesuffix(".jsonl")
@@ -130,7 +151,7 @@ def report_of(atlas: str, run: str | None) -> dict[str, Any]:
     events = events_of(store, run)
     stages = by_stage(plan, events)
     planned, taken, cpu = (sum(one[name] for one in stages.values()) for name in ("planned", "seconds", "cpu_seconds"))
-    told = list(replayed(plan, graph_of(plan), events))
+    told = list(replayed(plan, graph_of(plan), by_cpu(events) if cpu else events))
     later = [one["told"] / one["true"] for one in told if FROM_A_QUARTER <= one["of_the_time"] <= LAST]
     return {
         "machine": description(),
@@ -150,6 +171,7 @@ def report_of(atlas: str, run: str | None) -> dict[str, Any]:
         "worker_cpu_seconds": round(cpu, 1),
         "clock_seconds": round(events[-1]["at"], 1),
         "planned_to_cpu": round(planned / cpu, 3) if cpu else None,
+        "time_left_by": "CPU seconds" if cpu else "seconds on the clock",
         "time_left": {"told_to_true_least": round(min(later), 2), "told_to_true_most": round(max(later), 2)}
         if later
         else {},
@@ -161,9 +183,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("atlas", help="an atlas that a run has finished")
     parser.add_argument("--run", help="the run, by its name in `runs` (default: the first)")
+    parser.add_argument("--cpu", action="store_true", help="time left by CPU seconds: of a run that shared its machine")
     parser.add_argument("--out", help="also write the JSON here")
     chosen = parser.parse_args()
-    put(report_of(chosen.atlas, chosen.run), chosen.out)
+    put(report_of(chosen.atlas, chosen.run, cpu=chosen.cpu), chosen.out)
 
 
 if __name__ == "__main__":

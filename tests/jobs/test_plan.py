@@ -164,10 +164,11 @@ def test_deep_neurons_cost_more():
     assert costs[11] > 6 * costs[0]
 
 
-def test_cost_is_two_passes_of_the_truncated_forward_for_each_image_step():
+def test_cost_is_two_passes_of_the_truncated_forward_for_each_image_step_and_the_picture_itself():
     site = describe(ModelRequest("timm/vit_base_patch16_224")).ffn_sites[5]
     assert image_steps(REFERENCE, site) == 401 * 8 + REFERENCE.robust_draws
-    assert _costs()[5] == 2 * site.flops * image_steps(REFERENCE, site)
+    passes = 2 * site.flops * image_steps(REFERENCE, site)
+    assert passes < _costs()[5] < 1.03 * passes, "of a large model a picture's own step is next to nothing"
 
 
 def test_an_embedders_stages_are_planned_once():

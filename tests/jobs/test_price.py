@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from atlas_schema.errors import BadConfig
-from atlas_schema.units import Identity, Images, Neurons, Whole
+from atlas_schema.units import Identity, Images, Neurons, Pair, Whole
 from benchmarks import price as bench
 from jobs import cli
 from jobs.forecast import Forecast, seconds_left
@@ -165,7 +165,8 @@ def test_the_bench_replays_a_log_as_the_line_would_have_told():
     """Two workers, units twice as slow as planned: after the first the line knows."""
     plan = replace(plan_of(job("visualize", PICTURES)), machine=Machine("cpu", 2))
     graph = bench.graph_of(plan)
-    names = sorted(bench.units_named(graph), key=lambda name: int(name.split()[3]))
+    names = [str(unit) for unit in graph.ready()]
+    assert [bench.unit_named(name) for name in names] == graph.missing()
     events = [{"event": "start", "at": 0.0}]
     for start, pair in ((0.0, names[:2]), (20.0, names[2:])):
         events += [{"event": "started", "unit": name, "at": start} for name in pair]
@@ -177,4 +178,20 @@ def test_the_bench_replays_a_log_as_the_line_would_have_told():
     assert min(told) > 0.49, "nothing is told before a unit was seen"
     stages = bench.by_stage(plan, [{**one, "cpu_seconds": 15.0} for one in events])
     assert stages["visualize"] == {"planned": pytest.approx(40.0), "seconds": 80.0, "cpu_seconds": 60.0}
-    assert bench.merge_named("probe zoo-vit images 0 to 999").cut == Images(0, 1000)
+    laid = bench.by_cpu([{**one, "cpu_seconds": 15.0} for one in events])
+    assert [one["at"] for one in laid if one["event"] == "committed"] == [15.0, 30.0, 45.0, 60.0]
+
+
+@pytest.mark.parametrize(
+    "unit",
+    [
+        OWN.unit("probe", "zoo-vit", Images(0, 1000)),
+        OWN.unit("visualize", "zoo-vit", Neurons(3, 16, 48)),
+        OWN.unit("heads", "zoo-vit", Whole()),
+        OWN.unit("pairs", "zoo-deit", Pair("zoo-vit", "0" * 16)),
+    ],
+)
+def test_the_bench_knows_units_by_their_names(unit):
+    found = bench.unit_named(str(unit))
+    assert (found.stage, found.slug, found.cut) == (unit.stage, unit.slug, unit.cut)
+    assert bench.unit_named("assemble neurons/zoo-vit layer 3") is None
