@@ -19,7 +19,7 @@ from atlas_schema.errors import AtlasError, AtlasLocked, NothingThere, StoreFail
 from atlas_schema.parts import part_path
 from atlas_schema.shards import shard_path, write_rows
 from atlas_schema.store import PatientStore
-from atlas_schema.tables import MODELS, SITES
+from atlas_schema.tables import MODELS, SITES, TABLES
 from atlas_schema.units import Neurons, WorkUnit
 from jobs.assembly import MOST_REPAIRS, Shards, Target
 from jobs.claim import model_row, planned_before, planned_with, refuse_foreign, site_rows
@@ -28,7 +28,7 @@ from jobs.damage import is_sound, put_part_aside, release, replaced_in
 from jobs.failpoints import failpoint
 from jobs.graph import Graph, Job
 from jobs.held import Held
-from jobs.lock import Holder, Lock, locked
+from jobs.lock import Holder, Lock, living, locked
 from jobs.loop import Fault, Listener, Loop, Outcome, Policy, Stop
 from jobs.machine import Needs, local_machine, machine_json
 from jobs.memory import BASE, Peak, in_gigabytes
@@ -53,6 +53,7 @@ from jobs.version import code_version
 
 LOOK_SECONDS = 15.0  # between two looks at whether the atlas is still there
 GRACE_SECONDS = 20.0  # for units in flight after Ctrl-C or SIGTERM: shorter than a pod's 30
+MOST_CARDS = 5  # written at the end of a run beside others; the last driver to end finds all of them ended
 REST_SECONDS = 8.0  # ... and then for shards that no worker wrote any more
 
 
@@ -89,9 +90,10 @@ def run(config: RunConfig, *, command: str, say: Say) -> RunReport:
         say(f"{holder.run_id} on {holder.host.split()[0]} left a lock; watching whether it lives.")
 
     with ExitStack() as stack:
-        lock = stack.enter_context(locked(store, run_id, watching))
+        lock = stack.enter_context(locked(store, run_id, watching, config.shard))
         store = prepared.store
-        for path in close_dead_runs(store):
+        alive = {holder.run_id for holder in living(store, lock.path)}  # drivers of other shares
+        for path in close_dead_runs(store, alive):
             say(f"{path} was damaged and was put aside (.atlas/quarantine); the log of that run stays in .atlas/logs.")
         store.sweep()  # hidden files of writers that were killed a day or more ago
         # of any machine: what units take does not depend on how they are cut
@@ -459,11 +461,22 @@ class Run(Listener):
                 self.progress.say(f"Shards of {len(left)} tables were not assembled any more; the next run does that.")
             forget_failures(self.store, self.graph.covers)
             release(self.store, replaced_in(self.graph))
-            write_card(self.store)
+            self._write_card()
         except WorkFailed as error:  # the store fails, or some other model's shard is damaged
             report.status, report.exit_code, report.error = "failed", 1, report.error or str(error)
         self._write_row(report, outcome)  # last: a run is done when everything is written
         return report
+
+    def _write_card(self) -> None:
+        """The card of all that stands: written once more where another driver's shards came while it was made."""
+        for _ in range(MOST_CARDS):
+            before = self._stamps() if self.prepared.config.shard else {}
+            write_card(self.store)
+            if not before or self._stamps() == before:
+                return
+
+    def _stamps(self) -> dict[str, str]:
+        return {path: stamp for name in TABLES for path, stamp in self.store.stamps(name).items()}
 
     def _held_neurons(self, missing: Sequence[WorkUnit]) -> int:
         """Neurons of this run's selection that all its stages describe."""

@@ -24,7 +24,7 @@ from atlas_schema.tables import tables_filled_by
 from atlas_schema.units import Identity, Images, Pair, Whole, WorkUnit
 from jobs.failpoints import failpoint
 from jobs.inputs import Inputs
-from jobs.lock import read_holder
+from jobs.lock import LOCK_PATH, lock_path, read_holder
 from jobs.loop import Fault, Scope
 from jobs.memory import BASE, Gauge, Peak, fitting_batch, give_back
 from jobs.stages import Sizes, Stage
@@ -58,6 +58,7 @@ class WorkerSettings:
     memory: int  # bytes that the worker's process may take
     sizes: Mapping[str, Sizes]  # by slug: what the needs of units follow from
     nonce: str  # of the driver's lock: a worker that does not see it writes to another folder
+    lock: str = LOCK_PATH  # where it lies
 
 
 def settings_for(
@@ -79,6 +80,7 @@ def settings_for(
         memory=machine.memory,
         sizes=plan.sizes,
         nonce=nonce,
+        lock=lock_path(config.shard),
     )
 
 
@@ -112,7 +114,7 @@ class Worker:
         import torch
 
         torch.set_num_threads(self.settings.threads)
-        holder = read_holder(self.store)
+        holder = read_holder(self.store, self.settings.lock)
         if self.settings.nonce and (holder is None or holder.nonce != self.settings.nonce):
             raise StoreFailed(
                 f"{self.store.url}: a worker on {platform.node()} does not see what the driver wrote there. "

@@ -43,7 +43,7 @@ from atlas_schema.units import Neurons, Pair, WorkUnit
 from atlas_schema.validate import Depth, check
 from jobs.claim import SHARED, claimed, claimed_identities, refuse_other_folder
 from jobs.facts import differences
-from jobs.lock import locked, read_holder, surely_dead
+from jobs.lock import living, locked
 from jobs.publishing.partial import part_of
 from jobs.publishing.records import records_of
 from jobs.ranges import Range, subtract, union
@@ -111,8 +111,7 @@ def _require_there(store: Store) -> None:
 def _require_sound(store: Store) -> None:
     """An atlas that nobody writes to, and in which nothing is missing that it claims or damaged."""
     _require_there(store)
-    holder = read_holder(store)
-    if holder is not None and not surely_dead(holder):
+    for holder in living(store):
         raise AtlasLocked(
             f"{store.url}: {holder.run_id} is writing to it, or was killed on another machine. Nothing was changed. "
             "Merge when it has ended; a run on that atlas takes the lock over and tidies up"
