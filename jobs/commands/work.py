@@ -86,7 +86,8 @@ def plan(
     if prices is not None and price is not None:
         raise BadConfig("--prices and --price exclude each other; give one")
     from jobs.opening import counts_of
-    from jobs.plan import Machine, make_plan, plan_as_dict
+    from jobs.plan import Machine, make_plan
+    from jobs.plan_told import plan_as_dict
     from jobs.prepare import describe_all
     from jobs.prices import price_of_hours, read_prices
     from jobs.stages import stages_of

@@ -150,8 +150,8 @@ def require_alike(first: Store, second: Store) -> None:
         for stage in other["stages"]:
             mine = settings.get(stage["stage"], stage)
             if mine["settings"] != stage["settings"]:
-                told = "; ".join(differences(mine["facts"], stage["facts"])) or "another version of its algorithm"
-                raise _unlike(first, second, f"the stage {stage['stage']} of {slug} ran with other {told}")
+                other_facts = "; ".join(differences(mine["facts"], stage["facts"])) or "versions of its algorithm"
+                raise _unlike(first, second, f"the stage {stage['stage']} of {slug} ran with other {other_facts}")
 
 
 def _unlike(first: Store, second: Store, reason: str) -> ForeignAtlas:
@@ -167,6 +167,16 @@ def _said_of_images(store: Store, probe_set: str) -> str | None:
         return footer_metadata(read_footer(store, shard_path(PROBE_IMAGES, probe_set))).get("images_said")
     except (FileNotFoundError, ShardCorrupt):
         return None
+
+
+def _whole_at(path: str) -> Callable[[bytes], object]:
+    """What a shard's bytes are checked by."""
+    return lambda data: check_whole(data, path)
+
+
+def _part_at(path: str) -> Callable[[bytes], object]:
+    """What a part's bytes are checked by."""
+    return lambda data: decode_part(data, path)
 
 
 class _Bringing:
@@ -209,10 +219,10 @@ class _Bringing:
             place = parse_shard_path(path)
             if place and place[0] in TABLES:
                 if place[0] not in (MODELS.name, SITES.name) and path not in self.there:
-                    self._copy(path, lambda data, path=path: check_whole(data, path))
+                    self._copy(path, _whole_at(path))
             elif path.endswith(f".{PARTIALS.name}.parquet"):
                 if path not in self.there:
-                    self._copy(path, lambda data, path=path: decode_part(data, path))
+                    self._copy(path, _part_at(path))
             elif _BESIDE.fullmatch(path) and path not in self.there:
                 self._copy(path, lambda data: None)
 
@@ -310,7 +320,7 @@ class _Bringing:
             path = shard_path(table, slug)
             theirs, footer = decode(self.source.read(path), path)
             if path not in self.there and rows == theirs.to_pylist():
-                self._copy(path, lambda data, path=path: check_whole(data, path))
+                self._copy(path, _whole_at(path))
                 continue
             provenance = {k: v for k, v in footer.items() if k not in ("table", "schema_version", "slug")}
             write_rows(self.target, table, slug, rows, provenance=provenance)

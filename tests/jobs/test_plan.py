@@ -17,7 +17,8 @@ from jobs.config import config_from_mapping
 from jobs.driver import memory_lines
 from jobs.graph import Job as GraphJob
 from jobs.memory import BASE, UNLIMITED
-from jobs.plan import LEAST_BATCH, Counts, Machine, Partner, make_plan, plan_as_dict
+from jobs.plan import LEAST_BATCH, Counts, Machine, Partner, make_plan
+from jobs.plan_told import plan_as_dict
 from jobs.ranges import as_ranges, intersect, length, subtract, union
 from jobs.stages import STAGES, Sizes, groups, stage_named, stages_of
 from jobs.stages.visualize import VISUALIZE, image_steps

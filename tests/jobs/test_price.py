@@ -14,7 +14,8 @@ from jobs import cli
 from jobs.forecast import Forecast, seconds_left
 from jobs.graph import Graph
 from jobs.graph import Job as HeldJob
-from jobs.plan import Job, Machine, Plan, plan_as_dict
+from jobs.plan import Job, Machine, Plan
+from jobs.plan_told import plan_as_dict
 from jobs.prices import price_of_hours, read_prices
 from jobs.schedule import clock_seconds, longest_chain
 from jobs.stages import stage_named
