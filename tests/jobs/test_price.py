@@ -196,3 +196,22 @@ def test_the_bench_knows_units_by_their_names(unit):
     found = bench.unit_named(str(unit))
     assert (found.stage, found.slug, found.cut) == (unit.stage, unit.slug, unit.cut)
     assert bench.unit_named("assemble neurons/zoo-vit layer 3") is None
+
+
+@pytest.mark.slow
+def test_measured_hours_are_what_units_took_here(capsys):
+    """The stages of the run alone, in a folder that goes; FLOPs and units stay the plan's."""
+    asked = ["plan", "--model", "zoo/vit", "--stages", "visualize", "--units", "0:4", "--device", "cpu", "--json"]
+    asked += ["--workers", "1", "--threads", "1"]
+    assert cli.call(asked) == 0
+    before = json.loads(capsys.readouterr().out)
+    assert cli.call([*asked, "--measure"]) == 0
+    told = capsys.readouterr()
+    after = json.loads(told.out)
+    assert after["measured"].keys() == {"visualize"}
+    assert "Measuring a unit of each stage on zoo/vit" in told.err
+    measured = after["measured"]["visualize"]
+    assert measured["pace"] == pytest.approx(measured["seconds"] / measured["estimated"])
+    (one,), (other,) = before["stages"], after["stages"]
+    assert other["worker_hours"] == pytest.approx(one["worker_hours"] * measured["pace"])
+    assert (other["estimated_flops"], other["work_units"]) == (one["estimated_flops"], one["work_units"])
