@@ -184,9 +184,8 @@ def whole_loop(workers: int, units: int, models: int, folder: Path) -> dict[str,
     shards = shards_of(jobs_of(units, models), models)
     log = RunLog(Store(str(folder)), f"run-{workers}-{units}-{models}")
     run = Run.__new__(Run)
-    progress = SimpleNamespace(
-        **dict.fromkeys(("committed", "gave_up", "tick", "again", "say", "assembled"), lambda *_: None)
-    )
+    told = ("started", "ended", "committed", "gave_up", "tick", "again", "say", "assembled")
+    progress = SimpleNamespace(**dict.fromkeys(told, lambda *_: None))
     row = SimpleNamespace(units_done=0, run_id="run")
     facts = {"graph": shards.graph, "shards": shards, "store": Store("memory://control"), "log": log, "row": row}
     vars(run).update(**facts, progress=progress, receipts=0, stop=SimpleNamespace(signal=None))

@@ -78,6 +78,11 @@ COMMANDS = {
         "Fetch an atlas, or some models, layers or tables of one, so that a run extends it.",
         "hf://datasets/ORG/NAME --model zoo-vit --out atlas",
     ),
+    "merge": (
+        "publish:merge",
+        "Make one atlas of two that were made with the same probe images.",
+        "atlas their-atlas --out both",
+    ),
     "card": ("data:card", "Write the dataset card (README.md) of an atlas again.", "demo/atlas"),
 }
 GROUPS = {

@@ -165,6 +165,10 @@ class RunConfig(_Frozen):
         description=f"Recipes of inversion, some of {','.join(INVERSION_RECIPES)}: with --classes or --prompts.",
     )
     out: str = Field(default="atlas", description="The atlas: a folder, or a URL such as s3://bucket/atlas.")
+    shard: str | None = Field(
+        default=None,
+        description="I/N: this driver does its share of the models, of N that write to one atlas side by side.",
+    )
     address: str | None = Field(
         default=None, description="The Ray cluster to run on, HOST:PORT or auto (default: this machine)."
     )
@@ -237,6 +241,14 @@ class RunConfig(_Frozen):
             if name == self.recipe:
                 raise ValueError(f"also: {name} makes the main pictures already; name other recipes")
         return self
+
+    @field_validator("shard")
+    @classmethod
+    def _share(cls, value: str | None) -> str | None:
+        found = re.fullmatch(r"(\d{1,4})/(\d{1,4})", value or "1/1")
+        if found is None or not 1 <= int(found[1]) <= int(found[2]):
+            raise ValueError(f"{value!r} is no share; give I/N with I from 1 to N, such as 2/3")
+        return value
 
     @field_validator("layers", "units", mode="before")
     @classmethod

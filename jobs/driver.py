@@ -19,7 +19,7 @@ from atlas_schema.errors import AtlasError, AtlasLocked, NothingThere, StoreFail
 from atlas_schema.parts import part_path
 from atlas_schema.shards import shard_path, write_rows
 from atlas_schema.store import PatientStore
-from atlas_schema.tables import MODELS, SITES
+from atlas_schema.tables import MODELS, SITES, TABLES
 from atlas_schema.units import Neurons, WorkUnit
 from jobs.assembly import MOST_REPAIRS, Shards, Target
 from jobs.claim import model_row, planned_before, planned_with, refuse_foreign, site_rows
@@ -28,7 +28,7 @@ from jobs.damage import is_sound, put_part_aside, release, replaced_in
 from jobs.failpoints import failpoint
 from jobs.graph import Graph, Job
 from jobs.held import Held
-from jobs.lock import Holder, Lock, locked
+from jobs.lock import Holder, Lock, living, locked
 from jobs.loop import Fault, Listener, Loop, Outcome, Policy, Stop
 from jobs.machine import Needs, local_machine, machine_json
 from jobs.memory import BASE, Peak, in_gigabytes
@@ -53,6 +53,7 @@ from jobs.version import code_version
 
 LOOK_SECONDS = 15.0  # between two looks at whether the atlas is still there
 GRACE_SECONDS = 20.0  # for units in flight after Ctrl-C or SIGTERM: shorter than a pod's 30
+MOST_CARDS = 5  # written at the end of a run beside others; the last driver to end finds all of them ended
 REST_SECONDS = 8.0  # ... and then for shards that no worker wrote any more
 
 
@@ -89,9 +90,10 @@ def run(config: RunConfig, *, command: str, say: Say) -> RunReport:
         say(f"{holder.run_id} on {holder.host.split()[0]} left a lock; watching whether it lives.")
 
     with ExitStack() as stack:
-        lock = stack.enter_context(locked(store, run_id, watching))
+        lock = stack.enter_context(locked(store, run_id, watching, config.shard))
         store = prepared.store
-        for path in close_dead_runs(store):
+        alive = {holder.run_id for holder in living(store, lock.path)}  # drivers of other shares
+        for path in close_dead_runs(store, alive):
             say(f"{path} was damaged and was put aside (.atlas/quarantine); the log of that run stays in .atlas/logs.")
         store.sweep()  # hidden files of writers that were killed a day or more ago
         # of any machine: what units take does not depend on how they are cut
@@ -228,24 +230,10 @@ class Run(Listener):
 
     def _compute(self, units: Sequence[Task]) -> Outcome:
         from jobs.ray_run import RayExecutor, on_every_node, ray_session
-        from jobs.worker import WorkerSettings, remove_cache
+        from jobs.worker import remove_cache, settings_for
 
-        config, machine, prepared = self.prepared.config, self.plan.machine, self.prepared
-        settings = WorkerSettings(
-            store_url=self.store.url,
-            requests={description.slug: request for request, description in prepared.described},
-            fingerprints={one.description.slug: one.fingerprint for one in prepared.models},
-            stages=prepared.stages,
-            identities=self._identities(),
-            inputs=prepared.inputs,
-            device=machine.device,
-            threads=machine.threads,
-            threads_fixed=config.threads is not None,
-            precision=config.precision,
-            memory=machine.memory,
-            sizes=self.plan.sizes,
-            nonce=self.lock.me.nonce,
-        )
+        config, machine = self.prepared.config, self.plan.machine
+        settings = settings_for(self.prepared, self.plan, self._identities(), self.lock.me.nonce)
         policy = Policy(
             workers=machine.workers,
             retries=config.retries,
@@ -276,6 +264,8 @@ class Run(Listener):
 
     def started(self, worker: int, unit: Task, attempt: int) -> None:
         self.log("started", unit=str(unit), worker=worker, attempt=attempt)
+        if isinstance(unit, WorkUnit):
+            self.progress.started(unit)
 
     def stopping(self, flying: int) -> None:
         self.log("stopping", signal=self.stop.signal, in_flight=flying)
@@ -337,11 +327,17 @@ class Run(Listener):
         for merged in self.graph.superseded(unit):
             self.store.delete(part_path(merged))
 
+    def _ended(self, unit: Task | None) -> None:
+        """Nobody is at a unit any more, though it is not done."""
+        if isinstance(unit, WorkUnit):
+            self.progress.ended(unit)
+
     def part_lost(self, reader: Task, lost: WorkUnit, fault: Fault) -> Iterable[Task] | None:
         """A unit found what it reads damaged or gone: that is made again first, unless it was too often.
 
         Not of a stage that this run leaves alone: nobody would make it.
         """
+        self._ended(reader)
         if isinstance(reader, Assembly):
             return self._part_of_shard_lost(reader, lost)
         if (lost.stage, lost.slug) not in self.graph.jobs:
@@ -356,6 +352,7 @@ class Run(Listener):
         return self.graph.ready()
 
     def resting(self, worker: int, unit: Task, fault: Fault) -> None:
+        self._ended(unit)
         self.log("store did not answer", unit=str(unit), worker=worker, error=str(fault), trace=fault.trace)
         self.progress.say(f"The store did not answer worker {worker}; {unit} is queued again: {fault}")
 
@@ -382,8 +379,10 @@ class Run(Listener):
 
     def retrying(self, unit: Task, attempt: int, fault: Fault) -> None:
         self.log("retrying", unit=str(unit), attempt=attempt, error=str(fault), trace=fault.trace)
+        self._ended(unit)
 
     def put_aside(self, unit: Task, reason: str) -> None:
+        self._ended(unit)
         self.log("put aside", unit=str(unit), reason=reason)
         self.progress.say(f"Memory ran out at {unit}: it is done alone, when nothing else is left to do.")
 
@@ -410,6 +409,7 @@ class Run(Listener):
         self.progress.say(f"Gave up {unit}: {fault}")
 
     def lost(self, worker: int, unit: Task | None, reason: str) -> None:
+        self._ended(unit)
         self.log("worker lost", unit=str(unit) if unit else None, worker=worker, reason=reason)
         if unit:
             self.progress.say(f"Worker {worker} was lost while doing {unit}, which is queued again: {reason}")
@@ -461,11 +461,22 @@ class Run(Listener):
                 self.progress.say(f"Shards of {len(left)} tables were not assembled any more; the next run does that.")
             forget_failures(self.store, self.graph.covers)
             release(self.store, replaced_in(self.graph))
-            write_card(self.store)
+            self._write_card()
         except WorkFailed as error:  # the store fails, or some other model's shard is damaged
             report.status, report.exit_code, report.error = "failed", 1, report.error or str(error)
         self._write_row(report, outcome)  # last: a run is done when everything is written
         return report
+
+    def _write_card(self) -> None:
+        """The card of all that stands: written once more where another driver's shards came while it was made."""
+        for _ in range(MOST_CARDS):
+            before = self._stamps() if self.prepared.config.shard else {}
+            write_card(self.store)
+            if not before or self._stamps() == before:
+                return
+
+    def _stamps(self) -> dict[str, str]:
+        return {path: stamp for name in TABLES for path, stamp in self.store.stamps(name).items()}
 
     def _held_neurons(self, missing: Sequence[WorkUnit]) -> int:
         """Neurons of this run's selection that all its stages describe."""

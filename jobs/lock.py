@@ -4,6 +4,8 @@ The lock is a courtesy, not what keeps the data right: parts are created once an
 unit without harm. It spares the work of doing everything twice, and tells the second driver why it stops.
 A lock whose owner ran on this host and is dead is taken over at once; any other is watched, on this host's
 monotonic clock: where its sequence does not move for `watch_seconds`, the owner is taken for dead.
+
+Drivers that deal the models of an atlas out among them (`--shard I/N`) hold a lock each, and exclude everybody else.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ from atlas_schema.errors import AtlasLocked, StoreFailed
 from atlas_schema.store import Store
 
 LOCK_PATH = ".atlas/lock.json"
+SHARES = ".atlas/locks"  # of drivers that deal the models out among them, one file each
 HEARTBEAT_SECONDS = 10.0
 WATCH_SECONDS = 45.0
 _SETTLE_SECONDS = 0.3  # after a take-over: time for a rival to show
@@ -76,9 +79,21 @@ def birth(pid: int) -> str | None:
     return None if after_name[0] in "ZX" else after_name[19]  # field 22 of proc(5): starttime
 
 
-def read_holder(store: Store) -> Holder | None:
+def lock_path(shard: str | None = None) -> str:
+    """Where a driver's lock lies; shard: "I/N" of one that does its share of the models."""
+    return f"{SHARES}/{shard.replace('/', '-of-')}.json" if shard else LOCK_PATH
+
+
+def living(store: Store, but: str = "") -> list[Holder]:
+    """Who holds a lock of the atlas and is not known to be dead, but for the lock at one path."""
+    paths = [path for path in (LOCK_PATH, *store.list(SHARES)) if path != but]
+    holders = (read_holder(store, path) for path in paths)
+    return [holder for holder in holders if holder is not None and not surely_dead(holder)]
+
+
+def read_holder(store: Store, path: str = LOCK_PATH) -> Holder | None:
     try:
-        return Holder.from_bytes(store.read(LOCK_PATH))
+        return Holder.from_bytes(store.read(path))
     except FileNotFoundError:
         return None
 
@@ -96,12 +111,14 @@ class Lock:
         store: Store,
         run_id: str,
         *,
+        shard: str | None = None,
         watch_seconds: float = WATCH_SECONDS,
         heartbeat_seconds: float = HEARTBEAT_SECONDS,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ):
         self.store, self.clock, self.sleep = store, clock, sleep
+        self.path, self.shard = lock_path(shard), shard
         self.watch_seconds, self.heartbeat_seconds = watch_seconds, heartbeat_seconds
         self.me = Holder(secrets.token_hex(8), this_host(), os.getpid(), birth(os.getpid()) or "", run_id)
         self.lost = False  # somebody took the lock over: stop handing out work
@@ -110,15 +127,42 @@ class Lock:
 
     def acquire(self, waiting: Callable[[Holder], None] = lambda holder: None) -> None:
         """Take the lock or raise AtlasLocked; `waiting` hears once that a silent owner is being watched."""
-        while not self.store.create(LOCK_PATH, self.me.to_bytes()):
+        while not self.store.create(self.path, self.me.to_bytes()):
             if self._take_over(waiting):
                 break
         self._thread.start()
+        try:
+            self._require_alone(waiting)
+        except BaseException:
+            self.release()
+            raise
+
+    def _require_alone(self, waiting: Callable[[Holder], None]) -> None:
+        """No other lock holds, but those of drivers that deal the models out among as many as this one does.
+
+        Each looks after it has put its own lock there: of two at one moment at least one sees the other.
+        """
+        alike = f"-of-{self.shard.partition('/')[2]}.json" if self.shard else ""
+        for path in (LOCK_PATH, *self.store.list(SHARES)):
+            if path == self.path or (alike and path.endswith(alike)):
+                continue
+            try:
+                data = self.store.read(path)
+            except FileNotFoundError:
+                continue
+            holder = Holder.from_bytes(data)
+            if holder is None or not surely_dead(holder):
+                if holder is not None and holder.host == this_host():
+                    raise AtlasLocked(self._message(holder))
+                if holder is not None:
+                    waiting(holder)
+                self._watch(data, holder, path)
+            self.store.delete(path)
 
     def _take_over(self, waiting: Callable[[Holder], None]) -> bool:
         """True: it is ours; False: it vanished, try again; AtlasLocked: somebody else is at work."""
         try:
-            data = self.store.read(LOCK_PATH)
+            data = self.store.read(self.path)
         except FileNotFoundError:
             return False
         holder = Holder.from_bytes(data)
@@ -128,20 +172,20 @@ class Lock:
             waiting(holder)
         if holder is None or not surely_dead(holder):
             self._watch(data, holder)
-        self.store.replace(LOCK_PATH, self.me.to_bytes())
+        self.store.replace(self.path, self.me.to_bytes())
         self.sleep(_SETTLE_SECONDS)
-        now = read_holder(self.store)
+        now = read_holder(self.store, self.path)
         if now is None or now.nonce != self.me.nonce:
             raise AtlasLocked(self._message(now))
         return True
 
-    def _watch(self, data: bytes, holder: Holder | None) -> None:
+    def _watch(self, data: bytes, holder: Holder | None, path: str | None = None) -> None:
         """Return when the lock file did not change for `watch_seconds`."""
         started = self.clock()
         while self.clock() - started < self.watch_seconds:
             self.sleep(1.0)
             try:
-                moved = self.store.read(LOCK_PATH) != data
+                moved = self.store.read(path or self.path) != data
             except FileNotFoundError:
                 return
             if moved:
@@ -165,27 +209,29 @@ class Lock:
 
     def beat(self) -> None:
         """Move the sequence; notice if the lock became someone else's."""
-        holder = read_holder(self.store)
+        holder = read_holder(self.store, self.path)
         if holder is not None and holder.nonce != self.me.nonce:
             self.lost = True
             return
         self.me = replace(self.me, sequence=self.me.sequence + 1)
-        self.store.replace(LOCK_PATH, self.me.to_bytes())
+        self.store.replace(self.path, self.me.to_bytes())
 
     def release(self) -> None:
         self._ended.set()
         if self._thread.is_alive():
             self._thread.join(timeout=5)
         with contextlib.suppress(StoreFailed):  # the lock is watched and taken over; how the run ended is to be told
-            holder = read_holder(self.store)
+            holder = read_holder(self.store, self.path)
             if holder is not None and holder.nonce == self.me.nonce:
-                self.store.delete(LOCK_PATH)
+                self.store.delete(self.path)
 
 
 @contextlib.contextmanager
-def locked(store: Store, run_id: str, waiting: Callable[[Holder], None] = lambda holder: None) -> Iterator[Lock]:
+def locked(
+    store: Store, run_id: str, waiting: Callable[[Holder], None] = lambda holder: None, shard: str | None = None
+) -> Iterator[Lock]:
     """The lock around a block; released on the way out, whatever happens."""
-    lock = Lock(store, run_id)
+    lock = Lock(store, run_id, shard=shard)
     lock.acquire(waiting)
     try:
         yield lock

@@ -13,9 +13,10 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations_with_replacement
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from atlas_schema.errors import SlugClash
+from atlas_schema.tables import tables_filled_by, tables_of
 from atlas_schema.units import Images, Neurons, Readings, Targets, Whole
 from jobs.chunks import cuts
 from jobs.config import RunConfig, select
@@ -38,6 +39,8 @@ BATCH_MULTIPLE = 16  # neurons
 LEAST_BATCH = 8  # neurons: below it matrix products are too small to be quick; a unit is longer rather than narrower
 IMAGE_MULTIPLE = 32
 MOST_IMAGES = 8192  # of one slice
+REQUESTS_OF_READ = 3  # a look-up of the size, the footer, the rest
+PUTS_OF_MODEL = 2  # its rows of `models` and `sites`
 
 
 @dataclass(frozen=True)
@@ -159,6 +162,7 @@ class Plan:
     jobs: tuple[Job, ...]
     machine: Machine
     sizes: Mapping[str, Sizes]  # by slug, the embedder's too
+    paces: Mapping[str, float] = field(default_factory=dict)  # by stage, as measured
 
     @property
     def units(self) -> int:
@@ -193,9 +197,41 @@ class Plan:
         return BASE[device] + self.need(EASY_BATCH.get(device, 0))
 
     @property
-    def hours(self) -> float:
-        """Estimated hours of one worker; divide by the number of workers for the time on the clock."""
-        return self.flops / self.machine.speed / 3600
+    def seconds(self) -> float:
+        """Estimated seconds of one worker that does it all; `jobs.schedule` says what several take on the clock."""
+        return sum(map(self.seconds_of, self.jobs))
+
+    @property
+    def requests(self) -> dict[str, int]:
+        """Estimated requests to an object store: `put` for writes, `get` for reads and look-ups, which cost a tenth.
+
+        A unit looks whether its part is there, reads what earlier stages left, and writes a file for each table; each
+        file of rows is read once more as its shard is written.
+        """
+        put = get = 0
+        shards: set[tuple[str, str, int | None]] = set()
+        for job in self.jobs:
+            filled = tables_filled_by(job.stage.name)
+            sources = len(job.stage.reads) + len(job.stage.reads_if_there)
+            put += len(job.cuts) * len(tables_of(job.stage.name))
+            get += len(job.cuts) * (1 + REQUESTS_OF_READ * (sources + len(filled)))
+            layers = [cut.layer if isinstance(cut, Neurons) else None for cut in job.cuts]
+            shards |= {(table.name, job.slug, layer) for table in filled for layer in layers}
+        return {
+            "put": put + len(shards) + PUTS_OF_MODEL * len(self.models),
+            "get": get + REQUESTS_OF_READ * len(shards),
+        }
+
+    def pace(self, stage: str) -> float:
+        """How many times longer than by its FLOPs a stage takes: as measured, else the mean of those that were."""
+        if not self.paces:
+            return 1.0
+        usual = math.exp(math.fsum(map(math.log, self.paces.values())) / len(self.paces))
+        return self.paces.get(stage, usual)
+
+    def seconds_of(self, job: Job) -> float:
+        """Estimated seconds of one worker for all units of a job."""
+        return job.total / self.machine.speed * self.pace(job.stage.name)
 
     def job(self, stage: str, slug: str) -> Job | None:
         """The job of a stage of a model, None where the run has none."""
@@ -255,7 +291,7 @@ def _jobs(stage: Stage, owners: Sequence[tuple[Sizes, Ranges]], config: RunConfi
             stage,
             sizes.description.slug,
             tuple(one for one, _ in cut),
-            tuple(cost.flops(size_of(one)) for one, cost in cut),
+            tuple(cost.flops(_worked_on(stage, sizes, one)) for one, cost in cut),
             sum(cost.bytes * size_of(one) for one, cost in cut),
             sum(cost.kept + cost.kept_each * size_of(one) for one, cost in cut),
             _needs(stage, [sizes.at(piece) for piece, _ in pieces]),
@@ -287,6 +323,12 @@ def _reading(
         sum(costs[reader].bytes * cut.stop for cut, reader, _ in own),
         needs=_needs(stage, list(by_reader.values())),
     )
+
+
+def _worked_on(stage: Stage, sizes: Sizes, cut: PlannedCut) -> int:
+    """What a unit computes: of a stage that treats a layer's neurons together all of them, whichever it keeps."""
+    site = sizes.at(cut).site if stage.together else None
+    return site.width if site else size_of(cut)
 
 
 def _needs(stage: Stage, sizes: Sequence[Sizes]) -> dict[int, float]:
@@ -379,75 +421,4 @@ def _selected_ranges(config: RunConfig, description: ModelDescription) -> dict[i
             select(config.units, description.ffn_sites[layer].width, f"unit in layer {layer} of {description.id}")
         )
         for layer in layers
-    }
-
-
-def plan_as_dict(plan: Plan, recipe_name: str) -> dict[str, Any]:
-    """What `neuron-atlas plan --json` prints."""
-    return {
-        "models": [_model_as_dict(model) for model in plan.models],
-        "stages": list(_stages_as_dicts(plan)),
-        "recipe": recipe_name,
-        "work_units": plan.units,
-        "planned_neurons": sum(model.neurons for model in plan.models),
-        "estimated_flops": round(plan.flops),
-        "estimated_bytes": plan.bytes,
-        "estimated_bytes_kept": plan.kept,
-        "memory_of_a_worker": _memory_as_dict(plan),
-        "estimated_hours": {
-            "device": plan.machine.device,
-            "workers": plan.machine.workers,
-            "worker_hours": plan.hours,
-            "clock_hours": plan.hours / plan.machine.workers,
-        },
-    }
-
-
-def _memory_as_dict(plan: Plan) -> dict[str, Any]:
-    """What a worker takes at most, what there is for it, and with batches of one image."""
-    machine = plan.machine
-    return {
-        "peak_bytes": round(plan.peak),
-        "device_peak_bytes": round(plan.need()) if machine.device == "cuda" else None,
-        "least_bytes": round(BASE[machine.device] + plan.need(0 if machine.device == "cuda" else 1)),
-        "given_bytes": machine.memory if machine.memory < UNLIMITED else None,
-    }
-
-
-def _stages_as_dicts(plan: Plan) -> Iterator[dict[str, Any]]:
-    """Units and estimates of each stage, over all models."""
-    for stage in dict.fromkeys(job.stage for job in plan.jobs):
-        jobs = [job for job in plan.jobs if job.stage is stage]
-        flops = sum(job.total for job in jobs)
-        yield {
-            "stage": stage.name,
-            "does": stage.does,
-            "work_units": sum(len(job.cuts) for job in jobs),
-            "along": stage.cut,
-            "count": sum(job.size for job in jobs),
-            "estimated_flops": round(flops),
-            "worker_hours": flops / plan.machine.speed / 3600,
-            "estimated_bytes": round(sum(job.bytes for job in jobs)),
-            "estimated_bytes_kept": round(sum(job.kept for job in jobs)),
-            "least_batch": min(job.batch(plan.machine) for job in jobs),
-            "peak_bytes": round(max(job.needs.get(job.batch(plan.machine), 0.0) for job in jobs)),
-        }
-
-
-def _model_as_dict(model: ModelPlan) -> dict[str, Any]:
-    description = model.description
-    head_dims = sorted({site.head_dim for site in description.attention_sites})
-    return {
-        "id": description.id,
-        "slug": description.slug,
-        "family": description.family,
-        "ffn_sites": len(description.ffn_sites),
-        "neurons": description.neurons,
-        "attention_sites": len(description.attention_sites),
-        "heads": description.heads,
-        "head_dim": head_dims[0] if len(head_dims) == 1 else head_dims,
-        "representation_dim": description.representation_dim,
-        "parameters": description.parameters,
-        "arguments": dict(description.arguments),
-        "planned_neurons": model.neurons,
     }

@@ -225,10 +225,30 @@ def _with_probe_classes(config: RunConfig, described: Described, inputs: Inputs)
     )
 
 
-def expand(config: RunConfig) -> RunConfig:
-    """Replace patterns among the models by what they match. Raises BadConfig where one matches nothing."""
-    if not any("*" in entry.model for entry in config.models):
+def dealt(config: RunConfig) -> RunConfig:
+    """Of several drivers of one atlas, this one's models: dealt out by name, the same whatever their order.
+
+    BadConfig where there is none left for it.
+    """
+    if config.shard is None:
         return config
+    place, count = map(int, config.shard.split("/"))
+    ordered = sorted(range(len(config.models)), key=lambda at: (config.models[at].model, config.models[at].name or ""))
+    own = sorted(ordered[place - 1 :: count])
+    if not own:
+        raise BadConfig(
+            f"--shard {config.shard}: {len(config.models)} models are dealt out, and none is left for this driver. "
+            f"Give an N of at most {len(config.models)}."
+        )
+    return config.model_copy(update={"models": tuple(config.models[at] for at in own)})
+
+
+def expand(config: RunConfig) -> RunConfig:
+    """Replace patterns among the models by what they match, and leave this driver's of them. Raises BadConfig where a
+    pattern matches nothing.
+    """
+    if not any("*" in entry.model for entry in config.models):
+        return dealt(config)
     from pipeline.models import known_models
 
     entries = []
@@ -237,7 +257,7 @@ def expand(config: RunConfig) -> RunConfig:
         if not names:
             raise BadConfig(f"{entry.model}: no known model matches. See `neuron-atlas models`.")
         entries += [entry.model_copy(update={"model": name}) for name in names]
-    return config.model_copy(update={"models": tuple(entries)})
+    return dealt(config.model_copy(update={"models": tuple(entries)}))
 
 
 def open_store(url: str) -> Store:

@@ -12,6 +12,7 @@ from rich.progress import BarColumn, TextColumn
 from rich.progress import Progress as Bars
 
 from atlas_schema.units import Images, WorkUnit
+from jobs.forecast import Forecast, seconds_left
 from jobs.graph import Graph
 from jobs.plan import Plan
 
@@ -50,17 +51,11 @@ class StageCount:
 
 
 class Progress:
-    """Counts of all stages of a run, and how much of its work is done.
-
-    Work is estimated in FLOPs, as deep neurons cost more, and weighed by what a FLOP of each stage was seen to take: a
-    stage of arithmetic and one of reading differ tenfold. A stage that no unit was seen of counts as the others do.
-    """
+    """Counts of all stages of a run, and how much of its work is done (`jobs.forecast`)."""
 
     def __init__(self, plan: Plan, graph: Graph, stream: IO[str] | None = None):
         self.stages: dict[str, StageCount] = {}
-        self.flops: dict[tuple[str, str], float] = {}  # of one neuron, image, model or pair, by stage and slug
-        self.left: dict[str, float] = {}  # FLOPs, by stage
-        self.seen: dict[str, tuple[float, float]] = {}  # FLOPs and seconds of the units of this run, by stage
+        self.forecast = Forecast(plan, graph)
         for job in plan.jobs:
             held = graph.jobs[job.stage.name, job.slug]
             gaps = (unit.size for layer in held.layers for unit in held.gaps(layer))
@@ -69,9 +64,6 @@ class Progress:
             count = self.stages.setdefault(job.stage.name, StageCount(job.stage.name, COUNTED[job.stage.cut], 0, 0))
             count.total += wanted
             count.reused += wanted - missing
-            self.flops[job.stage.name, job.slug] = job.total / max(job.size, 1)
-            left = self.flops[job.stage.name, job.slug] * missing
-            self.left[job.stage.name] = self.left.get(job.stage.name, 0.0) + left
         self.console = Console(file=stream or sys.stderr, highlight=False)
         self.began = self.told = time.monotonic()
         self.live: Bars | None = None
@@ -101,15 +93,21 @@ class Progress:
         """A line above the live ones, or a plain line."""
         self.console.print(text, markup=False, soft_wrap=True)
 
+    def started(self, unit: WorkUnit) -> None:
+        """A unit was handed to a worker."""
+        self.forecast.began(unit, time.monotonic())
+
+    def ended(self, unit: WorkUnit) -> None:
+        """No worker is at a unit any more, though it is not done."""
+        self.forecast.ended(unit)
+
     def committed(self, unit: WorkUnit, seconds: float) -> None:
         """A unit was done, in so many seconds of a worker; a merge of slices counts no image again."""
         count = self.stages.get(unit.stage)
         new = count is not None and not (isinstance(unit.cut, Images) and count.complete)
-        flops, busy = self.seen.get(unit.stage, (0.0, 0.0))
-        self.seen[unit.stage] = flops + self._of(unit) * new, busy + seconds
+        self.forecast.committed(unit, seconds, counts=new)
         if count and new:
             count.done += unit.size
-            self.left[unit.stage] -= self._of(unit)
 
     def assembled(self, shards: int) -> None:
         """Shards were written, or found as they would be."""
@@ -119,16 +117,13 @@ class Progress:
         """A unit will not be done by this run."""
         if unit.stage in self.stages:
             self.stages[unit.stage].failed += unit.size
-            self.left[unit.stage] -= self._of(unit)
-
-    def _of(self, unit: WorkUnit) -> float:
-        return self.flops.get((unit.stage, unit.slug), 0.0) * unit.size
+            self.forecast.gave_up(unit)
 
     def again(self, unit: WorkUnit) -> None:
         """A committed unit was found damaged."""
         if unit.stage in self.stages:
             self.stages[unit.stage].done -= unit.size
-            self.left[unit.stage] += self._of(unit)
+            self.forecast.again(unit)
 
     def tick(self, workers: int, at_work: int) -> None:
         """Show how it stands; `workers` have started, `at_work` of them are at a unit."""
@@ -154,13 +149,7 @@ class Progress:
 
     def work(self) -> tuple[float, float]:
         """Seconds of a worker that were spent on units, and those that the rest will take, as far as was seen."""
-        flops, busy = (sum(values) for values in zip((0.0, 0.0), *self.seen.values(), strict=True))
-        usual = busy / flops if flops else 0.0
-        left = 0.0
-        for stage, rest in self.left.items():
-            own, seconds = self.seen.get(stage, (0.0, 0.0))
-            left += max(rest, 0.0) * (seconds / own if own else usual)
-        return busy, left
+        return self.forecast.work(time.monotonic())
 
     def _pace(self) -> str:
         """For example `37 % of the work, 2 units at work, 9 min left, 0 failed`."""
@@ -173,7 +162,7 @@ class Progress:
         busy, left = self.work()
         if left and busy > TELLING * (busy + left) and elapsed:
             parts.insert(0, f"{100 * busy / (busy + left):.0f} % of the work")
-            parts.append(duration(left * elapsed / busy) + " left")  # workers that wait, too, as so far
+            parts.append(duration(seconds_left(busy, left, elapsed)) + " left")
         if self.shards:
             parts.append(f"{self.shards:,} shard{'s' * (self.shards > 1)} assembled")
         parts.append(f"{sum(count.failed for count in self.stages.values()):,} failed")

@@ -8,7 +8,7 @@ import io
 import json
 import secrets
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -59,8 +59,8 @@ class RunRow:
         write_rows(store, RUNS, self.run_id, [asdict(self)], provenance={"code_version": self.code_version})
 
 
-def close_dead_runs(store: Store) -> list[str]:
-    """Rows that say `running` while this process holds the lock belong to runs that were killed.
+def close_dead_runs(store: Store, alive: Collection[str] = ()) -> list[str]:
+    """Rows that say `running` while this process holds the lock belong to runs that were killed; alive: to others.
 
     A damaged row is put aside: nothing can write it again, and the table must be readable. Gives where these lay.
     """
@@ -72,7 +72,7 @@ def close_dead_runs(store: Store) -> list[str]:
         if row is None:
             put_aside(store, path)
             damaged.append(path)
-        elif row["status"] == "running":
+        elif row["status"] == "running" and row["run_id"] not in alive:
             closed = [dict(row) | {"status": "interrupted"}]
             write_rows(store, RUNS, row["run_id"], closed, provenance={"code_version": row["code_version"]})
     return damaged

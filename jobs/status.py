@@ -14,7 +14,7 @@ from atlas_schema.tables import tables_filled_by, tables_of
 from atlas_schema.units import Images, Neurons, WorkUnit
 from jobs import stages
 from jobs.claim import claimed_identities, planned_ranges
-from jobs.lock import read_holder, surely_dead
+from jobs.lock import living, read_holder, surely_dead
 from jobs.ranges import Range, length, subtract, union
 from jobs.records import failures
 from jobs.standing import read_by
@@ -29,7 +29,7 @@ def status_of(store: Store) -> dict[str, Any]:
     rows = atlas.models()
     if not rows:
         raise NothingThere(f"{store.url}: no atlas here. `neuron-atlas run --out {store.url}` begins one.")
-    holder = read_holder(store)
+    holder = read_holder(store) or next(iter(living(store)), None)
     return {
         "atlas": store.url,
         "models": [_model_status(store, atlas, row) for row in rows],

@@ -24,7 +24,7 @@ from atlas_schema.tables import tables_filled_by
 from atlas_schema.units import Identity, Images, Pair, Readings, Whole, WorkUnit
 from jobs.failpoints import failpoint
 from jobs.inputs import Inputs
-from jobs.lock import read_holder
+from jobs.lock import LOCK_PATH, lock_path, read_holder
 from jobs.loop import Fault, Scope
 from jobs.memory import BASE, Gauge, Peak, fitting_batch, give_back
 from jobs.stages import Sizes, Stage
@@ -35,6 +35,8 @@ from jobs.work import Work
 if TYPE_CHECKING:
     import numpy as np
 
+    from jobs.plan import Plan
+    from jobs.prepare import Prepared
 
 SAFE_SHARE = 0.9  # of what is free on a GPU: the rest is lost between blocks
 
@@ -56,6 +58,30 @@ class WorkerSettings:
     memory: int  # bytes that the worker's process may take
     sizes: Mapping[str, Sizes]  # by slug: what the needs of units follow from
     nonce: str  # of the driver's lock: a worker that does not see it writes to another folder
+    lock: str = LOCK_PATH  # where it lies
+
+
+def settings_for(
+    prepared: Prepared, plan: Plan, identities: Mapping[tuple[str, str], Identity], nonce: str = ""
+) -> WorkerSettings:
+    """What the workers of a run are told. nonce: of the driver's lock; without one nobody is asked whether it holds."""
+    config, machine = prepared.config, plan.machine
+    return WorkerSettings(
+        store_url=prepared.store.url,
+        requests={description.slug: request for request, description in prepared.described},
+        fingerprints={one.description.slug: one.fingerprint for one in prepared.models},
+        stages=prepared.stages,
+        identities=identities,
+        inputs=prepared.inputs,
+        device=machine.device,
+        threads=machine.threads,
+        threads_fixed=config.threads is not None,
+        precision=config.precision,
+        memory=machine.memory,
+        sizes=plan.sizes,
+        nonce=nonce,
+        lock=lock_path(config.shard),
+    )
 
 
 @dataclass(frozen=True)
@@ -88,13 +114,17 @@ class Worker:
         import torch
 
         torch.set_num_threads(self.settings.threads)
-        holder = read_holder(self.store)
+        holder = read_holder(self.store, self.settings.lock)
         if self.settings.nonce and (holder is None or holder.nonce != self.settings.nonce):
             raise StoreFailed(
                 f"{self.store.url}: a worker on {platform.node()} does not see what the driver wrote there. "
                 "On a cluster the atlas must be a folder that all nodes share, or a URL such as s3://bucket/atlas."
             )
         return platform.node()
+
+    def load(self, slug: str) -> None:
+        """Load a model before its first unit, which else takes longer for it."""
+        self._model(slug)
 
     def begin(self) -> None:
         """Answered when the worker comes to a unit; a loss after `run` was asked for may be the fault of the unit."""

@@ -1,4 +1,4 @@
-"""push, pull: the commands by which an atlas goes out and comes in."""
+"""push, pull, merge: the commands by which an atlas goes out, comes in, and is joined with another."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from cyclopts import Parameter
 from jobs.commands.data import AtlasArgument, Json
 
 if TYPE_CHECKING:
+    from jobs.publishing.merge import Merged
     from jobs.publishing.pull import Pulled
     from jobs.publishing.push import Pushed
 
@@ -61,6 +62,23 @@ def pull(
     return 1 if done.violations else 0
 
 
+def merge(
+    first: Annotated[str, Parameter(help="Folder or URL of an atlas; what both hold stays as it has it.")],
+    second: Annotated[str, Parameter(help="Folder or URL of the other.")],
+    *,
+    out: Annotated[
+        str | None, Parameter(help="Folder or URL for the atlas of both (default: the first is completed).")
+    ] = None,
+    as_json: Json = False,
+) -> int:
+    """Make one atlas of two that were made with the same probe images; run the same command again to resume."""
+    from jobs.publishing.merge import merge as carry_out
+
+    done = carry_out(first, second, out, say=_say)
+    print(json.dumps(done.as_dict(), indent=1) if as_json else merged_text(done))
+    return 1 if done.violations else 0
+
+
 def pushed_text(done: Pushed) -> str:
     """What was, or would be, published, for people."""
     from jobs.publishing.limits import COMMITS, FILES, FOLDER, REQUESTS
@@ -96,6 +114,16 @@ def pulled_text(done: Pulled) -> str:
     ]
     at = f" of revision {done.revision}" if done.revision else ""
     return "\n".join([*lines, f"{done.out}: {', '.join(done.models)}{at}"])
+
+
+def merged_text(done: Merged) -> str:
+    """What came, for people."""
+    lines = [
+        f"{done.copied_files:,} files, {done.copied_bytes / 1e6:,.1f} MB copied",
+        f"{done.units:,} units of models that were there already, {done.assembled:,} shards of both",
+        *(f"Not valid: {violation}" for violation in done.violations),
+    ]
+    return "\n".join([*lines, f"{done.out}: {', '.join(done.models)}"])
 
 
 def _quiet() -> None:

@@ -6,13 +6,14 @@ import json
 import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, make_dataclass
+from dataclasses import asdict, make_dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_args, get_origin
 
 from cyclopts import Parameter
 from pydantic.fields import FieldInfo
 
+from atlas_schema.errors import BadConfig
 from jobs.config import ModelEntry, RunConfig, load_config
 
 if TYPE_CHECKING:
@@ -72,12 +73,23 @@ else:
 NO_FLAGS = RunFlags()
 
 
-def plan(flags: RunFlags = NO_FLAGS, *, as_json: Annotated[bool, _flag("Print JSON.", "--json")] = False) -> int:
+def plan(
+    flags: RunFlags = NO_FLAGS,
+    *,
+    measure: Annotated[bool, _flag("Measure a unit of each stage on this machine first; loads weights.")] = False,
+    prices: Annotated[Path | None, _flag("TOML file of prices: what the run costs in money.")] = None,
+    price: Annotated[float | None, _flag("Price of an hour of a worker, where that is all that costs.")] = None,
+    as_json: Annotated[bool, _flag("Print JSON.", "--json")] = False,
+) -> int:
     """Say what a run would do and cost, without weights or network."""
     config = flags.resolve()
+    if prices is not None and price is not None:
+        raise BadConfig("--prices and --price exclude each other; give one")
     from jobs.opening import counts_of
-    from jobs.plan import Machine, make_plan, plan_as_dict
+    from jobs.plan import Machine, make_plan
+    from jobs.plan_told import plan_as_dict
     from jobs.prepare import describe_all
+    from jobs.prices import price_of_hours, read_prices
     from jobs.stages import stages_of
     from jobs.targets import guessed, prompts_of
     from pipeline.models import ModelRequest, describe
@@ -92,8 +104,19 @@ def plan(flags: RunFlags = NO_FLAGS, *, as_json: Annotated[bool, _flag("Print JS
     targets = {one.slug: guessed(config, prompts, one) for _, one in described}
     draft = make_plan(config, described, stages, recipe, counts, Machine(), embedder, targets=targets)
     machine = _machine_for_plan(config, draft.at_ease)
-    whole = make_plan(config, described, stages, recipe, counts, machine, embedder, targets=targets)
-    made = plan_as_dict(whole, recipe.name)
+    priced = read_prices(prices) if prices else price_of_hours(price, machine.device) if price is not None else None
+    planned = make_plan(config, described, stages, recipe, counts, machine, embedder, targets=targets)
+    measured = None
+    if measure:
+        from jobs.measure import measured_paces
+
+        measured = measured_paces(config, planned, _say)
+        planned = replace(planned, paces={name: one.pace for name, one in measured.items()})
+    made = plan_as_dict(planned, recipe.name)
+    if measured is not None:
+        made["measured"] = {name: asdict(one) | {"pace": one.pace} for name, one in measured.items()}
+    if priced is not None:
+        made["price"] = priced.cost(made)
     print(json.dumps(made, indent=1) if as_json else _plan_text(made))
     return 0
 
@@ -121,14 +144,38 @@ def _plan_text(made: dict[str, Any]) -> str:
         f"{one['worker_hours']:8.2g} {(one['estimated_bytes'] + one['estimated_bytes_kept']) / 1e6:7,.1f}"
         for one in made["stages"]
     ]
-    hours = made["estimated_hours"]
+    requests = made["estimated_requests"]
     lines.append(
         f"{made['work_units']:,} work units, recipe {made['recipe']}, {made['estimated_flops']:.3g} FLOP, about "
-        f"{made['estimated_bytes'] / 1e6:,.0f} MB of tables, {made['estimated_bytes_kept'] / 1e6:,.0f} MB kept"
+        f"{made['estimated_bytes'] / 1e6:,.0f} MB of tables, {made['estimated_bytes_kept'] / 1e6:,.0f} MB kept; on an "
+        f"object store about {requests['put']:,} writes and {requests['get']:,} reads"
     )
-    lines.append(f"about {hours['clock_hours']:.2g} h on {hours['workers']} {hours['device']} worker(s)")
+    lines += _hours_text(made["estimated_hours"])
+    if "measured" in made:
+        lines.append(f"hours as {len(made['measured'])} stages took that were measured here")
     lines.append(_memory_text(made["memory_of_a_worker"]))
+    lines += [_price_text(made["price"])] if "price" in made else []
     return "\n".join(lines)
+
+
+def _hours_text(hours: dict[str, Any]) -> list[str]:
+    """The time on the clock, of this machine's workers and of more, and what bounds it."""
+    work = f"{hours['gpu_hours']:.2g} GPU-hours" if "gpu_hours" in hours else f"{hours['cpu_hours']:.2g} CPU-hours"
+    by_workers = hours["clock_hours_by_workers"]
+    chain = hours["longest_chain_hours"]
+    others = ", ".join(f"{by_workers[count]:.2g} h with {count}" for count in ("1", "4", "16", "64"))
+    return [
+        f"about {hours['clock_hours']:.2g} h on {hours['workers']} {hours['device']} worker(s), {work}",
+        f"with other numbers of workers: {others}; never less than {chain:.2g} h, which units wait for one another",
+    ]
+
+
+def _price_text(price: dict[str, Any]) -> str:
+    currency = f" {price['currency']}" if price["currency"] else ""
+    return (
+        f"about {price['total']:,.2f}{currency}: workers {price['workers']:,.2f}, requests {price['requests']:,.2f}; "
+        f"storage {price['storage_a_month']:,.2f} a month"
+    )
 
 
 def _memory_text(memory: dict[str, Any]) -> str:

@@ -23,7 +23,7 @@ REPLAY = 6.0  # times its widest hidden vectors, what a replay holds of an image
 BEFORE = 0.5  # times the hidden vectors of the layers before: the outputs of their attention and FFNs
 TEXTS = "texts"  # the array in which `writes` keeps a CLIP's own embeddings of the texts that labels are chosen from
 DOUBLE = 8.0  # bytes of a number that sums are kept in
-PASSES = 10.0  # forwards that the direct effects of all layers cost an image, about (docs/effects.md)
+PASSES = 7.0  # forwards that the direct effects of all layers cost an image, about (docs/effects.md)
 
 
 def writes(work: Work, unit: WorkUnit) -> dict[str, np.ndarray]:
@@ -157,7 +157,8 @@ def cost(sizes: Sizes) -> Cost:
     settings = EffectSettings()
     rest = max(sizes.forward - sizes.to_site, 0.0) * settings.measured_images
     share = min(1.0, settings.measured_units / sizes.site.width)
-    return Cost(each=share * rest + 1e-3 * SECOND, fixed=settings.measured_images * sizes.forward, bytes=150)
+    fixed = settings.measured_images * sizes.forward + 0.07 * SECOND  # what is read of the layer, too
+    return Cost(each=share * rest, fixed=fixed, bytes=150)
 
 
 WRITES = Stage(

@@ -8,6 +8,7 @@ embed (slices, merges) ──────┘                         └─> rea
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from jobs.stages.label import texts_memory
@@ -26,8 +27,11 @@ if TYPE_CHECKING:
     from pipeline.models import LoadedModel, ModelDescription
 
 FORWARDS = 2.0  # plain forwards that contributions cost, about, where heads have paths (docs/decomposition.md)
-FORWARDS_WITHOUT = 15.0  # where heads are pushed through later attention (ConViT-B 15, CoaT-small 7, Twins-L 5)
+#: ... through shifted windows, and where heads are pushed through later attention: of the zoo's models and of larger
+#: ones (ConViT 11 and 15, CoaT 18 and 7, Twins 5)
+FORWARDS_OF = {"swin": 3.0, "twins": 5.0, "coat": 14.0, "convit": 12.0, "maxvit": 15.0}
 OPEN_FAMILIES = ("twins", "coat", "convit", "maxvit")  # most of whose heads have no path or no direct effect
+STEPS_MADE = 0.6  # of the steps of an alignment, until more gain nothing
 
 
 def pool(work: Work, unit: WorkUnit) -> dict[str, np.ndarray]:
@@ -288,7 +292,7 @@ def _indices(work: Work, unit: WorkUnit, stage: Stage) -> Sequence[int]:
 
 def forwards(sizes: Sizes) -> float:
     """Plain forwards that the contributions of an image cost."""
-    return FORWARDS_WITHOUT if sizes.description.family in OPEN_FAMILIES else FORWARDS
+    return FORWARDS_OF.get(sizes.description.family, FORWARDS)
 
 
 def coordinates(sizes: Sizes) -> float:
@@ -300,16 +304,22 @@ def coordinates(sizes: Sizes) -> float:
 
 def contributions_cost(sizes: Sizes) -> Cost:
     """Contributions cost some forwards of each image; the sums of a slice are as large as those of all images."""
-    return Cost(each=forwards(sizes) * sizes.forward, kept=moments_bytes(sizes))
+    return Cost(each=forwards(sizes) * sizes.forward + sizes.opened, kept=moments_bytes(sizes))
+
+
+def project_cost(sizes: Sizes) -> Cost:
+    """The same contributions once more; what is kept of them is small."""
+    return replace(contributions_cost(sizes), kept=0.1e6)
 
 
 def align_cost(sizes: Sizes) -> Cost:
-    """Contributions of the panel, and some hundred steps on some of them."""
+    """Contributions of the panel, along paths alone, and some hundred steps on some of them."""
     from pipeline.decompose.align import AlignSettings
 
     settings = AlignSettings()
-    steps = 6 * settings.steps * settings.batch * coordinates(sizes) * 512
-    return Cost(each=sizes.panel * forwards(sizes) * sizes.forward + steps, kept=4 * coordinates(sizes) * 512)
+    steps = STEPS_MADE * 6 * settings.steps * settings.batch * coordinates(sizes) * 512
+    passed = sizes.panel * (FORWARDS * sizes.forward + sizes.opened)
+    return Cost(each=passed + steps, kept=4 * coordinates(sizes) * 512)
 
 
 def maps_cost(sizes: Sizes) -> Cost:
@@ -321,8 +331,8 @@ def maps_cost(sizes: Sizes) -> Cost:
     without = measured_on_panel(sizes.description)
     images = max(sizes.panel if without else sizes.images, 1)
     share = min(1.0, examples / images)
-    each = 4.0 + examples / images if without else 4.0
-    return Cost(each=share * each * sizes.forward, kept_each=300 * examples / images)
+    each = 4.0 + 8 * examples / images if without else 4.0
+    return Cost(each=share * (each * sizes.forward + sizes.opened), kept_each=300 * examples / images)
 
 
 def reads_cost(sizes: Sizes) -> Cost:
@@ -332,12 +342,14 @@ def reads_cost(sizes: Sizes) -> Cost:
     settings, without = ReadSettings(), sizes.description.family in OPEN_FAMILIES
     each = 0.6 if without else 0.04
     images = min(settings.images_without_path if without else settings.images, sizes.panel)
-    return Cost(each=images * sizes.description.heads * each * sizes.forward, kept=24 * sizes.description.neurons)
+    calls = 0.03 * SECOND * sizes.description.heads  # of a small model most of it
+    followed = images * sizes.description.heads * each * sizes.forward
+    return Cost(each=followed + calls, kept=24 * sizes.description.neurons)
 
 
 def heads_cost(sizes: Sizes) -> Cost:
     """Rows are written, and nothing computed."""
-    return Cost(each=0.5 * SECOND, bytes=sizes.description.heads * 9e3)
+    return Cost(each=(0.05 + 0.002 * sizes.description.heads) * SECOND, bytes=sizes.description.heads * 9e3)
 
 
 # Memory, in multiples that are measured: see tests/jobs/test_memory.py.
@@ -449,7 +461,7 @@ PROJECT = Stage(
     merge="pipeline.decompose.second_pass:SecondPass",
     compute=project,
     memory=contributions_memory,
-    cost=lambda sizes: Cost(each=FORWARDS * sizes.forward, kept=0.1e6),
+    cost=project_cost,
 )
 MAPS = Stage(
     name="maps",

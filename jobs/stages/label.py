@@ -79,10 +79,10 @@ def too_few_halves(inputs: Inputs) -> str:
 
 
 def embed_cost(sizes: Sizes) -> Cost:
-    """A forward of every view of an image; the vectors are kept in half precision."""
+    """Every view of an image is cut out and goes through the model; the vectors are kept in half precision."""
     from pipeline.images.windows import VIEWS
 
-    return Cost(each=VIEWS * sizes.forward, kept_each=VIEWS * 2 * sizes.description.representation_dim)
+    return Cost(each=VIEWS * (sizes.forward + sizes.opened), kept_each=VIEWS * 2 * sizes.description.representation_dim)
 
 
 def embed_memory(sizes: Sizes, batch: int) -> float:

@@ -18,6 +18,7 @@ SUMS_WRITTEN = 3.5  # times the sums of a pass, what they take as they are made 
 SUMS_MERGED = 3.0  # ... and beside these as a slice is joined to them
 SUMS_READ = 5.0  # ... and a layer's as another stage reads them
 LAYER_ROWS = 3e3  # bytes of the rows of a neuron while they are made
+SUMMED = 6.4e4  # FLOPs that stand for what a neuron's sums cost an image (1.6 microseconds of one core)
 SECOND = 4.0e10  # FLOPs that stand for a second of one core where no arithmetic of a model is done
 
 
@@ -77,8 +78,9 @@ def sums_of_layer(work: Work, unit: WorkUnit) -> SiteProbe:
 
 
 def pass_cost(sizes: Sizes) -> Cost:
-    """A forward of each image; sums of each neuron, whatever the number of images."""
-    return Cost(each=1.3 * sizes.forward, kept=sizes.description.neurons * (2200 + 5 * sizes.panel))
+    """A forward of each image, and what it adds to the sums of each neuron; these are as large for any number."""
+    each = sizes.forward + sizes.opened + SUMMED * sizes.description.neurons
+    return Cost(each=each, kept=sizes.description.neurons * (2200 + 5 * sizes.panel))
 
 
 def examples_cost(sizes: Sizes) -> Cost:
@@ -141,7 +143,7 @@ EVIDENCE = Stage(
     facts=("evidence settings",),
     compute=evidence,
     memory=layer_memory,
-    cost=lambda sizes: Cost(each=5e-4 * SECOND, bytes=340),
+    cost=lambda sizes: Cost(each=2e-4 * SECOND, fixed=0.018 * SECOND, bytes=340),
 )
 EXAMPLES = Stage(
     name="examples",
@@ -163,5 +165,5 @@ JUDGE = Stage(
     reads_if_there=("visualize",),
     compute=judge,
     memory=layer_memory,
-    cost=lambda sizes: Cost(each=2e-4 * SECOND, bytes=30),
+    cost=lambda sizes: Cost(each=5e-5 * SECOND, fixed=0.018 * SECOND, bytes=30),
 )

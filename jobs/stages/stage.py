@@ -23,6 +23,7 @@ TOWERS = 3.0  # times the weights of its picture tower, what a CLIP takes while 
 LIVE = 4.0  # times its widest hidden vectors, what a forward holds of an image at once
 GRAPH = 3.5  # times the hidden vectors of all layers, what a forward keeps of an image for a backward
 PIXEL_COPIES = 6.0  # of a picture: decoded ahead, joined, normalised
+IMAGE = 900.0  # FLOPs that stand for reading or changing an image, for each of its numbers (22 ns of one core)
 LEAST_FLOPS = 8.0e6
 """A step on a tiny model is bound by calls, not by arithmetic: no forward of an image counts as less."""
 
@@ -92,6 +93,11 @@ class Sizes:
     def pixels(self) -> float:
         """Bytes of an image as the model takes it."""
         return FLOAT * 3 * math.prod(self.description.input_size)
+
+    @property
+    def opened(self) -> float:
+        """FLOPs that stand for reading an image, or for changing one, in a batch."""
+        return IMAGE * 3 * math.prod(self.description.input_size)
 
     @property
     def hidden(self) -> float:

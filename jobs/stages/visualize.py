@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 BYTES_PER_PIXEL = 0.32  # of a stored picture, WebP at quality 75: 16 kB at 224 x 224
 BYTES_PER_ROW = 900  # the numbers beside it
+PICTURE_STEP = 4.5  # images changed: what making a picture of its coefficients and changing it costs a step, and back
 
 
 def visualize(work: Work, unit: WorkUnit) -> list[dict[str, Any]]:
@@ -59,18 +60,21 @@ def image_steps(recipe: Recipe, site: FfnSite) -> int:
 
 
 def cost(sizes: Sizes) -> Cost:
-    """Every image step is a forward to the layer and a backward; without weight gradients both cost the same."""
+    """Every image step is a forward to the layer and a backward, without weight gradients about as dear, and the
+    picture's own: of a small model more than both.
+    """
     assert sizes.site is not None
     picture = BYTES_PER_ROW + BYTES_PER_PIXEL * math.prod(sizes.description.input_size)
-    return Cost(each=2 * sizes.to_site * image_steps(sizes.recipe, sizes.site), bytes=picture)
+    step = 2 * sizes.to_site + PICTURE_STEP * sizes.opened
+    return Cost(each=step * image_steps(sizes.recipe, sizes.site), bytes=picture)
 
 
 def verdict_cost(sizes: Sizes) -> Cost:
-    """A forward to the layer for each changed copy of a picture."""
+    """A copy of a picture is changed, and goes to the layer."""
     from pipeline.visualize.natural import CHANGES, NaturalSettings
 
     copies = 1 + NaturalSettings().draws * len(CHANGES)
-    return Cost(each=sizes.to_site * copies, bytes=250)
+    return Cost(each=(sizes.to_site + sizes.opened) * copies, bytes=250)
 
 
 def verdict_memory(sizes: Sizes, batch: int) -> float:

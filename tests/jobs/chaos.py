@@ -54,7 +54,7 @@ RUN: dict[str, Any] = {
     "workers": 4,
     "probe": "zoo:96",
     "panel": 96,
-    "unit_seconds": 0.065,
+    "unit_seconds": 0.15,
     "stages": "visualize,probe,label,effect",
 }
 RUNS = 6  # under faults, before one without

@@ -278,7 +278,7 @@ def test_what_only_names_things_is_in_no_key(change: dict[str, Any]) -> None:
 DECIDES: dict[str, str] = {
     **dict.fromkeys(("recipe", "seed", "probe", "examples", "panel", "match_images"), "keys"),
     **dict.fromkeys(("embedder", "concepts", "texts", "features"), "keys"),
-    **dict.fromkeys(("models", "layers", "units", "stages", "also"), "what is done"),
+    **dict.fromkeys(("models", "shard", "layers", "units", "stages", "also"), "what is done"),
     **dict.fromkeys(("classes", "prompts", "inversions"), "what is done"),
     "precision": "rounding: it stands in each row, and in the claim of each stage",
     "probe_images": "what of the probe images is shown",

@@ -18,7 +18,8 @@ from jobs.config import config_from_mapping
 from jobs.driver import memory_lines
 from jobs.graph import Job as GraphJob
 from jobs.memory import BASE, UNLIMITED
-from jobs.plan import LEAST_BATCH, Counts, Machine, Partner, make_plan, plan_as_dict
+from jobs.plan import LEAST_BATCH, Counts, Machine, Partner, make_plan
+from jobs.plan_told import plan_as_dict
 from jobs.ranges import as_ranges, intersect, length, subtract, union
 from jobs.stages import STAGES, Sizes, groups, stage_named, stages_of
 from jobs.stages.visualize import VISUALIZE, image_steps
@@ -177,10 +178,11 @@ def test_deep_neurons_cost_more():
     assert costs[11] > 6 * costs[0]
 
 
-def test_cost_is_two_passes_of_the_truncated_forward_for_each_image_step():
+def test_cost_is_two_passes_of_the_truncated_forward_for_each_image_step_and_the_picture_itself():
     site = describe(ModelRequest("timm/vit_base_patch16_224")).ffn_sites[5]
     assert image_steps(REFERENCE, site) == 401 * 8 + REFERENCE.robust_draws
-    assert _costs()[5] == 2 * site.flops * image_steps(REFERENCE, site)
+    passes = 2 * site.flops * image_steps(REFERENCE, site)
+    assert passes < _costs()[5] < 1.03 * passes, "of a large model a picture's own step is next to nothing"
 
 
 def test_an_embedders_stages_are_planned_once():

@@ -77,8 +77,27 @@ def test_a_stage_that_was_seen_counts_by_what_it_took(clock):
     assert run.work() == (10.0, pytest.approx(30.0 + 10 / 16))
     run.committed(OWN.unit("probe", "zoo-vit", SLICES[0]), 24.0)
     clock.now = 40.0  # of which the worker was at units for 34 seconds
-    assert run.work() == (34.0, pytest.approx(30.0 + 16.0))
-    assert run.line().startswith("42 % of the work, 1 unit at work, 54 s left, 0 failed; visualize 16 of 64 neurons")
+    busy, left = run.work()
+    assert busy == 34.0
+    assert 46.0 <= left <= 1.5 * 46.0, "at the pace of each stage 30 and 16 seconds are left"
+    assert "1 unit at work" in run.line()
+    assert " left, 0 failed; visualize 16 of 64 neurons" in run.line()
+
+
+def test_what_is_done_of_a_unit_at_work_counts(clock):
+    """Else a run whose units are as long as it is tells nothing until it is over."""
+    run = shown(io.StringIO())
+    run.tick(workers=1, at_work=0)
+    run.committed(unit(0), 10.0)
+    clock.now = 10.0
+    run.started(unit(16))
+    before = run.work()
+    clock.now = 15.0
+    assert run.work() == (pytest.approx(before[0] + 5.0), pytest.approx(before[1] - 5.0))
+    clock.now = 1000.0
+    assert run.work()[1] >= 20.0 + 1.0 - 1e-9, "a unit that takes longer than it should is never done by that"
+    run.ended(unit(16))
+    assert run.work() == pytest.approx(before)
 
 
 def test_before_any_worker_answered_it_says_so(clock):

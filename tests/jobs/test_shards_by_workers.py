@@ -97,7 +97,9 @@ class World:
         self.said: list[str] = []
         self.log: list[dict[str, Any]] = []
         self.run = Run.__new__(Run)
-        progress = SimpleNamespace(**dict.fromkeys(("committed", "gave_up", "tick", "again"), lambda *_: None))
+        progress = SimpleNamespace(
+            **dict.fromkeys(("started", "ended", "committed", "gave_up", "tick", "again"), lambda *_: None)
+        )
         progress.say, progress.assembled = self.said.append, lambda shards: None
         vars(self.run).update(
             graph=self.graph, shards=self.shards, store=self.store, say=self.said.append, progress=progress, receipts=0,

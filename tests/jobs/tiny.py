@@ -24,7 +24,7 @@ OPTIONS: dict[str, Any] = {
     "stages": "visualize",
     "layers": "0,1",
     "units": "0:64",
-    "unit_seconds": 0.065,
+    "unit_seconds": 0.25,
     "workers": 2,
     "threads": 1,
     "device": "cpu",
@@ -50,6 +50,7 @@ HEADS: dict[str, Any] = {
     "layers": "all",
     "units": "all",
     "probe": "zoo:48",
+    "unit_seconds": 0.065,  # two slices
     "stages": "decompose",
 }
 
