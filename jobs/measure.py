@@ -62,8 +62,8 @@ def _small(config: RunConfig, plan: Plan, model: ModelPlan, folder: str) -> RunC
         entry = config.models[0].model_copy(update={"model": model.description.id})
     changed = {"models": (entry,), "layers": str(layer), "units": f"{start}:{start + count}", "out": folder}
     # inversions are not measured: their units are as long as lists of targets are, and one may take minutes
-    changed |= {"classes": (), "prompts": None}
-    return config.model_copy(update={**changed, "workers": 1, "address": None})
+    none: dict[str, object] = {"classes": (), "prompts": None}
+    return config.model_copy(update={**changed, **none, "workers": 1, "address": None})
 
 
 def _neurons(plan: Plan, model: ModelPlan, layer: int) -> int:
