@@ -31,7 +31,7 @@ export function LabelSection({ row }) {
   if (!has(row.label_status)) return null;
   const texts = row.label_candidates ?? [];
   return html`<section aria-labelledby="label"><h2 id="label">Label</h2>
-    ${texts.length > 0 && html`<div class="scroll"><table class="candidates"><thead><tr><th scope="col">text</th>
+    ${texts.length > 0 && html`<div class="scroll" tabindex="0" role="group" aria-label="Texts that were tried"><table class="candidates"><thead><tr><th scope="col">text</th>
       <th scope="col"><${Explained} name="score" column="label_score" /></th><th scope="col"><${Explained} name="z" column="label_z" /></th>
       <th scope="col"><${Explained} name="held-out AUROC" column="label_auroc" /></th></tr></thead>
       <tbody>${texts.map((one) => html`<tr key=${one.text} class=${one.text === row.label ? "chosen" : ""}><th scope="row">${one.text}</th>
