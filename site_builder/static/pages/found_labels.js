@@ -7,7 +7,7 @@ import { fetchLabelled, fetchSaid } from "../labels.js";
 import { Failure, useLoaded } from "../parts.js";
 import { link } from "../route.js";
 import { NeuronTile } from "../tiles.js";
-import { certainty } from "./neuron_label.js";
+import { certainty } from "../trust.js";
 
 const [GROUPS, TILES] = [6, 8];
 
