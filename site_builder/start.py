@@ -35,7 +35,7 @@ Candidates = dict[str, tuple[int, float]]
 
 def candidates(columns: Columns) -> Candidates:
     """The best of a layer for each kind; columns: of the neurons table, those that an atlas lacks without values."""
-    scored = {kind: [] for kind in KINDS}
+    scored: dict[str, list[tuple[int, float]]] = {kind: [] for kind in KINDS}
     nothing = [None] * len(columns["unit"])
     names = ("status", "verdict", "label_status", "label_auroc", "clarity", "polysemanticity", "polysemanticity_p")
     figures = [columns.get(name, nothing) for name in names]

@@ -5,6 +5,7 @@ import { usePreference } from "./parts.js";
 import { isAddress, jumpTarget } from "./jump.js";
 import { findLabels } from "./labels.js";
 import { link } from "./route.js";
+import { Tray } from "./tray.js";
 
 const THEMES = { system: "light", light: "dark", dark: "system" };
 
@@ -32,7 +33,7 @@ export function Header({ route }) {
         aria-label=${`${what && `Search ${what}, or `}jump to a model, a layer, a neuron or a head`} autocomplete="off"
         autocapitalize="none" spellcheck=${false} enterkeyhint="go" /><kbd aria-hidden="true">/</kbd>
     </form>
-    <${Theme} />
+    <${Tray} /><${Theme} />
     <a class="help" href=${link.help()}>Help</a>
   </header>`;
 }

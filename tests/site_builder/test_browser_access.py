@@ -33,6 +33,7 @@ PLACES = {
     "cluster": "#/r/0",
     "search": "#/s?q=disc",
     "nothing found": "#/s?q=zzzz",
+    "comparison": "#/cmp?u=drawn-vit/mlp/1/8,drawn-pit/mlp/1/8,drawn-vit/head/1/2",
     "help": "#/help",
     "unknown": "#/x/y",
     "failure": "#/n/drawn-pit/1/999",

@@ -30,6 +30,7 @@ export const PAGES = [
   { page: "clusters", form: "rosetta", late: "cluster.js",
     entry: ({ clusters }, { html, link }) => clusters && html`<a href=${link.clusters()}>${plural(clusters.clusters, "Rosetta cluster")}</a>: neurons of three or more models that fire alike.` },
   { page: "cluster", form: "r/{number:whole}", late: "cluster.js" },
+  { page: "compare", form: "cmp", late: "compare.js" },
   { page: "search", form: "s", soon: "search.js" },
   { page: "help", form: "help", late: "help.js" },
   { page: "random", form: "r" }, // leads to any neuron
