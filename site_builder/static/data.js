@@ -21,7 +21,8 @@
  *   clusters: {folder: string, clusters: number, pack: number}|null,
  *   search: SearchIndex|null, read_pack: number, head_search: SearchIndex|null,
  *   features: {folder: string, list: FeatureEntry[]}|null,
- *   start: {file: string, neurons: [string, number, number, number, string|null][]}|null, start_head: [string, number, number, string]|null}} Manifest
+ *   start: {file: string, neurons: [string, number, number, number, string|null][]}|null, start_head: [string, number, number, string]|null,
+ *   cards: "neurons"|"packs"|"layers"|null, revision: string}} Manifest
  */
 
 // stages: name as the dataset's columns have it, `run --stages` that adds it, what a model then has, in a sentence what it adds

@@ -49,6 +49,8 @@ ADDRESSES: dict[str, dict[str, Any]] = {
         "page": "compare",
         "query": {"u": "a/mlp/1/2,a/head/0/3", "title": "mine"},
     },
+    "#/e/n/a/1/2": {"page": "embed", "slug": "a", "layer": 1, "unit": 2},
+    "#/e/h/a/1/2": {"page": "embedhead", "slug": "a", "layer": 1, "head": 2},
     "#/help": {"page": "help"},
     "#/r": {"page": "random"},
 }

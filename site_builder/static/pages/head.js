@@ -8,6 +8,7 @@ import { fetchHead } from "../heads.js";
 import { useKeys } from "../keys.js";
 import { Copy, Failure, Trail, useLoaded, useTitle } from "../parts.js";
 import { headAddressOf, link, parseHash } from "../route.js";
+import { CopyLink } from "../share.js";
 import { AddToCompare } from "../tray.js";
 import { HeadImages } from "./head_images.js";
 import { HeadNumbers, Matters, Spectrum } from "./head_numbers.js";
@@ -30,7 +31,7 @@ export function HeadPage({ route }) {
   return html`<${Trail} trail=${[["Models", link.home()], [slug, link.model(slug)], ["Heads", link.heads(slug)], [`Layer ${layer}, head ${head}`, null]]} />
     <div class="head"><div><${HeadTitle} row=${told?.row} slug=${slug} layer=${layer} head=${head} />
       ${!error && html`<p class="tells">${told === undefined ? "\u00a0" : headTelling(told.row, told.texts)}</p>`}
-      <p class="lede address"><code>${headAddressOf(slug, layer, head)}</code> <${Copy} text=${headAddressOf(slug, layer, head)}>Copy address<//> <${Copy} text=${location.href}>Copy link<//> <${AddToCompare} address=${headAddressOf(slug, layer, head)} /></p>
+      <p class="lede address"><code>${headAddressOf(slug, layer, head)}</code> <${Copy} text=${headAddressOf(slug, layer, head)}>Copy address<//> <${CopyLink} route=${route} /> <${AddToCompare} address=${headAddressOf(slug, layer, head)} /></p>
       <p class="lede">${error || stale || !value ? "\u00a0" : html`<${Identity} row=${value.row} site=${value.model.attention[layer]} />`}</p></div>
       <${Ways} ways=${ways} /></div>
     ${!error && html`<${Contents} />`}

@@ -4,9 +4,10 @@ import { Contents } from "../contents.js";
 import { described, fetchModel, fetchNeuron, findModel, neighbour } from "../data.js";
 import { fetchExamples } from "../evidence.js";
 import { useKeys } from "../keys.js";
-import { Choice, Copy, Failure, Lazy, Picture, Trail, useLoaded, usePreference, useTitle } from "../parts.js";
+import { Choice, Failure, Lazy, Picture, Trail, useLoaded, usePreference, useTitle } from "../parts.js";
 import { pictureUrl } from "../pictures.js";
 import { addressOf, link, parseHash } from "../route.js";
+import { CopyLink } from "../share.js";
 import { AddToCompare } from "../tray.js";
 import { ImagesSection } from "./neuron_images.js";
 import { LabelLine, Tells, Title } from "./neuron_tells.js";
@@ -35,7 +36,7 @@ export function NeuronPage({ route }) {
   return html`<${Trail} trail=${[["Models", link.home()], [slug, link.model(slug)], [`Layer ${layer}`, link.layer(slug, layer)], [`Unit ${unit}`, null]]} />
     <div class="head"><div><${Title} row=${row} slug=${slug} layer=${layer} unit=${unit} />
       ${!error && html`<${Tells} row=${row} />`}
-      <p class="lede address"><code>${addressOf(slug, layer, unit)}</code> <${Copy} text=${location.href}>Copy link<//> <${AddToCompare} address=${addressOf(slug, layer, unit)} /></p></div>
+      <p class="lede address"><code>${addressOf(slug, layer, unit)}</code> <${CopyLink} route=${route} /> <${AddToCompare} address=${addressOf(slug, layer, unit)} /></p></div>
       <${Ways} ways=${ways} /></div>
     ${error && html`<${Failure} error=${error}><${Nearest} slug=${slug} layer=${layer} unit=${unit} /><//>`}
     ${!error && html`<${Contents} />`}
