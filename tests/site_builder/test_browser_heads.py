@@ -237,7 +237,7 @@ def test_scripts_of_heads_come_when_a_head_is_opened_and_all_others_at_once(seen
         "return [...document.querySelectorAll('link[rel=modulepreload]')].map((link) => link.href.split('/').pop())"
     )
     below = {"neuron_below.js", "neuron_pictures.js"} | {f"neuron_{part}.js" for part in BELOW}
-    assert scripts(page) == {*preloaded, *below, "theme.js", "fold.js", "heads.js"}
+    assert scripts(page) == {*preloaded, *below, "theme.js", "fold.js", "heads.js", "use.js"}
     assert not set(preloaded) & below, "the picture and the images come first"
     later = {
         "head.js",
