@@ -134,7 +134,7 @@ def test_tab_reaches_everything(kind: str, seen: Seen) -> None:
     page = seen.open(PLACES[kind], site="evident")
     page.through()
     wanted = page.run(OPERABLE)
-    assert wanted > 3
+    assert wanted > 0
     page.run("document.activeElement.blur()")
     for _ in range(2 * wanted + 20):
         page.key(Keys.TAB)

@@ -108,7 +108,7 @@ def test_a_list_is_changed_on_its_page_and_mistakes_are_told(seen: Seen) -> None
     page = seen.open(f"#/cmp?u={FOUR[0]},nonsense,{FOUR[1]},drawn-vit/mlp/1/999", ".compare-table")
     assert "No address: “nonsense”" in page.text(".failure")
     assert "there is no unit 999" in page.all(".compare-table thead th")[2].text
-    page.run("document.querySelector('[aria-label=\"Take drawn-vit/mlp/1/8 out\"]').click()")
+    page.run("document.querySelector('[aria-label=\"Take out drawn-vit/mlp/1/8\"]').click()")
     page.wait(lambda: len(page.all(".compare-table thead th")) == 2)
     assert "u=drawn-pit/mlp/1/8,drawn-vit/mlp/1/999" in page.driver.current_url
     field = page.all("#add-one")[0]

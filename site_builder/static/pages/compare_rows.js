@@ -70,7 +70,7 @@ function Name({ one, remove }) {
   return html`<a href=${href}>${row?.label ? html`<span class="label-small">${row.label}</span>` : `${kind === "head" ? "Head" : "Unit"} ${unit}`}</a>
     <span class="note">${kind === "head" ? headAddressOf(slug, layer, unit) : addressOf(slug, layer, unit)}</span>
     ${error && html`<span class="note" role="alert">${error.message}</span>`}
-    <button class="plain" type="button" aria-label=${`Take ${address} out`} onClick=${() => remove(address)}>Take out</button>`;
+    <button class="plain" type="button" aria-label=${`Take out ${address}`} onClick=${() => remove(address)}>Take out</button>`;
 }
 
 /** The images of a column: of a neuron its strongest, of a head those at the upper end of its first axis. */
