@@ -206,15 +206,15 @@ def _of_layer(outline: Outline, layer: Layer, cards: Cards, best: Sequence[int],
     slug, number = layer.key
     rows = outline.atlas.neurons(slug, number, ["unit", "image", "label", "verdict"])
     found = {row["unit"]: row for row in (rows.to_pylist() if rows is not None else ())}
-    picture = {unit: _opened(row["image"]["bytes"]) for unit, row in found.items() if (row["image"] or {}).get("bytes")}
+    picture = {unit: row["image"]["bytes"] for unit, row in found.items() if (row["image"] or {}).get("bytes")}
     where = f"layer {number} of {slug}"
-    chosen = [picture[unit] for unit in best[:8] if unit in picture]
+    chosen = [_opened(picture[unit]) for unit in best[:8] if unit in picture]
     text = f"{len(layer.units):,} neurons: an image optimized to activate each, and the numbers to judge it by."
     yield Shared(f"{slug}/mlp/{number}/index", f"m/{slug}/{number}", f"Layer {number} of {slug}", text, None, chosen)
     if cards.level == "packs":
         for pack in packs_of(layer.units):
             own = [unit for unit in layer.units if unit // PACK == pack]
-            shown = [picture[unit] for unit in own if unit in picture][:32]
+            shown = [_opened(picture[unit]) for unit in own if unit in picture][:32]
             title = f"Units {own[0]} to {own[-1]}, {where}"
             text, lead, neurons = "What excites each of them.", f"m/{slug}/{number}", f"n/{slug}/{number}"
             yield Shared(f"{slug}/mlp/{number}/pack-{pack}", lead, title, text, None, shown, neurons)
@@ -227,7 +227,8 @@ def _of_layer(outline: Outline, layer: Layer, cards: Cards, best: Sequence[int],
             text = f"An image optimized to activate the neuron, beside the real images that excite it most.{verdict}"
             others = probes.pictures(images.get(unit, []))
             lead = f"n/{slug}/{number}/{unit}"
-            yield Shared(f"{slug}/mlp/{number}/{unit}", lead, title, text, picture.get(unit), others)
+            first = _opened(picture[unit]) if unit in picture else None  # one at a time: a layer opened is 460 MB
+            yield Shared(f"{slug}/mlp/{number}/{unit}", lead, title, text, first, others)
 
 
 def _strongest(outline: Outline, layer: Layer) -> dict[int, list[tuple[str, int]]]:
