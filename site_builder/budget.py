@@ -72,6 +72,12 @@ def check(host: Host, size: Size, mode: str) -> None:
         )
 
 
+def fits(host: Host, size: Size) -> bool:
+    """Whether `host` can hold a site of `size`."""
+    limits = ((size.bytes, host.bytes), (size.files, host.files), (size.largest_folder, host.per_folder))
+    return not any(_over(found, allowed) for found, allowed in limits)
+
+
 def _over(found: int, allowed: int | None) -> bool:
     return allowed is not None and found > allowed
 

@@ -7,10 +7,11 @@ no longer names is then removed. Whoever opens the site while it is rebuilt meet
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -18,8 +19,8 @@ from typing import Any
 
 from atlas_schema.errors import BadConfig, ForeignAtlas, NothingThere, nearest
 from atlas_schema.read import Atlas
-from site_builder import app, overview
-from site_builder.budget import HOSTS, Host, check, estimate
+from site_builder import app, cards, overview
+from site_builder.budget import HOSTS, Host, check, estimate, fits
 from site_builder.folders import replace
 from site_builder.section import Section, Size, Work, Written
 from site_builder.sections import SECTIONS
@@ -57,6 +58,7 @@ def build_site(
     images: str = "auto",
     dataset_url: str | None = None,
     title: str = "Neuron atlas",
+    url: str | None = None,
     workers: int | None = None,
     sections: Sequence[Section[Any]] = SECTIONS,
 ) -> SiteReport:
@@ -67,19 +69,22 @@ def build_site(
     only; `files`: one file each; `range`: the dataset's own shards at `dataset_url`, by Range requests;
     `auto`: range where the host and a dataset URL allow it, else sprite.
     dataset_url: where the dataset is published (https://..., s3 over https, or hf://datasets/ORG/NAME).
+    url: the address that the site will have: then links have previews (site_builder/cards.py), and there is a sitemap.
     workers: layers that are made at a time, each in up to `LAYER_MEMORY` bytes; default: as many as cores and free
     memory allow. sections: what the site shows.
 
     Raises BadConfig, NothingThere (no atlas, or nothing to show yet), ForeignAtlas (`out` holds something else),
     SiteTooLarge.
     """
-    host, mode, held, _ = _fitting(atlas_url, target, images, dataset_url, sections)
+    host, mode, held, _, shared = _fitting(atlas_url, target, images, dataset_url, url, sections)
     folder = Path(out)
     _claim(folder)
     made = _write_sections(held, folder, mode, workers or _workers())
     told = overview.write(folder, held.outline, made)
     paths = told.paths | {path for _, written in made for path in written.paths}
-    paths |= _write_page(folder, told.manifest, title, target, mode, dataset_url)
+    _write_cards(folder, held, shared, told.manifest["models"], workers or _workers())
+    manifest = told.manifest | {"cards": shared and shared.level, "revision": _revision(paths)}
+    paths |= _write_page(folder, manifest, title, target, mode, dataset_url)
     _prune(folder, paths, ("app-*", *overview.FOLDERS, *(one for section, _ in made for one in section.folders)))
     found = measure(folder)
     check(host, found, mode)
@@ -91,8 +96,31 @@ def build_site(
         counts={**held.counts, **{name: count for _, written in made for name, count in written.counts.items()}},
         files=found.files,
         bytes=found.bytes,
-        said=[written.said for _, written in made if written.said],
+        said=[*(written.said for _, written in made if written.said), *_said_of(shared, url)],
     )
+
+
+def _write_cards(
+    folder: Path, held: Survey, shared: cards.Cards | None, models: Sequence[Mapping[str, Any]], workers: int
+) -> None:
+    """Write the pages that links with previews lead to; without any, what an earlier build left of them goes."""
+    if shared is None:
+        shutil.rmtree(folder / cards.FOLDER, ignore_errors=True)
+        (folder / "sitemap.xml").unlink(missing_ok=True)
+        return
+    with ThreadPoolExecutor(workers) as pool:
+        cards.write(folder, held.outline, shared, models, pool)
+
+
+def _said_of(shared: cards.Cards | None, url: str | None) -> list[str]:
+    if url is None:
+        return []
+    return ["no link previews: they do not fit the host" if shared is None else f"link previews by {shared.level}"]
+
+
+def _revision(paths: Iterable[str]) -> str:
+    """What stands for all data of the site: their names carry hashes of their contents."""
+    return hashlib.sha256("\n".join(sorted(paths)).encode()).hexdigest()[:12]
 
 
 def _require_something(held: Survey, atlas_url: str | os.PathLike[str]) -> None:
@@ -124,13 +152,14 @@ def plan_site(
     target: str = "local",
     images: str = "auto",
     dataset_url: str | None = None,
+    url: str | None = None,
     sections: Sequence[Section[Any]] = SECTIONS,
 ) -> tuple[Size, str]:
     """What `build_site` would write, from above, and where large pictures would come from; nothing is written.
 
     Raises what `build_site` raises before it writes: SiteTooLarge too.
     """
-    _, mode, _, size = _fitting(atlas_url, target, images, dataset_url, sections)
+    _, mode, _, size, _ = _fitting(atlas_url, target, images, dataset_url, url, sections)
     return size, mode
 
 
@@ -139,15 +168,20 @@ def _fitting(
     target: str,
     images: str,
     dataset_url: str | None,
+    url: str | None,
     sections: Sequence[Section[Any]],
-) -> tuple[Host, str, Survey, Size]:
-    """Host, where large pictures come from, what the atlas holds, and the size of its site, which the host takes."""
+) -> tuple[Host, str, Survey, Size, cards.Cards | None]:
+    """Host, where large pictures come from, what the atlas holds, the size of its site, which the host takes, and which
+    link previews there will be.
+    """
     host, mode = _settings(target, images, dataset_url)
+    own = None if url is None else cards.checked_url(url)
     held = survey(Atlas(os.fspath(atlas_url)), sections)
     _require_something(held, atlas_url)
     size = estimate(held, mode)
     check(host, size, mode)
-    return host, mode, held, size
+    shared = own and cards.choose(held.outline, own, lambda more: fits(host, size + more), host.files)
+    return host, mode, held, size + cards.size(held.outline, shared.level) if shared else size, shared or None
 
 
 def _workers() -> int:

@@ -13,9 +13,10 @@ from PIL import Image
 from atlas_schema.tables import NEURONS
 from site_builder.packs import PACK, VERDICTS, layer_table, pack_columns, packs, plain
 from site_builder.sprites import BUNDLE, SHEET, SHEET_COLUMNS, bundle, mean_color, sheet, thumbnail
+from site_builder.start import candidates
 
 #: Raise it when the files of a layer change for the same dataset: folders are named by it and by the content.
-FORMAT = 4
+FORMAT = 5
 #: Pictures of a layer on its model's page.
 STRIP = 8
 #: Neurons remembered as the layer's best, for sheets that mix layers.
@@ -46,6 +47,7 @@ class LayerSummary:
     beats_all: int  # those of them whose picture holds at least in part and activates more than every probe image
     judged: int  # neurons whose picture has a verdict
     holds: int  # those of them whose picture holds
+    start: dict[str, tuple[int, float]]  # the best of each kind that a reader may start with (start.py)
 
     def as_json(self) -> dict[str, Any]:
         values: dict[str, Any] = plain(asdict(self))
@@ -163,6 +165,7 @@ def _summary(
         beats_all=sum(beats_all(columns, at) for at in against),
         judged=sum(verdict is not None for verdict in columns["verdict"]),
         holds=columns["verdict"].count("holds"),
+        start=candidates(columns),
     )
 
 

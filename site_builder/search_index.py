@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from site_builder.outline import Neuron
-from site_builder.packs import dump, rounded
+from site_builder.packs import VERDICTS, dump, rounded
 
 #: Labels of one pack.
 TEXT_PACK = 32
@@ -31,6 +31,7 @@ class Labelled:
     text: str
     z: float | None
     auroc: float | None
+    verdict: str | None = None  # on the picture
 
 
 def words_of(text: str) -> list[str]:
@@ -45,7 +46,8 @@ def search_index(labelled: Iterable[Labelled], slugs: list[str]) -> tuple[dict[s
 
     w/{prefix}.json.gz: {word: [[text number, text, neurons], ...]} of the words that begin with the prefix, whose
     code points stand in the name as hexadecimals. t/{pack}.json.gz: of each text of the pack a list of
-    [model index in `slugs`, layer, unit, z, auroc], the most certain first.
+    [model index in `slugs`, layer, unit, z, auroc, verdict as a place among VERDICTS or -1], the most certain first.
+    words.json.gz: all words, for those that somebody mistypes.
     """
     by_text: dict[str, list[Labelled]] = defaultdict(list)
     for one in labelled:
@@ -64,6 +66,8 @@ def search_index(labelled: Iterable[Labelled], slugs: list[str]) -> tuple[dict[s
     for start in range(0, len(texts), TEXT_PACK):
         pack = [_postings(by_text[text], place) for text in texts[start : start + TEXT_PACK]]
         files[f"t/{start // TEXT_PACK:05d}.json.gz"] = dump(pack)
+    if words:
+        files["words.json.gz"] = dump(sorted(words))
     about = {"prefix": width, "prefixes": sorted(shards), "pack": TEXT_PACK, "texts": len(texts)}
     return files, about | {"neurons": sum(map(len, by_text.values()))}
 
@@ -73,7 +77,7 @@ def index_files(texts: Iterable[str]) -> int:
     distinct = set(texts)
     words = {word for text in distinct for word in words_of(text)}
     width = _prefix_length(words)
-    return len({word[:width] for word in words}) + -(-len(distinct) // TEXT_PACK)
+    return len({word[:width] for word in words}) + -(-len(distinct) // TEXT_PACK) + bool(words)
 
 
 def _prefix_length(words: Iterable[str]) -> int:
@@ -92,9 +96,15 @@ def _file_name(prefix: str) -> str:
     return "-".join(f"{ord(letter):x}" for letter in prefix) or "all"
 
 
+def most_certain(found: Iterable[Labelled]) -> list[Labelled]:
+    """The neurons of a label, the most certain first; ties by address."""
+    return sorted(found, key=lambda one: (-(one.z if one.z is not None else float("-inf")), one.neuron))
+
+
 def _postings(found: list[Labelled], place: dict[str, int]) -> list[list[Any]]:
-    best = sorted(found, key=lambda one: (-(one.z if one.z is not None else float("-inf")), one.neuron))
-    return [
-        [place[one.neuron[0]], one.neuron[1], one.neuron[2], rounded(one.z, 3), rounded(one.auroc, 3)]
-        for one in best[:POSTINGS]
-    ]
+    return [_posting(one, place) for one in most_certain(found)[:POSTINGS]]
+
+
+def _posting(one: Labelled, place: dict[str, int]) -> list[Any]:
+    verdict = -1 if one.verdict is None else VERDICTS.index(one.verdict)
+    return [place[one.neuron[0]], one.neuron[1], one.neuron[2], rounded(one.z, 3), rounded(one.auroc, 3), verdict]

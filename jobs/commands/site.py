@@ -26,6 +26,10 @@ def build(
         Parameter(help="Where the dataset is published: https://... or hf://datasets/ORG/NAME."),
     ] = None,
     title: Annotated[str, Parameter(help="Title of the site.")] = "Neuron atlas",
+    url: Annotated[
+        str | None,
+        Parameter(help="Address that the site will have: adds link previews and a sitemap.xml."),
+    ] = None,
     workers: Annotated[
         int | None, Parameter(help="Layers made at a time, 300 MB each (default: by cores and free memory).")
     ] = None,
@@ -39,13 +43,13 @@ def build(
     if workers is not None and workers < 1:
         raise BadConfig(f"--workers {workers}: expected at least 1.")
     if dry_run:
-        size, mode = plan_site(atlas, target=target, images=images, dataset_url=dataset_url)
+        size, mode = plan_site(atlas, target=target, images=images, dataset_url=dataset_url, url=url)
         told = {"target": target, "images": mode, "files": size.files, "bytes": size.bytes}
         said = f"{out}: at most about {size}, large pictures: {mode}; fits {target}. Nothing was written."
         print(json.dumps(told, indent=1) if as_json else said)
         return 0
     report = build_site(
-        atlas, str(out), target=target, images=images, dataset_url=dataset_url, title=title, workers=workers
+        atlas, str(out), target=target, images=images, dataset_url=dataset_url, title=title, url=url, workers=workers
     )
     if as_json:
         print(json.dumps(asdict(report) if is_dataclass(report) else str(report), indent=1, default=str))

@@ -19,6 +19,7 @@ from site_builder.heads import HeadRows, head_files
 from site_builder.outline import Outline
 from site_builder.search_index import Labelled, index_files, search_index
 from site_builder.section import Section, Size, Stage, Work, Written
+from site_builder.start import head_start
 
 #: Bytes of a row of each table (gzip), of a token of a signed map (31 levels), and of what a text adds to search.
 ROW_BYTES = {"heads": 300, "head_texts": 30, "head_features": 50, "head_examples": 24, "head_reads": 9}
@@ -58,9 +59,10 @@ def write(work: Work, held: Sequence[HeadsSource]) -> Written:
     entries |= {source.slug: entry for source, (_, entry) in zip(held, made, strict=True)}
     features, search = _write_features(work, rows), _write_search(work, rows)
     heads = sum(source.rows["heads"] for source in held)
+    start = head_start({slug: own.heads for slug, own in rows.items()})
     return Written(
         paths={entry["folder"] for entry in (*entries.values(), features, search) if entry},
-        manifest={"read_pack": READ_PACK, "features": features, "head_search": search},
+        manifest={"read_pack": READ_PACK, "features": features, "head_search": search, "start_head": start},
         models={slug: {"heads": entry} for slug, entry in entries.items()},
         stages={slug: ["heads"] for slug in rows},
         said=f"{heads:,} attention heads",

@@ -1,20 +1,30 @@
 """Section: labels. Search by what neurons are called, in small files that a browser reads without a server.
 
 s/index-HASH/   words -> labels -> neurons (site_builder/search_index.py)
+s/faces-HASH/   a small picture of each label's most certain neuron, for suggestions while somebody types
 """
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import dataclass
 
+from PIL import Image
+
 from atlas_schema.tables import NEURONS
-from site_builder.folders import write_by_content
-from site_builder.outline import Layer, Outline
-from site_builder.search_index import Labelled, index_files, search_index
+from site_builder.folders import content_name, write_by_content, write_folder
+from site_builder.outline import Layer, Neuron, Outline
+from site_builder.reading import content_of
+from site_builder.search_index import TEXT_PACK, Labelled, index_files, most_certain, search_index
 from site_builder.section import Section, Size, Work, Written
+from site_builder.sprites import sheet, thumbnail
 
 #: Bytes that a labelled neuron adds to the index. Measured.
 LABEL_BYTES = 24
+#: Bytes that a text adds by its words. Measured.
+WORD_BYTES = 60
+#: Side in pixels of a label's small picture, columns of a sheet of them (a sheet a pack of labels), and their bytes.
+FACE, FACE_COLUMNS, FACE_BYTES = 48, 8, 1400
 
 
 @dataclass(frozen=True)
@@ -32,8 +42,9 @@ def survey(outline: Outline) -> Labels:
 
 def size(held: Labels, images: str) -> Size:
     """File counts are exact."""
-    files = index_files(held.texts)
-    return Size(files, LABEL_BYTES * held.neurons, files)
+    index, sheets = index_files(held.texts), -(-len(held.texts) // TEXT_PACK)
+    size = LABEL_BYTES * held.neurons + (FACE_BYTES + WORD_BYTES) * len(held.texts)
+    return Size(index + sheets, size, index)
 
 
 def write(work: Work, held: Labels) -> Written:
@@ -43,14 +54,42 @@ def write(work: Work, held: Labels) -> Written:
     files, about = search_index(labelled, work.outline.slugs)
     if not about["neurons"]:
         return Written(manifest={"search": None})
-    folder = write_by_content(work.folder, "s/index", files)
-    return Written(paths={folder}, manifest={"search": about | {"folder": folder}})
+    folder, faces = write_by_content(work.folder, "s/index", files), _write_faces(work, labelled)
+    return Written(paths={folder, faces}, manifest={"search": about | {"folder": folder, "faces": faces}})
+
+
+def _write_faces(work: Work, labelled: list[Labelled]) -> str:
+    """Sheets of small pictures, in the order of the labels' numbers: of each label's most certain neuron."""
+    outline, by_text = work.outline, defaultdict[str, list[Labelled]](list)
+    for one in labelled:
+        by_text[one.text].append(one)
+    chosen = [most_certain(by_text[text])[0].neuron for text in sorted(by_text)]
+    shards = {layer.key: layer.shard for layer in outline.layers}
+    contents = [content_of(outline.atlas, shards[key]) for key in sorted({neuron[:2] for neuron in chosen})]
+    name = content_name("s/faces", f"{FACE} {TEXT_PACK} {chosen}".encode(), *contents)
+
+    def files() -> dict[str, bytes]:
+        packs = [chosen[start : start + TEXT_PACK] for start in range(0, len(chosen), TEXT_PACK)]
+        made = work.pool.map(lambda pack: sheet([_face(outline, one) for one in pack], FACE_COLUMNS, FACE), packs)
+        return {f"{number:05d}.webp": data for number, data in enumerate(made)}
+
+    write_folder(work.folder, name, files)
+    return name
+
+
+def _face(outline: Outline, neuron: Neuron) -> Image.Image | None:
+    slug, layer, unit = neuron
+    rows = outline.atlas.neuron(f"{slug}/mlp/{layer}/{unit}", ["unit", "image"])
+    data = (rows["image"] or {}).get("bytes")
+    return thumbnail(data, FACE) if data else None
 
 
 def _labelled(outline: Outline, layer: Layer) -> list[Labelled]:
-    rows = outline.atlas.neurons(layer.slug, layer.layer, ["unit", "label", "label_z", "label_auroc"])
+    rows = outline.atlas.neurons(layer.slug, layer.layer, ["unit", "label", "label_z", "label_auroc", "verdict"])
     return [
-        Labelled((layer.slug, layer.layer, row["unit"]), row["label"], row["label_z"], row["label_auroc"])
+        Labelled(
+            (layer.slug, layer.layer, row["unit"]), row["label"], row["label_z"], row["label_auroc"], row["verdict"]
+        )
         for row in (rows.to_pylist() if rows is not None else ())
         if row["label"]
     ]

@@ -2,6 +2,7 @@
 
 d/{slug}/{layer}-HASH/   one layer (site_builder/layers.py), named by the content of its shard
 d/{slug}/depth-HASH.webp  d/wall-HASH.webp   pictures that span layers (site_builder/mosaics.py)
+d/start-HASH.webp        neurons to start with (site_builder/start.py)
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from site_builder.packs import PACK, packs_of
 from site_builder.reading import bytes_of, content_of, footer_of, values_of
 from site_builder.section import Section, Size, Stage, Work, Written
 from site_builder.sprites import BUNDLE, SHEET, THUMB
+from site_builder.start import neuron_starts, write_starts
 
 #: Bytes of a neuron in its pack and its layer's table (gzip), and of a thumbnail of 96 px: measured.
 RECORD_BYTES, THUMB_BYTES = 420, 2400
@@ -29,6 +31,8 @@ MEASURED_BYTES = 450
 LAYER_FILES, LAYER_BYTES = 3, 30_000
 #: Strip of depth of a model, and the wall of the home page.
 DEPTH_BYTES, WALL_BYTES = 20_000, 220_000
+#: Pictures of the neurons to start with.
+START_BYTES = 40_000
 #: Columns of stages that measure neurons on images.
 MEASURED = tuple(column.name for column in NEURONS.columns if column.stage not in ("", "visualize"))
 
@@ -56,9 +60,11 @@ def survey(outline: Outline) -> list[LayerSource]:
 
 
 def size(held: Sequence[LayerSource], images: str) -> Size:
-    """File counts are exact, but for models whose neurons have no picture: they have no strip of depth."""
+    """File counts are exact, but where no neuron of a model has a picture (it has no strip of depth), or where nothing
+    is measured (then there are no pictures to start with).
+    """
     models = len({source.layer.slug for source in held})
-    across = Size(models + 1, models * DEPTH_BYTES + WALL_BYTES) if held else Size()
+    across = Size(models + 2, models * DEPTH_BYTES + WALL_BYTES + START_BYTES) if held else Size()
     return sum((_layer_size(source, images) for source in held), across)
 
 
@@ -84,13 +90,14 @@ def write(work: Work, held: Sequence[LayerSource]) -> Written:
     outline, reused = work.outline, sum(was_there for _, _, was_there in built)
     depths = {slug: write_depth(work, made, slug) for slug in outline.slugs}
     wall = write_wall(work, made, [slug for slug in outline.slugs if depths[slug]])
+    start = write_starts(work, neuron_starts({key: summary.start for key, (_, summary) in made.items()}))
     own = {slug: [made.get((slug, site["layer"])) for site in sites] for slug, sites in outline.sites.items()}
     summaries = {slug: [one and one[1] for one in layers] for slug, layers in own.items()}
     folders = {f"d/{name}" for name, _ in made.values()}
     neurons = sum(len(source.layer.units) for source in held)
     return Written(
-        paths=folders | {path for path in (*depths.values(), wall and wall["file"]) if path},
-        manifest={"pack": PACK, "bundle": BUNDLE, "wall": wall},
+        paths=folders | {path for path in (*depths.values(), *(one and one["file"] for one in (wall, start))) if path},
+        manifest={"pack": PACK, "bundle": BUNDLE, "wall": wall, "start": start},
         models={slug: _model_entry(told) | {"depth": depths[slug]} for slug, told in summaries.items()},
         layers={
             (slug, site["layer"]): _layer_entry(made.get((slug, site["layer"])))

@@ -9,7 +9,7 @@
  * @typedef {{slug: string, model_id: string, family: string, source: string, neurons: number, described: number,
  *   inactive: number, labelled: number, stages: string[], file: string, depth: string|null, layers: LayerEntry[],
  *   heads: HeadsEntry|null, inversions: {folder: string, rows: number}|null}} ModelEntry
- * @typedef {{folder: string, prefix: number, prefixes: string[], pack: number, texts: number, neurons: number}} SearchIndex
+ * @typedef {{folder: string, prefix: number, prefixes: string[], pack: number, texts: number, neurons: number, faces?: string}} SearchIndex
  * @typedef {{name: string, models: number, heads: number, ffns: number, best: [number, "head"|"ffn", number, number|null, number][]}} FeatureEntry
  * @typedef {{title: string, schema: string, images: {mode: "sprite"|"range"|"files", base: string},
  *   pack: number, bundle: number,
@@ -20,7 +20,9 @@
  *   probes: Record<string, {folder: string, images: number, thumbnails: boolean}>, probe_bundle: number,
  *   clusters: {folder: string, clusters: number, pack: number}|null,
  *   search: SearchIndex|null, read_pack: number, head_search: SearchIndex|null,
- *   features: {folder: string, list: FeatureEntry[]}|null}} Manifest
+ *   features: {folder: string, list: FeatureEntry[]}|null,
+ *   start: {file: string, neurons: [string, number, number, number, string|null][]}|null, start_head: [string, number, number, string]|null,
+ *   cards: "neurons"|"packs"|"layers"|null, revision: string}} Manifest
  */
 
 // stages: name as the dataset's columns have it, `run --stages` that adds it, what a model then has, in a sentence what it adds

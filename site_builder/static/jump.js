@@ -36,10 +36,10 @@ export function jumpMatches(/** @type {string} */ text, /** @type {import("./rou
   return [...found, ...featuresNamed(text).map((name) => ({ title: `feature ${name}`, note: "which heads carry it", href: link.feature(name), problem: "" }))];
 }
 
-/** Features whose name begins as the text does. */
+/** Features with a word that begins as the text does. */
 function featuresNamed(/** @type {string} */ text) {
   const wanted = text.trim().toLowerCase();
-  return wanted === "" ? [] : (site.features?.list ?? []).map(({ name }) => name).filter((name) => name.toLowerCase().startsWith(wanted));
+  return wanted === "" ? [] : (site.features?.list ?? []).map(({ name }) => name).filter((name) => ` ${name.toLowerCase()}`.includes(` ${wanted}`));
 }
 
 /** @param {import("./data.js").ModelEntry} model @param {number|undefined} layer @param {number|undefined} head */

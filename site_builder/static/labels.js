@@ -15,7 +15,44 @@ export const wordsOf = (/** @type {string} */ text) =>
 export async function findLabels(text, index = site.search) {
   const words = wordsOf(text);
   if (index === null || words.length === 0) return [];
-  const found = await Promise.all(words.map((word) => labelsWith(word, index)));
+  return rankedBy(words, await Promise.all(words.map((word) => labelsWith(word, index))));
+}
+
+/** What somebody may have meant by a text that finds nothing: with each unknown word exchanged for the nearest of the index. */
+export async function nearestWords(/** @type {string} */ text, index = site.search) {
+  const words = wordsOf(text);
+  if (index === null || words.length === 0) return "";
+  const known = /** @type {string[]} */ (await fetchJson(`${index.folder}/words.json.gz`));
+  const near = words.map((word) => (known.some((one) => one.startsWith(word)) ? word : nearestOf(word, known)));
+  return near.some((word) => word === "") || near.join() === words.join() ? "" : near.join(" ");
+}
+
+/** The word with the fewest letters put in, left out, exchanged or swapped: one at most in short words, two in longer ones. */
+function nearestOf(/** @type {string} */ word, /** @type {string[]} */ known) {
+  const most = [...word].length < 4 ? 0 : [...word].length < 7 ? 1 : 2;
+  const found = known.map((one) => /** @type {[number, string]} */ ([distance(word, one, most), one])).filter(([steps]) => steps <= most);
+  return found.sort((a, b) => a[0] - b[0])[0]?.[1] ?? "";
+}
+
+/** Damerau's distance of two words, as far as it is `most` or less. */
+export function distance(/** @type {string} */ one, /** @type {string} */ other, most = Infinity) {
+  const [a, b] = [[...one], [...other]];
+  if (Math.abs(a.length - b.length) > most) return most + 1;
+  let [earlier, last] = [/** @type {number[]} */ ([]), b.map((_, at) => at).concat(b.length)];
+  for (let row = 1; row <= a.length; row++) {
+    const next = [row];
+    for (let at = 1; at <= b.length; at++) {
+      const same = a[row - 1] === b[at - 1];
+      next[at] = Math.min(last[at] + 1, next[at - 1] + 1, last[at - 1] + (same ? 0 : 1));
+      if (row > 1 && at > 1 && a[row - 1] === b[at - 2] && a[row - 2] === b[at - 1]) next[at] = Math.min(next[at], earlier[at - 2] + 1);
+    }
+    [earlier, last] = [last, next];
+  }
+  return last[b.length];
+}
+
+/** Labels that hold every word, the text itself first. @param {string[]} words @param {Map<number, FoundText>[]} found by word */
+function rankedBy(words, found) {
   const common = [...found[0].values()].filter(({ number }) => found.every((one) => one.has(number)));
   const rank = (/** @type {FoundText} */ one) => {
     const own = wordsOf(one.text);
@@ -45,10 +82,10 @@ async function labelsWith(/** @type {string} */ start, /** @type {import("./data
 const fileName = (/** @type {string} */ prefix) =>
   prefix === "" ? "all" : [...prefix].map((letter) => /** @type {number} */ (letter.codePointAt(0)).toString(16)).join("-");
 
-/** Neurons of a label, the most certain first. @returns {Promise<{slug: string, layer: number, unit: number, z: number|null, auroc: number|null}[]>} */
+/** Neurons of a label, the most certain first. @returns {Promise<{slug: string, layer: number, unit: number, z: number|null, auroc: number|null, verdict: number}[]>} verdict: a place among VERDICTS, or -1 */
 export async function fetchLabelled(/** @type {number} */ number) {
   const rows = await fetchPostings(number, /** @type {import("./data.js").SearchIndex} */ (site.search));
-  return rows.map(([model, layer, unit, z, auroc]) => ({ slug: site.models[model].slug, layer, unit, z, auroc }));
+  return rows.map(([model, layer, unit, z, auroc, verdict]) => ({ slug: site.models[model].slug, layer, unit, z, auroc, verdict }));
 }
 
 /** Heads that a text describes, those first of whose variance it explains most. @returns {Promise<{slug: string, layer: number, head: number, explained: number}[]>} */

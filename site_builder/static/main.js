@@ -16,6 +16,7 @@ const later = (load, name) => (props) => html`<${Lazy} load=${load} name=${name}
 /** Component of each page that is drawn. @type {Record<string, any>} */
 const COMPONENTS = Object.fromEntries(await Promise.all(PAGES.filter(({ soon, late }) => soon ?? late).map(
   async ({ page, soon, late }) => [page, soon ? (await load(soon))[nameOf(page)] : later(() => load(late), nameOf(page))])));
+const BARE = PAGES.filter(({ bare }) => bare).map(({ page }) => page);
 const STAYS = PAGES.filter(({ stays }) => stays).map(({ page }) => page);
 
 function App() {
@@ -47,7 +48,7 @@ function App() {
   }, [route.page]);
   const Page = COMPONENTS[route.page] ?? COMPONENTS.home; // `random` is on its way to a neuron
   // A page keeps its state while its own address changes; another kind of page starts anew.
-  return html`<${Header} route=${route} /><${Spoken} at=${route.hash} />
+  return html`${!BARE.includes(route.page) && html`<${Header} route=${route} />`}<${Spoken} at=${route.hash} />
     <main id="main" tabindex="-1"><${Guard} key=${route.page}><${Page} route=${route} /><//></main>`;
 }
 

@@ -1,4 +1,6 @@
-// What may be said of a picture, from its numbers: whether it holds, and how it compares with real images.
+// What may be said of a neuron, from its numbers: what it fires on, whether its picture holds, and how that compares with
+// real images.
+import { percent } from "./format.js";
 
 /** @typedef {Record<string, any>} Row a row of the neurons table */
 /** @typedef {"both"|"mean"|"peak"|"neither"} Against which measures of the picture are above every real image */
@@ -22,4 +24,31 @@ export function against(/** @type {Row} */ row) {
   const mean = (row.ratio_to_best ?? null) === null ? row.percentile >= 100 : row.ratio_to_best > 1;
   const peak = (row.peak_ratio ?? null) === null ? mean : row.peak_ratio > 1;
   return mean && peak ? "both" : mean ? "mean" : peak ? "peak" : "neither";
+}
+
+const has = (/** @type {any} */ value) => value !== null && value !== undefined;
+
+/** A word for how well a label tells firing from silent images that were not used to choose it. */
+export const certainty = (/** @type {number|null|undefined} */ auroc) =>
+  !has(auroc) ? "unchecked" : Number(auroc) >= 0.9 ? "certain" : Number(auroc) >= 0.75 ? "likely" : "weak";
+
+const FIRES = { certain: "Fires on", likely: "Probably fires on", weak: "Perhaps fires on", unchecked: "Fires, as nobody has checked, on" };
+const PICTURES = {
+  holds: "the picture holds", partly: "the picture holds in part", "does not": "the picture does not hold",
+  inactive: "the picture does not make it fire",
+};
+
+/** What fires the neuron, as far as it is known. */
+function firing(/** @type {Row} */ row) {
+  if (row.label_status === "labelled") return `${FIRES[certainty(row.label_auroc)]} ${row.label}`;
+  if (!has(row.probe_images)) return "Nobody has measured it on real images yet";
+  if (!has(row.fires_on)) return "No real image of the probe set fires it";
+  return row.label_status === "unlabelled" ? "Fires on something that no text of the list says" : `Fires on ${percent(row.fires_on)} of real images; nobody has looked for words yet`;
+}
+
+/** The verdict on a neuron in one plain sentence: what it fires on, and whether its picture may be believed. */
+export function telling(/** @type {Row} */ row) {
+  const picture = row.status === "failed" ? "its picture could not be made" : !has(row.status) ? "it has no picture yet"
+    : row.status === "inactive" ? "no start made it fire" : (PICTURES[row.verdict] ?? "nobody has judged its picture yet");
+  return `${firing(row)}; ${picture}.`;
 }

@@ -171,6 +171,11 @@ class Page:
         self.run("scrollTo(0, 0)")
         self.settle()
 
+    def unfold(self, ready: str = "details.fold") -> None:
+        """Open all that is folded, once `ready` is there."""
+        self.wait(lambda: self.all(ready))
+        self.run("document.querySelectorAll('details.fold').forEach((one) => (one.open = true))")
+
     def key(self, key: str) -> None:
         webdriver.ActionChains(self.driver).send_keys(key).perform()
 

@@ -161,9 +161,10 @@ def neuron_row(slug: str, layer: int, unit: int, side: int, depth: float) -> dic
 
 
 def verdict_row(layer: int, unit: int, seen: dict[str, Any]) -> dict[str, Any]:
-    """Columns of the stage verdict; a picture keeps anything from nothing to all of its activation."""
+    """Columns of the stage verdict; a picture keeps anything from nothing to all of what it reaches."""
     rng = np.random.default_rng([7, layer, unit])
     shares = {kind: float(rng.uniform(0, 1) ** rng.choice([0.05, 0.2, 1.5])) for kind in CHANGES}
+    shares = dict.fromkeys(shares, 0.04) if unit % 13 == 6 else shares
     mean, peak = seen["activation_stored"], seen["activation_peak"]
     left = {kind: (share * mean, share**0.9 * peak) for kind, share in shares.items()}
     shown = Picture(seen["image"]["bytes"], seen["activation_start"])

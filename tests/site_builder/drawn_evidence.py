@@ -152,6 +152,7 @@ def label_row(layer: int, unit: int) -> dict[str, Any]:
         "label_auroc": auroc,
         "clarity": float(rng.uniform(0.3, 0.9) if named else rng.uniform(0, 0.3)),
         "polysemanticity": float(rng.uniform(0, 0.6)),
+        "polysemanticity_p": 0.01 if unit % 5 == 1 else 0.4,
         "redundancy": float(rng.uniform(0.3, 0.97)),
         "twin": f"/mlp/{layer}/{unit + 1 if unit % 2 == 0 else unit - 1}",
     }

@@ -102,6 +102,7 @@ def test_numbers_are_the_datasets_and_explain_themselves(seen: Seen, small_atlas
     row = Atlas(str(small_atlas)).neuron("drawn-vit/mlp/1/7")
     page = seen.open("#/n/drawn-vit/1/7", ".figures")
     assert f"{row['activation']:.3g}" in page.text(".verdict")
+    page.unfold()
     assert page.text(".figures .figure .value").startswith(f"{row['activation']:.3g}")
     button = page.all(".figures .why")[0]
     button.click()
@@ -456,6 +457,7 @@ def test_what_no_stage_of_pictures_says_is_a_dash_with_its_reason(
         page = seen.page
         for where in ("m/drawn-vit", "n/drawn-vit/1/7"):
             page.open(f"{address}/site/#/{where}", ".facts")
+            page.run("document.querySelectorAll('details.fold').forEach((one) => (one.open = true))")
             text = page.text("main")
             for wrong in ("null", "undefined", "NaN", "[object"):
                 assert wrong not in text, (where, wrong)

@@ -168,7 +168,8 @@ def test_the_label_stands_under_the_name_with_its_certainty(seen: Seen, evident_
     row = Atlas(str(evident_atlas)).neuron("drawn-vit/mlp/1/8")
     page = seen.open("#/n/drawn-vit/1/8", ".label-line")
     assert label_of(8) == "crosswalk <b>stripes</b>"
-    assert page.text(".label-line .label") == label_of(8)
+    assert page.text("h1 .label") == f"{label_of(8)}"
+    page.wait(lambda: page.driver.title.startswith(f"{label_of(8)} · drawn-vit/mlp/1/8 · "))
     said = page.text(".label-line .certainty")
     assert ("certain" if row["label_auroc"] >= 0.9 else "likely" if row["label_auroc"] >= 0.75 else "weak") in said
     assert f"z {row['label_z']:.3g}" in said.replace("\n", " ")
@@ -191,6 +192,9 @@ def test_real_images_are_beside_the_picture(seen: Seen, evident_atlas: Path) -> 
     assert page.all(".histogram line.mark")
 
 
+NUMBERS = "[aria-labelledby=numbers] .figures"
+
+
 def test_missing_stages_are_named_with_the_command_that_adds_them(seen: Seen) -> None:
     page = seen.open("#/n/drawn-bare/0/3", ".lacking")
     assert [line.text.split(" stage")[0].split()[-1] for line in page.all(".lacking dt")] == [
@@ -206,10 +210,11 @@ def test_missing_stages_are_named_with_the_command_that_adds_them(seen: Seen) ->
     seen.open("#/n/drawn-unseen/0/3", ".example img")
     assert page.text(".trust").startswith("This neuron has no picture yet.")
     assert not page.all(".large")
-    assert "Rescue" not in page.text("#numbers + .figures")
-    assert "Kurtosis" in page.text("#numbers + .figures")
+    page.unfold()
+    assert "Rescue" not in page.text(NUMBERS)
+    assert "Kurtosis" in page.text(NUMBERS)
     assert "no visualize stage" in page.text(".lacking")
-    seen.open("#/n/drawn-vit/1/8", ".example img")
+    seen.open("#/n/drawn-vit/1/8", ".fold")
     assert not page.all(".lacking")
 
 
@@ -265,8 +270,8 @@ def test_search_by_label_finds_its_neurons_in_all_models(asked: str, label: str,
     page.wait(lambda: page.driver.current_url.endswith("&m=drawn-pit"))
     page.wait(lambda: "of 1 model" in page.text(".found-label h2"))
     page.all(".found-label a")[0].click()
-    page.wait(lambda: page.all(".label-line .label"))
-    assert page.text(".label-line .label") == label
+    page.wait(lambda: page.all("h1 .label"))
+    assert page.text("h1 .label") == label
 
 
 def test_the_browser_parts_texts_into_the_words_of_the_index(seen: Seen) -> None:
@@ -468,3 +473,109 @@ def test_touch_targets_are_44_px_on_a_phone(seen: Seen) -> None:
             .map((element) => [element.textContent.trim(), element.getBoundingClientRect().height])
             .filter(([, height]) => height < 44)""")
         assert small == [], where
+
+
+#: What a row says of the neuron, and the sentence that its page begins with.
+TOLD: list[tuple[dict[str, Any], str]] = [
+    (
+        {"label_status": "labelled", "label": "red", "label_auroc": 0.95, "status": "active", "verdict": "holds"},
+        "Fires on red; the picture holds.",
+    ),
+    (
+        {"label_status": "labelled", "label": "red", "label_auroc": 0.8, "status": "active", "verdict": "does not"},
+        "Probably fires on red; the picture does not hold.",
+    ),
+    (
+        {"label_status": "labelled", "label": "red", "label_auroc": 0.6, "status": "active"},
+        "Perhaps fires on red; nobody has judged its picture yet.",
+    ),
+    (
+        {"label_status": "unlabelled", "probe_images": 9, "fires_on": 0.1, "status": "active", "verdict": "partly"},
+        "Fires on something that no text of the list says; the picture holds in part.",
+    ),
+    (
+        {"label_status": "unlabelled", "probe_images": 9, "fires_on": None, "status": "inactive", "verdict": "holds"},
+        "No real image of the probe set fires it; no start made it fire.",
+    ),
+    (
+        {"probe_images": 9, "fires_on": 0.031, "status": None},
+        "Fires on 3 % of real images; nobody has looked for words yet; it has no picture yet.",
+    ),
+    ({"status": "failed"}, "Nobody has measured it on real images yet; its picture could not be made."),
+]
+
+
+def test_the_verdict_is_one_sentence_of_what_was_measured(seen: Seen) -> None:
+    page = seen.open("#/n/drawn-vit/1/8", ".tells")
+    script = SAYS.replace("({ against, sentence })", "({ telling })").replace(
+        "[sentence(row), against(row)]", "telling(row)"
+    )
+    assert page.driver.execute_async_script(script, [row for row, _ in TOLD]) == [said for _, said in TOLD]
+
+
+@pytest.mark.parametrize(("width", "height", "images"), [(1280, 900, 9), (390, 844, 2)])
+def test_verdict_picture_and_images_are_seen_without_scrolling(
+    width: int, height: int, images: int, seen: Seen
+) -> None:
+    """The page begins with what was found; how it was found stands below."""
+    seen.page.size(width, height, phone=width < 600)
+    page = seen.open("#/n/drawn-vit/1/8", ".example img")
+    page.settle()
+    whole = """
+      const boxes = (selector) => [...document.querySelectorAll(selector)].map((one) => one.getBoundingClientRect());
+      const seen = (box) => box.top >= 0 && box.bottom <= innerHeight && box.width > 40;
+      return Object.fromEntries(arguments[0].map((selector) => [selector, boxes(selector).filter(seen).length]));"""
+    found = page.run(whole, ["h1 .label", ".tells", ".large img", ".example img", "details[open].fold"])
+    assert found == {"h1 .label": 1, ".tells": 1, ".large img": 1, ".example img": images, "details[open].fold": 0}
+    picture, image = (page.all(selector)[0].rect for selector in (".large img", ".example img"))
+    assert image["x"] >= picture["x"] + picture["width"], "beside the picture"
+    assert image["y"] < picture["y"] + picture["height"]
+
+
+def test_sections_are_a_tap_away_on_a_phone_and_open_there(seen: Seen) -> None:
+    seen.page.size(390, 844, phone=True)
+    page = seen.open("#/n/drawn-vit/1/8", ".fold")
+    page.settle()
+    names = [button.text for button in page.all(".contents button")]
+    assert names[0] == "Exciting images"
+    assert {"How far to trust the picture", "Same in other models", "Numbers", "Use this"} <= set(names)
+    page.run("arguments[0].click()", page.all(".contents button")[names.index("Numbers")])
+    page.wait(lambda: page.all("#numbers")[0].is_displayed() and page.all("details[open] #numbers"))
+    page.wait(lambda: abs(page.run("return document.activeElement.getBoundingClientRect().top")) < 40)
+    assert page.run("return document.activeElement.textContent").startswith("Numbers")
+    seen.page.size(1280)
+    assert not page.all(".contents")[0].is_displayed()
+
+
+def test_every_chart_has_words_beside_it(seen: Seen) -> None:
+    bare = """
+      const words = "figcaption, caption, .note, .shares p";
+      const charts = ".dots, .histogram, .curve, table.bars, .shares, .scores, .bar-of";
+      return [...document.querySelectorAll(charts)]
+        .filter((one) => !one.closest("figure, section, .one-head > div, main").querySelector(words))
+        .map((one) => one.outerHTML.slice(0, 120));"""
+    for where in ("n/drawn-vit/1/8", "h/drawn-vit/1/2", "h/drawn-vit", "m/drawn-vit", "features", "f/colour", "r/0"):
+        page = seen.open(f"#/{where}")
+        page.settle()
+        assert page.all("svg, canvas"), where
+        assert page.run(bare) == [], where
+
+
+def test_home_leads_to_one_neuron_of_each_kind_and_a_head(seen: Seen, evident_atlas: Path) -> None:
+    page = seen.open("#/", ".starts li")
+    assert [entry.text for entry in page.all(".starts b")] == [
+        "A clear neuron",
+        "A neuron of several things",
+        "A picture that does not hold",
+        "An attention head",
+    ]
+    assert "nothing holds them to how real scenes look" in page.text(".wall-of-models")
+    hrefs = [entry.get_attribute("href").partition("#/n/")[2] for entry in page.all(".starts a")][:3]
+    atlas = Atlas(str(evident_atlas))
+    clear, several, fails = (atlas.neuron(href.replace("/", "/mlp/", 1)) for href in hrefs)
+    assert (clear["verdict"], clear["label_status"]) == ("holds", "labelled")
+    assert clear["label_auroc"] >= 0.9
+    assert several["polysemanticity_p"] <= 0.05
+    assert fails["verdict"] == "does not"
+    page.settle()
+    assert all(painted(page.pixels(".starts .tile", at)) for at in range(3))

@@ -50,11 +50,16 @@ def words(page: Page, selector: str) -> str:
     return " ".join(page.text(selector).split())
 
 
+def numbers(page: Page) -> str:
+    page.unfold()
+    return words(page, "[aria-labelledby=numbers] .figures")
+
+
 def test_a_heads_page_says_what_it_adds_in_the_datasets_order(seen: Seen) -> None:
     page = seen.open("#/h/drawn-vit/1/2", ".texts li")
-    assert words(page, "h1") == "Head 2 attention layer 1 of drawn-vit"
+    assert words(page, "h1") == f"{texts_of(1, 2)[0]} head 2, attention layer 1 of drawn-vit"
+    assert words(page, ".tells").startswith(f"What it adds varies most with {texts_of(1, 2)[0]}; ")
     assert words(page, ".address").startswith("drawn-vit/head/1/2")
-    assert page.text(".label-line .label") == texts_of(1, 2)[0]
     assert "explains 36 % of its variance" in words(page, ".label-line .certainty")
     assert [line.text for line in page.all(".texts a")] == texts_of(1, 2)
     assert [line.text for line in page.all(".texts b")][:3] == ["36 %", "14 %", "8.5 %"]
@@ -81,7 +86,7 @@ def test_the_level_is_said_in_plain_words(seen: Seen, evident_atlas: Path) -> No
     said = words(page, ".trust")
     assert "of its variance over images" not in said
     assert "there is no answer to measure" in said
-    assert "contributions do not add up" in words(page, "#numbers + .figures")
+    assert "contributions do not add up" in numbers(page)
 
 
 def test_a_head_is_placed_among_all_of_its_model(seen: Seen, evident_atlas: Path) -> None:
@@ -173,7 +178,7 @@ def test_the_label_is_the_text_that_explains_most_not_the_first(seen: Seen) -> N
     page = seen.open("#/h/drawn-vit/2/1", ".texts li")
     first, second = texts_of(2, 1)[:2]
     assert [line.text for line in page.all(".texts a")][:2] == [first, second]
-    assert page.text(".label-line .label") == second
+    assert page.text("h1 .label") == second
     assert "explains 36 % of its variance" in words(page, ".label-line .certainty")
     assert page.text(".label-line .next").startswith(f"next: {first}")
 
@@ -184,7 +189,8 @@ def test_without_texts_a_head_says_so_and_has_no_features(seen: Seen) -> None:
     assert not page.all(".texts, .feature-rows")
     assert len(page.all(".direction")) == 2
     seen.open("#/h/drawn-vit/0/5", ".texts li")  # texts, but none that explains a tenth
-    assert page.text(".label-line .label") == "unlabelled"
+    assert page.text(".label-line").startswith("unlabelled: ")
+    assert words(page, "h1") == "Head 5 attention layer 0 of drawn-vit"
     assert f"the best, “{texts_of(0, 5)[0]}”, explains 9 %" in words(page, ".label-line")
 
 
@@ -221,13 +227,18 @@ def scripts(page: Page) -> set[str]:
     return {name.rpartition("/")[2] for name in asked if name.endswith(".js")}
 
 
+BELOW = ("classes", "label", "matches", "numbers", "readers", "use")
+
+
 def test_scripts_of_heads_come_when_a_head_is_opened_and_all_others_at_once(seen: Seen) -> None:
     page = seen.open("#/n/drawn-vit/0/8", ".neuron .picture img")
     page.settle()
     preloaded = page.run(
         "return [...document.querySelectorAll('link[rel=modulepreload]')].map((link) => link.href.split('/').pop())"
     )
-    assert scripts(page) == {*preloaded, "theme.js", "neuron_pictures.js"}  # the neuron has further pictures
+    below = {"neuron_below.js", "neuron_pictures.js"} | {f"neuron_{part}.js" for part in BELOW}
+    assert scripts(page) == {*preloaded, *below, "theme.js", "fold.js", "heads.js", "use.js"}
+    assert not set(preloaded) & below, "the picture and the images come first"
     later = {
         "head.js",
         "head_words.js",

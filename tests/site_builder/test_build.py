@@ -318,8 +318,8 @@ def test_what_comes_with_the_page_does_not_grow(built: tuple[Path, SiteReport]) 
     """Before the first picture a browser reads these, in one wave; lower the limits when there is less to read."""
     page = (built[0] / "index.html").read_text()
     names = set(re.findall(r'(?:src|href)="(app-[^"]+\.(?:js|css))"', page))
-    assert len(names) <= 39
-    assert sum((built[0] / name).stat().st_size for name in names) <= 215_000
+    assert len(names) <= 36
+    assert sum((built[0] / name).stat().st_size for name in names) <= 208_000
 
 
 def get(address: str, path: str, **headers: str) -> tuple[int, bytes, http.client.HTTPMessage]:

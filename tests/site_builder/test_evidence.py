@@ -331,7 +331,7 @@ def test_many_words_are_parted_by_their_first_letters() -> None:
     assert len(found_by(files, about, "b thi")) == 256
     number = sorted(texts).index("abc thing")
     postings = unpack(files[f"t/{number // about['pack']:05d}.json.gz"])[number % about["pack"]]
-    assert postings == [[1, 1, texts.index("abc thing"), float(texts.index("abc thing") % 9), None]]
+    assert postings == [[1, 1, texts.index("abc thing"), float(texts.index("abc thing") % 9), None, -1]]
 
 
 def test_neurons_of_a_label_come_most_certain_first() -> None:

@@ -52,6 +52,13 @@ ADDRESSES: dict[str, dict[str, Any]] = {
     "#/r/7": {"page": "cluster", "number": 7},
     "#/s?q=two%20stripes": {"page": "search", "query": {"q": "two stripes"}},
     "#/s?q=a%2Fb%26c&m=drawn-vit": {"page": "search", "query": {"q": "a/b&c", "m": "drawn-vit"}},
+    "#/cmp": {"page": "compare"},
+    "#/cmp?u=a%2Fmlp%2F1%2F2%2Ca%2Fhead%2F0%2F3&title=mine": {
+        "page": "compare",
+        "query": {"u": "a/mlp/1/2,a/head/0/3", "title": "mine"},
+    },
+    "#/e/n/a/1/2": {"page": "embed", "slug": "a", "layer": 1, "unit": 2},
+    "#/e/h/a/1/2": {"page": "embedhead", "slug": "a", "layer": 1, "head": 2},
     "#/help": {"page": "help"},
     "#/r": {"page": "random"},
 }

@@ -58,7 +58,7 @@ function Pairs({ cluster }) {
   const chances = cluster.pairs.map((pair) => pair[3]).filter((chance) => chance !== null);
   return html`<p class="note">Correlation of both activation maps over all places of all probe images. Every two are each other's best counterpart.
       ${chances.length > 0 && ` Shuffled images reach ${figure(Math.max(...chances))} at most.`}</p>
-    <div class="scroll"><table class="matrix"><thead><tr><td></td>${places.map((at) => html`<th scope="col" key=${at}>${at + 1}</th>`)}</tr></thead>
+    <div class="scroll" tabindex="0" role="group" aria-label="Correlations"><table class="matrix"><thead><tr><td></td>${places.map((at) => html`<th scope="col" key=${at}>${at + 1}</th>`)}</tr></thead>
       <tbody>${places.map((a) => html`<tr key=${a}><th scope="row">${a + 1} ${addressOf(cluster.members[a][0], cluster.members[a][1], cluster.members[a][2])}</th>${places.map((b) => html`<td key=${b}>${cell(a, b)}</td>`)}</tr>`)}</tbody></table></div>`;
 }
 

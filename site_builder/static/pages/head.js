@@ -1,33 +1,40 @@
 // One attention head: what it adds to the final representation in words, how much that matters, where in images it comes from.
 import { html } from "../vendor/htm-preact.js";
+import { Contents } from "../contents.js";
 import { fetchModel, findModel } from "../data.js";
+import { Fold } from "../fold.js";
 import { grids } from "../format.js";
 import { fetchHead } from "../heads.js";
 import { useKeys } from "../keys.js";
 import { Copy, Failure, Trail, useLoaded, useTitle } from "../parts.js";
 import { headAddressOf, link, parseHash } from "../route.js";
+import { CopyLink } from "../share.js";
+import { AddToCompare } from "../tray.js";
 import { HeadImages } from "./head_images.js";
 import { HeadNumbers, Matters, Spectrum } from "./head_numbers.js";
 import { CiteHead, HeadFacts } from "./head_use.js";
-import { FeaturesSection, HeadLabel, NeuronsRead, Texts } from "./head_words.js";
+import { FeaturesSection, HeadLabel, headTelling, HeadTitle, NeuronsRead, Texts } from "./head_words.js";
 
 export function HeadPage({ route }) {
   const { slug, layer, head } = route;
-  useTitle(headAddressOf(slug, layer, head));
   const { value, error, stale } = useLoaded(async () => {
     const [told, model] = await Promise.all([fetchHead(slug, layer, head), fetchModel(slug)]);
     return { slug, layer, head, ...told, model };
   }, [slug, layer, head]);
+  const told = stale || error ? undefined : value;
+  useTitle([told?.row.label, headAddressOf(slug, layer, head)].filter(Boolean).join(" · "));
   const ways = waysFrom(slug, layer, head);
   useKeys({
     ArrowLeft: go("previous"), ArrowRight: go("next"), "[": go("earlier"), "]": go("later"),
     u: () => (location.hash = link.heads(slug)),
   }, [slug, layer, head]);
   return html`<${Trail} trail=${[["Models", link.home()], [slug, link.model(slug)], ["Heads", link.heads(slug)], [`Layer ${layer}, head ${head}`, null]]} />
-    <div class="head"><div><h1>Head ${head} <span class="of">attention layer ${layer} of ${slug}</span></h1>
-      <p class="lede address"><code>${headAddressOf(slug, layer, head)}</code> <${Copy} text=${headAddressOf(slug, layer, head)}>Copy address<//> <${Copy} text=${location.href}>Copy link<//></p>
+    <div class="head"><div><${HeadTitle} row=${told?.row} slug=${slug} layer=${layer} head=${head} />
+      ${!error && html`<p class="tells">${told === undefined ? "\u00a0" : headTelling(told.row, told.texts)}</p>`}
+      <p class="lede address"><code>${headAddressOf(slug, layer, head)}</code> <${Copy} text=${headAddressOf(slug, layer, head)}>Copy address<//> <${CopyLink} route=${route} /> <${AddToCompare} address=${headAddressOf(slug, layer, head)} /></p>
       <p class="lede">${error || stale || !value ? "\u00a0" : html`<${Identity} row=${value.row} site=${value.model.attention[layer]} />`}</p></div>
       <${Ways} ways=${ways} /></div>
+    ${!error && html`<${Contents} />`}
     ${!error && value && !stale && html`<${HeadLabel} row=${value.row} texts=${value.texts} />`}
     ${error && html`<${Failure} error=${error}><p><a href=${link.home()}>All models of this atlas</a></p><//>`}
     ${!error && value && html`<div class=${stale ? "stale" : ""} aria-busy=${stale}><${Body} ...${value} /></div>`}`;
@@ -47,9 +54,9 @@ function Body({ slug, layer, head, row, all, texts, features, examples, neurons,
     <${HeadImages} ...${place} row=${row} texts=${texts} examples=${examples} />
     <${FeaturesSection} row=${row} features=${features} />
     <${NeuronsRead} slug=${slug} neurons=${neurons} />
-    <section aria-labelledby="numbers"><h2 id="numbers">Numbers</h2><${HeadNumbers} row=${row} all=${all} /></section>
-    <section aria-labelledby="use"><h2 id="use">Use this</h2><${CiteHead} ...${place} row=${row} model=${model} /></section>
-    <section aria-labelledby="made"><h2 id="made">How it was made</h2><${HeadFacts} row=${row} model=${model} site=${model.attention[layer]} /></section>`;
+    <${Fold} id="numbers" name="Numbers" hint="every figure of this head, with what it means"><${HeadNumbers} row=${row} all=${all} /><//>
+    <${Fold} id="made" name="How it was made" hint="weights, probe set, alignment, versions, runs"><${HeadFacts} row=${row} model=${model} site=${model.attention[layer]} /><//>
+    <section aria-labelledby="use"><h2 id="use">Use this</h2><${CiteHead} ...${place} row=${row} model=${model} /></section>`;
 }
 
 /** From where the address is now: keys may come faster than pages are drawn. */

@@ -5,6 +5,7 @@ import { grids } from "../format.js";
 import { Figure, Snippet } from "../parts.js";
 import { headAddressOf, link } from "../route.js";
 import { Runs } from "./runs.js";
+import { TakeAlong } from "./use.js";
 
 const METHODS = `@inproceedings{gandelsman2024interpreting,
   title     = {Interpreting {CLIP}'s Image Representation via Text-Based Decomposition},
@@ -39,7 +40,8 @@ export function CiteHead({ slug, layer, head, row, model }) {
     `${model.model.fingerprint}. Level: ${row.level}. Probe set ${row.probe_set}. ${location.href}`;
   return html`<${Snippet} title="This head in Python" text=${pythonForHead(slug, layer, head)} />
     <${Snippet} title="Cite this head" text=${citation} wrapped />
-    <${Snippet} title="Cite the methods" text=${METHODS} />`;
+    <${Snippet} title="Cite the methods" text=${METHODS} />
+    <${TakeAlong} address=${headAddressOf(slug, layer, head)} label=${row.label} model=${model.model} row=${row} embed=${link.embedhead(slug, layer, head)} />`;
 }
 
 export function HeadFacts({ row, model, site }) {

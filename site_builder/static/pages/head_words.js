@@ -1,7 +1,7 @@
 // A head in words: the texts that explain what it adds, the features it matters for, the neurons it reads.
 import { html, useState } from "../vendor/htm-preact.js";
 import { SignedBar, Waterfall } from "../charts.js";
-import { fine, hundredth, plural } from "../format.js";
+import { figure, fine, hundredth, plural, points } from "../format.js";
 import { figuresWords, has } from "../heads.js";
 import { Explained } from "../parts.js";
 import { link } from "../route.js";
@@ -9,15 +9,28 @@ import { NeuronTile } from "../tiles.js";
 
 const SHOWN = 8; // texts, until all are asked for
 
-/** One line under the heading: the text that explains most, or that there is none. */
+/** The heading: the label where there is one, and where the head is. @param {{row: any, slug: string, layer: number, head: number}} props row: undefined while it loads */
+export function HeadTitle({ row, slug, layer, head }) {
+  if (!has(row?.label)) return html`<h1>Head ${head} <span class="of">attention layer ${layer} of ${slug}</span></h1>`;
+  return html`<h1><a class="label" href=${link.search({ q: row.label })}>${row.label}</a> <span class="of">head ${head}, attention layer ${layer} of ${slug}</span></h1>`;
+}
+
+/** One plain sentence: what the head adds, and what it costs to take that away. */
+export function headTelling(row, texts) {
+  const adds = has(row.label) ? `What it adds varies most with ${row.label}` : texts.length > 0 ? "No one text says what it adds" : "Nobody has looked for words for what it adds";
+  if (!has(row.ablation_effect)) return `${adds}; without it the representation moves by a cosine distance of ${figure(row.ablation_change)}.`;
+  if (Math.abs(row.ablation_effect) < 2 * (row.ablation_se ?? 0)) return `${adds}; what taking it away does to the accuracy is not told from 0.`;
+  return `${adds}; without it the accuracy ${row.ablation_effect < 0 ? "rises" : "falls"} by ${points(Math.abs(row.ablation_effect))}.`;
+}
+
+/** How much the label explains and what came next; or what the best try was. */
 export function HeadLabel({ row, texts }) {
   const [best, ...next] = [...texts].sort((a, b) => b.explained - a.explained);
   if (!has(row.label)) {
-    return html`<div class="label-line"><span class="label none">unlabelled</span><span class="certainty">${best === undefined ? "this atlas has no texts for this head"
+    return html`<div class="label-line"><span class="certainty">unlabelled: ${best === undefined ? "this atlas has no texts for this head"
       : html`no text explains a tenth of what it adds; the best, “${best.text}”, explains ${fine(best.explained)}`}</span></div>`;
   }
-  return html`<div class="label-line"><a class="label" href=${link.search({ q: row.label })}>${row.label}</a>
-    <span class="certainty">explains <b>${fine(best?.explained)}</b> of its variance, <${Explained} name="all texts" column="texts_explain" table="heads">all ${texts.length} texts ${fine(row.texts_explain)}<//></span>
+  return html`<div class="label-line"><span class="certainty">explains <b>${fine(best?.explained)}</b> of its variance, <${Explained} name="all texts" column="texts_explain" table="heads">all ${texts.length} texts ${fine(row.texts_explain)}<//></span>
     ${next.length > 0 && html`<span class="next">next: ${next.slice(0, 3).map((one) => one.text).join(", ")}</span>`}</div>`;
 }
 

@@ -14,6 +14,7 @@ const KEYS = [
   ["r", "a random neuron"],
   ["h", "activation over exciting images: spotlight, heat, crop, off; what patches pass through a head: map, off"],
   ["p", "picture with smooth or with square pixels"],
+  ["c", "put this neuron or head aside to compare it, or take it out again"],
   ["?", "this page"],
 ];
 

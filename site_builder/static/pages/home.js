@@ -21,6 +21,7 @@ export function HomePage() {
           label: search for one above.`}${more.map((words) => html` ${words}`)}</p>`}
     </section>
     ${site.wall && html`<${Wall} wall=${site.wall} />`}
+    ${(site.start || site.start_head) && html`<section aria-labelledby="start"><h2 id="start">Start here</h2><${Start} /></section>`}
     <section aria-labelledby="models"><h2 id="models">Models</h2><${InAll} /><${Models} /></section>
     <section class="take" aria-labelledby="take"><h2 id="take">Take it home</h2><${TakeHome} /></section>`;
 }
@@ -32,8 +33,32 @@ function Wall({ wall }) {
     <div class="grid" style=${{ "--columns": wall.columns, "--narrow": wall.narrow }}>
       ${wall.tiles.map((tile, at) => html`<${WallTile} key=${at} wall=${wall} tile=${tile} at=${at} onName=${setName} />`)}
     </div>
+    <figcaption class="why-so">Optimized pictures look unlike photographs because nothing holds them to how real scenes look: the search keeps
+      whatever raises the neuron's activation over all patches, so the same texture or part comes again all over the picture.</figcaption>
     <figcaption><span>Early layers on top, late layers below.</span> <span>${name === "" ? "Each picture opens its neuron." : name}</span></figcaption>
   </figure>`;
+}
+
+const STARTS = {
+  clear: ["A clear neuron", "One thing fires it, its label says what, and its picture holds."],
+  several: ["A neuron of several things", "The images that excite it fall into two groups: no one word is enough."],
+  fails: ["A picture that does not hold", "Changed a little, it no longer fires the neuron: look at the real images instead."],
+  head: ["An attention head", "What it adds in words, and what it costs to take it away."],
+};
+
+/** One neuron of each kind, and a head (start.py says by which rule). */
+function Start() {
+  const neurons = site.start?.neurons ?? [];
+  return html`<ul class="starts">${neurons.map(([kind, model, layer, unit, label], at) => {
+    const { slug } = site.models[model];
+    return html`<li key=${kind}><a href=${link.neuron(slug, layer, unit)}><span class="tile" style=${tileStyle(/** @type {any} */ (site.start).file, at, neurons.length, 1)}></span>
+      <b>${STARTS[kind][0]}</b></a> <span class="note">${label && html`<span class="label-small">${label}</span> `}${slug}, layer ${layer}, unit ${unit}. ${STARTS[kind][1]}</span></li>`;
+  })}${site.start_head && html`<${StartHead} head=${site.start_head} />`}</ul>`;
+}
+
+function StartHead({ head: [slug, layer, head, label] }) {
+  return html`<li><a href=${link.head(slug, layer, head)}><span class="tile in-words">${label}</span> <b>${STARTS.head[0]}</b></a>
+    <span class="note">${slug}, layer ${layer}, head ${head}. ${STARTS.head[1]}</span></li>`;
 }
 
 function WallTile({ wall, tile, at, onName }) {

@@ -4,11 +4,12 @@
 import { plural } from "../format.js";
 
 /**
- * @typedef {{page: string, form?: string, soon?: string, late?: string, stays?: boolean,
+ * @typedef {{page: string, form?: string, soon?: string, late?: string, stays?: boolean, bare?: boolean,
  *   entry?: (about: any, write: {html: any, link: Record<string, (...parts: any[]) => string>}) => any}} Page
  *   form: what follows `#/`, with the parts of the address in braces: a slug, a `whole` number or any `text`
  *   soon, late: its script beside this file, which exports the page as a component (NeuronPage for `neuron`): it comes with
  *     the site, or when the page is first opened. By name, so that this list needs no page and pages may link to each other
+ *   bare: inside another page, without the bar above
  *   stays: from one to another of its kind the eye stays where it is
  *   entry: a few words with a link, given the manifest, for the home page; of a page whose form ends with a slug given the model's
  *   entry in it, where the model is told of; nothing where this atlas has no such page
@@ -33,6 +34,9 @@ export const PAGES = [
   { page: "clusters", form: "rosetta", late: "cluster.js",
     entry: ({ clusters }, { html, link }) => clusters && html`<a href=${link.clusters()}>${plural(clusters.clusters, "Rosetta cluster")}</a>: neurons of three or more models that fire alike.` },
   { page: "cluster", form: "r/{number:whole}", late: "cluster.js" },
+  { page: "compare", form: "cmp", late: "compare.js" },
+  { page: "embed", form: "e/n/{slug}/{layer:whole}/{unit:whole}", late: "embed.js", bare: true },
+  { page: "embedhead", form: "e/h/{slug}/{layer:whole}/{head:whole}", late: "embed.js", bare: true },
   { page: "search", form: "s", soon: "search.js" },
   { page: "help", form: "help", late: "help.js" },
   { page: "random", form: "r" }, // leads to any neuron

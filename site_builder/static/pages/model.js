@@ -102,7 +102,7 @@ function Made({ model }) {
   const unknown = COLUMNS.filter(({ of }) => stages.every((one) => of(one) === null));
   const columns = COLUMNS.filter((column) => !shared.includes(column) && !unknown.includes(column));
   return html`${shared.length > 0 && html`<p class="note">All stages: ${shared.map(({ name, of }) => `${name.toLowerCase()} ${of(stages[0])}`).join("; ")}.</p>`}
-    <div class="scroll"><table class="made"><thead><tr>${["Stage", ...columns.map(({ name }) => name)].map((name) => html`<th scope="col" key=${name}>${name}</th>`)}</tr></thead>
+    <div class="scroll" tabindex="0" role="group" aria-label="Stages"><table class="made"><thead><tr>${["Stage", ...columns.map(({ name }) => name)].map((name) => html`<th scope="col" key=${name}>${name}</th>`)}</tr></thead>
       <tbody>${stages.map((one) => html`<tr key=${one.stage}><th scope="row">${one.stage}</th>${columns.map(({ name, of }) => html`<td key=${name}>${of(one) ?? "–"}</td>`)}</tr>`)}</tbody></table></div>
     <p class="note"><${Explained} name="stages" column="stages" table="models">A dash: not recorded; for the precision also where each worker chose for its device (<code>neurons.precision</code>).<//>
       ${unknown.length > 0 && ` Not recorded of any stage: ${unknown.map(({ name }) => name.toLowerCase()).join(", ")}.`}</p>

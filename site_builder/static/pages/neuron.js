@@ -1,29 +1,30 @@
-// One neuron: its picture, how far to trust it, how it was made, how to take it along.
+// One neuron: the verdict in a sentence, its picture beside the images that excite it; everything else below, by its own script.
 import { html, useEffect } from "../vendor/htm-preact.js";
+import { Contents } from "../contents.js";
 import { described, fetchModel, fetchNeuron, findModel, neighbour } from "../data.js";
 import { fetchExamples } from "../evidence.js";
 import { useKeys } from "../keys.js";
-import { Choice, Copy, Failure, Picture, Trail, useLoaded, usePreference, useTitle } from "../parts.js";
+import { Choice, Failure, Lazy, Picture, Trail, useLoaded, usePreference, useTitle } from "../parts.js";
 import { pictureUrl } from "../pictures.js";
 import { addressOf, link, parseHash } from "../route.js";
-import { Lacking } from "../stages.js";
-import { ClassesSection, WritesLine } from "./neuron_classes.js";
+import { CopyLink } from "../share.js";
+import { AddToCompare } from "../tray.js";
 import { ImagesSection } from "./neuron_images.js";
-import { LabelLine, LabelSection } from "./neuron_label.js";
-import { MatchesSection } from "./neuron_matches.js";
-import { Fires, Numbers, Trust } from "./neuron_numbers.js";
-import { ReadersSection } from "./neuron_readers.js";
-import { HowMade, UseThis } from "./neuron_use.js";
+import { LabelLine, Tells, Title } from "./neuron_tells.js";
+
+const below = () => import("./neuron_below.js");
 
 export function NeuronPage({ route }) {
   const { slug, layer, unit } = route;
-  useTitle(addressOf(slug, layer, unit));
   const { value, error, stale } = useLoaded(async () => {
     pictureUrl(slug, layer, unit).catch(() => {}); // on its way while the row is; Picture tells what went wrong
     fetchExamples(slug, layer, unit).catch(() => {}); // and so are these; their section tells
+    below().catch(() => {}); // and its part of the page tells
     const [row, model] = await Promise.all([fetchNeuron(slug, layer, unit), fetchModel(slug)]);
     return { slug, layer, unit, row, model };
   }, [slug, layer, unit]);
+  const row = stale || error ? undefined : value?.row;
+  useTitle([row?.label_status === "labelled" && row.label, addressOf(slug, layer, unit)].filter(Boolean).join(" · "));
   const ways = waysFrom(slug, layer, unit);
   const [look, setLook] = usePreference("picture", "smooth");
   useKeys({
@@ -33,11 +34,12 @@ export function NeuronPage({ route }) {
   useEffect(() => void (value && fetchAhead(ways)), [value]);
 
   return html`<${Trail} trail=${[["Models", link.home()], [slug, link.model(slug)], [`Layer ${layer}`, link.layer(slug, layer)], [`Unit ${unit}`, null]]} />
-    <div class="head"><div><h1>Unit ${unit} <span class="of">layer ${layer} of ${slug}</span></h1>
-      <p class="lede address"><code>${addressOf(slug, layer, unit)}</code> <${Copy} text=${location.href}>Copy link<//></p></div>
+    <div class="head"><div><${Title} row=${row} slug=${slug} layer=${layer} unit=${unit} />
+      ${!error && html`<${Tells} row=${row} />`}
+      <p class="lede address"><code>${addressOf(slug, layer, unit)}</code> <${CopyLink} route=${route} /> <${AddToCompare} address=${addressOf(slug, layer, unit)} /></p></div>
       <${Ways} ways=${ways} /></div>
-    ${!error && value && !stale && html`<${LabelLine} row=${value.row} />`}
     ${error && html`<${Failure} error=${error}><${Nearest} slug=${slug} layer=${layer} unit=${unit} /><//>`}
+    ${!error && html`<${Contents} />`}
     ${!error && value && html`<div class=${stale ? "stale" : ""} aria-busy=${stale}><${Body} ...${value} look=${look} setLook=${setLook} /></div>`}
     ${!error && !value && html`<div class="neuron" aria-busy="true"><div class="picture"></div></div>`}`;
 }
@@ -51,27 +53,15 @@ const go = (direction) => () => {
 
 function Body({ slug, layer, unit, row, model, look, setLook }) {
   const place = { slug, layer, unit };
-  const summary = model.layers[layer];
-  const probed = findModel(slug).stages.includes("examples"); // else what is missing stands where the images would be
-  const failed = row.status === "failed";
-  const seen = row.status !== null && !failed; // the visualize stage made its picture
-  const lacking = failed ? `No picture: ${row.status_reason}.` : "This neuron has no picture yet.";
+  const shown = findModel(slug).layers[layer].examples !== undefined; // else the figures stand where the images would be
+  const seen = row.status !== null && row.status !== "failed"; // the visualize stage made its picture
   return html`<article class=${seen ? "neuron" : "neuron unseen"}>
       ${seen && html`<${Large} ...${place} row=${row} model=${model} look=${look} setLook=${setLook} />`}
-      <div class="trust">${seen ? html`<${Trust} row=${row} summary=${summary} layer=${layer} />` : html`<p class="note">${lacking}</p>`}
-        <${Fires} row=${row} /><${WritesLine} row=${row} /></div>
+      ${shown ? html`<${ImagesSection} ...${place} row=${row} model=${model} />`
+        : html`<${Lazy} load=${below} name="TrustSection" props=${{ row, summary: model.layers[layer], layer }} />`}
     </article>
-    <${InOtherWays} ...${place} row=${row} />
-    <${ImagesSection} ...${place} row=${row} model=${model} />
-    ${!probed && html`<${Lacking} slug=${slug} />`}
-    <${LabelSection} row=${row} />
-    <${ClassesSection} row=${row} />
-    <${MatchesSection} ...${place} />
-    <${ReadersSection} ...${place} />
-    ${probed && html`<${Lacking} slug=${slug} />`}
-    <section aria-labelledby="numbers"><h2 id="numbers">Numbers</h2><${Numbers} row=${row} summary=${summary} /></section>
-    <section aria-labelledby="use"><h2 id="use">Use this</h2><${UseThis} ...${place} row=${row} model=${model} /></section>
-    <section aria-labelledby="made"><h2 id="made">How it was made</h2><${HowMade} row=${row} model=${model} site=${model.sites[layer]} /></section>`;
+    <${LabelLine} row=${row} />
+    <${Lazy} load=${below} name="NeuronBelow" props=${{ ...place, row, model, trusted: !shown }} />`;
 }
 
 /** The picture as large as it gets, with how to look at it. */
@@ -86,13 +76,6 @@ function Large({ slug, layer, unit, row, model, look, setLook }) {
     <figcaption><${Choice} name="Pixels" value=${look} options=${[["smooth", "smooth"], ["pixels", "pixels"]]} onChange=${setLook} />
       <span class="note">${size[1]} × ${size[0]} px, <${Save} slug=${slug} layer=${layer} unit=${unit} /></span></figcaption>
   </figure>`;
-}
-
-/** Further pictures, and the script that shows them, where this atlas has some. */
-function InOtherWays(place) {
-  const some = findModel(place.slug).layers[place.layer].pictures !== undefined;
-  const { value } = useLoaded(async () => (some ? import("./neuron_pictures.js") : null), [some]);
-  return value && html`<${value.PicturesSection} ...${place} />`;
 }
 
 function Save({ slug, layer, unit }) {

@@ -36,12 +36,12 @@ const verdict = ({ ablation_effect: effect, ablation_se: error }) => {
 
 function Exciting({ classes }) {
   const most = Math.max(...classes.map((one) => one.mean), 1e-9);
-  return html`<table class="bars"><tbody>${classes.map((one) => html`<tr key=${one.name}><th scope="row">${one.name}</th>
+  return html`<table class="bars"><caption>Mean over the images of each class; bars are drawn against the largest.</caption><tbody>${classes.map((one) => html`<tr key=${one.name}><th scope="row">${one.name}</th>
     <td class="line"><${Bar} value=${one.mean / most} /></td><td>${figure(one.mean)}</td><td class="note">${plural(one.images, "image")}</td></tr>`)}</tbody></table>`;
 }
 
 function Written({ classes }) {
   const most = Math.max(...classes.map((one) => Math.abs(one.logit)), 1e-9);
-  return html`<table class="bars"><tbody>${classes.map((one) => html`<tr key=${one.name} class=${one.logit < 0 ? "lowered" : ""}><th scope="row">${one.name}</th>
+  return html`<table class="bars"><caption>Change of the class's logit by a unit of activation; what it lowers is grey, bars are drawn against the largest.</caption><tbody>${classes.map((one) => html`<tr key=${one.name} class=${one.logit < 0 ? "lowered" : ""}><th scope="row">${one.name}</th>
     <td class="line"><${Bar} value=${Math.abs(one.logit) / most} /></td><td>${signed(one.logit)}</td></tr>`)}</tbody></table>`;
 }

@@ -18,14 +18,13 @@ export function Trust({ row, summary, layer }) {
     { name: "best real image", value: row.mean_max, kind: "real" },
     { name: `layer ${layer}`, band: summary.quantiles, kind: "layer", note: `median ${figure(summary.quantiles[2])}` },
   ];
-  return html`<h2>How far to trust the picture</h2>
-    ${has(row.verdict) && html`<p class="verdict"><${Explained} name="verdict" column="verdict"><b>${sentence(row)}</b> ${reason(row)}<//></p>`}
+  return html`${has(row.verdict) && html`<p class="verdict"><${Explained} name="verdict" column="verdict"><b>${sentence(row)}</b> ${reason(row)}<//></p>`}
     <p class="verdict">${reached(row)}</p>
     ${against(row) !== null && html`<p class="verdict"><${Explained} name="percentile" column="percentile">${againstImages(row)}<//></p>`}
     ${has(row.natural_kinds) && row.natural_kinds.length > 0 && html`<${Kinds} kinds=${row.natural_kinds} />`}
-    <${DotPlot} label="Activation on one scale" rows=${rows} />
-    <p class="note">Activation, mean over patch tokens, on one scale; the line is 0. The bar of layer ${layer} holds half, its thin
-      part nine tenths of the activations that the ${count(summary.described)} pictures of this layer reach.</p>
+    <figure><${DotPlot} label="Activation on one scale" rows=${rows} />
+    <figcaption>Activation, mean over patch tokens, on one scale; the line is 0. The bar of layer ${layer} holds half, its thin
+      part nine tenths of the activations that the ${count(summary.described)} pictures of this layer reach.</figcaption></figure>
     <p class="rank">Rank <b>${count(row.rank)}</b> of ${count(summary.described)} in its layer by activation.</p>
     ${has(row.rescue) && html`<p class="rank">Rescued: the first attempt gave no gradient, then <b>${row.rescue}</b> moved it.</p>`}`;
 }
@@ -61,9 +60,9 @@ export function Fires({ row }) {
   const rate = has(row.fires_on) ? html`<${Explained} name="fires on" column="fires_on">Fires on <b>${percent(row.fires_on)}</b> of images<//>`
     : "Fires on no image: no patch of any probe image is over 0.";
   return html`<div class="fires-on"><p class="verdict">${rate}</p>
-    <${Histogram} histogram=${row.histogram} mark=${mark} from=${has(row.fires_on) ? row.peak_max / 2 : null} name="Images by their strongest patch" />
-    <p class="note">Images by their strongest patch; heights are square roots of counts.${has(row.fires_on) && " Blue: over half of the strongest."}
-      ${mark !== null && html` The pin is the picture: <b>${figure(mark)}</b>${has(row.peak_ratio) && html`, ${figure(row.peak_ratio)} times the strongest image`}.`}</p></div>`;
+    <figure><${Histogram} histogram=${row.histogram} mark=${mark} from=${has(row.fires_on) ? row.peak_max / 2 : null} name="Images by their strongest patch" />
+    <figcaption>Images by their strongest patch; heights are square roots of counts.${has(row.fires_on) && " Blue: over half of the strongest."}
+      ${mark !== null && html` The pin is the picture: <b>${figure(mark)}</b>${has(row.peak_ratio) && html`, ${figure(row.peak_ratio)} times the strongest image`}.`}</figcaption></figure></div>`;
 }
 
 /** How far the optimization came; where nobody has judged the picture, also what the published transforms leave of it. */

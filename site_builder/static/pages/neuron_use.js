@@ -4,8 +4,9 @@ import { Curve } from "../charts.js";
 import { site as atlas } from "../data.js";
 import { pretty, stagesOf, versions, written } from "../format.js";
 import { Figure, Snippet } from "../parts.js";
-import { addressOf } from "../route.js";
+import { addressOf, link } from "../route.js";
 import { Runs } from "./runs.js";
+import { TakeAlong } from "./use.js";
 
 const METHOD = `@article{ghiasi2022vision,
   title   = {What do Vision Transformers Learn? A Visual Exploration},
@@ -32,7 +33,8 @@ export function UseThis({ slug, layer, unit, row, model }) {
     `${model.model.fingerprint}. ${row.recipe ? `Recipe ${row.recipe} (${row.recipe_hash}), seed ${row.seed}. ` : ""}${location.href}`;
   return html`<${Snippet} title="This row in Python" text=${pythonFor(row.layer_pictures, unit)} />
     <${Snippet} title="Cite this neuron" text=${citation} wrapped />
-    <${Snippet} title="Cite the method" text=${METHOD} />`;
+    <${Snippet} title="Cite the method" text=${METHOD} />
+    <${TakeAlong} address=${address} label=${row.label} model=${model.model} row=${row} embed=${link.embed(slug, layer, unit)} />`;
 }
 
 export function HowMade({ row, model, site }) {

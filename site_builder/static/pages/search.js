@@ -3,10 +3,10 @@ import { html } from "../vendor/htm-preact.js";
 import { described, site } from "../data.js";
 import { count } from "../format.js";
 import { jumpMatches } from "../jump.js";
-import { findLabels } from "../labels.js";
+import { findLabels, nearestWords } from "../labels.js";
 import { Failure, Lazy, useLoaded, useTitle } from "../parts.js";
 import { link } from "../route.js";
-import { FoundLabels, FoundSaid } from "./found_labels.js";
+import { askedOf, FoundLabels, FoundSaid } from "./found_labels.js";
 
 export function SearchPage({ route }) {
   const text = route.query.get("q") ?? "";
@@ -21,12 +21,19 @@ export function SearchPage({ route }) {
       <a href=${place.href}>${place.title}</a> <span class="note">${place.note}</span>
       ${place.problem !== "" && html`<p>${place.problem}</p>`}</li>`)}</ul>`}
     ${error && html`<${Failure} error=${error} />`}
-    ${labels !== undefined && labels.length > 0 && html`<${FoundLabels} key=${text} text=${text} labels=${labels} model=${route.query.get("m") ?? ""} />`}
+    ${labels !== undefined && labels.length > 0 && html`<${FoundLabels} key=${text} text=${text} labels=${labels} asked=${askedOf(route.query)} />`}
     ${said !== undefined && said.length > 0 && html`<${FoundSaid} key=${`heads ${text}`} texts=${said} model=${route.query.get("m") ?? ""} />`}
     ${text !== "" && site.models.some(({ inversions }) => inversions) && html`<${Lazy} key=${`inversions ${text}`} load=${() => import("./inversions.js")} name="FoundInversions" props=${{ text, model: route.query.get("m") ?? "" }} />`}
+    ${nothing && html`<${Meant} text=${text} />`}
     ${nothing && html`<p>No model of this atlas has that name${searched.length > 0 ? `, and none of its ${searched.join(" or ")} has ${/\s/.test(text.trim()) ? "these words" : "this word"}.` : "."}</p>`}
     ${site.search === null && html`<p class="note">This atlas has no labels to search. Run <code>neuron-atlas run --stages label</code> to add them.</p>`}
     ${(nothing || text === "" || places.length > 0) && html`<${Forms} />`}`;
+}
+
+/** The nearest words that would find something. */
+function Meant({ text }) {
+  const { value, stale } = useLoaded(async () => [...new Set(await Promise.all([site.search, site.head_search].map((index) => nearestWords(text, index).catch(() => ""))))].filter(Boolean), [text]);
+  return !stale && value !== undefined && value.length > 0 && html`<p class="meant">Did you mean ${value.map((words, at) => html`${at > 0 && " or "}<a href=${link.search({ q: words })}>${words}</a>`)}?</p>`;
 }
 
 export function UnknownPage({ route }) {

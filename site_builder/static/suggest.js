@@ -1,0 +1,34 @@
+// What the search box offers while somebody types: places, labels with the picture of their surest neuron, texts of heads.
+import { number5, site } from "./data.js";
+import { plural } from "./format.js";
+import { jumpMatches } from "./jump.js";
+import { findLabels, nearestWords } from "./labels.js";
+import { tileStyle } from "./pictures.js";
+import { link } from "./route.js";
+
+const [PLACES, LABELS, TEXTS] = [3, 5, 3];
+const FACES = { columns: 8 }; // as sections/labels.py lays them
+
+/** @typedef {{title: string, note: string, href: string, face?: Record<string, string>}} Suggestion */
+
+/** @param {string} text @param {import("./route.js").Route} here @returns {Promise<Suggestion[]>} */
+export async function suggest(text, here) {
+  const places = jumpMatches(text, here).filter(({ problem }) => problem === "").slice(0, PLACES);
+  const [labels, texts] = await Promise.all([findLabels(text), findLabels(text, site.head_search)]);
+  const found = [
+    ...places.map(({ title, note, href }) => ({ title, note, href })),
+    ...labels.slice(0, LABELS).map((one) => ({ title: one.text, note: plural(one.neurons, "neuron"), href: link.search({ q: one.text }), face: faceOf(one.number) })),
+    ...texts.slice(0, TEXTS).map((one) => ({ title: one.text, note: plural(one.neurons, "head"), href: link.search({ q: one.text }) })),
+  ];
+  if (found.length > 0) return found;
+  const near = await nearestWords(text);
+  return near === "" ? [] : [{ title: near, note: "did you mean this?", href: link.search({ q: near }) }];
+}
+
+/** The small picture of a label. */
+function faceOf(/** @type {number} */ number) {
+  const { faces, pack, texts } = /** @type {any} */ (site.search);
+  const sheet = Math.floor(number / pack);
+  const inSheet = Math.min(pack, texts - sheet * pack);
+  return tileStyle(`${faces}/${number5(sheet)}.webp`, number % pack, FACES.columns, Math.ceil(inSheet / FACES.columns));
+}
