@@ -38,7 +38,7 @@ def pool(work: Work, unit: WorkUnit) -> dict[str, np.ndarray]:
     """All texts that heads are compared with, embedded: the pool, each feature's, the names of the classes."""
     embedder = work.embedder()
     prompts = work.inputs.head_texts.prompts()
-    return {name: embedder.texts(texts).float().cpu().numpy() for name, texts in prompts.items()}
+    return {name: embedder.texts(texts, on_step=work.step).float().cpu().numpy() for name, texts in prompts.items()}
 
 
 def decompose(work: Work, unit: WorkUnit) -> dict[str, np.ndarray]:

@@ -53,7 +53,7 @@ def examples(work: Work, unit: WorkUnit) -> list[dict[str, Any]]:
     settings = work.inputs.settings.examples
     rows = list(top_rows(sums, site, units, images))
     work.step()
-    return rows + list(quantile_rows(model, sums, site, units, images, work.batch, settings))
+    return rows + list(quantile_rows(model, sums, site, units, images, work.batch, settings, work.step))
 
 
 def judge(work: Work, unit: WorkUnit) -> list[dict[str, Any]]:

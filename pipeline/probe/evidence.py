@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -147,8 +147,12 @@ def quantile_rows(
     probe_set: ProbeSet,
     batch: int = 32,
     settings: ExampleSettings = ExampleSettings(),
+    on_step: Callable[[], None] = lambda: None,
 ) -> Iterator[Row]:
-    """Rows of neuron_examples from the rest of each unit's range: one forward of the gallery up to the site."""
+    """Rows of neuron_examples from the rest of each unit's range: one forward of the gallery up to the site.
+
+    on_step is called after each batch: a gallery of a large model takes minutes.
+    """
     images = probe.panel.images.cpu().numpy()
     hashes = [probe_set.images[image].sha256 for image in images]
     gallery = np.array(panel_of(hashes, settings.gallery))  # rows of the panel
@@ -156,7 +160,7 @@ def quantile_rows(
     means = probe.panel.mean[:, list(units)].float().cpu().numpy()
     below = np.sort(peaks, 0)
     chosen = [_near_quantiles(below[:, i], peaks[gallery, i], settings.lower_quantiles) for i in range(len(units))]
-    maps = _maps(model, site, probe_set, images[gallery].tolist(), units, chosen, batch)
+    maps = _maps(model, site, probe_set, images[gallery].tolist(), units, chosen, batch, on_step)
     for i, unit in enumerate(units):
         for rank, index in enumerate(chosen[i]):
             row = gallery[index]
@@ -187,6 +191,7 @@ def _maps(
     units: Sequence[int],
     chosen: Sequence[Sequence[int]],
     batch: int,
+    on_step: Callable[[], None],
 ) -> dict[tuple[int, int], tuple[int, tuple[np.ndarray, float, float]]]:
     """The map of each pair `chosen`: (index in images, index in units) -> scale that fired; map, low, high."""
     wanted: dict[int, list[int]] = {}
@@ -206,6 +211,7 @@ def _maps(
                 for i, map_of_unit in zip(members, _strongest_scale(maps), strict=True):
                     maps_of[done + row, i] = map_of_unit
         done += len(numbers)
+        on_step()
     return maps_of
 
 

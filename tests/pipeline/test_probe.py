@@ -252,6 +252,16 @@ def test_the_panel_holds_every_number_of_its_images(
         assert tied.mean() < 0.1
 
 
+def test_the_gallery_shows_progress_with_each_batch(model: LoadedModel, images: ProbeSet, probed: ModelProbe) -> None:
+    """Of a large model a batch takes a minute: a worker that is silent through all of them counts as hung."""
+    site, steps = model.description.ffn_sites[-1], []
+    rows = quantile_rows(
+        model, probed.sites[site.layer], site, range(2), images, batch=7, on_step=lambda: steps.append(1)
+    )
+    assert len(list(rows)) > 0
+    assert len(steps) == -(-SETTINGS.panel // 7)
+
+
 def test_arrays_of_one_layer_make_its_accumulators(model: LoadedModel, probed: ModelProbe) -> None:
     arrays = probed.arrays()
     layer = model.description.ffn_sites[-1].layer

@@ -7,6 +7,7 @@ import { fetchInversion, fetchInversions } from "../inversions.js";
 import { useKeys } from "../keys.js";
 import { Failure, Figure, Snippet, Trail, useLoaded, useTitle } from "../parts.js";
 import { link } from "../route.js";
+import { CopyLink } from "../share.js";
 import { InversionTile } from "./inversions.js";
 
 const GRID = { display: "grid", gridTemplateColumns: "repeat(auto-fill, minmax(104px, 1fr))", gap: "12px 8px", listStyle: "none", margin: "12px 0", padding: 0 };
@@ -35,7 +36,7 @@ export function InversionPage({ route }) {
     <h1>${value.listed.target} <span class="of">as ${slug} sees it</span></h1>
     <p class="lede">${sentence(value.said)}</p>
     <${Shown} slug=${slug} said=${value.said} />
-    <nav class="note">${step(-1) && html`<a href=${step(-1)}>Before</a> `}${step(1) && html`<a href=${step(1)}>Next</a>`}</nav>
+    <nav class="note"><${CopyLink} route=${route} /> ${step(-1) && html`<a href=${step(-1)}>Before</a> `}${step(1) && html`<a href=${step(1)}>Next</a>`}</nav>
     <${Read} said=${value.said} />
     <${OtherRecipes} slug=${slug} own=${value.own} shown=${value.listed} total=${value.all.length} />
     <${Elsewhere} slug=${slug} target=${value.listed.target} />
