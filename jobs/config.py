@@ -9,7 +9,7 @@ import json
 import os
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -207,11 +207,7 @@ class RunConfig(_Frozen):
 
     @model_validator(mode="after")
     def _inversions_known(self) -> RunConfig:
-        for name in self.inversions:
-            if name not in INVERSION_RECIPES:
-                close = nearest(name, INVERSION_RECIPES, 1)
-                hint = f"; nearest: {close[0]}" if close else ""
-                raise ValueError(f"inversions: {name!r}, expected some of {', '.join(INVERSION_RECIPES)}{hint}")
+        _require_known("inversions", self.inversions, INVERSION_RECIPES)
         if "all" in self.classes and len(self.classes) > 1:
             raise ValueError("classes: all stands alone; leave the others out")
         if self.inversions != ("fast",) and not (self.classes or self.prompts):
@@ -233,13 +229,9 @@ class RunConfig(_Frozen):
 
     @model_validator(mode="after")
     def _other_recipes(self) -> RunConfig:
-        for name in self.also:
-            if name not in PICTURE_RECIPES:
-                close = nearest(name, PICTURE_RECIPES, 1)
-                hint = f"; nearest: {close[0]}" if close else ""
-                raise ValueError(f"also: {name!r}, expected some of {', '.join(PICTURE_RECIPES)}{hint}")
-            if name == self.recipe:
-                raise ValueError(f"also: {name} makes the main pictures already; name other recipes")
+        _require_known("also", self.also, PICTURE_RECIPES)
+        if self.recipe in self.also:
+            raise ValueError(f"also: {self.recipe} makes the main pictures already; name other recipes")
         return self
 
     @field_validator("shard")
@@ -289,6 +281,15 @@ class RunConfig(_Frozen):
     def to_json(self) -> str:
         """The resolved config as it is stored with the run, keys sorted."""
         return json.dumps(self.model_dump(mode="json"), sort_keys=True)
+
+
+def _require_known(option: str, given: Sequence[str], known: Sequence[str]) -> None:
+    """ValueError, with the nearest name, where one of those that were given is none of the known."""
+    for name in given:
+        if name not in known:
+            close = nearest(name, known, 1)
+            hint = f"; nearest: {close[0]}" if close else ""
+            raise ValueError(f"{option}: {name!r}, expected some of {', '.join(known)}{hint}")
 
 
 _PER_MODEL = ("weights", "name", "random_weights", "input_size", "which", "model_args", "class_names")

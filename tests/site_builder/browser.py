@@ -231,3 +231,18 @@ def painted(pixels: np.ndarray) -> bool:
         bool(pixels.astype(float).reshape(-1, 3).std(0).max() > 8)
         and len(np.unique(pixels.reshape(-1, 3), axis=0)) > 50
     )
+
+
+@contextmanager
+def hosting(root: Path, **atlases: Path) -> Iterator[Seen]:
+    """A server of the folder, and a tab to look at it. atlases: of which sites are built in it first, by name."""
+    from site_builder.build import build_site
+
+    for name, atlas in atlases.items():
+        build_site(atlas, root / "some" / "where" / name)
+    with plain_server(root) as (address, _):
+        page = Page()
+        try:
+            yield Seen(page, address)
+        finally:
+            page.close()

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from browser import Page, Seen, missing, painted, plain_server, running
+from browser import Page, Seen, hosting, missing, painted, plain_server, running
 from PIL import Image
 from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver.common.keys import Keys
@@ -24,15 +24,8 @@ pytestmark = [pytest.mark.browser, pytest.mark.skipif(bool(missing()), reason=mi
 
 @pytest.fixture(scope="module")
 def seen(small_atlas: Path, wide_atlas: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seen]:
-    root = tmp_path_factory.mktemp("host")
-    build_site(small_atlas, root / "some" / "where" / "small")
-    build_site(wide_atlas, root / "some" / "where" / "wide")
-    with plain_server(root) as (address, _):
-        page = Page()
-        try:
-            yield Seen(page, address)
-        finally:
-            page.close()
+    with hosting(tmp_path_factory.mktemp("host"), small=small_atlas, wide=wide_atlas) as seen:
+        yield seen
 
 
 @pytest.fixture(autouse=True)

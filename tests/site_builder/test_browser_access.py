@@ -11,10 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from browser import Page, Seen, missing, plain_server
+from browser import Seen, hosting, missing
 from selenium.webdriver.common.keys import Keys
-
-from site_builder.build import build_site
 
 pytestmark = [pytest.mark.browser, pytest.mark.skipif(bool(missing()), reason=missing())]
 
@@ -44,15 +42,8 @@ PLACES = {
 
 @pytest.fixture(scope="module")
 def seen(small_atlas: Path, evident_atlas: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seen]:
-    root = tmp_path_factory.mktemp("host")
-    build_site(small_atlas, root / "some" / "where" / "small")
-    build_site(evident_atlas, root / "some" / "where" / "evident")
-    with plain_server(root) as (address, _):
-        page = Page()
-        try:
-            yield Seen(page, address)
-        finally:
-            page.close()
+    with hosting(tmp_path_factory.mktemp("host"), small=small_atlas, evident=evident_atlas) as seen:
+        yield seen
 
 
 @pytest.fixture(autouse=True)

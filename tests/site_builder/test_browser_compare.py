@@ -6,11 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from browser import Page, Seen, missing, painted, plain_server
+from browser import Page, Seen, hosting, missing, painted
 from drawn_evidence import label_of
 
 from atlas_schema.read import Atlas
-from site_builder.build import build_site
 
 pytestmark = [pytest.mark.browser, pytest.mark.skipif(bool(missing()), reason=missing())]
 
@@ -19,14 +18,8 @@ FOUR = ("drawn-vit/mlp/1/8", "drawn-pit/mlp/1/8", "drawn-vit/mlp/1/15", "drawn-v
 
 @pytest.fixture(scope="module")
 def seen(evident_atlas: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seen]:
-    root = tmp_path_factory.mktemp("host")
-    build_site(evident_atlas, root / "some" / "where" / "small")
-    with plain_server(root) as (address, _):
-        page = Page()
-        try:
-            yield Seen(page, address)
-        finally:
-            page.close()
+    with hosting(tmp_path_factory.mktemp("host"), small=evident_atlas) as seen:
+        yield seen
 
 
 @pytest.fixture(autouse=True)

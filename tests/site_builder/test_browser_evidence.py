@@ -8,13 +8,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from browser import Page, Seen, missing, painted, plain_server
+from browser import Page, Seen, hosting, missing, painted
 from drawn_atlas import EVIDENT
 from drawn_evidence import disc_of, has_label, label_of
 from selenium.webdriver.common.keys import Keys
 
 from atlas_schema.read import Atlas
-from site_builder.build import build_site
 from site_builder.layers import beats_all
 from site_builder.search_index import words_of
 
@@ -23,14 +22,8 @@ pytestmark = [pytest.mark.browser, pytest.mark.skipif(bool(missing()), reason=mi
 
 @pytest.fixture(scope="module")
 def seen(evident_atlas: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seen]:
-    root = tmp_path_factory.mktemp("host")
-    build_site(evident_atlas, root / "some" / "where" / "small")
-    with plain_server(root) as (address, _):
-        page = Page()
-        try:
-            yield Seen(page, address)
-        finally:
-            page.close()
+    with hosting(tmp_path_factory.mktemp("host"), small=evident_atlas) as seen:
+        yield seen
 
 
 @pytest.fixture(autouse=True)

@@ -8,14 +8,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from browser import Page, Seen, missing, painted, plain_server
+from browser import Page, Seen, hosting, missing, painted
 from drawn_evidence import disc_of
 from drawn_heads import DIRECTIONS, score_of, texts_of
 from selenium.webdriver.common.keys import Keys
 
 from atlas_schema.head_tables import HEAD_EXAMPLES, HEAD_FEATURES, HEAD_READS, HEADS
 from atlas_schema.read import Atlas
-from site_builder.build import build_site
 from site_builder.reading import read_rows
 
 pytestmark = [pytest.mark.browser, pytest.mark.skipif(bool(missing()), reason=missing())]
@@ -23,15 +22,8 @@ pytestmark = [pytest.mark.browser, pytest.mark.skipif(bool(missing()), reason=mi
 
 @pytest.fixture(scope="module")
 def seen(evident_atlas: Path, alone_atlas: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seen]:
-    root = tmp_path_factory.mktemp("host")
-    build_site(evident_atlas, root / "some" / "where" / "small")
-    build_site(alone_atlas, root / "some" / "where" / "alone")
-    with plain_server(root) as (address, _):
-        page = Page()
-        try:
-            yield Seen(page, address)
-        finally:
-            page.close()
+    with hosting(tmp_path_factory.mktemp("host"), small=evident_atlas, alone=alone_atlas) as seen:
+        yield seen
 
 
 @pytest.fixture(autouse=True)

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from browser import Page, Seen, missing, painted, plain_server
+from browser import Page, Seen, hosting, missing, painted
 from drawn_evidence import label_of
 from PIL import Image
 from selenium.webdriver.common.keys import Keys
@@ -32,12 +32,8 @@ def site(evident_atlas: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def seen(site: Path) -> Iterator[Seen]:
-    with plain_server(site) as (address, _):
-        page = Page()
-        try:
-            yield Seen(page, address)
-        finally:
-            page.close()
+    with hosting(site) as seen:
+        yield seen
 
 
 @pytest.fixture(autouse=True)

@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from browser import Page, Seen, missing, plain_server
+from browser import Seen, hosting, missing
 from PIL import Image
 from selenium.webdriver.common.keys import Keys
 
 from atlas_schema.read import Atlas
 from atlas_schema.tables import INVERSIONS
-from site_builder.build import build_site
 from site_builder.sections.inversions import inversion_files
 
 IN_BROWSER = pytest.mark.skipif(bool(missing()), reason=missing())
@@ -42,14 +41,8 @@ def test_files_hold_all_in_one_order(evident_atlas: Path, unpacked: Callable[[Pa
 
 @pytest.fixture(scope="module")
 def seen(evident_atlas: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seen]:
-    root = tmp_path_factory.mktemp("host")
-    build_site(evident_atlas, root / "some" / "where" / "small")
-    with plain_server(root) as (address, _):
-        page = Page()
-        try:
-            yield Seen(page, address)
-        finally:
-            page.close()
+    with hosting(tmp_path_factory.mktemp("host"), small=evident_atlas) as seen:
+        yield seen
 
 
 @pytest.mark.browser
