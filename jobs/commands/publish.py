@@ -121,6 +121,7 @@ def merged_text(done: Merged) -> str:
     lines = [
         f"{done.copied_files:,} files, {done.copied_bytes / 1e6:,.1f} MB copied",
         f"{done.units:,} units of models that were there already, {done.assembled:,} shards of both",
+        *(f"Left out: {rows}" for rows in done.left),
         *(f"Not valid: {violation}" for violation in done.violations),
     ]
     return "\n".join([*lines, f"{done.out}: {', '.join(done.models)}"])

@@ -10,14 +10,18 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+import pyarrow.parquet as pq
+
 from atlas_schema.card import write_card
+from atlas_schema.columns import Table
 from atlas_schema.errors import AtlasLocked, BadConfig, ForeignAtlas, NothingThere, NotValid, ShardCorrupt
+from atlas_schema.file_faults import reached
 from atlas_schema.kept import Kept, Shelf, part_in_shards, read_kept, write_kept
-from atlas_schema.parquet import check_whole, decode, encode, footer_metadata, read_footer, tried_twice
+from atlas_schema.parquet import THREADS, check_whole, damage, decode, encode, footer_metadata, read_footer, tried_twice
 from atlas_schema.parts import (
     ROWS_PER_PAGE,
     Listing,
@@ -63,6 +67,7 @@ class Merged:
     copied_bytes: int = 0
     units: int = 0  # of models that were there already, that came as parts
     assembled: int = 0  # shards that hold rows of both
+    left: list[str] = field(default_factory=list)  # rows that no committed unit stands for, and that did not come
     violations: list[str] = field(default_factory=list)
 
     def as_dict(self) -> dict[str, Any]:
@@ -179,6 +184,22 @@ def _part_at(path: str) -> Callable[[bytes], object]:
     return lambda data: decode_part(data, path)
 
 
+def _said_by(store: Store, path: str, table: Table, stage: str) -> set[tuple[Any, ...]]:
+    """Keys of the rows of a shard of which a stage filled something; none where the shard is not there."""
+    columns = [column for column in table.part_columns(stage) if column.name in table.key or not column.is_image]
+    try:
+        with store.open(path) as file, damage(path):
+            parquet = pq.ParquetFile(file)
+            names = [one.name for one in columns if one.name in parquet.schema_arrow.names]
+            rows = parquet.read(columns=names, use_threads=THREADS)
+    except FileNotFoundError:
+        return set()
+    rows = table.rows_of(stage, rows)
+    if len(table.stages) > 1 and not table.row_stages:
+        rows = rows.filter(reached(table, stage, rows))
+    return set(zip(*(rows[name].to_pylist() for name in table.key), strict=True))
+
+
 class _Bringing:
     """What one atlas has and the target lacks."""
 
@@ -208,6 +229,22 @@ class _Bringing:
                 write_kept(self.target, unit, kept)
         for slug, (model, sites) in rows.items():
             self._claim(slug, model, sites)
+        self.done.left += self._left()
+
+    def _left(self) -> Iterator[str]:
+        """Of shards of models that both have, the rows that only the source holds after all."""
+        for path in self.source.list():
+            place = parse_shard_path(path)
+            if place is None or place[0] not in TABLES or place[1] not in self.shared:
+                continue
+            table = TABLES[place[0]]
+            for stage in table.stages:
+                lost = _said_by(self.source, path, table, stage) - _said_by(self.target, path, table, stage)
+                if lost:
+                    yield (
+                        f"{len(lost):,} rows of {path} ({stage}): {self.source.url} has no record of the units that "
+                        "made them; run that stage there once more, and merge again"
+                    )
 
     @staticmethod
     def _owners(unit: WorkUnit) -> set[str]:

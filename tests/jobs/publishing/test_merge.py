@@ -11,7 +11,7 @@ import pytest
 
 from atlas_schema.card import write_card
 from atlas_schema.errors import AtlasError, AtlasLocked, BadConfig, ForeignAtlas, NothingThere, NotValid, StoreFailed
-from atlas_schema.parts import is_committed
+from atlas_schema.parts import is_committed, part_path
 from atlas_schema.read import Atlas
 from atlas_schema.shards import write_rows
 from atlas_schema.store import Store
@@ -142,6 +142,20 @@ def test_a_model_that_two_people_share(tmp_path: Path, split: str, cleaned: bool
     assert len(described) == 16
     runs = [f"runs/run-{name}/train-00000-of-00001.parquet" for name in ("one", "other")]
     assert first.list("runs") == runs
+
+
+def test_rows_that_no_unit_stands_for_are_said_and_stay_where_they_are(tmp_path: Path):
+    one = some(tmp_path / "one", range(8), PICTURES)
+    two = some(tmp_path / "two", range(8, 16), PICTURES)
+    lost = WorkUnit("visualize", SLUG, Neurons(0, 8, 16), FINGERPRINT, settings_of("visualize"))
+    before = shards(two)
+    two.delete(part_path(lost))  # as of an atlas that was downloaded without its memory
+    done = merge(one.url, two.url, str(tmp_path / "both"))
+    (told,) = done.left
+    assert told.startswith("8 rows of neurons/zoo-vit/train-00000-of-00002.parquet (visualize): ")
+    assert "has no record of the units that made them" in told
+    assert shards(two) == before
+    assert merge(one.url, some(tmp_path / "three", range(8, 16), PICTURES).url, str(tmp_path / "all")).left == []
 
 
 def test_where_both_describe_a_neuron_the_first_stays(tmp_path: Path):
