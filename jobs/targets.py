@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from atlas_schema.errors import BadConfig
 from jobs.config import RunConfig
@@ -123,3 +123,13 @@ def guessed(config: RunConfig, prompts: Sequence[str], description: ModelDescrip
     counts = [_RANGE.fullmatch(one) for one in config.classes]
     count = sum(int(one[2]) - int(one[1]) + 1 if one else 1 for one in counts)
     return tuple(f"class {index}" for index in range(min(count, description.classes)))
+
+
+def guessed_readers(targets: Mapping[str, Sequence[str]], descriptions: Iterable[ModelDescription]) -> dict[str, Any]:
+    """As many readers as there may be: of a classifier's pictures all others, of a CLIP's all others."""
+    clips = {one.slug: one.family == "clip" for one in descriptions}
+    return {
+        slug: {reader: "0" * 16 for reader in clips if reader != slug and clips[reader] == clips[slug]}
+        for slug, own in targets.items()
+        if own
+    }

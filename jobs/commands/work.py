@@ -91,7 +91,7 @@ def plan(
     from jobs.prepare import describe_all
     from jobs.prices import price_of_hours, read_prices
     from jobs.stages import stages_of
-    from jobs.targets import guessed, prompts_of
+    from jobs.targets import guessed, guessed_readers, prompts_of
     from pipeline.models import ModelRequest, describe
     from pipeline.visualize.recipes import recipe_named
 
@@ -102,10 +102,11 @@ def plan(
     counts = counts_of(config, stages, _say)
     prompts = prompts_of(config)
     targets = {one.slug: guessed(config, prompts, one) for _, one in described}
-    draft = make_plan(config, described, stages, recipe, counts, Machine(), embedder, targets=targets)
+    readers = guessed_readers(targets, [description for _, description in described])
+    draft = make_plan(config, described, stages, recipe, counts, Machine(), embedder, targets=targets, readers=readers)
     machine = _machine_for_plan(config, draft.at_ease)
     priced = read_prices(prices) if prices else price_of_hours(price, machine.device) if price is not None else None
-    planned = make_plan(config, described, stages, recipe, counts, machine, embedder, targets=targets)
+    planned = make_plan(config, described, stages, recipe, counts, machine, embedder, targets=targets, readers=readers)
     measured = None
     if measure:
         from jobs.measure import measured_paces
