@@ -12,6 +12,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from importlib.resources import files
 from string import Template
 from typing import Any
@@ -27,7 +28,7 @@ from atlas_schema.parquet import THREADS, damage, digest_of, read_footer
 from atlas_schema.read import Atlas
 from atlas_schema.shards import shard_path
 from atlas_schema.store import Store
-from atlas_schema.tables import NEURONS, PROBE_IMAGES, RUNS, TABLES
+from atlas_schema.tables import INVERSION_READINGS, INVERSIONS, NEURONS, PROBE_IMAGES, RUNS, TABLES
 
 #: Licences of weights that ask for no more than the dataset's own.
 _FREE = {"apache-2.0", "mit", "bsd-2-clause", "bsd-3-clause", "cc-by-4.0", "cc0-1.0"}
@@ -45,6 +46,7 @@ _MEDIANS = ("activation_start", "activation", "natural_mean", "image_steps")
 #: What was read from shards for the last card: not in the dataset, and no loss where it is gone.
 FIGURES = ".atlas/figures.json"
 CARD = "README.md"
+_INVERTED = (INVERSIONS, INVERSION_READINGS)
 _HOLDS = 0.9  # share of natural changes under which an inversion's class still comes first, to say that it holds
 _AT_ONCE = 8  # tails read: a remote store answers each after some time
 
@@ -119,7 +121,7 @@ def card_text(store: Store, known: _Known | None = None) -> str:
         evidence=_evidence(models),
         results=_results(models, figures),
         heads=_heads(atlas, models),
-        inversions=_inversions(atlas, models),
+        inversions=_inversions(atlas, known, models),
         citation=bibtex("PATH-OR-URL"),
         image_licences=_image_licences(shown),
         licences=_licences(models),
@@ -300,26 +302,15 @@ def _heads(atlas: Atlas, models: Sequence[Row]) -> str:
     )
 
 
-def _inversions(atlas: Atlas, models: Sequence[Row]) -> str:
+def _inversions(atlas: Atlas, known: _Known, models: Sequence[Row]) -> str:
     """How many targets of each model were inverted by which recipe, and how often others read them off the pictures."""
-    names = ("recipe", "kind", "status", "rank", "natural_right")
     header = ("model", "recipe", "of", "pictures", "comes first", "holds", "readings by other models", "comes first")
-    rows = []
-    for model in models:
-        table = atlas.inversions(model["slug"], names)
-        made = [] if table is None else table.to_pylist()
-        readings = atlas.inversion_readings(model["slug"]) if made else []
-        for recipe, kind in sorted({(row["recipe"], row["kind"]) for row in made}):
-            own = [row for row in made if (row["recipe"], row["kind"], row["status"]) == (recipe, kind, "made")]
-            read = [row for row in readings if row["recipe"] == recipe and f"/{kind}/" in row["address"]]
-            held = _share([(row["natural_right"] or 0) >= _HOLDS for row in own]) if kind == "class" else "-"
-            told = (
-                _share([row["rank"] == 1 for row in own]),
-                held,
-                str(len(read)),
-                _share([r["rank"] == 1 for r in read]),
-            )
-            rows.append((f"`{model['slug']}`", f"`{recipe}`", kind, str(len(own)), *told))
+    rows: list[Sequence[str]] = []
+    for slug in (model["slug"] for model in models):
+        paths = [path for table in _INVERTED for path in _shards(atlas.store.sizes(f"{table.name}/{slug}"))]
+        if paths:
+            told = known.value(f"inversions/{slug}", paths, partial(_read_inversions, atlas, slug))
+            rows += [(f"`{slug}`", *line) for line in told]
     if not rows:
         return "No inversion was made: no class and no text was asked for."
     return (
@@ -331,8 +322,26 @@ def _inversions(atlas: Atlas, models: Sequence[Row]) -> str:
     )
 
 
-def _share(told: Sequence[bool]) -> str:
-    return f"{sum(told) / len(told):.0%}" if told else "-"
+def _read_inversions(atlas: Atlas, slug: str) -> list[list[str]]:
+    table = atlas.inversions(slug, ("recipe", "kind", "status", "rank", "natural_right"))
+    made, readings = [] if table is None else table.to_pylist(), atlas.inversion_readings(slug)
+    lines = []
+    for recipe, kind in sorted({(row["recipe"], row["kind"]) for row in made}):
+        own = [row for row in made if (row["recipe"], row["kind"], row["status"]) == (recipe, kind, "made")]
+        read = [row for row in readings if row["recipe"] == recipe and f"/{kind}/" in row["address"]]
+        held = _share(None if row["natural_right"] is None else row["natural_right"] >= _HOLDS for row in own)
+        lines.append([f"`{recipe}`", kind, str(len(own)), _first(own), held, str(len(read)), _first(read)])
+    return lines
+
+
+def _first(rows: Sequence[Row]) -> str:
+    return _share(None if row["rank"] is None else row["rank"] == 1 for row in rows)
+
+
+def _share(told: Iterable[bool | None]) -> str:
+    """How many of those that say anything say yes: `25%`."""
+    said = [one for one in told if one is not None]
+    return f"{sum(said) / len(said):.0%}" if said else "-"
 
 
 def _config(table: Table) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from atlas_schema.parquet import IMAGE_ROWS_PER_GROUP, ROWS_PER_GROUP, read_foot
 from atlas_schema.read import Atlas
 from atlas_schema.shards import write_rows
 from atlas_schema.store import Store
-from atlas_schema.tables import NEURONS, TABLES
+from atlas_schema.tables import INVERSIONS, NEURONS, TABLES
 from atlas_schema.validate import validate
 from tests.atlas_schema.made_atlas import PROVENANCE, SLUG, make_atlas, model_row, neuron_row, webp
 
@@ -131,6 +131,16 @@ def test_inversions_are_counted_by_recipe(made: Store) -> None:
     own = [row for row in rows if row["recipe"] == "fast" and row["kind"] == "class" and row["status"] == "made"]
     first = sum(row["rank"] == 1 for row in own) / len(own)
     assert f"| `zoo-vit` | `fast` | class | {len(own)} | {first:.0%} |" in text
+
+
+def test_inversions_of_texts_have_no_place(folder: Store) -> None:
+    make_atlas(folder)
+    rows = Atlas(folder).inversions(SLUG, INVERSIONS.names).to_pylist()
+    for row in rows:
+        text = {"kind": "text", "index": None, "rank": None, "rivals": None, "natural_right": None}
+        row |= {**text, "address": row["address"].replace("/class/", "/text/")}
+    write_rows(folder, INVERSIONS.name, SLUG, rows, provenance=PROVENANCE)
+    assert f"| `zoo-vit` | `fast` | text | {len(rows)} | - | - | 0 | - |" in card_text(folder)
 
 
 def test_a_citation_names_the_commit_where_it_is_known(made: Store) -> None:
