@@ -12,6 +12,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from importlib.resources import files
 from string import Template
 from typing import Any
@@ -20,13 +21,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from atlas_schema.citing import bibtex
 from atlas_schema.columns import SCHEMA_VERSION, Column, Table, feature
 from atlas_schema.errors import NothingThere
 from atlas_schema.parquet import THREADS, damage, digest_of, read_footer
 from atlas_schema.read import Atlas
 from atlas_schema.shards import shard_path
 from atlas_schema.store import Store
-from atlas_schema.tables import NEURONS, PROBE_IMAGES, RUNS, TABLES
+from atlas_schema.tables import INVERSION_READINGS, INVERSIONS, NEURONS, PROBE_IMAGES, RUNS, TABLES
 
 #: Licences of weights that ask for no more than the dataset's own.
 _FREE = {"apache-2.0", "mit", "bsd-2-clause", "bsd-3-clause", "cc-by-4.0", "cc0-1.0"}
@@ -44,6 +46,8 @@ _MEDIANS = ("activation_start", "activation", "natural_mean", "image_steps")
 #: What was read from shards for the last card: not in the dataset, and no loss where it is gone.
 FIGURES = ".atlas/figures.json"
 CARD = "README.md"
+_INVERTED = (INVERSIONS, INVERSION_READINGS)
+_HOLDS = 0.9  # share of natural changes under which an inversion's class still comes first, to say that it holds
 _AT_ONCE = 8  # tails read: a remote store answers each after some time
 
 Row = Mapping[str, Any]
@@ -99,10 +103,10 @@ def card_text(store: Store, known: _Known | None = None) -> str:
         raise NothingThere(f"{store.url}: holds no model to write a card about; `neuron-atlas run` makes one")
     figures = {model["slug"]: _figures(atlas, known, model["slug"]) for model in models}
     shown, sizes = _shown_images(atlas, known), {name: store.sizes(name) for name in TABLES}
-    tables = _held_tables(store, sizes)
+    tables = held_tables(store, sizes)
     described = sum(figure["neurons"] for figure in figures.values())
     return Template(files("atlas_schema").joinpath("card.md").read_text()).substitute(
-        front_matter=_front_matter(models, described, tables, shown),
+        front_matter=_front_matter(models, described, tables, shown, _licence_file(store)),
         neurons=f"{described:,}",
         models="one model" if len(models) == 1 else f"{len(models)} models",
         families=", ".join(sorted({plain(model["family"]) for model in models})),
@@ -117,6 +121,8 @@ def card_text(store: Store, known: _Known | None = None) -> str:
         evidence=_evidence(models),
         results=_results(models, figures),
         heads=_heads(atlas, models),
+        inversions=_inversions(atlas, known, models),
+        citation=bibtex("PATH-OR-URL"),
         image_licences=_image_licences(shown),
         licences=_licences(models),
     )
@@ -166,8 +172,12 @@ def _notes(column: Column) -> str:
     return f" ({plain('; '.join(notes))})" if notes else ""
 
 
-def _held_tables(store: Store, sizes: Mapping[str, Mapping[str, int]]) -> list[Table]:
-    """The tables that have rows: a config without any would break `load_dataset` for all."""
+def held_tables(store: Store, sizes: Mapping[str, Mapping[str, int]] | None = None) -> list[Table]:
+    """The tables that have rows: a config without any would break `load_dataset` for all.
+
+    sizes: of the files of each table, where they are known already.
+    """
+    sizes = sizes or {name: store.sizes(name) for name in TABLES}
     held = [table for name, table in TABLES.items() if _shards(sizes[name])]
     images = sum(read_footer(store, path).num_rows for path in _shards(sizes[PROBE_IMAGES.name]))
     return [table for table in held if table is not PROBE_IMAGES or images]
@@ -177,11 +187,36 @@ def _shards(sizes: Mapping[str, int]) -> list[str]:
     return [path for path in sizes if path.endswith(".parquet")]
 
 
-def _front_matter(models: Sequence[Row], neurons: int, tables: Sequence[Table], shown: Sequence[str | None]) -> str:
+def limits() -> list[str]:
+    """What not to conclude from an atlas, a paragraph each, as every card says it."""
+    section = files("atlas_schema").joinpath("card.md").read_text().partition("\n## Limits\n")[2].partition("\n## ")[0]
+    return [" ".join(one.split()) for one in section.strip().removeprefix("- ").split("\n- ")]
+
+
+def own_licence(licence: str | None) -> bool:
+    """Whether a licence of weights or images asks for no more than the dataset's own."""
+    return (licence or "").lower() in _FREE
+
+
+def shown_licences(atlas: Atlas) -> list[str | None]:
+    """Licences of the probe images whose thumbnails are in the atlas, each once; None: not stated."""
+    return _shown_images(atlas, _Known(atlas.store))
+
+
+def _licence_file(store: Store) -> str:
+    """The file beside the card that says the licences in full; "" where there is none."""
+    return next((name for name in ("LICENSE", "LICENSE.md") if store.exists(name)), "")
+
+
+def _front_matter(
+    models: Sequence[Row], neurons: int, tables: Sequence[Table], shown: Sequence[str | None], licence_file: str
+) -> str:
     from huggingface_hub import DatasetCardData  # a network library; only this function needs it
 
-    free = all((licence or "").lower() in _FREE for licence in (*(model["licence"] for model in models), *shown))
-    other = {} if free else {"license_name": "see-licences", "license_link": "#licences"}
+    free = all(own_licence(licence) for licence in (*(model["licence"] for model in models), *shown))
+    other = {} if free else {"license_name": "see-licences"}
+    if not free and licence_file:  # the Hub takes a file of these names or a URL here, and no part of a page
+        other["license_link"] = licence_file
     card: Any = DatasetCardData
     data = card(
         pretty_name="Neuron atlas of vision transformers",
@@ -265,6 +300,48 @@ def _heads(atlas: Atlas, models: Sequence[Row]) -> str:
         "components, on images they were not fitted on: texts say of a head as much as this allows.\n\n"
         + markdown_table(header, rows)
     )
+
+
+def _inversions(atlas: Atlas, known: _Known, models: Sequence[Row]) -> str:
+    """How many targets of each model were inverted by which recipe, and how often others read them off the pictures."""
+    header = ("model", "recipe", "of", "pictures", "comes first", "holds", "readings by other models", "comes first")
+    rows: list[Sequence[str]] = []
+    for slug in (model["slug"] for model in models):
+        paths = [path for table in _INVERTED for path in _shards(atlas.store.sizes(f"{table.name}/{slug}"))]
+        if paths:
+            told = known.value(f"inversions/{slug}", paths, partial(_read_inversions, atlas, slug))
+            rows += [(f"`{slug}`", *line) for line in told]
+    if not rows:
+        return "No inversion was made: no class and no text was asked for."
+    return (
+        "An inversion is a picture made from noise until a model takes it for one of its classes, or for what a text "
+        "says (tables `inversions`, `inversion_readings`). *comes first*: among the classes that compete, for the "
+        "picture as stored; texts exclude nothing, and have no place. *holds*: the class still comes first in at least "
+        "nine of ten natural changes of the picture. What other models read off a picture tells whether it shows the "
+        "class or only moves the model that it was made for.\n\n" + markdown_table(header, rows)
+    )
+
+
+def _read_inversions(atlas: Atlas, slug: str) -> list[list[str]]:
+    table = atlas.inversions(slug, ("recipe", "kind", "status", "rank", "natural_right"))
+    made, readings = [] if table is None else table.to_pylist(), atlas.inversion_readings(slug)
+    lines = []
+    for recipe, kind in sorted({(row["recipe"], row["kind"]) for row in made}):
+        own = [row for row in made if (row["recipe"], row["kind"], row["status"]) == (recipe, kind, "made")]
+        read = [row for row in readings if row["recipe"] == recipe and f"/{kind}/" in row["address"]]
+        held = _share(None if row["natural_right"] is None else row["natural_right"] >= _HOLDS for row in own)
+        lines.append([f"`{recipe}`", kind, str(len(own)), _first(own), held, str(len(read)), _first(read)])
+    return lines
+
+
+def _first(rows: Sequence[Row]) -> str:
+    return _share(None if row["rank"] is None else row["rank"] == 1 for row in rows)
+
+
+def _share(told: Iterable[bool | None]) -> str:
+    """How many of those that say anything say yes: `25%`."""
+    said = [one for one in told if one is not None]
+    return f"{sum(said) / len(said):.0%}" if said else "-"
 
 
 def _config(table: Table) -> dict[str, Any]:

@@ -20,6 +20,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from atlas_schema.address import HeadAddress, NeuronAddress
+from atlas_schema.citing import bibtex
 from atlas_schema.columns import Table
 from atlas_schema.errors import AtlasError, BadConfig, NothingThere, nearest
 from atlas_schema.lookup import Lookup, read_lookup
@@ -64,6 +65,10 @@ class Atlas:
         self._layers: dict[str, dict[int, str]] = {}
         self._counts: dict[str, int] = {}  # FFN layers of a model
         self._lookups: dict[str, Lookup | None] = {}
+
+    def citation(self) -> str:
+        """BibTeX of the atlas: of a repository of the Hub with the commit that is read. No request."""
+        return bibtex(self.store.url)
 
     def models(self) -> list[dict[str, Any]]:
         """All rows of the models table, sorted by slug."""

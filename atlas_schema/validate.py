@@ -42,7 +42,7 @@ from atlas_schema.units import Neurons, WorkUnit, unit_of
 
 #: What else may lie at the top: the card, licences, and whatever begins with a dot (a clone's .git, the Hub's
 #: .gitattributes, the run's .atlas).
-_BESIDE = re.compile(r"README\.md|LICEN[CS]E.*|CITATION\.cff|\..*")
+_BESIDE = re.compile(r"README\.md|croissant\.json|LICEN[CS]E.*|CITATION\.cff|\..*")
 
 FAILED = ".atlas/failed"  # records of units that were given up
 

@@ -32,6 +32,7 @@ from jobs.lock import Holder, Lock, living, locked
 from jobs.loop import Fault, Listener, Loop, Outcome, Policy, Stop
 from jobs.machine import Needs, local_machine, machine_json
 from jobs.memory import BASE, Peak, in_gigabytes
+from jobs.metrics import Meters, by_ray
 from jobs.plan import Machine, Plan
 from jobs.prepare import Prepared, Say, prepare
 from jobs.probe_images import write_probe_images
@@ -195,6 +196,7 @@ class Run(Listener):
         self.receipts = 0
         self.seen = time.monotonic()  # when the atlas was last known to be there
         self.progress: Progress
+        self.meters = Meters()  # of a cluster that this process has joined: its own
 
     def carry_out(self) -> RunReport:
         """Compute, assemble, report. However it ends, the run's row says so, unless the process is killed."""
@@ -243,13 +245,16 @@ class Run(Listener):
         self.progress.say(machine.text)
         with ExitStack() as stack:
             stack.enter_context(contextlib.redirect_stdout(Overheard(self.log)))
-            if not self.ray_is_up:
+            if self.ray_is_up:
+                self.meters = Meters(by_ray)
+            else:
                 stack.enter_context(ray_session(None, machine))
             stack.enter_context(self.stop)  # after Ray is up: it sets handlers of its own
             executor = RayExecutor(settings, machine, self.plan.peak, min(5.0, config.hang_seconds / 4))
             try:
                 return Loop(units, executor, policy, self, self._stop).run()
             finally:
+                self.meters.tell(self.progress)
                 on_every_node(remove_cache, self.lock.me.nonce)
 
     def _identities(self) -> dict[tuple[str, str], Any]:
@@ -293,7 +298,8 @@ class Run(Listener):
         )
         self.row.units_done += 1
         self.graph.add(unit)
-        self.progress.committed(unit, seconds)
+        counts = self.progress.committed(unit, seconds)
+        self.meters.committed(unit, seconds, counts=counts)
         self._remove_merged(unit)
         return [*self.graph.ready(), *self.shards.after(unit)]
 
@@ -366,6 +372,7 @@ class Run(Listener):
         for one in others:
             if isinstance(one, WorkUnit):
                 self.progress.gave_up(one)
+                self.meters.gave_up(one)
 
     def _part_of_shard_lost(self, reader: Assembly, lost: WorkUnit) -> Iterable[Task] | None:
         """Shards wait for a part of theirs that is made again; where nobody does, they are written without it."""
@@ -379,6 +386,8 @@ class Run(Listener):
 
     def retrying(self, unit: Task, attempt: int, fault: Fault) -> None:
         self.log("retrying", unit=str(unit), attempt=attempt, error=str(fault), trace=fault.trace)
+        if isinstance(unit, WorkUnit):
+            self.meters.retrying(unit)
         self._ended(unit)
 
     def put_aside(self, unit: Task, reason: str) -> None:
@@ -406,10 +415,12 @@ class Run(Listener):
         else:
             record_failure(self.store, unit, fault, self.row.run_id)
             self.progress.gave_up(unit)
+            self.meters.gave_up(unit)
         self.progress.say(f"Gave up {unit}: {fault}")
 
     def lost(self, worker: int, unit: Task | None, reason: str) -> None:
         self._ended(unit)
+        self.meters.lost()
         self.log("worker lost", unit=str(unit) if unit else None, worker=worker, reason=reason)
         if unit:
             self.progress.say(f"Worker {worker} was lost while doing {unit}, which is queued again: {reason}")
@@ -418,6 +429,7 @@ class Run(Listener):
 
     def tick(self, todo: int, flying: int, workers: int) -> None:
         self.progress.tick(workers, flying)
+        self.meters.tick(self.progress)
         if time.monotonic() - self.seen >= LOOK_SECONDS:
             self._require_there()
 

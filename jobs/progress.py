@@ -101,13 +101,16 @@ class Progress:
         """No worker is at a unit any more, though it is not done."""
         self.forecast.ended(unit)
 
-    def committed(self, unit: WorkUnit, seconds: float) -> None:
-        """A unit was done, in so many seconds of a worker; a merge of slices counts no image again."""
+    def committed(self, unit: WorkUnit, seconds: float) -> bool:
+        """A unit was done, in so many seconds of a worker. Whether its size counts: a merge of slices counts no image
+        again.
+        """
         count = self.stages.get(unit.stage)
         new = count is not None and not (isinstance(unit.cut, Images) and count.complete)
         self.forecast.committed(unit, seconds, counts=new)
         if count and new:
             count.done += unit.size
+        return new
 
     def assembled(self, shards: int) -> None:
         """Shards were written, or found as they would be."""
@@ -151,18 +154,25 @@ class Progress:
         """Seconds of a worker that were spent on units, and those that the rest will take, as far as was seen."""
         return self.forecast.work(time.monotonic())
 
+    def outlook(self) -> tuple[float, float] | None:
+        """The share of the work that is done, and the seconds until the rest is; None before enough was seen."""
+        elapsed = time.monotonic() - (self.began if self.working_since is None else self.working_since)
+        busy, left = self.work()
+        if left and busy > TELLING * (busy + left) and elapsed:
+            return busy / (busy + left), seconds_left(busy, left, elapsed)
+        return None
+
     def _pace(self) -> str:
         """For example `37 % of the work, 2 units at work, 9 min left, 0 failed`."""
-        elapsed = time.monotonic() - (self.began if self.working_since is None else self.working_since)
         parts = []
         if not self.workers and any(not count.complete for count in self.stages.values()):
             parts.append("waiting for workers")
         if self.at_work:
             parts.append(f"{self.at_work} unit{'s' * (self.at_work > 1)} at work")
-        busy, left = self.work()
-        if left and busy > TELLING * (busy + left) and elapsed:
-            parts.insert(0, f"{100 * busy / (busy + left):.0f} % of the work")
-            parts.append(duration(seconds_left(busy, left, elapsed)) + " left")
+        outlook = self.outlook()
+        if outlook:
+            parts.insert(0, f"{100 * outlook[0]:.0f} % of the work")
+            parts.append(duration(outlook[1]) + " left")
         if self.shards:
             parts.append(f"{self.shards:,} shard{'s' * (self.shards > 1)} assembled")
         parts.append(f"{sum(count.failed for count in self.stages.values()):,} failed")

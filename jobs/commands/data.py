@@ -224,12 +224,37 @@ def _labelled_heads(reader: Atlas) -> list[dict[str, Any]]:
     return sorted(found, key=lambda row: (-row["explained"], row["address"]))
 
 
-def card(atlas: AtlasArgument = "atlas") -> int:
+def card(
+    atlas: AtlasArgument = "atlas",
+    *,
+    croissant: Annotated[
+        Path | None, Parameter(help="Write the description in Croissant (JSON-LD) to this file, too.")
+    ] = None,
+    url: Annotated[
+        str, Parameter(help="Where the atlas is published, for --croissant: hf://datasets/ORG/NAME@REVISION.")
+    ] = "",
+) -> int:
     """Write the dataset card (README.md) of an atlas again, from what is in it."""
     from atlas_schema.card import write_card
+    from atlas_schema.errors import BadConfig
 
-    write_card(_store(atlas))
+    if url and croissant is None:
+        raise BadConfig(f"--url {url}: only the description that --croissant FILE writes names it; give both.")
+    store = _store(atlas)
+    write_card(store)
     print(f"{atlas}/README.md")
+    if croissant is not None:
+        from atlas_schema.croissant import croissant_text
+
+        text = croissant_text(store, url)
+        try:
+            croissant.write_text(text, encoding="utf-8")
+        except OSError as error:
+            raise BadConfig(
+                f"--croissant {croissant}: cannot be written ({error.strerror}). "
+                "Give a file name in a folder that exists."
+            ) from error
+        print(croissant)
     return 0
 
 

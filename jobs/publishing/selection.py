@@ -1,6 +1,7 @@
 """What of an atlas is published: its tables, its card, and what a copy needs so that a run extends it.
 
-That is, of a sound atlas: every shard; the card, with the address it is published at; licences and citation; for every
+That is, of a sound atlas: every shard; the card and the same for machines (Croissant), with the address it is
+published at; licences and citation; for every
 committed unit whose rows stand in the shards the small record that `clean --parts` would leave, so that a run on a copy
 knows what is done; a look-up for each layer's neurons, and a listing. Parts, sums, logs and locks stay where they are.
 """
@@ -18,6 +19,7 @@ from pathlib import Path
 
 from atlas_schema.card import CARD, card_text
 from atlas_schema.columns import SCHEMA_VERSION
+from atlas_schema.croissant import CROISSANT, croissant_text
 from atlas_schema.errors import NothingThere, NotValid
 from atlas_schema.kept import kept_record
 from atlas_schema.listed import FILES
@@ -101,7 +103,7 @@ def select(store: Store, repository: str, url: str, folder: Path) -> Selection:
     card = card_text(store)
     for placeholder, told in zip(_PLACEHOLDERS, (repository, url), strict=True):
         card = card.replace(placeholder, told)
-    items += [_item(CARD, card.encode()), *_records(store)]
+    items += [_item(CARD, card.encode()), _item(CROISSANT, croissant_text(store, url).encode()), *_records(store)]
     items.append(_item(FILES, _listing(items)))
     return Selection(store, {item.path: item for item in sorted(items, key=lambda item: item.path)})
 

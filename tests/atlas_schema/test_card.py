@@ -10,11 +10,14 @@ import pytest
 from PIL import Image
 
 from atlas_schema.card import card_text, write_card
+from atlas_schema.citing import bibtex
 from atlas_schema.docs import page
 from atlas_schema.errors import NothingThere
+from atlas_schema.parquet import IMAGE_ROWS_PER_GROUP, ROWS_PER_GROUP, read_footer
+from atlas_schema.read import Atlas
 from atlas_schema.shards import write_rows
 from atlas_schema.store import Store
-from atlas_schema.tables import NEURONS, TABLES
+from atlas_schema.tables import INVERSIONS, NEURONS, TABLES
 from atlas_schema.validate import validate
 from tests.atlas_schema.made_atlas import PROVENANCE, SLUG, make_atlas, model_row, neuron_row, webp
 
@@ -90,6 +93,64 @@ def test_the_front_matter_is_what_datasets_reads(made: Store) -> None:
         assert features.arrow_schema.equals(TABLES[info["config_name"]].schema())
 
 
+def test_the_front_matter_keeps_the_rules_of_the_hub(folder: Store) -> None:
+    """Those that its validator is documented to hold; the validator itself is a page of the Hub."""
+    from huggingface_hub import DatasetCard
+
+    make_atlas(folder)
+    said = []
+    for licence in ("mit", "cc-by-nc-4.0"):
+        write_rows(folder, "models", SLUG, [model_row((40, 24), licence=licence)], provenance=PROVENANCE)
+        said.append(DatasetCard(card_text(folder), ignore_metadata_errors=False).data.to_dict())
+    folder.replace("LICENSE", b"terms")
+    said.append(DatasetCard(card_text(folder), ignore_metadata_errors=False).data.to_dict())
+    assert [one["license"] for one in said] == ["cc-by-4.0", "other", "other"]
+    assert [one.get("license_name") for one in said] == [None, "see-licences", "see-licences"]
+    assert [one.get("license_link") for one in said] == [None, None, "LICENSE"]  # a file of this name, or a URL
+    for one in said:
+        assert len(one["configs"]) == len({config["config_name"] for config in one["configs"]})
+        assert all(config["data_files"][0]["split"] == "train" for config in one["configs"])
+        assert [info["config_name"] for info in one["dataset_info"]] == [c["config_name"] for c in one["configs"]]
+
+
+def test_row_groups_are_far_under_what_the_viewer_scans(sound: Store) -> None:
+    """At most a quarter of 286 MiB: the group a row of the shards here would make, pictures as large as they may be."""
+    picture = 224 * 224 * 3  # bytes, as if WebP saved nothing
+    for name, table in TABLES.items():
+        for path in sound.list(name):
+            parquet = read_footer(sound, path)
+            groups = [parquet.row_group(index) for index in range(parquet.num_row_groups)]
+            a_row = sum(group.total_byte_size for group in groups) / max(1, parquet.num_rows)
+            rows = IMAGE_ROWS_PER_GROUP if table.image_columns else ROWS_PER_GROUP
+            assert rows * (a_row + picture * len(table.image_columns)) < (286 << 20) / 4, path
+
+
+def test_inversions_are_counted_by_recipe(made: Store) -> None:
+    text = made.read("README.md").decode()
+    rows = Atlas(made).inversions("zoo-vit").to_pylist()
+    own = [row for row in rows if row["recipe"] == "fast" and row["kind"] == "class" and row["status"] == "made"]
+    first = sum(row["rank"] == 1 for row in own) / len(own)
+    assert f"| `zoo-vit` | `fast` | class | {len(own)} | {first:.0%} |" in text
+
+
+def test_inversions_of_texts_have_no_place(folder: Store) -> None:
+    make_atlas(folder)
+    rows = Atlas(folder).inversions(SLUG, INVERSIONS.names).to_pylist()
+    for row in rows:
+        text = {"kind": "text", "index": None, "rank": None, "rivals": None, "natural_right": None}
+        row |= {**text, "address": row["address"].replace("/class/", "/text/")}
+    write_rows(folder, INVERSIONS.name, SLUG, rows, provenance=PROVENANCE)
+    assert f"| `zoo-vit` | `fast` | text | {len(rows)} | - | - | 0 | - |" in card_text(folder)
+
+
+def test_a_citation_names_the_commit_where_it_is_known(made: Store) -> None:
+    assert Atlas(made).citation() in made.read("README.md").decode().replace("PATH-OR-URL", made.url)
+    cited = bibtex("hf://datasets/my-org/my-atlas@" + "c" * 40)
+    assert "https://huggingface.co/datasets/my-org/my-atlas}" in cited
+    assert f"revision {'c' * 40}, schema version" in cited
+    assert "revision" not in bibtex("s3://bucket/atlas")
+
+
 def test_the_datasheet_says_what_a_reader_asks(made: Store) -> None:
     text = made.read("README.md").decode()
     for column in NEURONS.columns:
@@ -100,6 +161,9 @@ def test_the_datasheet_says_what_a_reader_asks(made: Store) -> None:
         '"steps": 20',
         model_row((8,))["fingerprint"],
         "timm 1.0.20",
+        "## For what",
+        "## What the numbers mean",
+        "## Inversions",
         "## Limits",
         "## Licences",
         "2212.06727",

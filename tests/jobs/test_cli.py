@@ -13,10 +13,12 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from atlas_schema.store import Store
 from jobs.cli import COMMANDS, GROUPS, call
 from jobs.commands.work import RunFlags
 from jobs.config import ModelEntry, RunConfig
 from jobs.lock import Holder
+from tests.atlas_schema.made_atlas import make_atlas
 
 REPO = Path(__file__).parents[2]
 HEAVY = ("torch", "ray", "timm", "open_clip", "pyarrow", "numpy")
@@ -203,6 +205,24 @@ def test_status_validate_show_card_on_an_atlas(clean: Path, tmp_path: Path, caps
     assert "zoo-vit--random/mlp/3/5" in capsys.readouterr().err
     assert call(["show", "zoo-vit--random/mlp/1/5", "--atlas", atlas, "--image", "/no/such/folder/x.png"]) == 2
     assert "/no/such/folder/x.png" in capsys.readouterr().err
+
+
+def test_card_writes_croissant_where_it_is_asked_to(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    atlas = make_atlas(Store(tmp_path / "atlas")).url
+    (tmp_path / "atlas" / "README.md").unlink()
+    file = tmp_path / "atlas" / "croissant.json"
+    assert call(["card", atlas, "--croissant", str(file)]) == 0
+    assert capsys.readouterr().out.split() == [f"{atlas}/README.md", str(file)]
+    assert (tmp_path / "atlas" / "README.md").exists()
+    assert json.loads(file.read_text())["url"] == "README.md"
+    assert call(["validate", atlas]) == 0
+    assert call(["card", atlas, "--croissant", str(file), "--url", "hf://datasets/org/name@v1"]) == 0
+    assert json.loads(file.read_text())["distribution"][0]["contentUrl"].endswith("/datasets/org/name/tree/v1")
+    capsys.readouterr()
+    assert call(["card", atlas, "--croissant", "/no/such/folder/x.json"]) == 2
+    assert "--croissant /no/such/folder/x.json: cannot be written" in capsys.readouterr().err
+    assert call(["card", atlas, "--url", "hf://datasets/org/name"]) == 2
+    assert "only the description that --croissant FILE writes names it" in capsys.readouterr().err
 
 
 def test_validate_ends_with_1_where_something_is_wrong(clean: Path, tmp_path: Path, capsys):

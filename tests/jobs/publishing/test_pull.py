@@ -26,6 +26,7 @@ from jobs.publishing.pull import Wanted, pull, wanted_of
 from jobs.publishing.push import push
 from jobs.publishing.selection import is_record, is_shard
 from site_builder.serve import RangeHandler
+from tests.atlas_schema import made_atlas
 from tests.hub_server import Fault, HubServer
 from tests.jobs.publishing.conftest import made_in
 
@@ -107,6 +108,7 @@ def test_a_part_is_a_valid_atlas(
     stages = {"visualize", "evidence"} if "neurons" in tables else set()
     stages |= {"examples"} if "neuron_examples" in tables else set()
     stages |= {"heads"} if "heads" in tables else set()
+    stages |= set(made_atlas.INVERTED) if "inversions" in tables else set()
     stages |= {"pairs"} if "neuron_matches" in tables and wanted.layers == "all" else set()
     assert {stage for stage, slug, _ in came if slug == "zoo-vit"} == stages
 

@@ -55,9 +55,12 @@ def test_tables_card_and_records_are_published_and_nothing_else(atlas: Path, hub
     lookups = {lookup_path(path) for path in shards if path.startswith("neurons/")}
     assert {path for path in published if not is_shard(path) and not is_record(path)} == {
         "README.md",
+        "croissant.json",
         ".atlas/files.json",
         *lookups,
     }
+    told = json.loads(published["croissant.json"])
+    assert told["distribution"][0]["contentUrl"] == f"https://huggingface.co/datasets/{name}/tree/main"
     # The records are those that cleaning with --parts would leave.
     cleaned = Store(Path(shutil.copytree(atlas, tmp_path / "cleaned")))
     with locked(cleaned, "test") as lock:
@@ -159,13 +162,13 @@ def test_a_rerun_sends_what_is_missing(atlas: Path, hub: HubServer, name: str, t
     again = push(str(atlas), url(name), tag="v1")
     assert (again.sent_files, again.sent_bytes, again.commits, again.revision) == (0, 0, 0, first)
     assert hub.sent_by_client("PUT|POST .*(commit|preupload)") == 0
-    # A model more: its files, and the card and listing, which tell of it.
+    # A model more: its files, and card, description and listing, which tell of it.
     grown = Store(Path(shutil.copytree(atlas, tmp_path / "grown")))
     make_atlas(grown, slug="zoo-pit", widths=(8,), stages=("visualize",))
     assert call(["push", grown.url, url(name), "--tag", "v2", "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     new = {p: d for p, d in files(hub.repositories[name]).items() if files(hub.repositories[name], "v1").get(p) != d}
-    assert {path for path in new if "zoo-pit" not in path} == {"README.md", ".atlas/files.json"}
+    assert {path for path in new if "zoo-pit" not in path} == {"README.md", "croissant.json", ".atlas/files.json"}
     assert (told["sent_files"], told["sent_bytes"]) == (len(new), sum(map(len, new.values())))
     assert hub.repositories[name].tags == {"v1": first, "v2": told["revision"]}
 
