@@ -2,6 +2,7 @@
 // Both live in the history entry itself.
 
 const WAIT = 150; // ms; browsers refuse more than 100 history writes in 30 s
+const PATIENCE = 15000; // ms; a slow line takes as long to bring the page that is gone back to
 
 export function rememberScroll() {
   history.scrollRestoration = "manual";
@@ -30,13 +31,13 @@ function followed(/** @type {EventTarget|null} */ target) {
 
 /**
  * Scroll to the place of this history entry and give the focus to the link that was followed from it, as soon as the
- * page is tall enough and the link is drawn: for a few seconds at most, and not against a reader who does something.
+ * page is tall enough and the link is drawn: for some seconds at most, and not against a reader who does something.
  * @param {boolean} stay a new entry keeps the scroll: from neuron to neuron, the eye stays on one figure
  */
 export function restoreScroll(stay) {
   if (stay && history.state === null) return;
   const { y = 0, href: left = "", nth = 0 } = history.state ?? {};
-  const until = performance.now() + 4000;
+  const until = performance.now() + PATIENCE;
   const reader = new AbortController();
   for (const kind of ["wheel", "touchstart", "keydown", "hashchange"]) addEventListener(kind, () => reader.abort(), { once: true, passive: true, signal: reader.signal });
   const attempt = () => {

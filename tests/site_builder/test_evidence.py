@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from drawn_atlas import EVIDENT, FURTHER, Drawn, draw_atlas
+from drawn_atlas import EVIDENT, FURTHER, INVERTED, Drawn, draw_atlas
 from drawn_evidence import PROBE_SET, PROBE_SET_UNFREE, has_label, label_of
 from hypothesis import given
 from hypothesis import strategies as st
@@ -63,7 +63,7 @@ def rows_of(pack: Any, unit: int) -> list[dict[str, Any]]:
 
 def test_the_page_is_told_what_stages_each_model_has(built: tuple[Path, SiteReport]) -> None:
     stages = {entry["slug"]: set(entry["stages"]) for entry in manifest_of(built[0])["models"]}
-    assert stages == {model.slug: set(model.stages) - set(FURTHER) for model in EVIDENT}
+    assert stages == {model.slug: set(model.stages) - {*FURTHER, INVERTED} for model in EVIDENT}
 
 
 def test_an_atlas_of_pictures_alone_has_no_files_of_evidence(small_atlas: Path, tmp_path: Path) -> None:
