@@ -4,11 +4,14 @@
 const WAIT = 150; // ms; browsers refuse more than 100 history writes in 30 s
 const PATIENCE = 15000; // ms; a slow line takes as long to bring the page that is gone back to
 
+let arriving = 0; // until when the page of this history entry is not drawn yet: what is scrolled is the one before
+
 export function rememberScroll() {
   history.scrollRestoration = "manual";
   let timer = 0;
   const save = (/** @type {Event|undefined} */ event = undefined) => {
     clearTimeout(timer);
+    if (event === undefined && performance.now() < arriving) return;
     const next = { y: Math.round(scrollY), ...followed(event?.type === "click" ? event.target : document.activeElement) };
     if (["y", "href", "nth"].some((name) => history.state?.[name] !== next[name])) history.replaceState(next, "");
   };
@@ -16,6 +19,10 @@ export function rememberScroll() {
     clearTimeout(timer);
     timer = setTimeout(() => save(), WAIT);
   }, { passive: true });
+  addEventListener("popstate", () => {
+    clearTimeout(timer);
+    arriving = performance.now() + PATIENCE / 3;
+  });
   addEventListener("click", save, true); // what leads away must not overtake the timer
   addEventListener("keydown", save, true);
 }
@@ -35,6 +42,7 @@ function followed(/** @type {EventTarget|null} */ target) {
  * @param {boolean} stay a new entry keeps the scroll: from neuron to neuron, the eye stays on one figure
  */
 export function restoreScroll(stay) {
+  arriving = 0;
   if (stay && history.state === null) return;
   const { y = 0, href: left = "", nth = 0 } = history.state ?? {};
   const until = performance.now() + PATIENCE;
