@@ -2,9 +2,9 @@
 // Both live in the history entry itself.
 
 const WAIT = 150; // ms; browsers refuse more than 100 history writes in 30 s
-const PATIENCE = 15000; // ms; a slow line takes as long to bring the page that is gone back to
+const PATIENCE = 15000; // ms; a slow line takes as long to bring a page
 
-let arriving = 0; // until when the page of this history entry is not drawn yet: what is scrolled is the one before
+let arriving = 0; // until when what is scrolled is the page before
 
 export function rememberScroll() {
   history.scrollRestoration = "manual";

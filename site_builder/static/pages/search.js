@@ -23,7 +23,7 @@ export function SearchPage({ route }) {
     ${error && html`<${Failure} error=${error} />`}
     ${labels !== undefined && labels.length > 0 && html`<${FoundLabels} key=${text} text=${text} labels=${labels} asked=${askedOf(route.query)} />`}
     ${said !== undefined && said.length > 0 && html`<${FoundSaid} key=${`heads ${text}`} texts=${said} model=${route.query.get("m") ?? ""} />`}
-    ${text !== "" && site.models.some(({ inversions }) => inversions) && html`<${Lazy} key=${`inversions ${text}`} load=${() => import("./inversions.js")} name="FoundInversions" props=${{ text, model: route.query.get("m") ?? "" }} />`}
+    ${text !== "" && site.models.some(({ inversions }) => inversions) && html`<${Lazy} load=${() => import("./inversions.js")} name="FoundInversions" props=${{ text, model: route.query.get("m") ?? "" }} />`}
     ${nothing && html`<${Meant} text=${text} />`}
     ${nothing && html`<p>No model of this atlas has that name${searched.length > 0 ? `, and none of its ${searched.join(" or ")} has ${/\s/.test(text.trim()) ? "these words" : "this word"}.` : "."}</p>`}
     ${site.search === null && html`<p class="note">This atlas has no labels to search. Run <code>neuron-atlas run --stages label</code> to add them.</p>`}
