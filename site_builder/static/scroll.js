@@ -23,7 +23,7 @@ export function rememberScroll() {
     clearTimeout(timer);
     arriving = performance.now() + PATIENCE / 3;
   });
-  addEventListener("click", save, true); // what leads away must not overtake the timer
+  addEventListener("click", save, true); // what leads away must not overtake it
   addEventListener("keydown", save, true);
 }
 
@@ -38,7 +38,7 @@ function followed(/** @type {EventTarget|null} */ target) {
 
 /**
  * Scroll to the place of this history entry and give the focus to the link that was followed from it, as soon as the
- * page is tall enough and the link is drawn: for some seconds at most, and not against a reader who does something.
+ * page is tall enough and the link is drawn; not for long, and not against a reader who does something.
  * @param {boolean} stay a new entry keeps the scroll: from neuron to neuron, the eye stays on one figure
  */
 export function restoreScroll(stay) {

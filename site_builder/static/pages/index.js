@@ -25,7 +25,7 @@ export const PAGES = [
     entry: ({ slug, heads }, { html, link }) => heads && html`<a href=${link.heads(slug)}>${plural(heads.layers.reduce((all, own) => all + own, 0), "head")}</a>` },
   { page: "head", form: "h/{slug}/{layer:whole}/{head:whole}", late: "head.js", stays: true },
   { page: "inversions", form: "i/{slug}", late: "inversions.js",
-    entry: ({ slug, inversions }, { html, link }) => inversions && html`<a href=${link.inversions(slug)}>${plural(inversions.rows, "inversion")}</a>` },
+    entry: ({ slug, inversions: all }, { html, link }) => all && html`<a href=${link.inversions(slug)}>${plural(all.rows, "inversion")}</a>` },
   { page: "inversion", form: "i/{slug}/{kind}/{id}", late: "inversion.js", stays: true },
   { page: "features", form: "features", late: "features.js",
     entry: ({ features }, { html, link }) => features && html`<a href=${link.features()}>${plural(features.list.length, "feature")}</a>: which heads carry
