@@ -45,9 +45,11 @@ KEPT = [
     ("head-images", 390, "light"),
     ("heads", 390, "light"),
     ("feature", 390, "dark"),
+    ("inversions", 1280, "light"),
+    ("inversion", 390, "dark"),
 ]
 PAGES = ["home", "model", "layer", "neuron", "evidence", "filters", "search", "clusters", "cluster", "help"]
-PAGES += ["head", "heads", "features", "feature"]
+PAGES += ["head", "heads", "features", "feature", "inversions", "inversion"]
 EVERY = list(product(PAGES, [390, 768, 1280], ["light", "dark"]))
 #: Where the picture begins, on pages of which the upper end shows nothing new.
 FROM = {"evidence": ".images", "head-images": ".images"}
@@ -86,6 +88,12 @@ def places(site: Path, neuron: str | None, words: str | None, head: str | None) 
         model, kind, site_layer, number, _ = next((one for one in first["best"] if one[1] == "head"), first["best"][0])
         if head is None and kind == "head":
             head = f"{manifest['models'][model]['slug']}/{site_layer}/{number}"
+    inverted = [model["slug"] for model in manifest["models"] if model["inversions"]]
+    if inverted:
+        own = slug if slug in inverted else inverted[-1]
+        entry = next(model["inversions"] for model in manifest["models"] if model["slug"] == own)
+        listed = json.loads(gzip.decompress((site / entry["folder"] / "index.json.gz").read_bytes()))
+        where |= {"inversions": f"i/{own}", "inversion": f"i/{own}/{listed['id'][len(listed['id']) // 4]}"}
     if head is not None:
         where |= {"head": f"h/{head}", "head-images": f"h/{head}", "heads": f"h/{head.split('/')[0]}"}
     return where

@@ -48,7 +48,7 @@ function Transfer({ slug, own }) {
   const seen = own.filter((one) => one.read && one.rivals);
   const right = seen.reduce((sum, { read }) => sum + read[0] / read[1], 0) / seen.length;
   const chance = seen.reduce((sum, { rivals }) => sum + 1 / rivals, 0) / seen.length;
-  return html`<p>Other models take ${percent(right)} of these pictures of ${slug} for the same class; guesses would be right in ${percent(chance)}.</p>`;
+  return html`<p style=${{ margin: "8px 0 16px" }}>Other models take ${percent(right)} of these pictures of ${slug} for the same class; guesses would be right in ${percent(chance)}.</p>`;
 }
 
 /** Classes that are answers to different questions ("colour: red") under these; all others together. */
