@@ -22,7 +22,7 @@ from atlas_schema.parquet import decode
 from atlas_schema.shards import shard_path
 from atlas_schema.store import Store
 from atlas_schema.tables import RUNS
-from atlas_schema.units import Identity, Images, Neurons, Pair, Whole, WorkUnit
+from atlas_schema.units import Identity, Images, Neurons, Pair, Readings, Targets, Whole, WorkUnit
 from benchmarks.machine import description, put
 from jobs.config import config_from_mapping
 from jobs.forecast import Forecast, seconds_left
@@ -33,6 +33,7 @@ from jobs.prepare import describe_all
 from jobs.ranges import subtract, union
 from jobs.records import LOGS
 from jobs.stages import stages_of
+from jobs.targets import guessed, guessed_readers, prompts_of
 from pipeline.models import ModelRequest, describe
 from pipeline.visualize.recipes import recipe_named
 
@@ -45,13 +46,16 @@ def plan_of(row: Mapping[str, Any]) -> Plan:
     """The plan of a run, by its row of `runs`."""
     config = config_from_mapping(json.loads(row["config"]))
     machine = json.loads(row["machine"])
-    stages = stages_of(config.stages, config.also)
+    stages = stages_of(config.stages, config.also, config.inverting)
     embeds = any(stage.owner == "embedder" for stage in stages)
     embedder = describe(ModelRequest(config.embedder)) if embeds else None
     counts = counts_of(config, stages, lambda _: None)
     recipe, described = recipe_named(config.recipe), describe_all(config)
     at = Machine(machine["device"], machine["workers"], machine["threads"])
-    return make_plan(config, described, stages, recipe, counts, at, embedder)
+    prompts = prompts_of(config)
+    targets = {one.slug: guessed(config, prompts, one) for _, one in described}
+    readers = guessed_readers(targets, [one for _, one in described])
+    return make_plan(config, described, stages, recipe, counts, at, embedder, targets=targets, readers=readers)
 
 
 def graph_of(plan: Plan) -> Graph:
@@ -94,6 +98,11 @@ def unit_named(name: str) -> WorkUnit | None:
     if of_images:
         slug, first, last = of_images.groups()
         return PLANNED.unit(stage, slug, Images(int(first), int(last) + 1))
+    of_targets = re.fullmatch(r"(\S+) (\d+) targets \([0-9a-f]{6}\)(?: by (\S+))?", rest)
+    if of_targets:
+        slug, count, reader = of_targets.groups()
+        told = (int(count), PLANNED.settings)
+        return PLANNED.unit(stage, slug, Readings(*told, reader, PLANNED.settings) if reader else Targets(*told))
     of_pair = re.fullmatch(r"(\S+) with (\S+)", rest)
     if of_pair:
         return PLANNED.unit(stage, of_pair[1], Pair(of_pair[2], PLANNED.settings))
@@ -150,7 +159,7 @@ def report_of(atlas: str, run: str | None, *, cpu: bool = False) -> dict[str, An
     plan = plan_of(row)
     events = events_of(store, run)
     stages = by_stage(plan, events)
-    planned, taken, cpu = (sum(one[name] for one in stages.values()) for name in ("planned", "seconds", "cpu_seconds"))
+    planned, taken, busy = (sum(one[name] for one in stages.values()) for name in ("planned", "seconds", "cpu_seconds"))
     told = list(replayed(plan, graph_of(plan), by_cpu(events) if cpu else events))
     later = [one["told"] / one["true"] for one in told if FROM_A_QUARTER <= one["of_the_time"] <= LAST]
     return {
@@ -162,15 +171,15 @@ def report_of(atlas: str, run: str | None, *, cpu: bool = False) -> dict[str, An
             | {
                 "planned_to_cpu": round(one["planned"] / one["cpu_seconds"], 2) if one["cpu_seconds"] else None,
                 "share_planned": round(one["planned"] / planned, 4),
-                "share_taken": round(one["cpu_seconds"] / cpu, 4) if cpu else None,
+                "share_taken": round(one["cpu_seconds"] / busy, 4) if busy else None,
             }
             for name, one in stages.items()
         },
         "planned_seconds": round(planned, 1),
         "worker_seconds": round(taken, 1),
-        "worker_cpu_seconds": round(cpu, 1),
+        "worker_cpu_seconds": round(busy, 1),
         "clock_seconds": round(events[-1]["at"], 1),
-        "planned_to_cpu": round(planned / cpu, 3) if cpu else None,
+        "planned_to_cpu": round(planned / busy, 3) if busy else None,
         "time_left_by": "CPU seconds" if cpu else "seconds on the clock",
         "time_left": {"told_to_true_least": round(min(later), 2), "told_to_true_most": round(max(later), 2)}
         if later

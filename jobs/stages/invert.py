@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from atlas_schema.inversion_recipes import INVERSION_STAGES, READING_STAGES
 from jobs.stages.stage import GRAPH, LEAST_FLOPS, PIXEL_COPIES, Cost, Sizes, Stage
-from jobs.stages.visualize import BYTES_PER_PIXEL, BYTES_PER_ROW
+from jobs.stages.visualize import BYTES_PER_PIXEL, BYTES_PER_ROW, PICTURE_STEP
 
 if TYPE_CHECKING:
     from atlas_schema.units import WorkUnit
@@ -138,7 +138,7 @@ def transfer(recipe_name: str, work: Work, unit: WorkUnit) -> list[dict[str, Any
 def transfer_cost(sizes: Sizes) -> Cost:
     """A forward of each picture through the reader."""
     assert sizes.partner is not None
-    return Cost(each=max(sizes.partner.forward_flops, LEAST_FLOPS), bytes=40)
+    return Cost(each=max(sizes.partner.forward_flops, LEAST_FLOPS) + sizes.opened, bytes=40)
 
 
 def transfer_memory(sizes: Sizes, batch: int) -> float:
@@ -150,13 +150,14 @@ def transfer_memory(sizes: Sizes, batch: int) -> float:
 
 
 def cost(recipe_name: str, sizes: Sizes) -> Cost:
-    """Forwards and backwards of each step, and forwards of the changed copies by which a picture is judged."""
+    """Forwards and backwards of each step, as of a picture of a neuron, and forwards of the copies that judge it."""
     from pipeline.invert.recipes import inversion_recipe
     from pipeline.visualize.natural import CHANGES, NaturalSettings
 
     steps, copies = inversion_recipe(recipe_name).image_steps, 1 + NaturalSettings().draws * len(CHANGES)
     picture = BYTES_PER_ROW + BYTES_PER_PIXEL * math.prod(sizes.description.input_size)
-    return Cost(each=(2 * steps + copies) * sizes.forward, bytes=picture)
+    step = 2 * sizes.forward + PICTURE_STEP * sizes.opened
+    return Cost(each=steps * step + copies * (sizes.forward + sizes.opened), bytes=picture)
 
 
 def memory(recipe_name: str, sizes: Sizes, batch: int) -> float:
