@@ -193,6 +193,7 @@ def test_other_targets_are_added_and_none_is_lost(some: Path, tmp_path: Path, ru
     assert (again.units_done, again.units_reused) == (0, 1)
 
 
+@pytest.mark.slow
 def test_a_run_that_was_killed_goes_on(tmp_path: Path, run_into: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("jobs.chunks.MOST_TOGETHER", 2)
     options = {**ALONE, "models": ["zoo/vit"], "classes": "8-13", "retries": 0}

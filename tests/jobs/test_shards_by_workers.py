@@ -22,6 +22,7 @@ from jobs.assembly import MOST_REPAIRS, Shards, Target
 from jobs.driver import Run
 from jobs.graph import Graph, Job
 from jobs.loop import Committed, Event, Loop, Outcome, Policy, Stop, UnitFailed
+from jobs.metrics import Meters
 from jobs.stages import STAGES
 from jobs.task import Assembly, Task
 from jobs.worker import fault_of
@@ -102,9 +103,10 @@ class World:
         )
         progress.say, progress.assembled = self.said.append, lambda shards: None
         vars(self.run).update(
-            graph=self.graph, shards=self.shards, store=self.store, say=self.said.append, progress=progress, receipts=0,
+            graph=self.graph, shards=self.shards, store=self.store, say=self.said.append, progress=progress,
             log=lambda event, **facts: self.log.append({"event": event, **facts}),
             row=SimpleNamespace(units_done=0, run_id="run"), stop=SimpleNamespace(signal=None), seen=time.monotonic(),
+            meters=Meters(), receipts=0,
         )  # fmt: skip
 
     def _job(self, name: str, cuts: Sequence[Neurons]) -> Job:
