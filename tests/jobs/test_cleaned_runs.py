@@ -87,6 +87,7 @@ def test_another_layer_makes_the_sums_again_and_no_row_of_the_first(run_into: Ru
     assert evidence(cleaned) == evidence(made(tmp_path / "fresh", layers="0,1"))
 
 
+@pytest.mark.slow
 def test_another_model_is_compared_with_the_first(run_into: Runner, cleaned: Path, tmp_path: Path):
     log, both = committed(cleaned), ["zoo/vit", "zoo/swin"]
     assert run_into(cleaned, **{**ALL, "models": both}).exit_code == 0

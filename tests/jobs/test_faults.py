@@ -179,6 +179,7 @@ def test_shards_that_cannot_be_assembled_are_named_and_units_are_not_blamed(
     equal(folder, clean)
 
 
+@pytest.mark.slow
 def test_a_wider_selection_adds_to_the_atlas(run_into: Runner, clean: Path, tmp_path: Path):
     folder = tmp_path / "atlas"
     run_into(folder, units="16:48", workers=1)

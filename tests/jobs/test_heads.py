@@ -196,6 +196,7 @@ def test_nothing_is_done_twice(run_into: Runner, clean_heads: Path, tmp_path: Pa
     assert tables(folder) == tables(clean_heads)
 
 
+@pytest.mark.slow
 def test_a_damaged_partial_sends_its_stage_back_to_work(run_into: Runner, clean_heads: Path, tmp_path: Path) -> None:
     folder = tmp_path / "atlas"
     shutil.copytree(clean_heads, folder)

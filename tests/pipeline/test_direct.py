@@ -380,6 +380,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before)
 """
 
 
+@pytest.mark.slow
 def test_a_base_model_of_a_thousand_classes_takes_less_than_a_gigabyte():
     found = subprocess.run([sys.executable, "-c", PEAK], capture_output=True, text=True, timeout=250, check=True)
     assert int(found.stdout) < 1e9

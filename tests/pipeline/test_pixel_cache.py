@@ -127,6 +127,7 @@ def _pass(probe_set: ProbeSet, folder: Path, start, answers) -> None:
     answers.put([pixels(cached(probe_set, folder)).double().sum().item() for _ in range(20)])
 
 
+@pytest.mark.slow
 def test_processes_share_it_at_once(pictures, tmp_path) -> None:
     context = multiprocessing.get_context("spawn")
     start, answers = context.Event(), context.Queue()

@@ -435,6 +435,7 @@ def test_a_model_and_the_home_page_say_what_there_is(seen: Seen) -> None:
         pytest.param(1280, "light", marks=pytest.mark.slow),
     ],
 )
+@pytest.mark.slow
 def test_nothing_sticks_out_and_every_image_is_painted(seen: Seen, width: int, scheme: str) -> None:
     seen.page.size(width, 844, phone=width < 600)
     seen.page.scheme(scheme)

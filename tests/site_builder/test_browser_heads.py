@@ -515,6 +515,7 @@ def test_a_site_of_heads_alone_stands_and_shows_maps_without_pictures(seen: Seen
         pytest.param(1280, "light", marks=pytest.mark.slow),
     ],
 )
+@pytest.mark.slow
 def test_nothing_sticks_out_and_every_image_is_painted(seen: Seen, width: int, scheme: str) -> None:
     seen.page.size(width, 844, phone=width < 600)
     seen.page.scheme(scheme)

@@ -92,6 +92,7 @@ def test_the_size_is_foretold_and_nothing_is_made_twice(built: Path, evident_atl
 @pytest.mark.parametrize(
     ("most", "level", "page"), [(700, "packs", "pack-0"), (160, "layers", "index"), (20, None, "")]
 )
+@pytest.mark.slow
 def test_as_fine_as_the_limits_allow(
     most: int, level: str | None, page: str, evident_atlas: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -163,6 +164,7 @@ def test_copy_link_hands_on_the_page_with_a_preview_and_that_leads_back(seen: Se
 
 
 @pytest.mark.browser
+@pytest.mark.slow
 def test_a_packs_page_leads_to_the_neuron_that_was_meant(
     seen: Seen, evident_atlas: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
