@@ -74,6 +74,7 @@ def test_the_same_command_again_does_nothing(run_into: Runner, cleaned: Path):
     assert decide(Store(str(cleaned))).removals == ()
 
 
+@pytest.mark.slow
 def test_another_layer_makes_the_sums_again_and_no_row_of_the_first(run_into: Runner, cleaned: Path, tmp_path: Path):
     before, log = tables(cleaned), committed(cleaned)
     assert run_into(cleaned, **{**ALL, "layers": "0,1"}).exit_code == 0

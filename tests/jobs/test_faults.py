@@ -167,6 +167,7 @@ def test_a_worker_lost_while_it_assembles_costs_a_worker_and_nothing_else(
     sound(folder)
 
 
+@pytest.mark.slow
 def test_shards_that_cannot_be_assembled_are_named_and_units_are_not_blamed(
     run_into: Runner, clean: Path, tmp_path: Path
 ):

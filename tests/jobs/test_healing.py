@@ -240,7 +240,7 @@ def test_a_failure_record_that_cannot_be_read_stops_nobody(run_into: Runner, cop
     assert not record.exists()
 
 
-@pytest.mark.parametrize("form", ["file:{}", "file://{}"])
+@pytest.mark.parametrize("form", ["file://{}", pytest.param("file:{}", marks=pytest.mark.slow)])
 def test_a_run_into_a_file_url(
     run_into: Runner, small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str
 ):

@@ -153,6 +153,7 @@ def test_the_lower_bound_of_an_auroc_covers():
     assert 0.03 < (lower > truth).float().mean() < 0.08
 
 
+@pytest.mark.slow
 def test_q_is_the_least_rate_at_which_a_finding_is_still_one():
     """By the procedure itself: at rate a, all findings up to the last with p <= a x rank / count are discoveries."""
     p = torch.rand(60, generator=torch.Generator().manual_seed(1), dtype=torch.float64) ** 3

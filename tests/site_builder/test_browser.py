@@ -273,7 +273,7 @@ def test_3072_neurons_keep_the_page_small_and_every_one_can_be_reached(seen: See
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [390, pytest.param(768, marks=pytest.mark.slow), 1280])
+@pytest.mark.parametrize("width", [390, *(pytest.param(one, marks=pytest.mark.slow) for one in (768, 1280))])
 def test_nothing_sticks_out_at_any_width_and_text_has_contrast(seen: Seen, width: int, scheme: str) -> None:
     seen.page.size(width, 844, phone=width < 600)
     seen.page.scheme(scheme)

@@ -185,7 +185,10 @@ def test_an_interrupted_build_leaves_the_old_site_and_the_next_one_completes(
     assert not list(out.rglob("*.tmp"))
 
 
-@pytest.mark.parametrize("name", ["depth-", "wall-", "model-", "index.html", "strip.webp"])
+_SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("depth-", "wall-", "model-", "strip.webp")]
+
+
+@pytest.mark.parametrize("name", ["index.html", *_SLOW])
 def test_a_file_is_there_whole_or_not_at_all(
     name: str, small_atlas: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

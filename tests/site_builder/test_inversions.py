@@ -92,7 +92,8 @@ def test_the_same_words_lead_to_another_model_and_are_never_markup(seen: Seen) -
 
 @pytest.mark.browser
 @IN_BROWSER
-@pytest.mark.parametrize(("width", "scheme"), [(390, "dark"), pytest.param(1280, "light", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(("width", "scheme"), [(390, "dark"), (1280, "light")])
+@pytest.mark.slow
 def test_nothing_sticks_out(seen: Seen, width: int, scheme: str) -> None:
     with seen.quiet():
         seen.page.size(width, 844, phone=width < 600)
