@@ -8,6 +8,7 @@ import pyarrow as pa
 
 from atlas_schema.columns import IMAGE, Column, Table
 from atlas_schema.inversion_recipes import INVERSION_RECIPES, INVERSION_STAGES, READING_STAGES
+from atlas_schema.picture_tables import SECONDS
 
 TEXT, INT16, INT32, INT64, FLOAT = pa.string(), pa.int16(), pa.int32(), pa.int64(), pa.float32()
 _KINDS = pa.list_(pa.struct([("kind", TEXT), ("score", FLOAT), ("right", FLOAT)]))
@@ -107,14 +108,7 @@ INVERSIONS = Table(
             absent_if=_FAILED,
         ),
         Column("image_steps", INT32, "Forward-backward passes of one image spent on the picture", bounds=(0, math.inf)),
-        Column(
-            "seconds",
-            FLOAT,
-            "Wall-clock time, the picture's share of its batch",
-            unit="s",
-            bounds=(0, math.inf),
-            volatile=True,
-        ),
+        SECONDS,
         Column("recipe_hash", TEXT, "SHA-256 of the recipe's settings, 16 hex digits"),
         Column("precision", TEXT, "Arithmetic of the optimization: float32 or float64"),
         Column("seed", INT64, "Seed that, with recipe, address and variant, gives the picture's random numbers"),

@@ -87,6 +87,17 @@ MADE = {
 }
 
 
+#: Of tables whose rows are pictures.
+SECONDS = Column(
+    "seconds",
+    FLOAT,
+    "Wall-clock time, the picture's share of its batch",
+    unit="s",
+    bounds=(0, math.inf),
+    volatile=True,
+)
+
+
 def _own(column: Column) -> Column:
     """The same of a table whose rows are all of one stage."""
     return replace(column, stage="")
@@ -132,14 +143,7 @@ NEURON_PICTURES = Table(
         _own(MADE["start"]),
         _own(MADE["steps"]),
         _count("image_steps", INT32, "Forward-backward passes of one image spent on the picture"),
-        Column(
-            "seconds",
-            FLOAT,
-            "Wall-clock time, the picture's share of its batch",
-            unit="s",
-            bounds=(0, math.inf),
-            volatile=True,
-        ),
+        SECONDS,
         _own(MADE["recipe_hash"]),
         _own(MADE["precision"]),
         Column("seed", INT64, "Seed that, with recipe, address and variant, gives the picture's random numbers"),

@@ -69,6 +69,8 @@ def _lines(stage: Stage) -> Iterator[str]:
     if stage.reads_if_there:
         yield f"- Reads where it is there: {', '.join(_link(name) for name in stage.reads_if_there)}"
     facts = "; ".join(f"{FACTS[name].means[0].lower()}{FACTS[name].means[1:]}" for name in stage.facts)
+    if stage.samples is not never:
+        facts += "; of models whose heads are measured on the panel, how many images that is"
     yield f"- Decided by: {facts or 'what it reads, and nothing else'} (version {stage.version})"
     tables = [table.name for table in tables_filled_by(stage.name)]
     filled = ", ".join(f"[`{name}`](tables.md#{name})" for name in tables)

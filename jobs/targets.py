@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from atlas_schema.errors import BadConfig
 from jobs.config import RunConfig
 from jobs.digests import digest
+from jobs.inputs import fed
 
 if TYPE_CHECKING:
     from pipeline.invert.targets import Target
@@ -60,7 +61,7 @@ class Answers:
 
     kind: str  # "class", "text", or "" where it does not
     names: tuple[str, ...]  # of its classes
-    key: str  # 16 hex digits of its weights and of these names
+    key: str  # 16 hex digits of its weights, of these names and of how it is fed
 
     @property
     def named(self) -> bool:
@@ -73,7 +74,7 @@ def answers_of(model: LoadedModel) -> Answers:
     from pipeline.invert.targets import class_outputs
     from pipeline.models.representation import is_clip
 
-    key = digest([model.fingerprint, list(model.class_names)])
+    key = digest([model.fingerprint, list(model.class_names), fed(model.description)])
     if is_clip(model):
         return Answers("text", (), key)
     try:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import io
+import json
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import ceil
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -52,6 +54,15 @@ def sheet(pictures: Sequence[Image.Image | None], columns: int, side: int = THUM
     buffer = io.BytesIO()
     grid.save(buffer, "WEBP", quality=QUALITY, method=4)
     return buffer.getvalue()
+
+
+def told_bundle(said: Sequence[Mapping[str, Any]], pictures: Sequence[bytes]) -> bytes:
+    """What is said of each picture, and the pictures (b"": none): the length of the JSON (uint32, little-endian), the
+    JSON list with the length of each WebP beside what is said of it, then the WebP files one after the other.
+    """
+    listed = [{**one, "length": len(webp)} for one, webp in zip(said, pictures, strict=True)]
+    head = json.dumps(listed, separators=(",", ":"), ensure_ascii=False).encode()
+    return struct.pack("<I", len(head)) + head + b"".join(pictures)
 
 
 def bundle(pictures: Sequence[bytes | None]) -> bytes:

@@ -122,14 +122,14 @@ def transfer(recipe_name: str, work: Work, unit: WorkUnit) -> list[dict[str, Any
         pixels = torch.stack([stored_pixels(rows[place]["image"]["bytes"]) for place in places])
         said = read(reader, outputs, [found[place] for place in places], pixels, batch=work.batch)
     told: list[dict[str, Any]] = []
+    at = {place: number for number, place in enumerate(places)}  # among the pictures that were read
     for place, row in enumerate(rows):
         one = {name: row[name] for name in ("address", "slug", "recipe", "variant", "together")}
         one |= {"reader": unit.cut.partner, "score": None, "rank": None, "rivals": None}
-        if row["image"]:
-            at = places.index(place)
-            one["score"] = float(said.score[at])
+        if place in at:
+            one["score"] = float(said.score[at[place]])
             if is_class:
-                one["rank"] = int(said.rank[at])
+                one["rank"] = int(said.rank[at[place]])
                 one["rivals"] = int(outputs.rivals(torch.tensor([found[place]])).sum())
         told.append(one)
     return told

@@ -6,8 +6,6 @@ d/{slug}/inversions-HASH/   index.json.gz: every target with its main figures; N
 
 from __future__ import annotations
 
-import json
-import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import ceil
@@ -21,7 +19,7 @@ from site_builder.outline import Outline
 from site_builder.packs import dump, plain, rounded
 from site_builder.reading import bytes_of, content_of, footer_of
 from site_builder.section import Section, Size, Work, Written
-from site_builder.sprites import BUNDLE, SHEET, SHEET_COLUMNS, sheet, thumbnail
+from site_builder.sprites import BUNDLE, SHEET, SHEET_COLUMNS, sheet, thumbnail, told_bundle
 
 #: Raise it when these files change for the same dataset.
 FORMAT = b"1"
@@ -139,15 +137,12 @@ def _webp(row: dict[str, Any]) -> bytes:
 
 
 def _bundle(rows: Sequence[dict[str, Any]], readings: Sequence[Sequence[dict[str, Any]]]) -> bytes:
-    """The length of the JSON (uint32, little-endian), a JSON list of what is said of each, then the WebP files."""
-    webps = [_webp(row) for row in rows]
     said = [
         {name: rounded(plain(row[name]), 5) for name in SAID if row[name] is not None}
-        | {"length": len(webp), "readings": [_reading(one) for one in some]}
-        for row, webp, some in zip(rows, webps, readings, strict=True)
+        | {"readings": [_reading(one) for one in some]}
+        for row, some in zip(rows, readings, strict=True)
     ]
-    head = json.dumps(said, separators=(",", ":"), ensure_ascii=False).encode()
-    return struct.pack("<I", len(head)) + head + b"".join(webps)
+    return told_bundle(said, [_webp(row) for row in rows])
 
 
 def _reading(one: dict[str, Any]) -> dict[str, Any]:

@@ -5,8 +5,6 @@ d/{slug}/{layer}-pictures-HASH/   bundles of a few neurons, beside the layer's f
 
 from __future__ import annotations
 
-import json
-import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,7 +17,7 @@ from site_builder.outline import Layer, Outline
 from site_builder.packs import plain, rounded
 from site_builder.reading import bytes_of, content_of, layer_footer
 from site_builder.section import Section, Size, Work, Written
-from site_builder.sprites import BUNDLE
+from site_builder.sprites import BUNDLE, told_bundle
 
 #: Raise it when these files change for the same dataset.
 FORMAT = b"1"
@@ -89,8 +87,7 @@ def _write(work: Work, own: Pictures) -> str:
 def picture_bundles(rows: pa.Table, units: Sequence[int]) -> Iterator[tuple[str, bytes]]:
     """(file name, bytes) of the bundles of a layer: of its neurons [8 k, 8 k + 8) in bundle k, also where none has any.
 
-    A bundle is the length of its JSON (uint32, little-endian), a JSON list with what is said of each picture and the
-    length of its WebP (0: none), then the WebP files one after the other.
+    Bundles are laid out as `told_bundle` says.
     """
     by_bundle: dict[int, list[dict[str, Any]]] = {unit // BUNDLE: [] for unit in units}
     for row in rows.to_pylist():
@@ -98,12 +95,8 @@ def picture_bundles(rows: pa.Table, units: Sequence[int]) -> Iterator[tuple[str,
             by_bundle[row["unit"] // BUNDLE].append(row)
     for number, own in sorted(by_bundle.items()):
         webps = [(row["image"] or {}).get("bytes") or b"" for row in own]
-        said = [
-            {name: rounded(plain(row[name]), 5) for name in SAID if row[name] is not None} | {"length": len(webp)}
-            for row, webp in zip(own, webps, strict=True)
-        ]
-        head = json.dumps(said, separators=(",", ":"), ensure_ascii=False).encode()
-        yield f"{number:05d}.images", struct.pack("<I", len(head)) + head + b"".join(webps)
+        said = [{name: rounded(plain(row[name]), 5) for name in SAID if row[name] is not None} for row in own]
+        yield f"{number:05d}.images", told_bundle(said, webps)
 
 
 SECTION: Section[list[Pictures]] = Section(

@@ -5,8 +5,6 @@ p/{probe set}-HASH/00/00000.images   bundles of a few, shared by all neurons; th
 
 from __future__ import annotations
 
-import json
-import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +17,7 @@ from site_builder.folders import content_name, write_folder
 from site_builder.outline import Outline
 from site_builder.reading import bytes_of, content_of, footer_of
 from site_builder.section import Section, Size, Work, Written
+from site_builder.sprites import told_bundle
 
 #: Raise it when these files change for the same dataset.
 FORMAT = b"1"
@@ -85,19 +84,14 @@ def _write(work: Work, own: ProbeSet) -> str:
 def probe_bundles(rows: pa.Table) -> Iterator[tuple[str, bytes]]:
     """(path, bytes) of the bundles of one probe set; rows: its probe_images, index ascending.
 
-    A bundle is the length of its JSON (uint32, little-endian), a JSON list with what is known of each image and
-    the length of its WebP (0: none), then the WebP files one after the other.
+    Bundles are laid out as `told_bundle` says.
     """
     by_index = dict(zip(rows.column("index").to_pylist(), rows.to_pylist(), strict=True))
     for number in sorted({index // PROBE_BUNDLE for index in by_index}):
         images = [by_index.get(number * PROBE_BUNDLE + slot, {}) for slot in range(PROBE_BUNDLE)]
         webps = [(image.get("thumbnail") or {}).get("bytes") or b"" for image in images]
-        said = [
-            {name: image[name] for name in SAID if image.get(name)} | {"length": len(webp)}
-            for image, webp in zip(images, webps, strict=True)
-        ]
-        head = json.dumps(said, separators=(",", ":"), ensure_ascii=False).encode()
-        yield bundle_path(number), struct.pack("<I", len(head)) + head + b"".join(webps)
+        said = [{name: image[name] for name in SAID if image.get(name)} for image in images]
+        yield bundle_path(number), told_bundle(said, webps)
 
 
 def bundle_path(number: int) -> str:
