@@ -173,9 +173,9 @@ def call(tokens: Sequence[str]) -> int:
     except AtlasError as error:
         print(f"neuron-atlas: {error}", file=sys.stderr)
         return error.exit_code
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as signal:
         print("neuron-atlas: interrupted", file=sys.stderr)
-        return 130
+        return getattr(signal, "exit_code", 130)
     except BrokenPipeError:  # `| head` closed our output: there is nobody to tell
         sys.stderr.close()
         return 0

@@ -6,6 +6,7 @@ No torch, ray or pyarrow here: the command line imports this module before it kn
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import tomllib
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from pipeline.models import ModelRequest
 
 PROBE_CLASSES = "probe"  # in place of a file of class names
+CLOSING_SECONDS = 15.0  # after units in flight have ended: shards that can be, the card and the run's row are written
+IDLE_SECONDS = 60.0  # on a cluster, before a worker without a unit is let go: autoscalers count from then
 _SELECTION_ITEM = re.compile(r"^(-?\d+|(-?\d+)?:(-?\d+)?)$")
 
 
@@ -183,6 +186,15 @@ class RunConfig(_Frozen):
     hang_seconds: float = Field(
         default=600.0, gt=0, description="A worker that shows no progress for so many seconds is replaced."
     )
+    idle_seconds: float | None = Field(
+        default=None,
+        gt=0,
+        description="A worker without a task for so many seconds is let go (default: with --address "
+        f"{IDLE_SECONDS:g}, else never).",
+    )
+    drain_seconds: float = Field(
+        default=20.0, ge=0, description="After Ctrl-C or SIGTERM, seconds that tasks at work are given to end."
+    )
 
     @field_validator("models", mode="before")
     @classmethod
@@ -277,6 +289,13 @@ class RunConfig(_Frozen):
             if entry.weights and entry.random_weights:
                 raise ValueError(f"{entry.model}: weights and random_weights exclude each other; give one")
         return self
+
+    @property
+    def idle_patience(self) -> float:
+        """Seconds that a worker may be without a unit."""
+        if self.idle_seconds is not None:
+            return self.idle_seconds
+        return IDLE_SECONDS if self.address is not None else math.inf  # on one machine nobody takes what it gives back
 
     def to_json(self) -> str:
         """The resolved config as it is stored with the run, keys sorted."""

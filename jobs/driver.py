@@ -48,12 +48,11 @@ from jobs.records import (
     now,
     record_failure,
 )
-from jobs.signals import StopRequest
+from jobs.signals import StopRequest, sigterm_ends
 from jobs.task import Assembly, Receipt, ShardReceipt, Task
 from jobs.version import code_version
 
 LOOK_SECONDS = 15.0  # between two looks at whether the atlas is still there
-GRACE_SECONDS = 20.0  # for units in flight after Ctrl-C or SIGTERM: shorter than a pod's 30
 MOST_CARDS = 5  # written at the end of a run beside others; the last driver to end finds all of them ended
 REST_SECONDS = 8.0  # ... and then for shards that no worker wrote any more
 
@@ -80,7 +79,18 @@ def run(config: RunConfig, *, command: str, say: Say) -> RunReport:
     """Carry out `config`; every error of the user's raises before the folder is touched.
 
     Raises BadConfig, UnknownModel, ForeignAtlas, AtlasLocked, ... (AtlasError); work that fails is reported.
+    KeyboardInterrupt where it was stopped before there were units to wait for, or a second time; nothing is lost then
+    but the units in flight.
     """
+    with sigterm_ends():
+        try:
+            return _run(config, command, say)
+        except KeyboardInterrupt:
+            say("Stopped at once. What is committed stays. Run the same command again to do what is missing.")
+            raise
+
+
+def _run(config: RunConfig, command: str, say: Say) -> RunReport:
     prepared = prepare(config, say)
     store, run_id = prepared.store, new_run_id()
     # a refusal that passes costs a worker its unit; here it would end the run
@@ -240,7 +250,8 @@ class Run(Listener):
             workers=machine.workers,
             retries=config.retries,
             hang_seconds=config.hang_seconds,
-            grace_seconds=GRACE_SECONDS,
+            grace_seconds=config.drain_seconds,
+            idle_seconds=config.idle_patience,
         )
         self.progress.say(machine.text)
         with ExitStack() as stack:
@@ -249,7 +260,7 @@ class Run(Listener):
                 self.meters = Meters(by_ray)
             else:
                 stack.enter_context(ray_session(None, machine))
-            stack.enter_context(self.stop)  # after Ray is up: it sets handlers of its own
+            stack.enter_context(self.stop)
             executor = RayExecutor(settings, machine, self.plan.peak, min(5.0, config.hang_seconds / 4))
             try:
                 return Loop(units, executor, policy, self, self._stop).run()
@@ -275,8 +286,12 @@ class Run(Listener):
     def stopping(self, flying: int) -> None:
         self.log("stopping", signal=self.stop.signal, in_flight=flying)
         self.progress.say(
-            f"Stopping: no new units; {flying} at work have {GRACE_SECONDS:.0f} s to end. Again to leave at once."
+            f"Stopping: no new units; {flying} at work have {self.prepared.config.drain_seconds:g} s to end "
+            "(--drain-seconds). Again to leave at once."
         )
+
+    def let_go(self, workers: Sequence[int], seconds: float) -> None:
+        self.log("workers let go", workers=list(workers), seconds=seconds)
 
     def committed(self, worker: int, unit: Task, receipt: Receipt, seconds: float, peak: Peak) -> Iterable[Task]:
         if isinstance(receipt, ShardReceipt):

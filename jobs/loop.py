@@ -12,6 +12,9 @@ attempt are kept apart by what they speak against:
   up too. A worker that was lost before it began the unit, or at one moment with several others (a node), speaks
   against no unit.
 
+A worker for which no unit is ready is let go after `idle_seconds`, so that a cluster can give its node back while
+others go on with a long chain of units; another is asked for when units are ready again.
+
 What ends the run: a full disk, a store that refuses for `store_seconds` while nothing is committed, weights that
 several workers find to differ from the driver's, workers that cannot be had, and the loss of the cluster's head.
 
@@ -140,6 +143,7 @@ class Policy:
     backoff_seconds: float = 1.0  # before a replacement, doubling
     backoff_most: float = 60.0
     grace_seconds: float = 20.0
+    idle_seconds: float = math.inf  # a worker waits for a unit, before it is let go
     tick_seconds: float = 0.5
     one_event_seconds: float = 10.0  # workers lost within it were lost for one reason
     blocked_seconds: float = 5.0  # longer than that between two looks, the driver itself stood still
@@ -186,6 +190,9 @@ class Listener:
         return None
 
     def stopping(self, flying: int) -> None: ...
+    def let_go(self, workers: Sequence[int], seconds: float) -> None:
+        """Workers for which no unit was ready for so many seconds are no more; others are started when some are."""
+
     def retrying(self, unit: Task, attempt: int, fault: Fault) -> None: ...
     def put_aside(self, unit: Task, reason: str) -> None:
         """Memory ran out: the unit is done alone when nothing else can be."""
@@ -257,6 +264,13 @@ class Queue:
     def _of(self, unit: Task) -> deque[Task]:
         return self._waiting.setdefault(unit.slug, {}).setdefault(_layer(unit), deque())
 
+    def distance(self, held: Task | None) -> int:
+        """How far a worker that did `held` last is from what waits: 0 a unit of its layer, 1 of its model, 2 others."""
+        layers = self._waiting.get(held.slug) if held else None
+        if held is None or layers is None:
+            return 2
+        return 0 if _layer(held) in layers else 1
+
     def take(self, held: Task | None) -> Task:
         """The unit to do next for a worker that did `held` last; it is busy until `landed`.
 
@@ -309,7 +323,8 @@ class Loop:
         self.flying: dict[int, Flight] = {}
         self.starting: dict[int, float] = {}  # worker -> when it was asked for
         self.hired: dict[int, float] = {}  # the same of every worker there is
-        self.idle: set[int] = set()
+        self.idle: dict[int, float] = {}  # worker -> since when
+        self.waited_at = executor.clock()  # when a unit last waited for a worker
         self.holds: dict[int, Task] = {}  # worker -> its last unit, whose model it has loaded
         self.faults: Counter[Task] = Counter()
         self.felled: Counter[Task] = Counter()
@@ -352,6 +367,7 @@ class Loop:
                 self._settle(event)
             self._dismiss_hung()
             self._look_at_starts()
+            self._let_idle_go()
             self.listener.tick(len(self.todo) + len(self.aside), len(self.flying), len(self.idle) + len(self.flying))
 
     def _unfinished(self) -> bool:
@@ -395,7 +411,7 @@ class Loop:
         if self._at_work_alone():
             return
         now = self.executor.clock()
-        for worker in sorted(self.idle) if self.todo else ():
+        for worker in sorted(self.idle, key=self._aptness) if self.todo else ():
             if not self.todo:
                 break
             if now < self.rests.get(worker, now):
@@ -408,11 +424,31 @@ class Loop:
                 self.executor.dismiss(worker)
             self._assign(first, self.todo.reserve(self.aside.popleft()), alone=True)
 
+    def _aptness(self, worker: int) -> tuple[int, int]:
+        """Who is given a unit first: one that has loaded what a waiting unit needs; then those that came first, so that
+        the others may go.
+        """
+        return self.todo.distance(self.holds.get(worker)), worker
+
+    def _let_idle_go(self) -> None:
+        """Let workers go that had no unit for long, and no longer ask for those that have not started."""
+        now, patience = self.executor.clock(), self.policy.idle_seconds
+        if self.todo:
+            self.waited_at = now
+            return
+        spare = [worker for worker, since in self.idle.items() if now - since >= patience]
+        spare += [worker for worker in self.starting if now - self.waited_at >= patience]
+        for worker in spare:
+            self._let_go(worker)
+            self.executor.dismiss(worker)
+        if spare:
+            self.listener.let_go(spare, patience)
+
     def _assign(self, worker: int, unit: Task, *, alone: bool = False) -> None:
         held = self.holds.get(worker)
         loads = isinstance(unit, WorkUnit)  # an assembly needs no model, and leaves the one that is there
         loaded = not loads or (held is not None and held.slug == unit.slug and not alone)
-        self.idle.remove(worker)
+        del self.idle[worker]
         if loads:
             self.holds[worker] = unit
         patience = self.policy.hang_seconds if loaded else max(self.policy.load_seconds, self.policy.hang_seconds)
@@ -424,7 +460,7 @@ class Loop:
 
     def _let_go(self, worker: int) -> None:
         self.starting.pop(worker, None)
-        self.idle.discard(worker)
+        self.idle.pop(worker, None)
         self.holds.pop(worker, None)
         self.hired.pop(worker, None)
         self.rests.pop(worker, None)
@@ -435,7 +471,7 @@ class Loop:
             case Ready(worker):
                 self.starting.pop(worker, None)
                 self.start_failures, self.starts_told = 0, False
-                self.idle.add(worker)
+                self.idle[worker] = self.executor.clock()
             case Committed(worker, unit, receipt, seconds, peak):
                 self._land(worker)
                 self.lost_in_a_row, self.store_since = 0, math.inf
@@ -458,7 +494,7 @@ class Loop:
 
     def _land(self, worker: int) -> None:
         self.todo.landed(self.flying.pop(worker).unit)
-        self.idle.add(worker)
+        self.idle[worker] = self.executor.clock()
 
     def _faulted(self, worker: int, unit: Task, fault: Fault) -> None:
         match fault.scope:

@@ -34,6 +34,7 @@ from jobs.config import RunConfig
 from jobs.loop import Committed, Event, Fault, HeadLost, Ready, UnitFailed, WorkerLost
 from jobs.memory import UNLIMITED, in_gigabytes
 from jobs.plan import Machine
+from jobs.signals import sigterm_kept
 from jobs.task import Task
 from jobs.worker import Answer, Worker, WorkerSettings
 
@@ -66,11 +67,12 @@ def ray_session(address: str | None, machine: Machine | None) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
-    if address is not None:
-        _join(address)
-    else:
-        assert machine is not None
-        _start_local(machine)
+    with sigterm_kept():
+        if address is not None:
+            _join(address)
+        else:
+            assert machine is not None
+            _start_local(machine)
     try:
         yield
     finally:

@@ -1,14 +1,52 @@
-"""Ctrl-C and SIGTERM: the first asks the loop to end, the second ends it."""
+"""Ctrl-C and SIGTERM: while units are at work the first asks the loop to end, the second ends it; else the first."""
 
 from __future__ import annotations
 
+import contextlib
 import signal
+import threading
+from collections.abc import Iterator
 from types import FrameType
 from typing import Any
 
 
+class Terminated(KeyboardInterrupt):
+    """SIGTERM that ends the process, by way of everything that has to be closed."""
+
+    exit_code = 128 + signal.SIGTERM
+
+
+def end_at_once(number: int, frame: FrameType | None) -> None:
+    """A handler: the exception that a signal stands for."""
+    raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
+
+
+@contextlib.contextmanager
+def sigterm_ends() -> Iterator[None]:
+    """SIGTERM raises `Terminated` inside a `with`, so that locks and workers are let go; in the main thread alone."""
+    with sigterm_kept():
+        if _in_main_thread():
+            signal.signal(signal.SIGTERM, end_at_once)
+        yield
+
+
+@contextlib.contextmanager
+def sigterm_kept() -> Iterator[None]:
+    """The end of a `with` brings back what SIGTERM did before: `ray.init` sets a handler of its own."""
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if _in_main_thread():
+            signal.signal(signal.SIGTERM, before)
+
+
+def _in_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()
+
+
 class StopRequest:
-    """Handlers for SIGINT and SIGTERM inside a `with`; enter it after `ray.init`, which sets its own."""
+    """Handlers for SIGINT and SIGTERM inside a `with`."""
 
     def __init__(self) -> None:
         self.signal: int | None = None
@@ -25,7 +63,7 @@ class StopRequest:
 
     def _heard(self, number: int, frame: FrameType | None) -> None:
         if self.signal is not None:
-            raise KeyboardInterrupt
+            end_at_once(number, frame)
         self.signal = number
 
     @property

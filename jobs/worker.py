@@ -335,7 +335,7 @@ def _with_cache(inputs: Inputs, name: str) -> Inputs:
         return inputs
     from pipeline.images.pixel_cache import PixelCache, sweep
 
-    sweep()  # of runs that were killed
+    sweep(keep=name)  # of runs that were killed
     return replace(inputs, probe_set=replace(inputs.probe_set, cache=PixelCache(name)))
 
 

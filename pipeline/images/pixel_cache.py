@@ -118,9 +118,13 @@ class PixelCache:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def sweep(parent: Path | None = None) -> None:
-    """Remove the folders of runs that were killed: those whose lock no process holds."""
+def sweep(parent: Path | None = None, keep: str = "") -> None:
+    """Remove the folders of runs that were killed: those whose lock no process holds. keep: the name of a cache that
+    stays, as its run goes on though no worker of it is on this node.
+    """
     for folder in (parent or Path(tempfile.gettempdir())).glob(f"{PREFIX}*"):
+        if folder.name == f"{PREFIX}{keep}":
+            continue
         with contextlib.suppress(OSError), _alone(folder):
             shutil.rmtree(folder, ignore_errors=True)
 

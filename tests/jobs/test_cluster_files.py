@@ -14,7 +14,7 @@ import ray
 import yaml
 
 from jobs.commands.work import RunFlags
-from jobs.driver import GRACE_SECONDS
+from jobs.config import CLOSING_SECONDS, RunConfig
 
 FOLDER = Path(__file__).parents[2] / "jobs" / "cluster"
 CLUSTER = yaml.safe_load((FOLDER / "ray-cluster.yaml").read_text())
@@ -177,11 +177,19 @@ def test_pods_are_given_longer_to_end_than_the_driver_gives_its_units():
     pods = [spec["headGroupSpec"], *spec["workerGroupSpecs"]]
     draining = 30  # Ray's own, on SIGTERM
     for pod in pods:
-        assert pod["template"]["spec"]["terminationGracePeriodSeconds"] > GRACE_SECONDS + draining
+        assert pod["template"]["spec"]["terminationGracePeriodSeconds"] > jobs_config().drain_seconds + draining
 
 
-def test_the_jobs_command_line_is_ours():
-    """Parsed by the real command line, into the config it would run."""
+def test_a_job_that_is_stopped_has_time_to_drain():
+    (head,) = JOB["spec"]["rayClusterSpec"]["headGroupSpec"]["template"]["spec"]["containers"]
+    variables = {one["name"]: one["value"] for one in head["env"]}
+    assert int(variables["RAY_JOB_STOP_WAIT_TIME_S"]) >= jobs_config().drain_seconds + CLOSING_SECONDS
+    (start,) = [line for line in CLUSTER["head_start_ray_commands"] if "--head" in line]
+    assert "RAY_JOB_STOP_WAIT_TIME_S=75 " in start
+
+
+def jobs_config() -> RunConfig:
+    """What the job's command line asks for, parsed as the real one is."""
     from jobs.cli import make_app
 
     words = shlex.split(JOB["spec"]["entrypoint"])
@@ -189,7 +197,11 @@ def test_the_jobs_command_line_is_ours():
     _, bound, _ = make_app().parse_args(words[1:], exit_on_error=False)
     (flags,) = bound.args or (bound.arguments["flags"],)
     assert isinstance(flags, RunFlags)
-    config = flags.resolve()
+    return flags.resolve()
+
+
+def test_the_jobs_command_line_is_ours():
+    config = jobs_config()
     groups = JOB["spec"]["rayClusterSpec"]["workerGroupSpecs"]
     assert config.workers == sum(group["maxReplicas"] for group in groups)
     assert (config.address, config.device) == ("auto", "cuda")

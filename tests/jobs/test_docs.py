@@ -9,8 +9,8 @@ import pytest
 
 from atlas_schema.columns import SCHEMA_VERSION
 from jobs.cleaning import KINDS
-from jobs.config import ModelEntry, RunConfig
-from jobs.driver import GRACE_SECONDS, LOOK_SECONDS
+from jobs.config import IDLE_SECONDS, ModelEntry, RunConfig
+from jobs.driver import LOOK_SECONDS
 from jobs.graph import FAN_IN
 from jobs.lock import WATCH_SECONDS
 from jobs.loop import Policy
@@ -39,7 +39,8 @@ def default(option: str) -> str:
     ("page", "words"),
     [
         ("running.md", f"{SPEEDS['cpu'] / 1e9:g} GFLOP/s a CPU thread, {SPEEDS['cuda'] / 1e12:g} TFLOP/s a GPU"),
-        ("running.md", f"gives those at work {GRACE_SECONDS:g} seconds"),
+        ("running.md", f"gives those at work {default('drain_seconds')} seconds"),
+        ("running.md", f"with `address` {IDLE_SECONDS:g}, else never"),
         ("running.md", f"noticed within {LOOK_SECONDS:g} seconds"),
         ("running.md", f"watched for {WATCH_SECONDS:g} s, then taken over"),
         ("running.md", f"a unit that takes down {WORDS[Policy().felled]} workers by itself is given up"),

@@ -283,7 +283,7 @@ DECIDES: dict[str, str] = {
     "precision": "rounding: it stands in each row, and in the claim of each stage",
     "probe_images": "what of the probe images is shown",
     **dict.fromkeys(("out", "address", "workers", "threads", "device", "unit_seconds"), "place and speed"),
-    **dict.fromkeys(("retries", "hang_seconds"), "patience"),
+    **dict.fromkeys(("retries", "hang_seconds", "idle_seconds", "drain_seconds"), "patience"),
 }
 
 

@@ -454,3 +454,63 @@ def test_the_queue_keeps_a_model_then_a_layer_and_spreads_workers_over_them():
     assert (third.slug, third.layer) == ("a", 1), "then a layer that nobody is at"
     queue.landed(first)
     assert queue.take(first) == unit(1, "a", 0), "what a worker holds, it goes on with"
+
+
+class Chain(Listener):
+    """Units of a model of which each becomes ready when the one before is committed; then `after` at once."""
+
+    def __init__(self, chain: list[WorkUnit], after: list[WorkUnit]) -> None:
+        self.chain, self.after, self.gone = chain, after, []
+
+    def committed(self, worker, one, receipt, seconds, peak):
+        if one not in self.chain:
+            return ()
+        return self.chain[self.chain.index(one) + 1 :][:1] or self.after
+
+    def let_go(self, workers, seconds):
+        self.gone += [(worker, seconds) for worker in workers]
+
+
+def chain_played(idle_seconds: float) -> tuple[Outcome, FakeExecutor, Chain, list[int]]:
+    """Four models with a unit each, then ten units of the fourth one after another, then eight at once."""
+    first = [unit(0, slug) for slug in "abcd"]
+    chain = [first[3], *(unit(i, "d", layer=i) for i in range(1, 11))]
+    listener = Chain(chain, [unit(i, "e") for i in range(8)])
+    executor = FakeExecutor(Script(lambda one, attempt: ("ok", 40.0)))
+    present: list[int] = []
+
+    def look() -> Stop:
+        present.append(len(executor.alive))
+        return Stop.NO
+
+    policy = Policy(workers=4, idle_seconds=idle_seconds)
+    return Loop(first, executor, policy, listener, look).run(), executor, listener, present
+
+
+def test_workers_that_nothing_waits_for_are_let_go_and_others_come_when_something_does():
+    outcome, executor, listener, present = chain_played(idle_seconds=60.0)
+    assert len(outcome.done) == 4 + 10 + 8
+    assert not outcome.failed
+    assert outcome.workers_lost == 0, "none of this counts as a loss"
+    assert listener.gone == [(1, 60.0), (2, 60.0), (3, 60.0)]
+    at_the_chain = {worker for one, _, worker in executor.attempts if one.slug == "d"}
+    assert at_the_chain == {4}, "the one that has the model loaded, though others were idle"
+    assert min(present[10:]) == 1
+    assert executor.hired == 4 + 3, "for the eight units at the end"
+    assert {worker for one, _, worker in executor.attempts if one.slug == "e"} == {4, 5, 6, 7}
+
+
+def test_without_an_end_to_patience_nobody_is_let_go():
+    outcome, executor, listener, _ = chain_played(idle_seconds=float("inf"))
+    assert len(outcome.done) == 22
+    assert (executor.hired, listener.gone) == (4, [])
+
+
+def test_workers_that_did_not_start_are_no_longer_asked_for_when_nothing_waits():
+    """Eight units, and a cluster of one node, which does them all: the others are given up over the last."""
+    listener = Chain([], [])
+    executor = FakeExecutor(Script(lambda one, attempt: ("ok", 40.0), lambda worker: "ok" if worker == 1 else "never"))
+    outcome = Loop([unit(i) for i in range(8)], executor, Policy(workers=4, idle_seconds=30.0), listener).run()
+    assert len(outcome.done) == 8
+    assert listener.gone == [(2, 30.0), (3, 30.0), (4, 30.0)]
+    assert executor.hired == 4

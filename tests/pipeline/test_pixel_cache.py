@@ -149,6 +149,8 @@ def test_what_killed_runs_left_is_removed_and_what_is_in_use_is_not(pictures, tm
     (left / "a.pixels").write_bytes(b"x" * 100)
     shared = cached(pictures, tmp_path)
     pixels(shared)
+    sweep(tmp_path, keep="left")
+    assert left.exists(), "the run that it belongs to goes on, with no worker here at the moment"
     sweep(tmp_path)
     assert not left.exists()
     assert shared.cache is not None
