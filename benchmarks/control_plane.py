@@ -38,7 +38,7 @@ from jobs.driver import Run
 from jobs.graph import Graph, Job
 from jobs.loop import Committed, Event, Loop, Policy, Queue, Ready
 from jobs.memory import Gauge, give_back
-from jobs.records import RunLog
+from jobs.run_log import RunLog
 from jobs.stages import stage_named
 from jobs.status import status_of
 from jobs.task import Assembly, ShardReceipt, Task

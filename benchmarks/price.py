@@ -31,7 +31,7 @@ from jobs.opening import counts_of
 from jobs.plan import Machine, Partner, Plan, make_plan
 from jobs.prepare import describe_all
 from jobs.ranges import subtract, union
-from jobs.records import LOGS
+from jobs.run_log import logged_runs, read_log
 from jobs.stages import stages_of
 from jobs.targets import guessed, guessed_readers, prompts_of
 from pipeline.models import ModelRequest, describe
@@ -69,7 +69,7 @@ def graph_of(plan: Plan) -> Graph:
 
 def events_of(store: Store, run: str) -> list[dict[str, Any]]:
     """What the log of a run tells, with seconds since its first line."""
-    found = [json.loads(line) for line in store.read(f"{LOGS}/{run}.jsonl").decode().splitlines()]
+    found = list(read_log(store, run))
     began = datetime.fromisoformat(found[0]["time"])
     return [event | {"at": (datetime.fromisoformat(event["time"]) - began).total_seconds()} for event in found]
 
@@ -153,8 +153,7 @@ def replayed(plan: Plan, graph: Graph, events: list[dict[str, Any]]) -> Iterator
 def report_of(atlas: str, run: str | None, *, cpu: bool = False) -> dict[str, Any]:
     """The figures of one run of an atlas: of the first, where none is named. cpu: as `by_cpu`."""
     store = Store(atlas)
-    logs = sorted(path for path in store.list(LOGS) if path.endswith(".jsonl"))
-    run = run or logs[0].rpartition("/")[2].removesuffix(".jsonl")
+    run = run or logged_runs(store)[0]
     (row,) = decode(store.read(shard_path(RUNS, run)), run)[0].to_pylist()
     plan = plan_of(row)
     events = events_of(store, run)

@@ -14,7 +14,6 @@ them, work that grows with neurons for all of the model's, the rest as it is; on
 from __future__ import annotations
 
 import argparse
-import json
 import subprocess
 import sys
 import tempfile
@@ -26,8 +25,10 @@ from typing import Any
 import torch
 
 from atlas_schema.errors import NothingThere
+from atlas_schema.store import Store
 from benchmarks.machine import description, put
 from jobs.plan import SPEEDS
+from jobs.run_log import logged_runs, read_log
 from jobs.stages import STAGES
 from pipeline.images.probe_set import batches, open_probe_set
 from pipeline.models import LoadedModel, ModelRequest, load
@@ -56,11 +57,11 @@ def made(model: str, probe: str, folder: Path) -> None:
 
 def committed(folder: Path) -> Iterator[Mapping[str, Any]]:
     """What a run's log says of each unit that was computed."""
-    logs = sorted(folder.glob(".atlas/logs/*.jsonl"))
-    if not logs:
+    store = Store(str(folder))
+    runs = logged_runs(store)  # of a run that was resumed several
+    if not runs:
         raise NothingThere(f"{folder}: no log of a run. Expected an atlas that this benchmark made.")
-    lines = [line for log in logs for line in log.read_text().splitlines()]  # of a run that was resumed several
-    yield from (event for event in map(json.loads, lines) if event["event"] == "committed")
+    yield from (event for run in runs for event in read_log(store, run) if event["event"] == "committed")
 
 
 def inference(model: LoadedModel, probe: str, images: int) -> float:

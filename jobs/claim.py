@@ -15,13 +15,12 @@ from atlas_schema.columns import SCHEMA_VERSION
 from atlas_schema.errors import BadConfig, ForeignAtlas, ShardCorrupt
 from atlas_schema.parquet import decode, versions_agree
 from atlas_schema.shards import shard_path
-from atlas_schema.store import Store
+from atlas_schema.store import Store, folder_of
 from atlas_schema.tables import MODELS, SITES
 from atlas_schema.units import Identity
 from jobs.facts import differences
 from jobs.identities import StageIdentity
 from jobs.ranges import Range, union
-from jobs.records import local_folder
 from jobs.stages import place_of
 from jobs.version import code_version, software
 
@@ -232,7 +231,7 @@ def _brief(value: object) -> str:
 
 def refuse_other_folder(store: Store) -> None:
     """A folder with visible files and no trace of an atlas is somebody's own: a README.md would be lost."""
-    folder = local_folder(store)
+    folder = folder_of(store.url)
     if folder is None or not folder.exists():
         return
     if not folder.is_dir():

@@ -40,6 +40,11 @@ COMMANDS = {
         "--model zoo/vit --units 0:16 --out atlas",
     ),
     "status": ("data:status", "Say what of an atlas is committed.", "demo/atlas"),
+    "submit": (
+        "submit:submit",
+        "Carry out plan, run or status on a Ray cluster from outside, as a job.",
+        "--address http://HEAD:8265 --follow -- run --model zoo/vit --out s3://bucket/atlas",
+    ),
     "validate": ("data:validate", "Check an atlas: schema, counts, keys, images, gaps.", "demo/atlas"),
     "clean": ("clean:clean", "Say what of an atlas is no longer needed, and remove it.", "demo/atlas"),
     "show": (

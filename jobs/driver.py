@@ -39,8 +39,6 @@ from jobs.probe_images import write_probe_images
 from jobs.progress import Progress, duration
 from jobs.ranges import Range, length, union
 from jobs.records import (
-    Overheard,
-    RunLog,
     RunRow,
     close_dead_runs,
     forget_failures,
@@ -48,7 +46,8 @@ from jobs.records import (
     now,
     record_failure,
 )
-from jobs.signals import StopRequest, sigterm_ends
+from jobs.run_log import Overheard, RunLog
+from jobs.signals import StopRequest, end_at_once, sigterm_kept
 from jobs.task import Assembly, Receipt, ShardReceipt, Task
 from jobs.version import code_version
 
@@ -82,7 +81,7 @@ def run(config: RunConfig, *, command: str, say: Say) -> RunReport:
     KeyboardInterrupt where it was stopped before there were units to wait for, or a second time; nothing is lost then
     but the units in flight.
     """
-    with sigterm_ends():
+    with sigterm_kept(end_at_once):  # so that locks and workers are let go
         try:
             return _run(config, command, say)
         except KeyboardInterrupt:

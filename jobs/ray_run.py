@@ -11,6 +11,7 @@ import logging
 import os
 import re
 import secrets
+import signal
 import socket
 import tempfile
 import time
@@ -67,7 +68,7 @@ def ray_session(address: str | None, machine: Machine | None) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
-    with sigterm_kept():
+    with sigterm_kept(signal.SIG_DFL):  # Ray may wait for a head that has gone, deaf to Python's handlers
         if address is not None:
             _join(address)
         else:
@@ -80,6 +81,11 @@ def ray_session(address: str | None, machine: Machine | None) -> Iterator[None]:
 
 
 def _join(address: str) -> None:
+    if ":" in address and "//" not in address and not Head(address).answers():  # Ray would ask for minutes
+        raise BadConfig(
+            f"--address {address}: nothing answers there. Give the head node's host:port (6379, unless it was started "
+            "with another), or auto on a node of the cluster; leave it out to run on this machine."
+        )
     try:
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, RuntimeError, ValueError) as error:

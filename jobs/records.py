@@ -1,32 +1,26 @@
-"""What a run leaves beside the data: its row in `runs`, a log of JSON lines, a record per unit given up."""
+"""What a run leaves beside the data and its log: its row in `runs`, a record per unit given up."""
 
 from __future__ import annotations
 
-import contextlib
 import datetime
-import io
 import json
 import secrets
-import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from atlas_schema.errors import ShardCorrupt
 from atlas_schema.parquet import decode
 from atlas_schema.parts import is_committed
 from atlas_schema.quarantine import put_aside
 from atlas_schema.shards import parse_shard_path, write_rows
-from atlas_schema.store import Store, folder_of
+from atlas_schema.store import Store
 from atlas_schema.tables import RUNS
 from atlas_schema.units import WorkUnit, unit_of
 from jobs.loop import Fault
 from jobs.version import code_version
 
 FAILED = ".atlas/failed"
-LOGS = ".atlas/logs"
-UPLOAD_SECONDS = 60.0
 
 
 def now() -> datetime.datetime:
@@ -128,62 +122,3 @@ def forget_failures(store: Store, covers: Callable[[WorkUnit], bool]) -> None:
             continue
         if covers(unit) or is_committed(store, unit):
             store.delete(path)
-
-
-class RunLog:
-    """`.atlas/logs/{run_id}.jsonl`: one JSON object a line with time, event and the unit's name.
-
-    A folder gets each line at once; an object store, which cannot append, the whole file once a minute.
-    """
-
-    def __init__(self, store: Store, run_id: str):
-        self.store, self.path = store, f"{LOGS}/{run_id}.jsonl"
-        self.file = _appending(store, self.path)
-        self.lines: list[str] = []
-        self.written = time.monotonic()
-
-    def __call__(self, event: str, **facts: Any) -> None:
-        line = json.dumps({"time": now().isoformat(timespec="milliseconds"), "event": event, **facts}, default=str)
-        if self.file is not None:
-            with contextlib.suppress(OSError):  # a full disk ends the run where it cannot commit, not where it says so
-                self.file.write(line + "\n")
-            return
-        self.lines.append(line)
-        if time.monotonic() - self.written >= UPLOAD_SECONDS:
-            self._upload()
-
-    def _upload(self) -> None:
-        self.written = time.monotonic()
-        if self.lines:
-            self.store.replace(self.path, ("\n".join(self.lines) + "\n").encode())
-
-    def close(self) -> None:
-        if self.file is not None:
-            self.file.close()
-        else:
-            self._upload()
-
-
-def _appending(store: Store, path: str) -> IO[str] | None:
-    folder = local_folder(store)
-    if folder is None:
-        return None
-    (folder / path).parent.mkdir(parents=True, exist_ok=True)
-    return open(folder / path, "a", encoding="utf-8", buffering=1)
-
-
-def local_folder(store: Store) -> Path | None:
-    """The store's folder, None where it is an object store."""
-    return folder_of(store.url)
-
-
-class Overheard(io.TextIOBase):
-    """A stream that writes what a library prints into the log: standard output is for our own results."""
-
-    def __init__(self, log: RunLog):
-        self.log = log
-
-    def write(self, text: str) -> int:
-        if text.strip():
-            self.log("printed", text=text.strip())
-        return len(text)

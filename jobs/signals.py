@@ -22,18 +22,14 @@ def end_at_once(number: int, frame: FrameType | None) -> None:
 
 
 @contextlib.contextmanager
-def sigterm_ends() -> Iterator[None]:
-    """SIGTERM raises `Terminated` inside a `with`, so that locks and workers are let go; in the main thread alone."""
-    with sigterm_kept():
-        if _in_main_thread():
-            signal.signal(signal.SIGTERM, end_at_once)
-        yield
+def sigterm_kept(handler: Any) -> Iterator[None]:
+    """SIGTERM has this handler inside a `with`, or what is set there (`ray.init` sets its own); then that of before.
 
-
-@contextlib.contextmanager
-def sigterm_kept() -> Iterator[None]:
-    """The end of a `with` brings back what SIGTERM did before: `ray.init` sets a handler of its own."""
+    In another thread than the main one, which alone may set handlers, nothing changes.
+    """
     before = signal.getsignal(signal.SIGTERM)
+    if _in_main_thread():
+        signal.signal(signal.SIGTERM, handler)
     try:
         yield
     finally:

@@ -41,12 +41,22 @@ def status(
     watch: Annotated[
         float | None, Parameter(help="Say it again every so many seconds, as long as a run is at work.")
     ] = None,
+    log: Annotated[
+        str | None, Parameter(help="Print the log of a run instead, a JSON object a line: its id, or last.")
+    ] = None,
     as_json: Json = False,
 ) -> int:
     """Say what of an atlas is committed: read from its files alone."""
     from atlas_schema.errors import BadConfig
+    from jobs.run_log import logged_runs, read_log
     from jobs.status import status_of, status_text
 
+    if log is not None:
+        store = _store(atlas)
+        runs = logged_runs(store)
+        for line in read_log(store, runs[-1] if log == "last" and runs else log):
+            print(json.dumps(line))
+        return 0
     if watch is not None and not watch > 0:
         raise BadConfig(f"--watch {watch:g}: expected seconds, more than 0.")
     store = _store(atlas)
