@@ -53,7 +53,11 @@ class Scaled:
             "max_workers": 2,
             "idle_timeout_minutes": 0.1,
             "upscaling_speed": 1.0,
-            "provider": {"type": "fake_multinode", "gcs_address": self.address},
+            "provider": {
+                "type": "external",
+                "module": "tests.jobs.small_nodes.SmallNodes",
+                "gcs_address": self.address,
+            },
             "auth": {},
             "docker": {},
             "cluster_synced_files": [],
