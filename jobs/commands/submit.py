@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime
+import logging
 import os
 import secrets
 import shutil
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 ADDRESS = "RAY_API_SERVER_ADDRESS"  # Ray's own variable for the same
 POLL_SECONDS = 1.0
+START_SECONDS = 60.0  # that a head may take until it accepts jobs
 STOPPED = 143  # as a run that was ended by SIGTERM, which is how a job is stopped
 NEEDS = "submit needs Ray with its client for jobs: pip install 'neuron-atlas[submit]'"
 
@@ -50,8 +52,7 @@ def submit(
     job = f"atlas-{made.command}-{datetime.datetime.now(datetime.UTC):%Y%m%dt%H%M%Sz}-{secrets.token_hex(3)}"
     with tempfile.TemporaryDirectory(prefix="atlas-submit-") as folder:
         environment = _environment(made, Path(folder))
-        metadata = {"atlas": made.atlas}
-        client.submit_job(entrypoint=made.entrypoint, submission_id=job, runtime_env=environment, metadata=metadata)
+        _hand_in(client, made, job, environment)
     _say(_told(made, job, address))
     if not (wait or follow or made.command != "run"):
         return 0
@@ -96,7 +97,9 @@ def _client(address: str) -> Any:
     except ImportError as error:
         raise BadConfig(f"{NEEDS} ({error})") from error
     try:
-        return JobSubmissionClient(address)
+        client = JobSubmissionClient(address)
+        logging.getLogger("ray").setLevel(logging.WARNING)  # it tells each package that it sends
+        return client
     except ConnectionError as error:
         raise BadConfig(
             f"--address {address}: no dashboard answers there. Expected http://HEAD:8265 of a head that was started "
@@ -117,6 +120,26 @@ def _environment(made: Submission, folder: Path) -> dict[str, Any]:
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(file, folder / path)
     return found | ({"working_dir": str(folder)} if made.files else {})
+
+
+def _hand_in(client: Any, made: Submission, job: str, environment: Mapping[str, Any]) -> None:
+    """Submit the job. WorkFailed, with what the cluster says, where it takes none."""
+    began = time.monotonic()
+    while True:
+        try:
+            client.submit_job(
+                entrypoint=made.entrypoint,
+                submission_id=job,
+                runtime_env=dict(environment),
+                metadata={"atlas": made.atlas},
+            )
+        except RuntimeError as error:
+            starting = "No available agent" in str(error)  # the head answers, and its own agent does not yet
+            if not starting or time.monotonic() - began > START_SECONDS:
+                raise WorkFailed(f"the cluster took no job: {error}") from error
+        else:
+            return
+        time.sleep(POLL_SECONDS)
 
 
 def _told(made: Submission, job: str, address: str) -> str:

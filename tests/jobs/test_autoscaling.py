@@ -31,7 +31,7 @@ while True:
     nodes = client.get_all_node_info().values()
     now = sum(node.state == 0 and node.resources_total.get("CPU", 0) > 0 for node in nodes)
     if now != before:
-        print(now, flush=True)
+        print(now, [dict(node.resources_total) for node in nodes], flush=True)
     before = now
     time.sleep(0.2)
 """
@@ -58,7 +58,7 @@ class Scaled:
                 "module": "tests.jobs.small_nodes.SmallNodes",
                 "gcs_address": self.address,
             },
-            "auth": {},
+            "auth": {"ssh_user": "nobody"},
             "docker": {},
             "cluster_synced_files": [],
             "file_mounts": {},

@@ -8,15 +8,19 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from ray.cluster_utils import Cluster
 
 from atlas_schema.store import Store
-from atlas_schema.validate import validate
-from tests.jobs.conftest import Runner, neurons, parts
+from atlas_schema.validate import Depth, check, validate
+from jobs.run_log import LOGS
+from jobs.stages import groups, stages_of
+from tests.jobs.conftest import Runner, committed, neurons, parts
+from tests.jobs.test_drivers import tables
 from tests.jobs.test_processes import REPO, Start, start, wait_until
-from tests.jobs.tiny import UNITS, flags
+from tests.jobs.tiny import SLICE, UNITS, flags
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 __all__ = ["start"]  # a fixture
@@ -52,6 +56,47 @@ def test_a_node_that_goes_costs_its_units_and_one_that_comes_does_them(cluster: 
     assert "was lost" in errors
     assert f"{UNITS} units done" in output
     assert neurons(folder).equals(neurons(clean))
+
+
+def test_a_slice_of_the_demo_with_every_stage_on_two_nodes_of_which_one_is_killed_is_that_of_one_machine(
+    cluster: Cluster, tmp_path: Path
+):
+    """All tables of all stages, row by row; texts to invert come from a file, as the demo's do from its own."""
+    nodes = [cluster.add_node(num_cpus=1), cluster.add_node(num_cpus=1)]
+    (tmp_path / "prompts.txt").write_text("a red circle\n")
+    options = {**SLICE, "prompts": str(tmp_path / "prompts.txt")}
+
+    def driver(out: Path, **more: Any) -> subprocess.Popen[str]:
+        environment = {**os.environ, "PYTHONPATH": str(REPO), **more.pop("environment", {})}
+        command = [sys.executable, "-m", "tests.jobs.tiny", "run", *flags(**{**options, "out": str(out), **more})]
+        return subprocess.Popen(
+            command, env=environment, cwd=REPO, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+
+    shared, alone = tmp_path / "shared", tmp_path / "alone"
+    slowly = {"ATLAS_FAILPOINTS": "start@probe*=sleep:3!", "ATLAS_FAILPOINT_MARKS": str(tmp_path)}
+    first = driver(shared, address=cluster.address, environment=slowly)
+
+    def at_the_probe() -> bool:
+        return any('"started", "unit": "probe' in file.read_text() for file in (shared / LOGS).glob("*"))
+
+    wait_until(lambda: first.poll() is not None or at_the_probe())
+    assert first.poll() is None, first.communicate()
+    cluster.remove_node(nodes[0], allow_graceful=False)
+    cluster.add_node(num_cpus=1)
+    output, errors = first.communicate(timeout=600)
+    assert first.returncode == 0, errors
+    assert "was lost" in errors
+    assert "0 failed" in output
+    second = driver(alone)
+    output, errors = second.communicate(timeout=600)
+    assert second.returncode == 0, errors
+
+    every = {stage.name for stage in stages_of(groups(), ("placed",), ("fast",))}
+    assert {unit.split()[0] for unit in committed(shared)} == every
+    assert {unit.split()[0] for unit in committed(alone)} == every
+    assert tables(Store(str(shared))) == tables(Store(str(alone)))
+    assert list(check(Store(str(shared)), Depth.DEEP).violations) == []
 
 
 def test_the_loss_of_the_head_ends_a_run_with_a_report(start: Start, run_into: Runner, clean: Path, tmp_path: Path):

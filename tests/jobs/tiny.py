@@ -54,6 +54,21 @@ HEADS: dict[str, Any] = {
     "stages": "decompose",
 }
 
+# A slice of the demo with a unit of every stage: pictures, probes, labels, effects, heads, inversions, counterparts.
+SLICE: dict[str, Any] = {
+    "models": ["zoo/vit", "zoo/clip"],
+    "random_weights": None,
+    "layers": "0",
+    "units": "0:16",
+    "probe": "zoo:200",
+    "match_images": 32,
+    "panel": 128,
+    "stages": None,  # all
+    "also": "placed",
+    "classes": "0",
+    "unit_seconds": 2.0,
+}
+
 
 def flags(**options: Any) -> list[str]:
     """The same as command line options."""

@@ -7,6 +7,7 @@ import json
 import os
 import posixpath
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import IO, Any
 from zipfile import BadZipFile, ZipFile
 
@@ -15,6 +16,7 @@ from torch import Tensor
 from atlas_schema.errors import AtlasError, WeightsUnreadable
 from pipeline.models.weights.folders import CONFIG, chosen_file, shards_of
 from pipeline.models.weights.foreign import known_as, zip_known_as
+from pipeline.models.weights.kept import kept
 from pipeline.models.weights.torchscript import is_torchscript, read_torchscript
 from pipeline.models.weights.unpickle import read_torch
 
@@ -87,7 +89,7 @@ def _parsed(file: IO[bytes], place: _Place) -> tuple[str, Any]:
 def _safetensors(file: IO[bytes], place: _Place) -> dict[str, Tensor]:
     from safetensors.torch import load, load_file
 
-    return load_file(place.location) if place.is_local else load(file.read())
+    return load_file(place.file) if place.file else load(file.read())
 
 
 def _zip(file: IO[bytes], location: str) -> tuple[str, Any]:
@@ -186,10 +188,18 @@ class _Place:
         except WeightsUnreadable:  # some other program's
             return {}
 
-    def opened(self) -> IO[bytes]:
+    @cached_property
+    def file(self) -> str | None:
+        """Where its bytes are on this machine, None where they have to be asked for."""
         if self.is_local:
+            return self.location
+        found = kept(*self._store(), self.location)
+        return str(found) if found else None
+
+    def opened(self) -> IO[bytes]:
+        if self.file:
             try:
-                return open(self.location, "rb")
+                return open(self.file, "rb")
             except OSError as error:
                 raise self._closed(error) from error
         files, path = self._store()
