@@ -136,7 +136,11 @@ def _hand_in(client: Any, made: Submission, job: str, environment: Mapping[str, 
         except RuntimeError as error:
             starting = "No available agent" in str(error)  # the head answers, and its own agent does not yet
             if not starting or time.monotonic() - began > START_SECONDS:
-                raise WorkFailed(f"the cluster took no job: {error}") from error
+                hint = (
+                    " The agent of the head does not run: its dashboard_agent.log says why. (Two heads on one machine "
+                    "need ports of their own: ray start --dashboard-agent-listen-port.)"
+                )
+                raise WorkFailed(f"the cluster took no job: {error}{hint if starting else ''}") from error
         else:
             return
         time.sleep(POLL_SECONDS)

@@ -40,7 +40,7 @@ class Cluster:
     """A head of two CPUs whose dashboard takes jobs."""
 
     def __init__(self) -> None:
-        port, dashboard = free_ports(2)
+        port, dashboard, agent = free_ports(3)
         self.address = f"http://127.0.0.1:{dashboard}"
         self.environment = {
             **os.environ,
@@ -52,6 +52,7 @@ class Cluster:
         }
         options = ["--num-cpus=2", "--num-gpus=0", "--object-store-memory=100000000", "--disable-usage-stats"]
         command = [str(BIN / "ray"), "start", "--head", "--block", f"--port={port}", f"--dashboard-port={dashboard}"]
+        options.append(f"--dashboard-agent-listen-port={agent}")  # other heads of this machine have Ray's own choice
         self.head = subprocess.Popen(
             [*command, "--include-dashboard=true", "--dashboard-host=127.0.0.1", *options],
             env=self.environment,
@@ -98,10 +99,10 @@ def job_of(done: subprocess.CompletedProcess[str]) -> str:
 
 def test_plan_run_and_status_of_a_cluster_from_outside(cluster: Cluster, run_into: Runner, tmp_path: Path):
     """The same atlas as a run here; the texts of a config go with the job; exit codes come back."""
-    here, there = tmp_path / "here", tmp_path / "there"
+    here, there = tmp_path / "here", tmp_path / "shared" / "there"
     config = tmp_path / "run.toml"
     config.write_text('recipe = "fast"\nunit_seconds = 0.5\n')
-    mounted = ("--mounted", str(tmp_path))
+    mounted = ("--mounted", str(tmp_path / "shared"))
 
     planned = cluster.submit("--", "plan", *FEW, "--json", "--config", str(config))
     assert planned.returncode == 0, planned.stderr
