@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,6 +22,7 @@ from atlas_schema.read import Atlas
 from atlas_schema.store import Store
 from atlas_schema.validate import validate
 from jobs.lock import LOCK_PATH
+from jobs.run_log import logged_runs, read_log
 from tests.jobs.conftest import Runner, neurons, parts, snapshot
 from tests.jobs.tiny import UNITS, flags
 
@@ -31,10 +33,10 @@ Start = Callable[..., subprocess.Popen]
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
-    """start(folder, failpoints): `neuron-atlas run` as a process; killed at the end of the test if it is alive."""
+    """start(folder, failpoints, **options): `neuron-atlas run` as a process; killed at the end if it is alive."""
     running = []
 
-    def begin(folder: Path, failpoints: str) -> subprocess.Popen:
+    def begin(folder: Path, failpoints: str, **options: Any) -> subprocess.Popen:
         marks = tmp_path / "process marks"
         marks.mkdir(exist_ok=True)
         environment = {
@@ -44,7 +46,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
             "PYTHONPATH": str(REPO),
             "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",
         }
-        command = [sys.executable, "-m", "tests.jobs.tiny", "run", *flags(out=str(folder))]
+        command = [sys.executable, "-m", "tests.jobs.tiny", "run", *flags(out=str(folder), **options)]
         process = subprocess.Popen(
             command, env=environment, cwd=REPO, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
@@ -139,13 +141,59 @@ def test_the_second_ctrl_c_ends_it_at_once(start: Start, tmp_path: Path):
 
 
 @pytest.mark.slow
-def test_sigterm_ends_it_with_143(start: Start, tmp_path: Path):
-    folder = tmp_path / "atlas"
-    process = start(folder, "start=sleep:3!")
-    wait_until(lambda: parts(folder) or process.poll() is not None)
-    process.send_signal(signal.SIGTERM)
-    _, errors = process.communicate(timeout=200)
-    assert process.returncode == 143, errors
+def test_sigterm_drains_for_as_long_as_it_is_told_to_and_ends_with_143(start: Start, run_into: Runner, tmp_path: Path):
+    """Units at work are committed and none is begun; but nobody waits longer than the option says."""
+    for drain_seconds, committed in ((60, 2), (1, 0)):
+        folder = tmp_path / f"drained in {drain_seconds}"
+        process = start(folder, "before_commit=sleep:12!", drain_seconds=drain_seconds)
+        wait_until(lambda: parts(folder) or process.poll() is not None)  # noqa: B023
+        process.send_signal(signal.SIGTERM)
+        began = time.monotonic()
+        output, errors = process.communicate(timeout=200)
+        took = time.monotonic() - began
+        assert process.returncode == 143, errors
+        assert f"have {drain_seconds} s to end" in errors
+        assert "Run the same command again to do what is missing" in output
+        assert not (folder / LOCK_PATH).exists()
+        store = Store(str(folder))
+        (run_id,) = logged_runs(store)
+        events = [line["event"] for line in read_log(store, run_id)]
+        after = events[events.index("stopping") :]
+        assert (after.count("committed"), after.count("started")) == (committed, 0), f"within {took:.0f} s"
+        wait_until(lambda: not workers_of(tmp_path))
+        report = run_into(folder)
+        assert (report.exit_code, report.units_done) == (0, UNITS - events.count("committed"))
+
+
+STOPPED_BEFORE_UNITS = """
+import os, signal, sys, time
+import jobs.driver
+from jobs.lock import LOCK_PATH
+from jobs.cli import call
+from tests.jobs import tiny
+
+def signalled(*_):
+    assert os.path.exists(os.path.join(sys.argv[1], LOCK_PATH)), "the lock is held"
+    os.kill(os.getpid(), signal.{name})
+    time.sleep(100)
+
+jobs.driver.claim = signalled
+sys.exit(call(["run", *tiny.flags(out=sys.argv[1])]))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "code"), [("SIGTERM", 143), ("SIGINT", 130)])
+def test_a_signal_before_there_are_units_ends_the_run_at_once_and_gives_the_lock_back(
+    name: str, code: int, tmp_path: Path
+):
+    command = [sys.executable, "-c", STOPPED_BEFORE_UNITS.format(name=name), str(tmp_path / "atlas")]
+    environment = {**os.environ, "PYTHONPATH": str(REPO)}
+    done = subprocess.run(command, env=environment, cwd=REPO, capture_output=True, text=True, timeout=90)
+    assert done.returncode == code, done.stderr
+    assert "Stopped at once. What is committed stays. Run the same command again" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "atlas" / LOCK_PATH).exists()
 
 
 @pytest.mark.slow
