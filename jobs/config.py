@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from atlas_schema.errors import BadConfig, nearest
 from atlas_schema.inversion_recipes import INVERSION_RECIPES
 from atlas_schema.picture_recipes import PICTURE_RECIPES
+from jobs.node_labels import selector
 from jobs.stages import groups
 
 if TYPE_CHECKING:
@@ -175,6 +176,10 @@ class RunConfig(_Frozen):
     address: str | None = Field(
         default=None, description="The Ray cluster to run on, HOST:PORT or auto (default: this machine)."
     )
+    node_label: str | None = Field(
+        default=None,
+        description="With --address: only nodes with this label, NAME=VALUE or NAME=!VALUE, commas between several.",
+    )
     workers: int | None = Field(default=None, ge=1, description="Workers (default: one per GPU, or one per core).")
     threads: int | None = Field(default=None, ge=1, description="CPU threads of a worker (default: cores / workers).")
     device: Literal["auto", "cpu", "cuda", "mps"] = Field(default="auto", description="auto, cpu, cuda or mps.")
@@ -253,6 +258,18 @@ class RunConfig(_Frozen):
         if found is None or not 1 <= int(found[1]) <= int(found[2]):
             raise ValueError(f"{value!r} is no share; give I/N with I from 1 to N, such as 2/3")
         return value
+
+    @field_validator("node_label")
+    @classmethod
+    def _label(cls, value: str | None) -> str | None:
+        selector(value)
+        return value
+
+    @model_validator(mode="after")
+    def _labels_of_a_cluster(self) -> RunConfig:
+        if self.node_label is not None and self.address is None:
+            raise ValueError("node_label: one machine has no nodes to choose from; give --address, or leave it out")
+        return self
 
     @field_validator("layers", "units", mode="before")
     @classmethod

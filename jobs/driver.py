@@ -33,6 +33,7 @@ from jobs.loop import Fault, Listener, Loop, Outcome, Policy, Stop
 from jobs.machine import Needs, local_machine, machine_json
 from jobs.memory import BASE, Peak, in_gigabytes
 from jobs.metrics import Meters, by_ray
+from jobs.node_labels import selector
 from jobs.plan import Machine, Plan
 from jobs.prepare import Prepared, Say, prepare
 from jobs.probe_images import write_probe_images
@@ -260,7 +261,8 @@ class Run(Listener):
             else:
                 stack.enter_context(ray_session(None, machine))
             stack.enter_context(self.stop)
-            executor = RayExecutor(settings, machine, self.plan.peak, min(5.0, config.hang_seconds / 4))
+            beat, labels = min(5.0, config.hang_seconds / 4), selector(config.node_label)
+            executor = RayExecutor(settings, machine, self.plan.peak, beat, labels)
             try:
                 return Loop(units, executor, policy, self, self._stop).run()
             finally:

@@ -15,9 +15,10 @@ import signal
 import socket
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 # Before Ray is imported: it reads its environment once.
@@ -34,6 +35,7 @@ from atlas_schema.errors import BadConfig, WorkFailed
 from jobs.config import RunConfig
 from jobs.loop import Committed, Event, Fault, HeadLost, Ready, UnitFailed, WorkerLost
 from jobs.memory import UNLIMITED, in_gigabytes
+from jobs.node_labels import fits, selector
 from jobs.plan import Machine
 from jobs.signals import sigterm_kept
 from jobs.task import Task
@@ -41,6 +43,7 @@ from jobs.worker import Answer, Worker, WorkerSettings
 
 OBJECT_STORE_BYTES = 100 << 20  # receipts only; Ray refuses less than 75 MiB
 BEAT_SECONDS = 5.0
+NO_LABELS: Mapping[str, str] = MappingProxyType({})
 MOST_RAY_MEMORY = 10**14  # bytes, where no limit is known: more Ray takes for a mistake
 _LOW_ON_MEMORY = ("running low on memory", "ran out of memory", "OutOfMemoryError")
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
@@ -123,15 +126,21 @@ def _temp_dir() -> str | None:
     return tempfile.mkdtemp(prefix="atlas-", dir="/tmp" if os.access("/tmp", os.W_OK) else None)
 
 
-def cluster_size() -> tuple[int, int, int]:
-    """(GPUs, CPUs, bytes of memory) that the joined cluster has now."""
-    resources = _ray.cluster_resources()
-    return int(resources.get("GPU", 0)), int(resources.get("CPU", 1)), int(resources.get("memory", 0))
+def _resources(labels: Mapping[str, str]) -> list[Mapping[str, float]]:
+    """What the nodes with these labels have."""
+    return [node["Resources"] for node in ray.nodes() if node["Alive"] and fits(node["Labels"], labels)]
 
 
-def memory_to_ask(machine: Machine, peak: float) -> int:
+def cluster_size(labels: Mapping[str, str]) -> tuple[int, int, int]:
+    """(GPUs, CPUs, bytes of memory) that the nodes of the joined cluster with these labels have now."""
+    nodes = _resources(labels)
+    gpus, cpus, memory = (sum(node.get(name, 0) for node in nodes) for name in ("GPU", "CPU", "memory"))
+    return int(gpus), int(cpus), int(memory)
+
+
+def memory_to_ask(machine: Machine, peak: float, labels: Mapping[str, str] = NO_LABELS) -> int:
     """What each worker asks Ray for: its peak, but no more than lets all of them start on the nodes there are."""
-    nodes = [node["Resources"].get("memory", 0.0) for node in ray.nodes() if node["Alive"]]
+    nodes = [node.get("memory", 0.0) for node in _resources(labels)]
     shares = [max(nodes), sum(nodes) / machine.workers] if any(nodes) else []
     return int(min([peak, float(machine.memory), *shares]))
 
@@ -203,15 +212,21 @@ class RayExecutor:
     """Workers as Ray actors; see `jobs.loop.Executor`."""
 
     def __init__(
-        self, settings: WorkerSettings, machine: Machine, peak: float = 0.0, beat_seconds: float = BEAT_SECONDS
+        self,
+        settings: WorkerSettings,
+        machine: Machine,
+        peak: float = 0.0,
+        beat_seconds: float = BEAT_SECONDS,
+        labels: Mapping[str, str] = NO_LABELS,
     ):
-        """peak: bytes of main memory that a worker takes at most."""
+        """peak: bytes of main memory that a worker takes at most. labels: of the nodes on which workers may be."""
+        self._labels = dict(labels)
         self._settings = ray.put(settings)
         self._kills = _kernel_kills()
         self._asks = {
             "GPU": 1 if machine.device == "cuda" else 0,
             "CPU": machine.threads,
-            "memory": memory_to_ask(machine, peak),
+            "memory": memory_to_ask(machine, peak, labels),
         }
         self._class = _ray.remote(
             num_cpus=self._asks["CPU"],
@@ -222,7 +237,9 @@ class RayExecutor:
             concurrency_groups={"beat": 1},
             runtime_env=_forwarded(),
         )(WorkerActor)
-        self._spread = {"scheduling_strategy": "SPREAD"}
+        self._spread: dict[str, Any] = {"scheduling_strategy": "SPREAD"}
+        if self._labels:
+            self._spread = {"label_selector": self._labels}  # Ray takes one of the two
         self._actors: dict[int, Any] = {}
         self._calls: dict[Any, tuple[int, Task | None]] = {}  # ref of ready(), begin() or run() -> worker, unit
         self._beats: dict[int, int] = {}
@@ -331,13 +348,14 @@ class RayExecutor:
     def shortage(self) -> str:
         """What a worker asks for, and what the nodes have of it."""
         has, free = _ray.cluster_resources(), _ray.available_resources()
+        where = "".join(f" on a node with {name}={value}" for name, value in self._labels.items())
         names = {"GPU": "GPUs", "CPU": "CPUs"}
         asks = [f"{amount} {names[name]}" for name, amount in self._asks.items() if name in names and amount]
         there = [f"{has.get(name, 0):g} {names[name]} ({free.get(name, 0):g} free)" for name in names]
         if self._asks["memory"]:
             asks.append(f"{in_gigabytes(self._asks['memory'])} of memory")
         there.append(f"{in_gigabytes(has.get('memory', 0))} of memory ({in_gigabytes(free.get('memory', 0))} free)")
-        return f"A worker asks for {', '.join(asks)}; the nodes there are have {', '.join(there)}."
+        return f"A worker asks for {', '.join(asks)}{where}; the nodes there are have {', '.join(there)}."
 
     def dismiss(self, worker: int) -> None:
         actor = self._actors.pop(worker, None)
@@ -367,5 +385,5 @@ def machine_of_cluster(config: RunConfig, needs: Callable[[str], float]) -> Mach
     """What the joined cluster offers, as the config asks for it."""
     from jobs.machine import arrange
 
-    gpus, cpus, memory = cluster_size()
+    gpus, cpus, memory = cluster_size(selector(config.node_label))
     return arrange(config, gpus=gpus, cores=cpus, memory=memory or UNLIMITED, needs=needs)

@@ -62,6 +62,8 @@ def submission_of(words: Sequence[str], parse: Parse, mounted: Sequence[str] = (
         )
     if words[0] == "status":
         return _status(words, parse, mounted)
+    if words[0] == "run" and not any(word.partition("=")[0] == "--address" for word in words):
+        words = [*words, "--address", "auto"]
     bound = parse(words)
     config: RunConfig = bound["flags"].resolve()
     if config.address not in (None, "auto"):
@@ -81,8 +83,6 @@ def submission_of(words: Sequence[str], parse: Parse, mounted: Sequence[str] = (
     remade = list(words)
     for name, path in zip(sent, files, strict=True):
         remade = _with_option(remade, name, path)
-    if words[0] == "run" and config.address is None:
-        remade += ["--address", "auto"]
     return Submission(tuple(remade), config.out, round(config.drain_seconds + CLOSING_SECONDS), files)
 
 

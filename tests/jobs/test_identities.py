@@ -282,7 +282,8 @@ DECIDES: dict[str, str] = {
     **dict.fromkeys(("classes", "prompts", "inversions"), "what is done"),
     "precision": "rounding: it stands in each row, and in the claim of each stage",
     "probe_images": "what of the probe images is shown",
-    **dict.fromkeys(("out", "address", "workers", "threads", "device", "unit_seconds"), "place and speed"),
+    **dict.fromkeys(("out", "address", "node_label", "workers", "threads", "device"), "place and speed"),
+    "unit_seconds": "speed",
     **dict.fromkeys(("retries", "hang_seconds", "idle_seconds", "drain_seconds"), "patience"),
 }
 

@@ -15,7 +15,7 @@ from ray.cluster_utils import Cluster
 
 from atlas_schema.store import Store
 from atlas_schema.validate import Depth, check, validate
-from jobs.run_log import LOGS
+from jobs.run_log import LOGS, logged_runs, read_log
 from jobs.stages import groups, stages_of
 from tests.jobs.conftest import Runner, committed, neurons, parts
 from tests.jobs.test_drivers import tables
@@ -97,6 +97,27 @@ def test_a_slice_of_the_demo_with_every_stage_on_two_nodes_of_which_one_is_kille
     assert {unit.split()[0] for unit in committed(alone)} == every
     assert tables(Store(str(shared))) == tables(Store(str(alone)))
     assert list(check(Store(str(shared)), Depth.DEEP).violations) == []
+
+
+def test_workers_are_on_nodes_with_the_label_alone(cluster: Cluster, tmp_path: Path):
+    """Two are asked for, and the node with the label has room for one; the other node is left alone."""
+    cluster.add_node(num_cpus=1, labels={"kind": "big"}), cluster.add_node(num_cpus=2, labels={"kind": "small"})
+    command = [sys.executable, "-m", "tests.jobs.tiny", "run"]
+    environment = {**os.environ, "PYTHONPATH": str(REPO)}
+    for label, workers in (("kind=big", 1), ("kind=!big", 2), ("kind=none", 0)):
+        folder = tmp_path / label
+        words = flags(out=str(folder), address=cluster.address, node_label=label, workers=None)
+        done = subprocess.run(
+            [*command, *words], env=environment, cwd=REPO, capture_output=True, text=True, timeout=200
+        )
+        assert done.returncode == (0 if workers else 2), done.stderr
+        if not workers:
+            assert "the cluster offers neither GPU nor CPU now" in done.stderr
+            continue
+        store = Store(str(folder))
+        (run_id,) = logged_runs(store)
+        lines = [line for line in read_log(store, run_id) if line["event"] == "started"]
+        assert len({line["worker"] for line in lines}) == workers, "as many as the labelled nodes have CPUs"
 
 
 def test_the_loss_of_the_head_ends_a_run_with_a_report(start: Start, run_into: Runner, clean: Path, tmp_path: Path):

@@ -79,7 +79,7 @@ def test_small_files_go_with_the_job_and_the_options_name_them_there(tmp_path: P
     one = made(f"run --config={config} --class-names {names}")
     assert one.words == (
         *("run", "--config=submitted/config.toml", "--class-names", "submitted/class_names.json"),
-        *("--texts", "submitted/texts.txt", "--address", "auto"),
+        *("--address", "auto", "--texts", "submitted/texts.txt"),
     )
     assert one.files["submitted/texts.txt"] == texts
     sent = _environment(one, tmp_path / "job")

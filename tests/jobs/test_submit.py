@@ -111,7 +111,8 @@ def test_plan_run_and_status_of_a_cluster_from_outside(cluster: Cluster, run_int
     done = cluster.submit("--follow", *mounted, "--", "run", "--out", str(there), *FEW, "--config", str(config))
     assert done.returncode == 0, done.stdout + done.stderr
     assert f"8 neurons in {there}" in done.stdout
-    assert "SUCCEEDED" in "".join(cluster.jobs("status", job_of(done)))
+    state = cluster.jobs("status", job_of(done))
+    assert "SUCCEEDED" in state.stdout + state.stderr
     options = {**SMALL, "random_weights": True, "threads": 1, "workers": None, "unit_seconds": 0.5}
     assert run_into(here, **options).exit_code == 0
     assert neurons(there).equals(neurons(here))
