@@ -97,7 +97,7 @@ class Scaled:
 
     def nodes(self) -> list[int]:
         """How many nodes with CPUs there were, each time that it changed."""
-        return [int(line) for line in self.seen.read_text().splitlines()]
+        return [int(line.split()[0]) for line in self.seen.read_text().splitlines()]
 
 
 @pytest.fixture

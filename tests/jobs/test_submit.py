@@ -112,7 +112,7 @@ def test_plan_run_and_status_of_a_cluster_from_outside(cluster: Cluster, run_int
     assert done.returncode == 0, done.stdout + done.stderr
     assert f"8 neurons in {there}" in done.stdout
     state = cluster.jobs("status", job_of(done))
-    assert "SUCCEEDED" in state.stdout + state.stderr
+    assert "succeeded" in (state.stdout + state.stderr).lower()
     options = {**SMALL, "random_weights": True, "threads": 1, "workers": None, "unit_seconds": 0.5}
     assert run_into(here, **options).exit_code == 0
     assert neurons(there).equals(neurons(here))
