@@ -63,7 +63,7 @@ def test_a_slice_of_the_demo_with_every_stage_on_two_nodes_of_which_one_is_kille
 ):
     """All tables of all stages, row by row; texts to invert come from a file, as the demo's do from its own."""
     nodes = [cluster.add_node(num_cpus=1), cluster.add_node(num_cpus=1)]
-    (tmp_path / "prompts.txt").write_text("a red circle\n")
+    (tmp_path / "prompts.txt").write_text("a red square\n")
     options = {**SLICE, "prompts": str(tmp_path / "prompts.txt")}
 
     def driver(out: Path, **more: Any) -> subprocess.Popen[str]:

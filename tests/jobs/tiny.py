@@ -56,11 +56,11 @@ HEADS: dict[str, Any] = {
 
 # A slice of the demo with a unit of every stage: pictures, probes, labels, effects, heads, inversions, counterparts.
 SLICE: dict[str, Any] = {
-    "models": ["zoo/vit", "zoo/clip"],
+    "models": ["zoo/vit", "zoo/deit", "zoo/clip"],  # a class of the first is read by the second
     "random_weights": None,
     "layers": "0",
-    "units": "0:16",
-    "probe": "zoo:200",
+    "units": "0:8",
+    "probe": "zoo:128",
     "match_images": 32,
     "panel": 128,
     "stages": None,  # all
