@@ -128,7 +128,7 @@ def _temp_dir() -> str | None:
 
 def _resources(labels: Mapping[str, str]) -> list[Mapping[str, float]]:
     """What the nodes with these labels have."""
-    return [node["Resources"] for node in ray.nodes() if node["Alive"] and fits(node["Labels"], labels)]
+    return [node["Resources"] for node in ray.nodes() if node["Alive"] and fits(node.get("Labels", {}), labels)]
 
 
 def cluster_size(labels: Mapping[str, str]) -> tuple[int, int, int]:
