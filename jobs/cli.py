@@ -121,6 +121,16 @@ GROUPS = {
             ),
         },
     ),
+    "study": (
+        "Repeat an experiment of the papers on a model of yours.",
+        {
+            "associations": (
+                "study:associations",
+                "Say which words a CLIP's text tower holds nearer to one group of words than to another.",
+                "words.toml --model open_clip/ViT-B-32/openai",
+            ),
+        },
+    ),
     "zoo": (
         "The small models that ship with the project.",
         {
