@@ -26,7 +26,7 @@ _SHELL.policies["json.dumps_kwargs"] = {"sort_keys": False}  # columns keep the 
 
 
 def app_files() -> dict[str, bytes]:
-    """What browsers get, by its place in the app: scripts and style joined into few files, where these were made of what
+    """What browsers get, by its place in the app: scripts and style joined into few files, if these were made of what
     lies below static/ now; else every module.
     """
     own = [path for path in sorted(STATIC.rglob("*")) if path.is_file() and not path.name.endswith(".d.ts")]
