@@ -131,7 +131,7 @@ def test_h_takes_the_map_away_and_the_choice_stays(seen: Seen) -> None:
     assert np.abs(with_map - without).mean() > 5
     seen.open("#/h/drawn-vit/1/3", ".direction .example")
     assert page.run("return document.querySelector('[aria-label=Overlay] [aria-pressed=true]').textContent") == "off"
-    assert painted(page.pixels(".direction .shot", 0))
+    page.wait(lambda: painted(page.pixels(".direction .shot", 0)), what="for the picture")
 
 
 def test_directions_have_names_and_images_their_projection(seen: Seen, evident_atlas: Path) -> None:
