@@ -10,7 +10,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: demo test test-science test-rest test-all chaos lint bench serve constraints clean browser
+.PHONY: demo test test-science test-rest test-all chaos lint bench serve constraints bundle clean browser
 
 $(READY): pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -66,6 +66,10 @@ bench: $(READY)
 constraints:
 	$(BIN)/python -m uv pip compile pyproject.toml --extra dev --generate-hashes --no-emit-index-url \
 	  --no-annotate --no-header --python-version 3.11 --universal -o constraints.txt
+
+# The site's scripts and style, joined and minified, for the repository; needs node (npm), which no user does.
+bundle: $(READY)
+	$(BIN)/python -m site_builder.bundling
 
 clean:
 	rm -rf demo out build dist

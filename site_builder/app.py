@@ -11,35 +11,45 @@ from urllib.parse import urlsplit
 
 from jinja2 import Environment, PackageLoader, select_autoescape
 
+from site_builder import bundling
 from site_builder.folders import replace, write_by_content
 from site_builder.section import Size
 
 STATIC = Path(__file__).parent / "static"
 #: What a module needs before it runs, and scripts of pages that come with the site (static/pages/index.js).
 _IMPORT = re.compile(rb'^import [^"]* from "(\.[^"]+)";|\bsoon: "([^"]+)"', re.MULTILINE)
+_UNJOINED = ("theme.js",)  # runs by itself, before the first paint
 _SHELL = Environment(
     loader=PackageLoader("site_builder"), autoescape=select_autoescape(), trim_blocks=True, lstrip_blocks=True
 )
 _SHELL.policies["json.dumps_kwargs"] = {"sort_keys": False}  # columns keep the schema's order
 
 
-def app_files() -> list[Path]:
-    """Everything below static/ that browsers read: all but declarations for the type check."""
-    return [path for path in sorted(STATIC.rglob("*")) if path.is_file() and not path.name.endswith(".d.ts")]
+def app_files() -> dict[str, bytes]:
+    """What browsers get, by its place in the app: scripts and style joined into few files, if these were made of what
+    lies below static/ now; else every module.
+    """
+    own = [path for path in sorted(STATIC.rglob("*")) if path.is_file() and not path.name.endswith(".d.ts")]
+    joined = bundling.bundled(STATIC)
+    if joined is not None:
+        own = [path for path in own if path.name in _UNJOINED or path.suffix not in (".js", ".css")]
+    return {path.relative_to(STATIC).as_posix(): path.read_bytes() for path in own} | (joined or {})
 
 
 def size() -> Size:
     """Of all its files."""
     files = app_files()
-    return Size(len(files), sum(path.stat().st_size for path in files))
+    return Size(len(files), sum(map(len, files.values())))
 
 
 def write(folder: Path, manifest: Mapping[str, Any], dataset_url: str | None) -> set[str]:
     """Write the app, a page for missing files and, last, index.html with the manifest. Returns what the page names."""
-    files = {path.relative_to(STATIC).as_posix(): path.read_bytes() for path in app_files()}
+    files = app_files()
     home = write_by_content(folder, "app", files)
     (folder / ".nojekyll").touch()  # GitHub Pages would otherwise leave out what begins with a dot or underscore
-    modules = sorted(_imported("main.js", files) - {"main.js"})
+    modules = (
+        sorted(_imported("main.js", files) - {"main.js"}) if "data.js" in files else []
+    )  # not where they are joined
     page = _SHELL.get_template("shell.html").render(
         app=home, modules=modules, manifest=manifest, connect=connect_sources(dataset_url)
     )

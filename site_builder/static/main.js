@@ -8,9 +8,9 @@ import { Failure, Lazy } from "./parts.js";
 import { link, parseHash } from "./route.js";
 import { rememberScroll, restoreScroll } from "./scroll.js";
 import { PAGES } from "./pages/index.js";
+import { load } from "./pages/load.js";
 
 const nameOf = (/** @type {string} */ page) => `${page[0].toUpperCase()}${page.slice(1)}Page`;
-const load = (/** @type {string} */ script) => import(`./pages/${script}`);
 const later = (load, name) => (props) => html`<${Lazy} load=${load} name=${name} props=${props} />`;
 
 /** Component of each page that is drawn. @type {Record<string, any>} */

@@ -235,9 +235,14 @@ def painted(pixels: np.ndarray) -> bool:
 
 @contextmanager
 def hosting(root: Path, **atlases: Path) -> Iterator[Seen]:
-    """A server of the folder, and a tab to look at it. atlases: of which sites are built in it first, by name."""
-    from site_builder.build import build_site
+    """A server of the folder, and a tab to look at it. atlases: of which sites are built in it first, by name.
 
+    The modules of which sites have the joined form lie below /modules/, for tests that ask one alone.
+    """
+    from site_builder.build import build_site
+    from site_builder.bundling import STATIC
+
+    shutil.copytree(STATIC, root / "modules")
     for name, atlas in atlases.items():
         build_site(atlas, root / "some" / "where" / name)
     with plain_server(root) as (address, _):

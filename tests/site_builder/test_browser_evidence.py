@@ -283,8 +283,7 @@ def test_the_browser_parts_texts_into_the_words_of_the_index(seen: Seen) -> None
     found = page.driver.execute_async_script(
         """
       const [texts, done] = arguments;
-      const app = document.querySelector('link[rel="modulepreload"]').href;
-      import(new URL("labels.js", app)).then(({ wordsOf }) => done(texts.map(wordsOf)))""",
+      import("/modules/labels.js").then(({ wordsOf }) => done(texts.map(wordsOf)))""",
         texts,
     )
     assert found == [words_of(text) for text in texts]
@@ -318,9 +317,7 @@ def above(row: dict[str, Any]) -> str | None:
 
 SAYS = """
   const done = arguments[arguments.length - 1];
-  const scripts = [...document.querySelectorAll("script[src]")].map((one) => one.src);
-  const script = scripts.find((src) => src.includes("/app-"));
-  import(script.replace(/[^/]*$/, "trust.js")).then(({ against, sentence }) =>
+  import("/modules/trust.js").then(({ against, sentence }) =>
     done(arguments[0].map((row) => [sentence(row), against(row)])), (error) => done(String(error)));
 """
 

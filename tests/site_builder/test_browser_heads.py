@@ -131,7 +131,7 @@ def test_h_takes_the_map_away_and_the_choice_stays(seen: Seen) -> None:
     assert np.abs(with_map - without).mean() > 5
     seen.open("#/h/drawn-vit/1/3", ".direction .example")
     assert page.run("return document.querySelector('[aria-label=Overlay] [aria-pressed=true]').textContent") == "off"
-    assert painted(page.pixels(".direction .shot", 0))
+    page.wait(lambda: painted(page.pixels(".direction .shot", 0)), what="for the picture")
 
 
 def test_directions_have_names_and_images_their_projection(seen: Seen, evident_atlas: Path) -> None:
@@ -219,31 +219,17 @@ def scripts(page: Page) -> set[str]:
     return {name.rpartition("/")[2] for name in asked if name.endswith(".js")}
 
 
-BELOW = ("classes", "label", "matches", "numbers", "readers", "use")
-
-
-def test_scripts_of_heads_come_when_a_head_is_opened_and_all_others_at_once(seen: Seen) -> None:
-    page = seen.open("#/n/drawn-vit/0/8", ".neuron .picture img")
+def test_scripts_come_in_three_files_each_when_it_is_needed(seen: Seen) -> None:
+    page = seen.open("#/m/drawn-vit/0", ".wall")
     page.settle()
-    preloaded = page.run(
-        "return [...document.querySelectorAll('link[rel=modulepreload]')].map((link) => link.href.split('/').pop())"
-    )
-    below = {"neuron_below.js", "neuron_pictures.js"} | {f"neuron_{part}.js" for part in BELOW}
-    assert scripts(page) == {*preloaded, *below, "theme.js", "fold.js", "heads.js", "use.js"}
-    assert not set(preloaded) & below, "the picture and the images come first"
-    later = {
-        "head.js",
-        "head_words.js",
-        "head_images.js",
-        "head_numbers.js",
-        "head_use.js",
-        "headmap.js",
-        "features.js",
-    }
-    assert not later & scripts(page)
+    assert scripts(page) == {"main.js", "theme.js"}
+    page.run("location.hash = '#/n/drawn-vit/0/8'")
+    page.wait(lambda: page.all(".neuron .picture img"))
+    page.settle()
+    assert scripts(page) == {"main.js", "theme.js", "below.js"}
     page.run("location.hash = '#/h/drawn-vit/1/2'")
     page.wait(lambda: page.all(".texts li"))
-    assert {name for name in later if name.startswith("head_")} <= scripts(page)
+    assert scripts(page) == {"main.js", "theme.js", "below.js", "late.js"}
 
 
 def test_a_head_leads_to_its_neurons_and_a_neuron_to_its_heads(seen: Seen, evident_atlas: Path) -> None:

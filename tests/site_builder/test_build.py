@@ -20,7 +20,7 @@ from PIL import Image
 from atlas_schema.errors import AtlasError, BadConfig, ForeignAtlas, NothingThere
 from atlas_schema.read import Atlas
 from atlas_schema.store import Store
-from site_builder import budget, layers
+from site_builder import app, budget, bundling, layers
 from site_builder.build import SiteReport, build_site, measure, plan_site
 from site_builder.sections import examples, matches
 from site_builder.serve import make_server
@@ -321,8 +321,37 @@ def test_what_comes_with_the_page_does_not_grow(built: tuple[Path, SiteReport]) 
     """Before the first picture a browser reads these, in one wave; lower the limits when there is less to read."""
     page = (built[0] / "index.html").read_text()
     names = set(re.findall(r'(?:src|href)="(app-[^"]+\.(?:js|css))"', page))
-    assert len(names) <= 36
-    assert sum((built[0] / name).stat().st_size for name in names) <= 208_000
+    assert len(names) <= 3
+    assert sum((built[0] / name).stat().st_size for name in names) <= 124_000
+
+
+def test_the_joined_scripts_are_made_of_the_modules_as_they_are() -> None:
+    assert bundling.bundled() is not None, "a script or the style changed: run `make bundle` (it needs node)"
+
+
+def test_where_a_module_changed_a_site_gets_the_modules(
+    small_atlas: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    static = tmp_path / "static"
+    shutil.copytree(STATIC, static)
+    (static / "format.js").write_text((static / "format.js").read_text() + "// changed\n")
+    monkeypatch.setattr(app, "STATIC", static)
+    build_site(small_atlas, tmp_path / "site")
+    page = (tmp_path / "site" / "index.html").read_text()
+    preloaded = set(re.findall(r'modulepreload" href="app-[^/]*/([^"]+)"', page))
+    assert {"main.js", "format.js", "pages/load.js", "pages/home.js"} <= preloaded
+    assert "pages/head.js" not in preloaded, "it comes when it is opened"
+    changed = next((tmp_path / "site").glob("app-*/format.js"))
+    assert changed.read_text().endswith("// changed\n")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("npm") is None, reason="npm missing")
+def test_the_joined_scripts_are_what_the_tools_make(tmp_path: Path) -> None:
+    """Fetches the tools (npm)."""
+    bundling.make(tmp_path / "bundled")
+    made = {path.name: path.read_bytes() for path in (tmp_path / "bundled").iterdir()}
+    assert made == {path.name: path.read_bytes() for path in bundling.BUNDLED.iterdir()}
 
 
 def get(address: str, path: str, **headers: str) -> tuple[int, bytes, http.client.HTTPMessage]:

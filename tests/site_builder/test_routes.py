@@ -14,6 +14,7 @@ import pytest
 from browser import Page, missing, plain_server
 
 from site_builder import app
+from site_builder.bundling import sources
 from site_builder.sections import SECTIONS
 
 #: Address -> its page and parts, as they were before pages had a list. Links never change.
@@ -132,7 +133,7 @@ def test_a_section_is_entered_by_a_page(told: dict[str, Any]) -> None:
 @pytest.mark.browser
 def test_every_link_of_a_script_leads_to_a_page(told: dict[str, Any]) -> None:
     pages = {one["page"] for one in told["forms"]}
-    scripts = [path for path in app.app_files() if path.suffix == ".js" and "vendor" not in path.parts]
+    scripts = [path for path in sources() if path.suffix == ".js" and "vendor" not in path.parts]
     used = {(path.name, name) for path in scripts for name in re.findall(r"\blink\.(\w+)\(", path.read_text())}
     assert len({name for _, name in used}) > 8
     assert {one for one in used if one[1] not in pages} == set()

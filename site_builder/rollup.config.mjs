@@ -1,0 +1,41 @@
+// Joins the modules of the site into three files; bundling.py runs it in a copy of static/.
+// main.js: what the first pages need. below.js: what lies below a neuron's first screen. late.js: all other pages.
+import { transform } from "esbuild";
+
+const options = { minify: true, target: "es2022", format: "esm" };
+
+/** The modules that one reaches without waiting for another to be opened. */
+function reached(start, getModuleInfo) {
+  const found = new Set(), waiting = [start];
+  while (waiting.length > 0) {
+    const id = waiting.pop();
+    if (found.has(id)) continue;
+    found.add(id);
+    waiting.push(...getModuleInfo(id).importedIds);
+  }
+  return found;
+}
+
+const groups = {};
+
+export default {
+  input: "main.js",
+  plugins: [{
+    name: "minify",
+    buildEnd() {
+      const ids = [...this.getModuleIds()], info = (id) => this.getModuleInfo(id);
+      const entry = (name) => ids.find((id) => id.endsWith(`/${name}`));
+      const main = reached(entry("main.js"), info);
+      const below = new Set(["suggest.js", "neuron_below.js", "neuron_pictures.js"].flatMap((name) => [...reached(entry(name), info)]));
+      for (const id of ids) groups[id] = main.has(id) ? "main" : below.has(id) ? "below" : "late";
+    },
+    renderChunk: async (code) => (await transform(code, options)).code,
+  }],
+  output: {
+    dir: "bundled",
+    format: "es",
+    entryFileNames: "[name].js",
+    chunkFileNames: "[name].js",
+    manualChunks: (id) => groups[id],
+  },
+};
