@@ -9,11 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import ceil
+from types import MappingProxyType
 from typing import Any
 
 from atlas_schema.inversion_recipes import INVERSION_RECIPES
+from atlas_schema.read import Atlas
 from atlas_schema.shards import shard_path
 from atlas_schema.tables import INVERSION_READINGS, INVERSIONS
+from site_builder.class_links import MOST_HEADS, MOST_WRITERS, Links, class_links
 from site_builder.folders import content_name, write_folder
 from site_builder.outline import Outline
 from site_builder.packs import dump, plain, rounded
@@ -22,9 +25,11 @@ from site_builder.section import Section, Size, Work, Written
 from site_builder.sprites import BUNDLE, SHEET, SHEET_COLUMNS, sheet, thumbnail, told_bundle
 
 #: Raise it when these files change for the same dataset.
-FORMAT = b"1"
+FORMAT = b"2"
 #: Bytes of a target in the index (gzip), of its entry in a bundle, and of its thumbnail. Measured.
 INDEX_BYTES, ENTRY_BYTES, THUMB_BYTES = 32, 1000, 2400
+#: Bytes of a neuron or head that a class's entry leads to, at most.
+LINK_BYTES = 24
 #: Columns that the index holds of every target.
 LISTED = ("target", "kind", "recipe", "variant", "score", "rank", "rivals", "natural_right", "natural_score")
 #: Columns that a target's page shows, beside the picture.
@@ -40,6 +45,7 @@ class Inverted:
     rows: int
     picture_bytes: int  # of all of them
     readings: str | None  # path of what other models read off them
+    layers: tuple[int, ...] = ()  # FFN layers of which the atlas has neurons
 
 
 def survey(outline: Outline) -> list[Inverted]:
@@ -51,7 +57,8 @@ def survey(outline: Outline) -> list[Inverted]:
             footer = footer_of(outline.atlas, path)
             read = shard_path(INVERSION_READINGS, slug)
             readings = read if outline.atlas.store.exists(read) else None
-            found.append(Inverted(slug, path, footer.num_rows, bytes_of(footer, "image.bytes"), readings))
+            layers = tuple(layer.layer for layer in outline.layers if layer.slug == slug)
+            found.append(Inverted(slug, path, footer.num_rows, bytes_of(footer, "image.bytes"), readings, layers))
     return found
 
 
@@ -62,7 +69,8 @@ def size(held: Sequence[Inverted], images: str) -> Size:
 
 def _model_size(own: Inverted) -> Size:
     files = 1 + ceil(own.rows / SHEET) + ceil(own.rows / BUNDLE)
-    said = own.rows * (INDEX_BYTES + ENTRY_BYTES + THUMB_BYTES)
+    links = LINK_BYTES * (MOST_WRITERS + MOST_HEADS) if own.layers else 0
+    said = own.rows * (INDEX_BYTES + ENTRY_BYTES + THUMB_BYTES + links)
     return Size(files, own.picture_bytes + said, files)
 
 
@@ -82,23 +90,32 @@ def write(work: Work, held: Sequence[Inverted]) -> Written:
 def _write(work: Work, own: Inverted) -> str:
     atlas = work.outline.atlas
     told = [content_of(atlas, path) for path in (own.shard, own.readings) if path]
-    name = content_name(f"d/{own.slug}/inversions", FORMAT, *told)
+    links = _links(atlas, own)
+    name = content_name(f"d/{own.slug}/inversions", FORMAT, *told, dump(links))
 
     def files() -> dict[str, bytes]:
         rows = atlas.inversions(own.slug, [*SAID, "image"])
         readings = atlas.inversion_readings(own.slug)
-        return dict(inversion_files(rows.to_pylist(), readings)) if rows is not None else {}
+        return dict(inversion_files(rows.to_pylist(), readings, links)) if rows is not None else {}
 
     write_folder(work.folder, name, files)
     return name
 
 
+def _links(atlas: Atlas, own: Inverted) -> Links:
+    """What the classes of a model's inversions lead to."""
+    rows = atlas.inversions(own.slug, ["kind", "target"])
+    classes = {row["target"] for row in (rows.to_pylist() if rows is not None else ()) if row["kind"] == "class"}
+    return class_links(atlas, own.slug, own.layers, classes) if classes else {}
+
+
 def inversion_files(
-    rows: Sequence[dict[str, Any]], readings: Sequence[dict[str, Any]] = ()
+    rows: Sequence[dict[str, Any]], readings: Sequence[dict[str, Any]] = (), links: Links = MappingProxyType({})
 ) -> Iterator[tuple[str, bytes]]:
     """(file name, bytes) of a model's inversions: classes by index, then texts, the recipes of each side by side.
 
     readings: rows of inversion_readings; `read` is [how many readers put the class first, of how many], null of texts.
+    links: by class, `links` of its entries.
     """
     ordered = sorted(rows, key=_order)
     by_picture: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
@@ -115,7 +132,7 @@ def inversion_files(
         yield f"{number:05d}.webp", sheet([thumbnail(webp) if webp else None for webp in own], SHEET_COLUMNS)
     for number in range(ceil(len(ordered) / BUNDLE)):
         some = slice(number * BUNDLE, (number + 1) * BUNDLE)
-        yield f"{number:05d}.images", _bundle(ordered[some], read[some])
+        yield f"{number:05d}.images", _bundle(ordered[some], read[some], links)
 
 
 def _picture(row: dict[str, Any]) -> tuple[Any, ...]:
@@ -136,10 +153,11 @@ def _webp(row: dict[str, Any]) -> bytes:
     return (row["image"] or {}).get("bytes") or b""
 
 
-def _bundle(rows: Sequence[dict[str, Any]], readings: Sequence[Sequence[dict[str, Any]]]) -> bytes:
+def _bundle(rows: Sequence[dict[str, Any]], readings: Sequence[Sequence[dict[str, Any]]], links: Links) -> bytes:
     said = [
         {name: rounded(plain(row[name]), 5) for name in SAID if row[name] is not None}
         | {"readings": [_reading(one) for one in some]}
+        | ({"links": links[row["target"]]} if row["kind"] == "class" and row["target"] in links else {})
         for row, some in zip(rows, readings, strict=True)
     ]
     return told_bundle(said, [_webp(row) for row in rows])

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 from drawn_evidence import (
+    CLASSES,
     PROBE_SET,
     PROBE_SET_UNFREE,
     effect_row,
@@ -236,11 +237,12 @@ def write_model(store: Store, model: Drawn, widths: dict[str, tuple[int, ...]] |
 
 
 def inversion_rows(model: Drawn) -> list[dict[str, Any]]:
-    """Seventy classes of a Vision Transformer, one without a picture; of a Swin two texts, one hostile."""
+    """Seventy classes of a Vision Transformer, six of the images; of a Swin two texts, one hostile."""
     if model.family == "swin":
         targets = [("text", f"{number:012x}", text) for number, text in enumerate(("class 3", "<b>bold</b> & so on"))]
     else:
-        targets = [("class", str(number), f"class {number}") for number in range(70)]
+        names = {20 + at: name for at, name in enumerate(CLASSES)}  # those that neurons write to, and heads carry
+        targets = [("class", str(number), names.get(number, f"class {number}")) for number in range(70)]
     rows = []
     for number, (kind, name, text) in enumerate(targets):
         there, is_class = number != 5, kind == "class"

@@ -15,6 +15,7 @@ from selenium.webdriver.common.keys import Keys
 
 from atlas_schema.read import Atlas
 from atlas_schema.tables import INVERSIONS
+from site_builder.class_links import MOST_HEADS, MOST_WRITERS, class_links
 from site_builder.sections.inversions import inversion_files
 
 IN_BROWSER = pytest.mark.skipif(bool(missing()), reason=missing())
@@ -37,6 +38,34 @@ def test_files_hold_all_in_one_order(evident_atlas: Path, unpacked: Callable[[Pa
     assert Image.open(io.BytesIO(files["00001.webp"])).size == (8 * 64, 64), "six of the last sheet, in a row of eight"
     head = struct.unpack("<I", files["00001.images"][:4])[0]
     assert files["00001.images"][4 + head :].startswith(by_address[f"{SLUG}/class/8"]["image"]["bytes"])
+
+
+def test_a_class_leads_to_the_neurons_and_heads_of_their_tables(evident_atlas: Path) -> None:
+    atlas = Atlas(str(evident_atlas))
+    links = class_links(atlas, SLUG, (0, 1, 2), {"zebra", "gong", "class 3"})
+    assert set(links) == {"zebra", "gong"}, "no table speaks of class 3"
+    written = [
+        (one["logit"], layer, row["unit"])
+        for layer in (0, 1, 2)
+        for row in (atlas.neurons(SLUG, layer, ["unit", "writes_to"]) or pytest.fail("no neurons")).to_pylist()
+        for one in row["writes_to"] or ()
+        if one["name"] == "zebra" and one["logit"] > 0
+    ]
+    best = sorted(written, reverse=True)[:MOST_WRITERS]
+    assert [(layer, unit) for layer, unit, _ in links["zebra"]["neurons"]] == [place[1:] for place in best]
+    assert [logit for *_, logit in links["zebra"]["neurons"]] == pytest.approx([one[0] for one in best], rel=1e-3)
+    carried = [
+        (row["layer"], row["head"], one["mean"])
+        for row in atlas.heads(SLUG)
+        for one in row["axis_classes"]
+        if one["name"] == "zebra"
+    ]
+    assert len(links["zebra"]["heads"]) == MOST_HEADS < len(carried)
+    assert {tuple(one) for one in links["zebra"]["heads"]} <= set(carried)
+    lengths = [abs(one[2]) for one in links["zebra"]["heads"]]
+    assert lengths == sorted((abs(one[2]) for one in carried), reverse=True)[:MOST_HEADS]
+    assert min(one[2] for one in carried) < 0, "the low end counts as the high one does"
+    assert class_links(atlas, "drawn-bare", (0,), {"zebra"}) == {}
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +98,22 @@ def test_a_model_leads_to_its_classes_and_a_class_to_its_picture(seen: Seen) -> 
         assert "it comes 2nd of 70" in page.text(".lede")
         page = seen.open(f"#/i/{SLUG}/class/5", ".lede")
         page.wait(lambda: "There is no picture: the ascent left the finite numbers" in page.text(".lede"))
+
+
+@pytest.mark.browser
+@IN_BROWSER
+def test_a_class_leads_to_a_neuron_and_the_neuron_back(seen: Seen) -> None:
+    with seen.quiet():
+        page = seen.open(f"#/i/{SLUG}/class/25", "#writers")
+        assert page.text("h1").startswith("zebra")
+        page.wait(lambda: len(page.all("#writers ~ .counterparts img")) > 3)
+        assert len(page.all("#carriers ~ ol a")) == MOST_HEADS
+        neuron = page.all("#writers ~ .counterparts a")[0].get_attribute("href")
+        page = seen.open(neuron[neuron.index("#") :], "#classes")
+        page.wait(lambda: page.all("#classes ~ .columns-2 a[href$='/class/25']"))
+        assert page.all("#classes ~ .columns-2 a[href$='/class/25']")[0].text == "zebra"
+        page = seen.open(f"#/i/{SLUG}/class/3", "#made")
+        assert not page.all("#writers, #carriers")
 
 
 @pytest.mark.browser

@@ -2,12 +2,13 @@
 import { html } from "../vendor/htm-preact.js";
 import { Bar } from "../charts.js";
 import { findModel, site } from "../data.js";
-import { figure, percent, plural } from "../format.js";
+import { figure, percent, plural, signed } from "../format.js";
 import { fetchInversion, fetchInversions } from "../inversions.js";
 import { useKeys } from "../keys.js";
-import { Failure, Figure, Snippet, Trail, useLoaded, useTitle } from "../parts.js";
+import { Explained, Failure, Figure, Snippet, Trail, useLoaded, useTitle } from "../parts.js";
 import { link } from "../route.js";
 import { CopyLink } from "../share.js";
+import { NeuronTile } from "../tiles.js";
 import { InversionTile } from "./inversions.js";
 
 const GRID = { display: "grid", gridTemplateColumns: "repeat(auto-fill, minmax(104px, 1fr))", gap: "12px 8px", listStyle: "none", margin: "12px 0", padding: 0 };
@@ -38,6 +39,7 @@ export function InversionPage({ route }) {
     <${Shown} slug=${slug} said=${value.said} />
     <nav class="note"><${CopyLink} route=${route} /> ${step(-1) && html`<a href=${step(-1)}>Before</a> `}${step(1) && html`<a href=${step(1)}>Next</a>`}</nav>
     <${Read} said=${value.said} />
+    <${Inside} slug=${slug} links=${value.said.links ?? {}} />
     <${OtherRecipes} slug=${slug} own=${value.own} shown=${value.listed} total=${value.all.length} />
     <${Elsewhere} slug=${slug} target=${value.listed.target} />
     <section aria-labelledby="made"><h2 id="made">How it was made</h2><${Made} slug=${slug} said=${value.said} /></section>`;
@@ -82,6 +84,18 @@ function Read({ said }) {
     <ol class="ranked">${best.map((one) => html`<li key=${one.reader}><a class="where" href=${link.inversion(one.reader, ...address)}>${one.reader}</a>
       <span class="line"><${Bar} value=${Math.max(0, one.score ?? 0)} /></span><b class="value">${figure(one.score)}</b>
       <span class="said note">${one.rank ? (one.rank === 1 ? "comes first" : `comes ${ordinal(one.rank)} of ${one.rivals}`) : ""}</span></li>`)}</ol></section>`;
+}
+
+/** The neurons of this model that raise the class most, and the heads at an end of whose first axis it lies. */
+function Inside({ slug, links: { neurons = [], heads = [] } }) {
+  return html`${neurons.length > 0 && html`<section aria-labelledby="writers"><h2 id="writers">Neurons that write to it</h2>
+      <div class="counterparts">${neurons.map(([layer, unit, logit]) => html`<${NeuronTile} key=${`${layer}/${unit}`} slug=${slug} layer=${layer} unit=${unit} short>
+        <span class="note">${signed(logit)}</span><//>`)}</div>
+      <p class="note"><${Explained} name="Writes to" column="writes_to">What a unit of activation adds to the class's logit<//>, the most first; how active each neuron is on real images is on its page.</p></section>`}
+    ${heads.length > 0 && html`<section aria-labelledby="carriers"><h2 id="carriers">Heads that carry it</h2>
+      <ol class="ranked">${heads.map(([layer, head, mean]) => html`<li key=${`${layer}/${head}`}><a class="where" href=${link.head(slug, layer, head)}>layer ${layer}, head ${head}</a>
+        <span class="line"><${Bar} value=${Math.abs(mean / heads[0][2])} /></span><b class="value">${signed(mean)}</b><span class="said note"></span></li>`)}</ol>
+      <p class="note">Where on the first axis of each head the <${Explained} name="classes" column="axis_classes" table="heads">images of this class<//> lie on the mean; the sign says at which end.</p></section>`}`;
 }
 
 function OtherRecipes({ slug, own, shown, total }) {

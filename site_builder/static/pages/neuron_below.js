@@ -19,7 +19,7 @@ export function NeuronBelow({ slug, layer, unit, row, model, trusted }) {
   return html`${!trusted && html`<${TrustSection} row=${row} summary=${summary} layer=${layer} wide />`}
     <${InOtherWays} ...${place} row=${row} />
     ${!probed && html`<${Lacking} slug=${slug} />`}
-    <${ClassesSection} row=${row} />
+    <${ClassesSection} slug=${slug} row=${row} />
     <${MatchesSection} ...${place} />
     <${ReadersSection} ...${place} />
     ${probed && html`<${Lacking} slug=${slug} />`}
