@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 #: Version of all tables together (semver): major when a column changes its meaning or goes, minor when one
 #: comes. It stands in every file, and its major is part of every work unit's key.
-SCHEMA_VERSION = "2.4.0"
+SCHEMA_VERSION = "2.5.0"
 
 #: The storage of `datasets.Image`: these two fields, nullable, in this order. With `large_binary`, another
 #: order or `nullable=False`, `datasets` loses the Image feature without a word.
@@ -55,6 +55,8 @@ class Table:
     row_stages: tuple[tuple[str, str], ...] = ()
     """Where several stages each hold whole rows: (stage, what `row_stage_by` says in its rows)."""
     row_stage_by: str = ""
+    row_stage_kinds: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    """Where such stages differ in what their rows are of: (stage, what `kind` may say in its rows)."""
     version: str = SCHEMA_VERSION
 
     def column(self, name: str) -> Column:
@@ -79,7 +81,11 @@ class Table:
     def rows_of(self, stage: str, rows: pa.Table) -> pa.Table:
         """Of `rows` of the table those that `stage` made whole: all, but where several stages do."""
         said = dict(self.row_stages).get(stage)
-        return rows if said is None else rows.filter(pc.equal(rows[self.row_stage_by], said))
+        if said is None:
+            return rows
+        kinds = dict(self.row_stage_kinds).get(stage)
+        own = pc.equal(rows[self.row_stage_by], said)
+        return rows.filter(own if kinds is None else pc.and_(own, pc.is_in(rows["kind"], pa.array(kinds))))
 
     def schema(self) -> pa.Schema:
         """The Arrow schema of a shard; its metadata lets `datasets` decode images and name all types."""

@@ -9,3 +9,6 @@ INVERSION_STAGES = tuple((f"invert-{recipe}", recipe) for recipe in INVERSION_RE
 
 READING_STAGES = tuple((f"transfer-{recipe}", recipe) for recipe in INVERSION_RECIPES)
 """The stage in which other models read these pictures, and the recipe."""
+
+HEAD_PICTURE_STAGES = tuple((f"invert-heads-{recipe}", recipe) for recipe in INVERSION_RECIPES)
+"""The stage that makes the pictures of heads by each recipe, and the recipe."""

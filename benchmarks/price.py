@@ -46,7 +46,7 @@ def plan_of(row: Mapping[str, Any]) -> Plan:
     """The plan of a run, by its row of `runs`."""
     config = config_from_mapping(json.loads(row["config"]))
     machine = json.loads(row["machine"])
-    stages = stages_of(config.stages, config.also, config.inverting)
+    stages = stages_of(config.stages, config.also, config.inverting, config.picturing_heads)
     embeds = any(stage.owner == "embedder" for stage in stages)
     embedder = describe(ModelRequest(config.embedder)) if embeds else None
     counts = counts_of(config, stages, lambda _: None)

@@ -17,7 +17,12 @@ UNIT_SECONDS = 300.0  # ... and fewer where they would take longer
 
 def named(targets: Sequence[Target]) -> tuple[str, ...]:
     """What stands for each target in the name of its unit."""
-    return tuple(f"{one.kind} {one.text if one.kind == 'text' else one.index}" for one in targets)
+    return tuple(f"{one.kind} {one.name}" for one in targets)
+
+
+def own_of(inverts: Sequence[str], names: Sequence[str]) -> tuple[str, ...]:
+    """Of names of targets, as `named` has them, those of the kinds that a stage inverts."""
+    return tuple(name for name in names if name.partition(" ")[0] in inverts)
 
 
 def cuts(names: Sequence[str], seconds: float) -> Iterator[Targets]:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 PROBE_CLASSES = "probe"  # in place of a file of class names
 CLOSING_SECONDS = 15.0  # after units in flight have ended: shards that can be, the card and the run's row are written
 IDLE_SECONDS = 60.0  # on a cluster, before a worker without a unit is let go: autoscalers count from then
+_HEAD = re.compile(r"\d+\.\d+")
 _SELECTION_ITEM = re.compile(r"^(-?\d+|(-?\d+)?:(-?\d+)?)$")
 
 
@@ -164,9 +165,14 @@ class RunConfig(_Frozen):
     prompts: str | None = Field(
         default=None, description="Texts that a CLIP is inverted for: a file, one a line, or zoo."
     )
+    head_pictures: tuple[str, ...] = Field(
+        default=(),
+        description="Heads to make pictures of, along their directions: all, or LAYER.HEAD (3.2); needs --probe.",
+    )
     inversions: tuple[str, ...] = Field(
         default=("fast",),
-        description=f"Recipes of inversion, some of {','.join(INVERSION_RECIPES)}: with --classes or --prompts.",
+        description=f"Recipes of inversion, some of {','.join(INVERSION_RECIPES)}: with --classes, --prompts or "
+        "--head-pictures.",
     )
     out: str = Field(default="atlas", description="The atlas: a folder, or a URL such as s3://bucket/atlas.")
     shard: str | None = Field(
@@ -225,24 +231,37 @@ class RunConfig(_Frozen):
     @model_validator(mode="after")
     def _inversions_known(self) -> RunConfig:
         _require_known("inversions", self.inversions, INVERSION_RECIPES)
-        if "all" in self.classes and len(self.classes) > 1:
-            raise ValueError("classes: all stands alone; leave the others out")
-        if self.inversions != ("fast",) and not (self.classes or self.prompts):
+        for option in ("classes", "head_pictures"):
+            if "all" in getattr(self, option) and len(getattr(self, option)) > 1:
+                raise ValueError(f"{option}: all stands alone; leave the others out")
+        wrong = [one for one in self.head_pictures if one != "all" and not _HEAD.fullmatch(one)]
+        if wrong:
+            raise ValueError(f"head_pictures: {wrong[0]!r} is no head; give LAYER.HEAD such as 3.2, or all")
+        if self.head_pictures and not self.probe:
             raise ValueError(
-                "inversions: nothing is named that is to be inverted; give --classes (of classifiers) or --prompts "
-                "(of CLIPs)"
+                "head_pictures: a head's directions are those in which it varies over images; give --probe"
+            )
+        if self.inversions != ("fast",) and not (self.classes or self.prompts or self.head_pictures):
+            raise ValueError(
+                "inversions: nothing is named that is to be inverted; give --classes (of classifiers), --prompts "
+                "(of CLIPs) or --head-pictures"
             )
         return self
 
     @property
     def inverting(self) -> tuple[str, ...]:
-        """The recipes by which something is to be inverted."""
+        """The recipes by which classes or texts are to be inverted."""
         return self.inversions if self.classes or self.prompts else ()
 
-    @field_validator("stages", "also", "inversions", mode="before")
+    @property
+    def picturing_heads(self) -> tuple[str, ...]:
+        """The recipes by which pictures of heads are to be made."""
+        return self.inversions if self.head_pictures else ()
+
+    @field_validator("stages", "also", "inversions", "head_pictures", mode="before")
     @classmethod
     def _names_from_text(cls, value: Any) -> Any:
-        return value.split(",") if isinstance(value, str) else value
+        return [one.strip() for one in value.split(",")] if isinstance(value, str) else value
 
     @model_validator(mode="after")
     def _other_recipes(self) -> RunConfig:
@@ -289,7 +308,7 @@ class RunConfig(_Frozen):
     @model_validator(mode="after")
     def _one_name_one_model(self) -> RunConfig:
         known = groups()
-        for name in self.stages or (() if self.inverting else ("",)):
+        for name in self.stages or (() if self.inverting or self.head_pictures else ("",)):
             if name not in known:
                 close = nearest(name, known, 1)
                 hint = f"; nearest: {close[0]}" if close else ""

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from atlas_schema.errors import SlugClash
 from atlas_schema.tables import tables_filled_by, tables_of
 from atlas_schema.units import Images, Neurons, Readings, Targets, Whole
-from jobs.chunks import cuts
+from jobs.chunks import cuts, own_of
 from jobs.config import RunConfig, select
 from jobs.memory import BASE, EASY_BATCH, MOST_BATCH, UNLIMITED, fitting_batch
 from jobs.ranges import Range, as_ranges, length
@@ -266,7 +266,10 @@ def make_plan(
             continue
         owners = [model for model in models if (stage.name, model.slug) not in left_out]
         if stage.cut == "targets":
-            jobs += [_inverting(stage, sizes[one.slug], targets.get(one.slug, ()), machine) for one in owners]
+            jobs += [
+                _inverting(stage, sizes[one.slug], own_of(stage.inverts, targets.get(one.slug, ())), machine)
+                for one in owners
+            ]
             continue
         if stage.cut == "readings":
             jobs += [_reading(stage, one.slug, sizes, readers.get(one.slug, {}), jobs) for one in owners]

@@ -11,7 +11,7 @@ from atlas_schema.errors import BadConfig, ForeignAtlas, NothingThere, ShardCorr
 from atlas_schema.read import Atlas
 from atlas_schema.store import Store, folder_of
 from atlas_schema.units import Identity
-from jobs.chunks import named
+from jobs.chunks import named, own_of
 from jobs.claim import claimed, claimed_identities, refuse_foreign, refuse_other_folder
 from jobs.config import PROBE_CLASSES, RunConfig
 from jobs.identities import StageIdentity, stage_identities
@@ -20,7 +20,7 @@ from jobs.opening import open_inputs
 from jobs.plan import Counts, Machine, Plan, make_plan
 from jobs.probe_images import footer_of
 from jobs.stages import Stage, stages_of
-from jobs.targets import Answers, answers_of, prompts_of, readers_of, targets_of_model
+from jobs.targets import Answers, answers_of, heads_of_model, prompts_of, readers_of, targets_of_model
 
 if TYPE_CHECKING:
     from pipeline.invert.targets import Target
@@ -89,7 +89,10 @@ def prepare(config: RunConfig, say: Say) -> Prepared:
     from pipeline.models import load
     from pipeline.visualize.recipes import recipe_named
 
-    store, stages = open_store(config.out), stages_of(config.stages, config.also, config.inverting)
+    store, stages = (
+        open_store(config.out),
+        stages_of(config.stages, config.also, config.inverting, config.picturing_heads),
+    )
     described = describe_all(config)
     # slug clashes and bad selections are told before any download
     make_plan(config, described, stages, recipe_named(config.recipe), Counts(), Machine())
@@ -97,7 +100,7 @@ def prepare(config: RunConfig, say: Say) -> Prepared:
     inputs = open_inputs(config, stages, say)
     described = _with_probe_classes(config, described, inputs)
     refuse_other_answers(store, inputs)
-    prompts, inverting = prompts_of(config), any(stage.cut == "targets" for stage in stages)
+    prompts, inverting = prompts_of(config), bool(config.inverting)
     seen: list[tuple[Seen, set[str]]] = []
     targets: dict[str, tuple[Target, ...]] = {}
     answers: dict[str, Answers] = {}
@@ -113,18 +116,27 @@ def prepare(config: RunConfig, say: Say) -> Prepared:
             targets[slug], reason = targets_of_model(config, prompts, request, model)
             if reason:
                 say(f"{slug} is not inverted: {reason}")
+        if config.head_pictures and "spans" not in unfit:
+            heads = heads_of_model(config, model, inputs.settings.spans.looked_along)
+            targets[slug] = (*targets.get(slug, ()), *heads)
         seen.append((Seen(description, model.fingerprint, model.class_names, model.remarks), unfit))
-    if inverting and not any(targets.values()):
+    if inverting and not any(one.kind != "head" for own in targets.values() for one in own):
         raise BadConfig(
             f"{', '.join(one.slug for _, one in described)}: nothing of what --classes and --prompts name can be "
             "inverted; the lines above say why."
+        )
+    if config.head_pictures and not any(one.kind == "head" for own in targets.values() for one in own):
+        raise BadConfig(
+            f"head_pictures: no head of {', '.join(one.slug for _, one in described)} adds to the final representation "
+            "directly; the lines above say why."
         )
     inputs = replace(inputs, targets=targets, readers=readers_of(targets, answers, say))
     models, left_out = [], set()
     for one, unfit in seen:
         slug = one.description.slug
-        there = {"targets": targets.get(slug), "readings": inputs.readers.get(slug)}
-        unfit |= {stage.name for stage in stages if stage.cut in there and not there[stage.cut]}
+        own = named(targets.get(slug, ()))
+        unfit |= {stage.name for stage in stages if stage.cut == "targets" and not own_of(stage.inverts, own)}
+        unfit |= {stage.name for stage in stages if stage.cut == "readings" and not inputs.readers.get(slug)}
         left_out |= {(name, slug) for name in unfit}
         models.append(_prepared(store, [stage for stage in stages if stage.name not in unfit], inputs, one))
     return Prepared(config, store, stages, inputs, described, tuple(models), frozenset(left_out))

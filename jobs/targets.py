@@ -1,4 +1,4 @@
-"""Which classes and texts a run inverts, of each of its models."""
+"""Which classes, texts and directions of heads a run makes pictures of, of each of its models."""
 
 from __future__ import annotations
 
@@ -55,6 +55,17 @@ def targets_of_model(
     return tuple(targets_of(outputs, wanted)), ""
 
 
+def heads_of_model(config: RunConfig, model: LoadedModel, looked_along: int) -> tuple[Target, ...]:
+    """The directions of a model's heads that pictures are made of. BadConfig for a head that cannot be.
+
+    looked_along: how many texts of each head.
+    """
+    from pipeline.decompose.spans import direction_names
+    from pipeline.invert.heads import head_targets
+
+    return tuple(head_targets(model, config.head_pictures, direction_names(2 + looked_along)))
+
+
 @dataclass(frozen=True)
 class Answers:
     """How a model answers to a picture."""
@@ -88,12 +99,14 @@ def readers_of(
 ) -> dict[str, dict[str, str]]:
     """By slug, the other models that can read the pictures of its targets, each with its key.
 
-    Of classes those that have all of them by name, of texts those that read texts. Why a classifier cannot is said.
+    Of classes those that have all of them by name, of texts those that read texts, of heads none. Why a classifier
+    cannot is said.
     """
     from pipeline.invert.transfer import counterpart_classes
 
     found: dict[str, dict[str, str]] = {}
-    for slug, own in targets.items():
+    for slug, wanted in targets.items():
+        own = [one for one in wanted if one.kind != "head"]
         found[slug] = {}
         for reader, how in answers.items():
             if not own or reader == slug or how.kind != own[0].kind:
@@ -117,13 +130,25 @@ def readers_of(
 
 def guessed(config: RunConfig, prompts: Sequence[str], description: ModelDescription) -> tuple[str, ...]:
     """As many stand-ins as a model will have targets, from what is known without its weights."""
+    heads = _guessed_heads(config, description)
     if description.family == "clip":
-        return tuple(prompts)
+        return (*(f"text {prompt}" for prompt in prompts), *heads)
     if config.classes == ("all",):
-        return tuple(f"class {index}" for index in range(description.classes))
+        return (*(f"class {index}" for index in range(description.classes)), *heads)
     counts = [_RANGE.fullmatch(one) for one in config.classes]
     count = sum(int(one[2]) - int(one[1]) + 1 if one else 1 for one in counts)
-    return tuple(f"class {index}" for index in range(min(count, description.classes)))
+    return (*(f"class {index}" for index in range(min(count, description.classes))), *heads)
+
+
+def _guessed_heads(config: RunConfig, description: ModelDescription) -> list[str]:
+    """Of all heads the directions of each: which of them have a direct effect only the weights tell."""
+    from pipeline.decompose.spans import SpanSettings, direction_names
+
+    if not config.head_pictures:
+        return []
+    named = [f"{site.layer}.{head}" for site in description.attention_sites for head in range(site.heads)]
+    heads = named if config.head_pictures == ("all",) else config.head_pictures
+    return [f"head {head}/{one}" for head in heads for one in direction_names(2 + SpanSettings().looked_along)]
 
 
 def guessed_readers(targets: Mapping[str, Sequence[str]], descriptions: Iterable[ModelDescription]) -> dict[str, Any]:
@@ -132,5 +157,5 @@ def guessed_readers(targets: Mapping[str, Sequence[str]], descriptions: Iterable
     return {
         slug: {reader: "0" * 16 for reader in clips if reader != slug and clips[reader] == clips[slug]}
         for slug, own in targets.items()
-        if own
+        if any(not name.startswith("head ") for name in own)
     }

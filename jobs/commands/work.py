@@ -95,7 +95,10 @@ def plan(
     from pipeline.models import ModelRequest, describe
     from pipeline.visualize.recipes import recipe_named
 
-    recipe, stages = recipe_named(config.recipe), stages_of(config.stages, config.also, config.inverting)
+    recipe, stages = (
+        recipe_named(config.recipe),
+        stages_of(config.stages, config.also, config.inverting, config.picturing_heads),
+    )
     described = describe_all(config)
     embeds = any(stage.owner == "embedder" for stage in stages)
     embedder = describe(ModelRequest(config.embedder)) if embeds else None

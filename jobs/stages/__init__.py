@@ -10,7 +10,8 @@ examples ──────────────┬─> pictures-accentuated
                        │   pictures-RECIPE, one for each other recipe
 pairs
 invert-RECIPE ─────────┴─> transfer-RECIPE, one for each recipe of inversion
-pool, embed, decompose ──> align ─> spans ─> project ─> heads
+pool, embed, decompose ──> align ─> spans ─┬─> project ─> heads
+                                           └─> invert-heads-RECIPE, one for each recipe of inversion
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from jobs.stages.effect import EFFECT, WRITES
+from jobs.stages.head_pictures import HEAD_PICTURES
 from jobs.stages.heads import ALIGN, DECOMPOSE, HEADS, MAPS, POOL, PROJECT, READS, SPANS
 from jobs.stages.invert import INVERSIONS, TRANSFERS
 from jobs.stages.label import EMBED, LABEL, TEXTS
@@ -39,6 +41,7 @@ STAGES: tuple[Stage, ...] = (
     *INVERSIONS,
     *TRANSFERS,
     *(POOL, DECOMPOSE, ALIGN, SPANS, PROJECT, MAPS, READS, HEADS),
+    *HEAD_PICTURES,
 )
 
 
@@ -52,12 +55,15 @@ def groups() -> tuple[str, ...]:
     return tuple(dict.fromkeys(stage.group for stage in STAGES if stage.group))
 
 
-def stages_of(wanted: Iterable[str], also: Iterable[str] = (), inversions: Iterable[str] = ()) -> tuple[Stage, ...]:
+def stages_of(
+    wanted: Iterable[str], also: Iterable[str] = (), inversions: Iterable[str] = (), heads: Iterable[str] = ()
+) -> tuple[Stage, ...]:
     """The stages of these groups and all that they read, in the order of STAGES; also: recipes of further pictures;
-    inversions: recipes of inversion.
+    inversions: recipes of inversion, of classes and texts; heads: those of pictures of heads.
     """
     wanted = set(wanted)
     further = {f"pictures-{recipe}" for recipe in also} | {f"transfer-{recipe}" for recipe in inversions}
+    further |= {f"invert-heads-{recipe}" for recipe in heads}
     return closure(stage.name for stage in STAGES if stage.group in wanted or stage.name in further)
 
 

@@ -45,13 +45,13 @@ def decompose(work: Work, unit: WorkUnit) -> dict[str, np.ndarray]:
     """Moments of the contributions of all components over a slice of the probe images."""
     from pipeline.decompose.moments import ContributionMoments
 
-    contributing = work.shared(unit.slug, _contributing)
+    contributing = work.shared(unit.slug, contributing_of)
     device = "cpu" if work.device == "mps" else work.device
     batches = (batch for _, batch in _contributions(work, contributing, _indices(work, unit, DECOMPOSE)))
     return ContributionMoments.over(contributing, batches, device).arrays()
 
 
-def _contributing(work: Work, slug: str) -> Contributing:
+def contributing_of(work: Work, slug: str) -> Contributing:
     """What is known of how a model's components reach its representation, found once a worker."""
     from pipeline.decompose.contributions import Contributing
 
@@ -79,7 +79,7 @@ def align(work: Work, unit: WorkUnit) -> dict[str, np.ndarray]:
     from pipeline.label.views import Views
 
     inputs = work.inputs
-    contributing, panel = work.shared(unit.slug, _contributing), inputs.panel
+    contributing, panel = work.shared(unit.slug, contributing_of), inputs.panel
     views = Views.of(work.arrays("embed"))
     row = {index: i for i, index in enumerate(panel)}
 
@@ -165,7 +165,7 @@ def project(work: Work, unit: WorkUnit) -> dict[str, np.ndarray]:
         inputs.membership,
         inputs.settings.project,
     )
-    contributing = work.shared(unit.slug, _contributing)
+    contributing = work.shared(unit.slug, contributing_of)
     for indices, contributions in _contributions(work, contributing, _indices(work, unit, PROJECT)):
         passing.update(contributions, indices)
     return passing.sums.arrays()
@@ -186,7 +186,7 @@ def maps(work: Work, unit: WorkUnit) -> dict[str, np.ndarray]:
     within = set(_indices(work, unit, MAPS))
     asked = [one for one in asked_maps(top, directions, len(inputs.images)) if one.image in within]
     images = sorted({one.image for one in asked})
-    contributing, sums = work.shared(unit.slug, _contributing), HeadMaps()
+    contributing, sums = work.shared(unit.slug, contributing_of), HeadMaps()
     for numbers, pixels in batches(inputs.images, images, model.description, work.batch):
         own = [one for one in asked if one.image in set(numbers)]
         x = model.normalise(pixels.to(model.device))
@@ -212,7 +212,7 @@ def reads(work: Work, unit: WorkUnit) -> dict[str, np.ndarray]:
     images = list(inputs.panel[: settings.images])
     source = batches(inputs.images, images, model.description, work.batch)
     pixels = (model.normalise(x.to(model.device)) for _, x in source)
-    contributing = work.shared(unit.slug, _contributing)
+    contributing = work.shared(unit.slug, contributing_of)
     without = settings.images_without_path
     sums = run(contributing, pixels, torch.from_numpy(axes.copy()), without_path=without, on_step=work.step)
     return sums.readers(model, settings.readers).arrays()

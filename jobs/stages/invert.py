@@ -34,7 +34,7 @@ def inversions(recipe_name: str, work: Work, unit: WorkUnit) -> list[dict[str, A
     pictures = invert(model, outputs, targets, recipe, seed=inputs.seed, batch=batch, on_step=work.step)
     done = judged(model, outputs, targets, pictures, recipe, inputs.seed, inputs.settings.natural, work.step)
     seconds = (time.monotonic() - began) / len(targets)
-    return [_row(one, model, outputs, seconds, unit) for one in done]
+    return [row_of(one, model, outputs, seconds, unit) for one in done]
 
 
 def _outputs(work: Work, unit: WorkUnit, model: LoadedModel) -> tuple[Outputs, list[Target]]:
@@ -52,13 +52,16 @@ def _outputs(work: Work, unit: WorkUnit, model: LoadedModel) -> tuple[Outputs, l
     return outputs, [replace(one, index=index) for index, one in enumerate(targets)]
 
 
-def _row(one: Inversion, model: LoadedModel, outputs: Outputs, seconds: float, unit: WorkUnit) -> dict[str, Any]:
+def row_of(
+    one: Inversion, model: LoadedModel, outputs: Outputs | None, seconds: float, unit: WorkUnit
+) -> dict[str, Any]:
+    """The row of a picture. outputs: of a head None, which competes with nothing."""
     import torch
 
     from pipeline.models.device import dtype_of
 
     is_class = one.target.kind == "class"
-    rivals = int(outputs.rivals(torch.tensor([one.target.index])).sum()) if is_class else None
+    rivals = int(outputs.rivals(torch.tensor([one.target.index])).sum()) if is_class and outputs else None
     there = one.webp is not None
     return {
         "address": one.address,
@@ -68,6 +71,8 @@ def _row(one: Inversion, model: LoadedModel, outputs: Outputs, seconds: float, u
         "kind": one.target.kind,
         "index": one.target.index if is_class else None,
         "target": one.target.text,
+        "head": None,
+        "direction": None,
         "image": {"bytes": one.webp, "path": None} if there else None,
         "status": "made" if there else "failed",
         "status_reason": None if there else "the ascent left the finite numbers",
@@ -82,6 +87,9 @@ def _row(one: Inversion, model: LoadedModel, outputs: Outputs, seconds: float, u
         ]
         if there
         else None,
+        "projection": one.projection,
+        "deviations": one.deviations,
+        "natural_deviations": one.natural_deviations,
         "image_steps": one.recipe.image_steps,
         "seconds": seconds,
         "recipe_hash": one.recipe.hash,
@@ -176,6 +184,7 @@ def stage_of(name: str, recipe: str) -> Stage:
         does=f"Makes pictures of classes and texts by the recipe {recipe} (`--classes`, `--prompts`), and judges them",
         group="",
         cut="targets",
+        inverts=("class", "text"),
         facts=(f"inversion recipe {recipe}", "seed", "natural settings"),
         names_classes=True,
         compute=compute,

@@ -159,6 +159,7 @@ class Stage:
     reads: tuple[str, ...] = ()  # stages that must be complete before; they run too where they are not
     reads_if_there: tuple[str, ...] = ()  # stages that it waits for where they run, and else takes as they stand
     facts: tuple[str, ...] = ()  # names of `jobs.facts.FACTS`: what it reads beside the model and other stages
+    inverts: tuple[str, ...] = ()  # where it is cut along targets: the kinds of target that are its own
     merge: str = ""  # where it is cut along images: module:Class with of(arrays), merge(other) and arrays()
     names_classes: bool = False  # it knows the outputs of the classifier by name: other names are another result
     version: int = 1

@@ -4,6 +4,7 @@ What users of a decomposition need, by what they want:
 
 - the parts: `decompose` (some images, at a `Level`), `Contributing` (many images, batch by batch), `Component`;
 - the parts in words: `Alignment` and `fit_alignment` (to a CLIP's space), `FeatureSet`, `read_features`, `Lens`;
+- one head as a function of a picture, with a gradient: `LiveHeads`;
 - where in an image: `heatmap`, `example_maps`, `spread`;
 - what the model answers: `representation`, `class_outputs`;
 - how exact it is: `check_decomposition`.
@@ -17,6 +18,7 @@ from pipeline.decompose.classifiers import class_outputs
 from pipeline.decompose.components import Component, Decomposition, Level, components_of, decompose
 from pipeline.decompose.contributions import Contributing, direct_components
 from pipeline.decompose.features import FeatureSet, FeatureSums, Lens, read_features
+from pipeline.decompose.live import LiveHeads
 from pipeline.decompose.maps import example_maps, heatmap, spread
 from pipeline.models.representation import representation
 
@@ -31,6 +33,7 @@ __all__ = [
     "Held",
     "Lens",
     "Level",
+    "LiveHeads",
     "check_decomposition",
     "class_outputs",
     "components_of",

@@ -67,6 +67,17 @@ def cache_activations(model: LoadedModel, x: Tensor, *, attention: bool, gates: 
     return cache
 
 
+def live_heads(model: LoadedModel, x: Tensor) -> dict[str, list[Tensor]]:
+    """The heads of one forward, as `ActivationCache` has them, with a gradient to x. Raises as `cache_activations`."""
+    _check_precision(model, x)
+    cache = ActivationCache(torch.empty(0))
+    with ExitStack() as stack:
+        for site in model.description.attention_sites:
+            _cache_heads(stack, cache, site.path, model.module.get_submodule(site.path))
+        representation(model, x)
+    return cache.heads
+
+
 def _check_precision(model: LoadedModel, x: Tensor) -> None:
     if x.dtype not in (torch.float32, torch.float64) or torch.is_autocast_enabled(x.device.type):
         raise BadConfig(

@@ -240,6 +240,14 @@ class Decomposition:
         nothing = torch.zeros_like(seed[:, 0])
         return torch.stack([scores.get(component, nothing) for component in self.components], dim=1)
 
+    def head_gradients(self, direction: Tensor) -> dict[str, list[Tensor | None]]:
+        """The derivative of the representation along a direction by what each attention's heads write.
+
+        Shaped as `ActivationCache.heads`; None where a call does not reach it. direction: as in `scores`. Of a
+        decomposition without paths.
+        """
+        return self._pulled(direction.to(self._z).expand_as(self._z)).heads
+
     def vectors(self, components: Sequence[Component] | None = None) -> Tensor:
         """The contributions of some components (default `adds_up`) as vectors: (images, components, d).
 

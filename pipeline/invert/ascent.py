@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 import torch
@@ -25,13 +26,18 @@ from pipeline.visualize.parametrize import Space, parameterization
 from pipeline.visualize.recipes import Ascent
 from pipeline.visualize.transforms import Draws, augment, draw, roll_each, total_variation, turn_each
 
+if TYPE_CHECKING:
+    from pipeline.invert.heads import HeadOutputs
+
+    Climbed: TypeAlias = Outputs | HeadOutputs  # answers to a whole picture, or what a head of the model adds
+
 SQUARED_DISTANCE = 1e-12  # of two embeddings, at least: the slope of a root ends nowhere
 PICTURES_AT_ONCE = {"cpu": 64, "cuda": 512}  # of all targets of a step, copies among them
 
 
 def invert(
     model: LoadedModel,
-    outputs: Outputs,
+    outputs: Climbed,
     targets: Sequence[Target],
     recipe: InversionRecipe,
     *,
@@ -68,7 +74,7 @@ def value_of(outputs: Outputs, answers: Tensor, index: Tensor, objective: str, m
 
 def _batch(
     model: LoadedModel,
-    outputs: Outputs,
+    outputs: Climbed,
     targets: Sequence[Target],
     recipe: InversionRecipe,
     seed: int,
@@ -86,7 +92,7 @@ def _batch(
 
 def _climb(
     model: LoadedModel,
-    outputs: Outputs,
+    outputs: Climbed,
     targets: Sequence[Target],
     recipe: InversionRecipe,
     stage: InversionStage,
@@ -115,9 +121,9 @@ def _climb(
         count = len(copies) // len(targets)
         if placed is not None:
             copies = _moved(copies, placed[:, step].flatten(0, 1))
-        answers = answers_to(model, outputs, copies, recipe.scaling)
-        value = value_of(outputs, answers, index.repeat_interleave(count), recipe.objective, recipe.text_measure)
-        loss = -value.sum() / count * (recipe.cosine_scale if outputs.kind == "text" else 1.0)
+        value = _climbed(model, outputs, copies, index.repeat_interleave(count), recipe)
+        scale = {"text": recipe.cosine_scale, "head": recipe.head_scale}.get(outputs.kind, 1.0)
+        loss = -value.sum() / count * scale
         if ascent.total_variation:
             divided_by = numbers.std if recipe.colour == "divide" else numbers.std.reciprocal()
             loss = loss + ascent.total_variation * total_variation(rolled, divided_by).sum()
@@ -130,12 +136,25 @@ def _climb(
     return space.picture(latent).detach()
 
 
+def _climbed(model: LoadedModel, outputs: Climbed, pictures: Tensor, index: Tensor, recipe: InversionRecipe) -> Tensor:
+    """What each picture has reached for its target, (n,)."""
+    if not isinstance(outputs, Outputs):
+        return outputs.deviations(_taken(model, pictures, recipe.scaling), index).to(pictures.dtype)
+    answers = answers_to(model, outputs, pictures, recipe.scaling)
+    return value_of(outputs, answers, index, recipe.objective, recipe.text_measure)
+
+
 def answers_to(model: LoadedModel, outputs: Outputs, pictures: Tensor, scaling: str = "bilinear") -> Tensor:
     """The model's outputs, (n, outputs), to pictures (n, 3, h, w) of any size, scaled to the model's own."""
+    return outputs.readout.outputs(model, _taken(model, pictures, scaling)).to(pictures.dtype)
+
+
+def _taken(model: LoadedModel, pictures: Tensor, scaling: str) -> Tensor:
+    """Pictures (n, 3, h, w) of any size as the model takes them."""
     size = model.description.input_size
     if tuple(pictures.shape[2:]) != tuple(size):
         pictures = F.interpolate(pictures, size=size, mode=scaling, align_corners=False)
-    return outputs.readout.outputs(model, model.normalise(pictures).to(dtype_of(model))).to(pictures.dtype)
+    return model.normalise(pictures).to(dtype_of(model))
 
 
 def _moves_copies(recipe: InversionRecipe) -> bool:

@@ -32,11 +32,14 @@ class Inversion:
     recipe: InversionRecipe
     seed: int
     webp: bytes | None
-    score: float | None = None  # of the stored file: probability among the rivals, or cosine with the text
+    score: float | None = None  # of the stored file: probability among the rivals, cosine with the text or direction
     rank: int | None = None  # of the target among its rivals, from 1
     natural_score: float | None = None  # mean over all changed copies
     natural_right: float | None = None  # share of changed copies in which the target still comes first
-    natural_kinds: tuple[tuple[str, float, float], ...] = ()  # of each kind of change: kind, score, share that is right
+    natural_kinds: tuple[tuple[str, float, float | None], ...] = ()  # of each kind: kind, score, share that is right
+    projection: float | None = None  # of a head's contribution, less its mean over probe images, on the direction
+    deviations: float | None = None  # the same, in standard deviations of the probe images
+    natural_deviations: float | None = None  # ... mean over all changed copies
 
     @property
     def address(self) -> str:
@@ -68,18 +71,23 @@ def judged(
 
     A picture that is no finite number gives an Inversion without a file and without figures.
     """
-    there = torch.isfinite(pictures).flatten(1).all(1).tolist()
-    own = [target for target, is_there in zip(targets, there, strict=True) if is_there]
-    webps = [
-        encode_webp(to_bytes(picture.float().cpu().numpy()), WEBP_QUALITY)
-        for picture, is_there in zip(pictures, there, strict=True)
-        if is_there
-    ]
+    files = encoded(pictures)
+    own = [target for target, webp in zip(targets, files, strict=True) if webp is not None]
+    webps = [webp for webp in files if webp is not None]
     found = iter(_measured(model, outputs, own, webps, recipe, seed, settings, on_step) if own else ())
     slug = model.description.slug
     return [
-        next(found) if is_there else Inversion(slug, target, recipe, seed, None)
-        for target, is_there in zip(targets, there, strict=True)
+        Inversion(slug, target, recipe, seed, None) if webp is None else next(found)
+        for target, webp in zip(targets, files, strict=True)
+    ]
+
+
+def encoded(pictures: Tensor) -> list[bytes | None]:
+    """The file of each picture; None where it is no finite number."""
+    there = torch.isfinite(pictures).flatten(1).all(1).tolist()
+    return [
+        encode_webp(to_bytes(picture.float().cpu().numpy()), WEBP_QUALITY) if is_there else None
+        for picture, is_there in zip(pictures, there, strict=True)
     ]
 
 

@@ -40,9 +40,12 @@ class InversionRecipe:
     3.3). Numbers m ~ U[-c, c] and s = exp(U[-c, c]) are the same."""
     objective: str = "probability"
     """Of a class: `probability`, the logarithm of its softmax among the outputs that compete with it (cross-entropy);
-    `logit`, its logit minus the mean of theirs, which does not level off. Of a text it is always the cosine."""
+    `logit`, its logit minus the mean of theirs, which does not level off. Of a text it is always the cosine, of a
+    head's direction the projection."""
     cosine_scale: float = 1.0
     """What the cosine with a text is multiplied by, so that it weighs as a logit does against total variation."""
+    head_scale: float = 5.0
+    """Of a direction of a head: what its projection, in standard deviations, is multiplied by, likewise."""
     text_measure: str = "cosine"
     """Of a text: `cosine` of the two embeddings, or `distance`, minus the distance of the two at length one."""
     copy_turn: float = 0.0

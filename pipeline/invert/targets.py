@@ -1,4 +1,4 @@
-"""What is inverted: classes of a classifier and texts of a CLIP, checked before any picture is made."""
+"""What is inverted: classes, texts of a CLIP and directions of heads, checked before any picture is made."""
 
 from __future__ import annotations
 
@@ -24,20 +24,25 @@ LONGER = 8  # times the context: what texts are measured in that may be too long
 
 @dataclass(frozen=True)
 class Target:
-    """A class of a model's classifier, or a text."""
+    """A class of a model's classifier, a text, or a direction of what a head adds."""
 
-    kind: str  # "class" or "text"
-    index: int  # of the output, or of the text among those asked for; from 0
-    text: str  # name of the class, or the text itself
+    kind: str  # "class", "text" or "head"
+    index: int  # of the output; of the text or direction among those asked for; from 0
+    text: str  # name of the class, the text itself, or head and direction: `3.2/axis-0-high`
+
+    @property
+    def name(self) -> str:
+        """What tells it from others of its kind: a text's or direction's place in a list does not."""
+        return str(self.index) if self.kind == "class" else self.text
 
     def address(self, slug: str) -> str:
-        """Such as `zoo-vit/class/12`, or `zoo-clip/text/0a1b2c3d4e5f`: a text's place in a list is not part of it."""
-        told = hashlib.sha256(self.text.encode()).hexdigest()[:12] if self.kind == "text" else self.index
+        """Such as `zoo-vit/class/12`, `zoo-clip/text/0a1b2c3d4e5f` or `zoo-vit/head/3.2/axis-0-high`."""
+        told = hashlib.sha256(self.text.encode()).hexdigest()[:12] if self.kind == "text" else self.name
         return f"{slug}/{self.kind}/{told}"
 
     def key(self, slug: str) -> tuple[object, ...]:
-        """What its random numbers depend on: a text's place in a list is not part of it."""
-        return (slug, self.kind, self.text if self.kind == "text" else self.index)
+        """What its random numbers depend on."""
+        return (slug, self.kind, self.index if self.kind == "class" else self.text)
 
 
 @dataclass(frozen=True)
