@@ -26,7 +26,7 @@ PASSES = 2.0
 def head_pictures(recipe_name: str, work: Work, unit: WorkUnit) -> list[dict[str, Any]]:
     """Rows of the unit's directions: each picture, and how far it brings its head."""
     from pipeline.invert.ascent import invert
-    from pipeline.invert.heads import judged_heads
+    from pipeline.invert.head_judge import judged_heads
     from pipeline.invert.recipes import inversion_recipe
 
     model, inputs, recipe = work.model(unit.slug), work.inputs, inversion_recipe(recipe_name)

@@ -1,4 +1,4 @@
-"""Section: inversions. Pictures that a model takes for a class or a text: a wall a model, a page a target.
+"""Section: inversions. Pictures of what a class, a text or a head looks like: a wall a model, a page a target.
 
 d/{slug}/inversions-HASH/   index.json.gz: every target with its main figures; NNNNN.webp: sheets of 64 thumbnails;
                             NNNNN.images: bundles of 8 pictures with all that is said of each; all in one order
@@ -31,7 +31,10 @@ INDEX_BYTES, ENTRY_BYTES, THUMB_BYTES = 32, 1000, 2400
 #: Bytes of a neuron or head that a class's entry leads to, at most.
 LINK_BYTES = 24
 #: Columns that the index holds of every target.
-LISTED = ("target", "kind", "recipe", "variant", "score", "rank", "rivals", "natural_right", "natural_score")
+LISTED = (
+    *("target", "kind", "recipe", "variant", "score", "rank", "rivals", "natural_right", "natural_score"),
+    *("head", "direction", "projection", "deviations"),
+)
 #: Columns that a target's page shows, beside the picture.
 SAID = tuple(name for name in INVERSIONS.names if name not in ("slug", "image", "together", "seconds"))
 
@@ -112,7 +115,8 @@ def _links(atlas: Atlas, own: Inverted) -> Links:
 def inversion_files(
     rows: Sequence[dict[str, Any]], readings: Sequence[dict[str, Any]] = (), links: Links = MappingProxyType({})
 ) -> Iterator[tuple[str, bytes]]:
-    """(file name, bytes) of a model's inversions: classes by index, then texts, the recipes of each side by side.
+    """(file name, bytes) of a model's inversions: classes by index, heads by place, then texts; of each its
+    recipes side by side.
 
     readings: rows of inversion_readings; `read` is [how many readers put the class first, of how many], null of texts.
     links: by class, `links` of its entries.
@@ -146,7 +150,8 @@ def _right(readings: Sequence[dict[str, Any]]) -> list[int] | None:
 
 def _order(row: dict[str, Any]) -> tuple[Any, ...]:
     recipe = INVERSION_RECIPES.index(row["recipe"])
-    return row["kind"], -1 if row["index"] is None else row["index"], row["target"], recipe, row["variant"]
+    place = [int(part) for part in (row["head"] or "").split("/")[2:]]  # layer and head
+    return row["kind"], row["index"] or 0, place, row["direction"] or row["target"], recipe, row["variant"]
 
 
 def _webp(row: dict[str, Any]) -> bytes:

@@ -2,12 +2,14 @@
 import { fetchJson, findModel, number5, once, request, Trouble } from "./data.js";
 import { readBundle } from "./evidence.js";
 import { tileStyle } from "./pictures.js";
+import { link } from "./route.js";
 
 const [SHEET, COLUMNS, BUNDLE] = [64, 8, 8]; // targets of a sheet of thumbnails, tiles of its row, pictures of a bundle
 
 /**
- * @typedef {{at: number, id: string, target: string, kind: "class"|"text", recipe: string, variant: number, score: number|null,
- *   rank: number|null, rivals: number|null, natural_right: number|null, natural_score: number|null, read: [number, number]|null}} Listed
+ * @typedef {{at: number, id: string, target: string, kind: "class"|"text"|"head", recipe: string, variant: number, score: number|null,
+ *   rank: number|null, rivals: number|null, natural_right: number|null, natural_score: number|null, read: [number, number]|null,
+ *   head: string|null, direction: string|null, projection: number|null, deviations: number|null}} Listed
  *   at: its place in the model's list; id: what follows the model in its address; read: so many of so many other models put the class first
  */
 
@@ -17,7 +19,13 @@ function entryOf(/** @type {string} */ slug) {
   return entry;
 }
 
-/** All inversions of a model: classes by index, then texts. @returns {Promise<Listed[]>} */
+/** Address of the page of an inversion, by what follows the model in its own. */
+export function pageOf(/** @type {string} */ slug, /** @type {string} */ id, query = {}) {
+  const [kind, ...rest] = id.split("/");
+  return kind === "head" ? link.headpicture(slug, ...rest, query) : link.inversion(slug, kind, ...rest, query);
+}
+
+/** All inversions of a model: classes by index, then heads, then texts. @returns {Promise<Listed[]>} */
 export function fetchInversions(/** @type {string} */ slug) {
   const { folder } = entryOf(slug);
   return once(`inversions ${folder}`, async () => {

@@ -94,6 +94,7 @@ def made_rows(table: Table, stage: str, unit: int) -> list[dict[str, Any]]:
     row = {column.name: made_value(column, unit) for column in columns}
     row |= {name: {"bytes": webp(unit), "path": None} for name in table.image_columns if name in row}
     row |= {table.row_stage_by: dict(table.row_stages)[stage]} if table.row_stages else {}
+    row |= {"kind": dict(table.row_stage_kinds)[stage][0]} if table.row_stage_kinds else {}
     last = table.key[-1]
     several = 1 if last == "unit" else 1 + unit % 3  # as many as the unit says
     return [

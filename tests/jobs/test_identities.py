@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import jobs.stages
-from atlas_schema.inversion_recipes import INVERSION_RECIPES, INVERSION_STAGES, READING_STAGES
+from atlas_schema.inversion_recipes import HEAD_PICTURE_STAGES, INVERSION_RECIPES, INVERSION_STAGES, READING_STAGES
 from atlas_schema.picture_recipes import PICTURE_RECIPES, PICTURE_STAGES
 from jobs.config import ModelEntry, RunConfig
 from jobs.facts import FACTS, differences, facts_text, settings_hash
@@ -101,11 +101,12 @@ def with_readers(*names: str) -> set[str]:
 ALL = {stage.name for stage in STAGES}
 FURTHER = {stage for stage, _ in PICTURE_STAGES}
 INVERTING = {stage for stage, _ in INVERSION_STAGES}
+PICTURING_HEADS = {stage for stage, _ in HEAD_PICTURE_STAGES}
 READING = {stage for stage, _ in READING_STAGES}
 #: Which stages read each record of settings: a new record without an answer here fails.
 READ_BY = {
     "visualize": {"visualize", *FURTHER},
-    "natural": {"verdict", *FURTHER, *INVERTING},
+    "natural": {"verdict", *FURTHER, *INVERTING, *PICTURING_HEADS},
     "probe": {"probe"},
     "evidence": {"evidence"},
     "examples": {"examples"},
@@ -189,7 +190,7 @@ CHANGES: dict[str, tuple[Callable[[Given], Given], set[str]]] = {
         lambda g: replace(g, recipe=replace(g.recipe, robust_draws=g.recipe.robust_draws + 1)),
         {"visualize"},
     ),
-    "the seed": (lambda g: replace(g, seed=1), {"visualize", *FURTHER, *INVERTING}),
+    "the seed": (lambda g: replace(g, seed=1), {"visualize", *FURTHER, *INVERTING, *PICTURING_HEADS}),
     "the bytes of an image": (image_with(sha256="1" * 64), SEEN),
     "the name of an image": (image_with(id="x.png"), SEEN),
     "one image less": (lambda g: replace(g, images=g.images[1:]), {*SEEN}),
@@ -279,7 +280,7 @@ DECIDES: dict[str, str] = {
     **dict.fromkeys(("recipe", "seed", "probe", "examples", "panel", "match_images"), "keys"),
     **dict.fromkeys(("embedder", "concepts", "texts", "features"), "keys"),
     **dict.fromkeys(("models", "shard", "layers", "units", "stages", "also"), "what is done"),
-    **dict.fromkeys(("classes", "prompts", "inversions"), "what is done"),
+    **dict.fromkeys(("classes", "prompts", "head_pictures", "inversions"), "what is done"),
     "precision": "rounding: it stands in each row, and in the claim of each stage",
     "probe_images": "what of the probe images is shown",
     **dict.fromkeys(("out", "address", "node_label", "workers", "threads", "device"), "place and speed"),
@@ -329,7 +330,9 @@ def test_settings_of_a_recipe_of_inversion_are_in_the_keys_of_its_pictures(
     before = BEFORE.keys()
     monkeypatch.setitem(RECIPES_OF_INVERSION, recipe, replace(RECIPES_OF_INVERSION[recipe], noise=0.5))
     after = BEFORE.keys()
-    assert {name for name in before if before[name] != after[name]} == {f"invert-{recipe}", f"transfer-{recipe}"}
+    assert {name for name in before if before[name] != after[name]} == {
+        *(f"invert-{recipe}", f"transfer-{recipe}", f"invert-heads-{recipe}"),
+    }
     assert set(RECIPES_OF_INVERSION) == set(INVERSION_RECIPES)
 
 

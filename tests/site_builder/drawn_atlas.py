@@ -236,16 +236,23 @@ def write_model(store: Store, model: Drawn, widths: dict[str, tuple[int, ...]] |
     write_rows(store, MODELS, model.slug, [filled(MODELS, _model(model))], provenance=PROVENANCE)
 
 
+#: Directions of the head whose pictures are drawn.
+HEAD_PICTURES = ("axis-0-high", "axis-0-low", "text-0")
+
+
 def inversion_rows(model: Drawn) -> list[dict[str, Any]]:
-    """Seventy classes of a Vision Transformer, six of the images; of a Swin two texts, one hostile."""
+    """Seventy classes of a Vision Transformer, six of the images; of a Swin two texts, one hostile,
+    and what a head of it looks like, in one direction of three without a picture.
+    """
     if model.family == "swin":
         targets = [("text", f"{number:012x}", text) for number, text in enumerate(("class 3", "<b>bold</b> & so on"))]
+        targets += [("head", f"1.2/{one}", f"head 1.2, {one.replace('-', ' ')}") for one in HEAD_PICTURES]
     else:
         names = {20 + at: name for at, name in enumerate(CLASSES)}  # those that neurons write to, and heads carry
         targets = [("class", str(number), names.get(number, f"class {number}")) for number in range(70)]
     rows = []
     for number, (kind, name, text) in enumerate(targets):
-        there, is_class = number != 5, kind == "class"
+        there, is_class, of_head = number != 5 and name != "1.2/text-0", kind == "class", kind == "head"
         pixels = picture(np.random.default_rng(number), number, model.side, 0.5)
         row = {
             "address": f"{model.slug}/{kind}/{name}",
@@ -255,6 +262,9 @@ def inversion_rows(model: Drawn) -> list[dict[str, Any]]:
             "kind": kind,
             "index": number if is_class else None,
             "target": text,
+            "head": f"{model.slug}/head/1/2" if of_head else None,
+            "direction": text.partition(", ")[2] if of_head else None,
+            **dict.fromkeys(("projection", "deviations", "natural_deviations"), 2.5 if of_head and there else None),
             "image": {"bytes": webp(pixels), "path": None} if there else None,
             "status": "made" if there else "failed",
             "status_reason": None if there else "the ascent left the finite numbers",

@@ -118,6 +118,31 @@ def test_a_class_leads_to_a_neuron_and_the_neuron_back(seen: Seen) -> None:
 
 @pytest.mark.browser
 @IN_BROWSER
+def test_a_head_leads_to_what_it_looks_like_and_back(seen: Seen) -> None:
+    with seen.quiet():
+        page = seen.open("#/h/drawn-swin/1/2", "#pictures")
+        assert [one.text for one in page.all("#pictures ~ .counterparts .where")] == [
+            "axis 0 high",
+            "axis 0 low",
+            "text 0",
+        ]
+        said = [one.text for one in page.all("#pictures ~ .counterparts .note")]
+        assert len(said) == 2, "what has no picture says so, and no figures"
+        assert said[0].startswith("2.5 deviations; +2.5, the strongest real image +")
+        page.all("#pictures ~ .counterparts a")[1].click()
+        page.wait(lambda: page.text("h1").startswith("head 1.2, axis 0 low"))
+        assert "adds 2.5 standard deviations more along the direction" in page.text(".lede")
+        assert page.all(".lede a")[0].get_attribute("href").endswith("#/h/drawn-swin/1/2")
+        assert "--head-pictures 1.2" in page.text("#made ~ *:has(pre), #made ~ div")
+        assert not page.all("#read, #elsewhere")
+        page = seen.open("#/i/drawn-swin", "main a .tile")
+        assert [one.text for one in page.all("main h2")] == ["Head 1.2"]
+        page = seen.open("#/h/drawn-swin/1/1", "#images")
+        assert not page.all("#pictures")
+
+
+@pytest.mark.browser
+@IN_BROWSER
 def test_the_same_words_lead_to_another_model_and_are_never_markup(seen: Seen) -> None:
     with seen.quiet():
         page = seen.open(f"#/i/{SLUG}/class/3", "#elsewhere")

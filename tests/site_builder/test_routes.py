@@ -41,6 +41,13 @@ ADDRESSES: dict[str, dict[str, Any]] = {
         "id": "12",
         "query": {"by": "pii"},
     },
+    "#/i/drawn-vit/head/3.2/axis-0-high?by=fast": {
+        "page": "headpicture",
+        "slug": "drawn-vit",
+        "place": "3.2",
+        "direction": "axis-0-high",
+        "query": {"by": "fast"},
+    },
     "#/features": {"page": "features"},
     "#/f/colour": {"page": "feature", "feature": "colour"},
     "#/f/a%2Fb%20%C3%A9?kind=head&sort=ablation_margin": {

@@ -11,6 +11,7 @@ import { headAddressOf, link, parseHash } from "../route.js";
 import { CopyLink } from "../share.js";
 import { AddToCompare } from "../tray.js";
 import { HeadImages } from "./head_images.js";
+import { HeadPictures } from "./head_pictures.js";
 import { HeadNumbers, Matters, Spectrum } from "./head_numbers.js";
 import { CiteHead, HeadFacts } from "./head_use.js";
 import { FeaturesSection, HeadLabel, headTelling, HeadTitle, NeuronsRead, Texts } from "./head_words.js";
@@ -51,6 +52,7 @@ function Body({ slug, layer, head, row, all, texts, features, examples, neurons,
   return html`<article class="one-head">
       <div><h2>What it adds, in words</h2><${Texts} row=${row} texts=${texts} />${texts.length === 0 && html`<${Spectrum} row=${row} />`}</div>
       <div class="trust"><h2>How much it matters</h2><${Matters} row=${row} all=${all} />${texts.length > 0 && html`<${Spectrum} row=${row} />`}</div></article>
+    <${HeadPictures} slug=${slug} address=${headAddressOf(slug, layer, head)} examples=${examples} />
     <${HeadImages} ...${place} row=${row} texts=${texts} examples=${examples} />
     <${FeaturesSection} row=${row} features=${features} />
     <${NeuronsRead} slug=${slug} neurons=${neurons} />

@@ -27,6 +27,7 @@ export const PAGES = [
   { page: "inversions", form: "i/{slug}", late: "inversions.js",
     entry: ({ slug, inversions: all }, { html, link }) => all && html`<a href=${link.inversions(slug)}>${plural(all.rows, "inversion")}</a>` },
   { page: "inversion", form: "i/{slug}/{kind}/{id}", late: "inversion.js", stays: true },
+  { page: "headpicture", form: "i/{slug}/head/{place:text}/{direction}", late: "inversion.js", stays: true },
   { page: "features", form: "features", late: "features.js",
     entry: ({ features }, { html, link }) => features && html`<a href=${link.features()}>${plural(features.list.length, "feature")}</a>: which heads carry
       ${features.list.slice(0, 3).map(({ name }, at) => html`${at > 0 ? ", " : " "}<a href=${link.feature(name)}>${name}</a>`)}${features.list.length > 3 && " …"}` },

@@ -1,9 +1,9 @@
-// One class or text as a picture that a model takes for it, with what says how far to trust it, and the same in other models.
+// One class or text as a picture that a model takes for it, or a head by a direction, with what says how far to trust it, and the same in other models.
 import { html } from "../vendor/htm-preact.js";
 import { Bar } from "../charts.js";
 import { findModel, site } from "../data.js";
 import { figure, percent, plural, signed } from "../format.js";
-import { fetchInversion, fetchInversions } from "../inversions.js";
+import { fetchInversion, fetchInversions, pageOf } from "../inversions.js";
 import { useKeys } from "../keys.js";
 import { Explained, Failure, Figure, Snippet, Trail, useLoaded, useTitle } from "../parts.js";
 import { link } from "../route.js";
@@ -26,7 +26,7 @@ export function InversionPage({ route }) {
   const step = (by) => {
     const same = value?.all.filter(({ recipe, variant }) => recipe === listed?.recipe && variant === 0) ?? [];
     const next = same[same.findIndex((one) => one.id === listed?.id) + by];
-    return next && link.inversion(slug, ...next.id.split("/"), { by: next.recipe });
+    return next && pageOf(slug, next.id, { by: next.recipe });
   };
   const go = (by) => () => step(by) && (location.hash = step(by));
   useKeys({ ArrowRight: go(1), ArrowLeft: go(-1), u: () => (location.hash = link.inversions(slug)) }, [slug, listed?.at]);
@@ -41,17 +41,27 @@ export function InversionPage({ route }) {
     <${Read} said=${value.said} />
     <${Inside} slug=${slug} links=${value.said.links ?? {}} />
     <${OtherRecipes} slug=${slug} own=${value.own} shown=${value.listed} total=${value.all.length} />
-    <${Elsewhere} slug=${slug} target=${value.listed.target} />
+    ${value.listed.kind !== "head" && html`<${Elsewhere} slug=${slug} target=${value.listed.target} />`}
     <section aria-labelledby="made"><h2 id="made">How it was made</h2><${Made} slug=${slug} said=${value.said} /></section>`;
 }
+
+/** A head by one of its directions. */
+export const HeadpicturePage = ({ route }) => html`<${InversionPage} route=${{ ...route, kind: "head", id: `${route.place}/${route.direction}` }} />`;
 
 /** Whether the model's own answer should be believed, in a sentence. */
 function sentence(said) {
   if (said.status === "failed") return `There is no picture: ${said.status_reason}.`;
   if (said.kind === "text") return `The model gives picture and words a cosine of ${figure(said.score)}, and ${figure(said.natural_score)} when the picture is changed a little.`;
+  if (said.kind === "head") return html`For this picture <${HeadLink} address=${said.head} /> adds ${figure(said.deviations)} standard deviations more along the direction than for the mean
+    probe image, and ${figure(said.natural_deviations)} when the picture is changed a little. Other models cannot read it: no head of theirs is this one.`;
   const holds = said.natural_right >= 0.9 ? "and goes on doing so" : said.natural_right >= 0.5 ? "and mostly goes on doing so" : "but mostly no longer";
   return said.rank === 1 ? `The model takes this picture for the class, ${holds} when the picture is changed a little (${percent(said.natural_right)} of changes).`
     : `The model does not take this picture for the class: it comes ${ordinal(said.rank)} of ${said.rivals}.`;
+}
+
+function HeadLink({ address }) {
+  const [slug, , layer, head] = address.split("/");
+  return html`<a href=${link.head(slug, layer, head)}>head ${head} of attention layer ${layer}</a>`;
 }
 
 const ordinal = (rank) => `${rank}${["th", "st", "nd", "rd"][rank % 100 > 10 && rank % 100 < 14 ? 0 : rank % 10] ?? "th"}`;
@@ -61,12 +71,13 @@ function Shown({ slug, said }) {
   const shown = (name, column, value, rest = {}) => html`<${Figure} key=${column} name=${name} column=${column} table="inversions" value=${value ?? null} ...${rest} />`;
   const box = { width: "min(100%, 320px)", background: "var(--sunk)" };
   return html`<div style=${{ display: "flex", flexWrap: "wrap", gap: "24px", alignItems: "flex-start", marginTop: "16px" }}>
-    ${said.url && html`<img src=${said.url} style=${{ ...box, imageRendering: "auto" }} alt=${`What ${id} takes for ${said.target}`} />`}
+    ${said.url && html`<img src=${said.url} style=${{ ...box, imageRendering: "auto" }} alt=${`${id}: ${said.target}`} />`}
     <dl class="figures" style=${{ flex: "1 1 280px" }}>
-      ${shown(said.kind === "text" ? "Cosine with the text" : "Probability", "score", said.score)}
+      ${said.kind === "head" && html`${shown("Deviations", "deviations", said.deviations)}${shown("Deviations when changed", "natural_deviations", said.natural_deviations)}${shown("Projection", "projection", said.projection)}`}
+      ${shown({ text: "Cosine with the text", head: "Cosine with the direction" }[said.kind] ?? "Probability", "score", said.score)}
       ${said.kind === "class" && shown("Place among its rivals", "rank", said.rank, { compare: `of ${said.rivals}; a guess comes first once in ${said.rivals}` })}
       ${said.kind === "class" && shown("Still first when changed", "natural_right", said.natural_right === undefined ? null : percent(said.natural_right))}
-      ${shown(said.kind === "text" ? "Cosine when changed" : "Probability when changed", "natural_score", said.natural_score)}
+      ${shown(said.kind === "class" ? "Probability when changed" : "Cosine when changed", "natural_score", said.natural_score)}
       ${(said.natural_kinds ?? []).length > 0 && html`<div class="figure"><dt>By kind of change</dt><dd class="compare">${said.natural_kinds.map(({ kind, score, right }) =>
         `${kind} ${figure(score)}${right === null || right === undefined ? "" : ` (first in ${percent(right)})`}`).join(", ")}</dd></div>`}</dl></div>`;
 }
@@ -122,7 +133,7 @@ function Elsewhere({ slug, target }) {
 function Made({ slug, said }) {
   const { model_id: id } = findModel(slug);
   const shown = (name, column, value) => html`<${Figure} key=${column} name=${name} column=${column} table="inversions" value=${value ?? null} />`;
-  const what = said.kind === "class" ? `--classes ${said.index}` : "--prompts prompts.txt";
+  const what = { class: `--classes ${said.index}`, head: `--probe IMAGES --stages decompose --head-pictures ${said.head?.split("/").slice(2).join(".")}` }[said.kind] ?? "--prompts prompts.txt";
   return html`<dl class="figures">${shown("Address", "address", html`<code>${said.address}</code>`)}${shown("Recipe", "recipe", said.recipe)}
       ${shown("Passes of an image", "image_steps", said.image_steps)}${shown("Arithmetic", "precision", said.precision)}
       ${shown("Seed", "seed", String(said.seed))}${shown("Recipe's settings", "recipe_hash", html`<code class="hash">${said.recipe_hash}</code>`)}</dl>

@@ -2,7 +2,7 @@
 import { html, useState } from "../vendor/htm-preact.js";
 import { site } from "../data.js";
 import { figure, percent, plural } from "../format.js";
-import { fetchInversions, saysAll, thumbOf } from "../inversions.js";
+import { fetchInversions, pageOf, saysAll, thumbOf } from "../inversions.js";
 import { Choice, Failure, Trail, useLoaded, useTitle } from "../parts.js";
 import { link } from "../route.js";
 
@@ -29,7 +29,8 @@ function Wall({ slug, all, route }) {
   const own = all.filter((one) => one.recipe === recipe && saysAll(one.target, text));
   const read = own.some((one) => one.read);
   const texts = all.some(({ kind }) => kind === "text");
-  return html`<p class="lede">Each picture began as noise and was changed until ${slug} took it for ${texts ? "what the words say" : "the class"}. It shows
+  const heads = all.some(({ kind }) => kind === "head");
+  return html`<p class="lede">Each picture began as noise and was changed until ${slug} took it for ${texts ? "what the words say" : "the class"}${heads && ", or, of heads, until the head added as much as it could along the direction"}. It shows
       what the model asks for, not what a photograph of it looks like: of many there is little that a person would name.
       ${!texts && html` Below each stands ${read ? "how many of the other models, which did not make it, take it for the same class" : "how often the class still comes first when the picture is changed a little"}.`}</p>
     ${read && html`<${Transfer} slug=${slug} own=${own} />`}
@@ -37,7 +38,7 @@ function Wall({ slug, all, route }) {
         placeholder=${texts ? "words" : "a class"} onInput=${(event) => setText(event.target.value)} /></div>
       ${recipes.length > 1 && html`<${Choice} name="Recipe" value=${recipe} options=${recipes.map((one) => [one, one])}
         onChange=${(one) => location.replace(link.inversions(slug, { by: one }))} />`}
-      <p role="status">${plural(own.length, texts ? "text" : "picture")}</p></div>
+      <p role="status">${plural(own.length, texts && !heads ? "text" : "picture")}</p></div>
     ${grouped(own.slice(0, shown)).map(([name, some]) => html`<section key=${name}>${name && html`<h2>${name}</h2>`}
       <ul style=${GRID}>${some.map((one) => html`<li key=${one.at}><${InversionTile} slug=${slug} one=${one} total=${all.length} short=${name !== ""} /></li>`)}</ul></section>`)}
     ${own.length > shown && html`<button class="plain" type="button" onClick=${() => setShown(shown + 4 * SHOWN)}>${own.length - shown} more</button>`}`;
@@ -51,21 +52,22 @@ function Transfer({ slug, own }) {
   return html`<p style=${{ margin: "8px 0 16px" }}>Other models take ${percent(right)} of these pictures of ${slug} for the same class; guesses would be right in ${percent(chance)}.</p>`;
 }
 
-/** Classes that are answers to different questions ("colour: red") under these; all others together. */
+/** Classes that are answers to different questions ("colour: red") under these, all others together; then head by head. */
 function grouped(all) {
+  const heads = all.filter(({ kind }) => kind === "head"), others = all.filter(({ kind }) => kind !== "head");
   const asked = (one) => /^([^:]{1,24}): /.exec(one.target)?.[1];
-  if (all.length === 0 || !all.every((one) => one.kind === "class" && asked(one))) return all.length === 0 ? [] : [["", all]];
-  const names = [...new Set(all.map(asked))];
-  return names.map((name) => [name, all.filter((one) => asked(one) === name)]);
+  const by = (some, nameOf) => [...new Set(some.map(nameOf))].map((name) => [name, some.filter((one) => nameOf(one) === name)]);
+  const parted = others.every((one) => one.kind === "class" && asked(one)) ? by(others, asked) : [["", others]];
+  return [...parted, ...by(heads, (one) => one.target.replace(/^h(.*?),.*$/, "H$1"))];
 }
 
 /** @param {{slug: string, one: import("../inversions.js").Listed, total: number, short?: boolean, named?: boolean}} props */
 export function InversionTile({ slug, one, total, short = false, named = false }) {
   const said = one.score === null ? "no picture" : one.read ? `read by ${one.read[0]} of ${one.read[1]}`
-    : one.kind === "text" ? `cosine ${figure(one.score)}` : `holds in ${percent(one.natural_right ?? 0)}`;
-  return html`<a style=${{ display: "block" }} href=${link.inversion(slug, ...one.id.split("/"), { by: one.recipe })}>
+    : one.kind === "head" ? `${figure(one.deviations)} deviations` : one.kind === "text" ? `cosine ${figure(one.score)}` : `holds in ${percent(one.natural_right ?? 0)}`;
+  return html`<a style=${{ display: "block" }} href=${pageOf(slug, one.id, { by: one.recipe })}>
     <span class="tile" style=${one.score === null ? BOX : { ...thumbOf(slug, one.at, total), ...BOX }}></span>
-    <span style=${{ ...CAPTION, display: "block" }}>${named && html`<b>${slug}</b><br />`}${short ? one.target.replace(/^[^:]+: /, "") : one.target}<br />
+    <span style=${{ ...CAPTION, display: "block" }}>${named && html`<b>${slug}</b><br />`}${short ? one.target.replace(/^[^:]+: |^head [^,]+, /, "") : one.target}<br />
       <span class="note">${said}</span></span></a>`;
 }
 

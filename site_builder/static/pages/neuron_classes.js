@@ -3,9 +3,8 @@ import { html } from "../vendor/htm-preact.js";
 import { Bar } from "../charts.js";
 import { findModel } from "../data.js";
 import { figure, plural, signed, spread } from "../format.js";
-import { fetchInversions } from "../inversions.js";
+import { fetchInversions, pageOf } from "../inversions.js";
 import { Explained, Figure, useLoaded } from "../parts.js";
-import { link } from "../route.js";
 
 const has = (value) => value !== null && value !== undefined;
 
@@ -53,5 +52,5 @@ function Written({ slug, classes }) {
 /** Addresses of the inversions of a model's classes, by name; none until they are read, and where there are none. */
 function usePictures(slug) {
   const { value } = useLoaded(async () => (findModel(slug).inversions ? fetchInversions(slug).catch(() => []) : []), [slug]);
-  return Object.fromEntries((value ?? []).filter(({ kind }) => kind === "class").map(({ id, target }) => [target, link.inversion(slug, ...id.split("/"))]));
+  return Object.fromEntries((value ?? []).filter(({ kind }) => kind === "class").map(({ id, target }) => [target, pageOf(slug, id)]));
 }
