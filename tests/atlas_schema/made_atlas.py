@@ -339,6 +339,7 @@ def inversion_rows(slug: str, digest: str, indices: Sequence[int], recipe: str =
         row = {column.name: made_value(column, index) for column in INVERSIONS.columns}
         row |= {"address": f"{slug}/class/{index}", "slug": slug, "recipe": recipe, "variant": 0, "index": index}
         row |= {"target": f"class {index}", "status": "made", "status_reason": None, "together": digest}
+        row |= dict.fromkeys(("head", "direction", "projection", "deviations", "natural_deviations"))
         rows.append(row | {"image": {"bytes": webp(index), "path": None}})
     return rows
 

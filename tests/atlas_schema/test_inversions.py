@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from atlas_schema.inversion_recipes import INVERSION_STAGES
+from atlas_schema.inversion_recipes import HEAD_PICTURE_STAGES, INVERSION_STAGES
 from atlas_schema.kept import Shelf, rows_in_shards
 from atlas_schema.parts import commit_part, part_path, read_part
 from atlas_schema.read import Atlas
@@ -33,7 +33,7 @@ def classes(store: Store) -> list[tuple[str, str, str]]:
 
 
 def test_a_stage_for_each_recipe_fills_the_table() -> None:
-    assert INVERSIONS.stages == [stage for stage, _ in INVERSION_STAGES]
+    assert INVERSIONS.stages == [stage for stage, _ in (*INVERSION_STAGES, *HEAD_PICTURE_STAGES)]
     assert all(tables_of(stage) == (INVERSIONS,) for stage in INVERSIONS.stages)
 
 
@@ -72,6 +72,38 @@ def test_a_shard_loses_no_target_that_no_part_holds_any_more(folder: Store) -> N
     after = store.read(shard_path(INVERSIONS, SLUG))
     assert assemble(store, [PLACE], [THIRD, other]) == [PLACE.path]
     assert store.read(PLACE.path) == after != before, "doing it again changes nothing"
+
+
+def head_rows(digest: str, names: tuple[str, ...]) -> list[dict[str, object]]:
+    """Rows of pictures of a head, one a direction."""
+    rows = inversion_rows(SLUG, digest, range(len(names)))
+    none = dict.fromkeys(("index", "rank", "rivals", "natural_right"))
+    for row, name in zip(rows, names, strict=True):
+        row |= {"kind": "head", "head": f"{SLUG}/head/0/1", "direction": name, "projection": 0.5, "deviations": 2.0}
+        row |= {"address": f"{SLUG}/head/0.1/{name}", "natural_deviations": 1.5, **none}
+    return rows
+
+
+def test_pictures_of_heads_and_of_classes_by_one_recipe_are_told_apart(folder: Store) -> None:
+    store = make_atlas(folder)
+    before = classes(store)
+    heads = WorkUnit("invert-heads-fast", SLUG, Targets(2, "a" * 16), FINGERPRINT, settings_of("invert-heads-fast"))
+    commit_part(store, heads, head_rows("a" * 16, ("axis-0-high", "text-0")), provenance=PROVENANCE)
+    assemble(store, [PLACE], [FIRST, SECOND, heads])
+    own = [("fast", "axis-0-high", "a"), ("fast", "text-0", "a")]
+    assert classes(store) == [*before, *own]
+    assert validate(store) == []
+    rows = Atlas(store).inversions(SLUG, INVERSIONS.names)
+    assert rows is not None
+    assert INVERSIONS.rows_of("invert-heads-fast", rows).num_rows == len(own)
+    assert INVERSIONS.rows_of("invert-fast", rows).num_rows == len(before)
+    assert rows_in_shards(Shelf(store), heads, INVERSIONS).equals(read_part(store, heads))
+    for unit in (FIRST, SECOND, heads):
+        store.delete(part_path(unit))
+    again = WorkUnit("invert-heads-fast", SLUG, Targets(1, "b" * 16), FINGERPRINT, settings_of("invert-heads-fast"))
+    commit_part(store, again, head_rows("b" * 16, ("text-0",)), provenance=PROVENANCE)
+    assemble(store, [PLACE], [again])
+    assert classes(store) == [*before, own[0], ("fast", "text-0", "b")], "each once, whatever no part says any more"
 
 
 def test_readings_of_a_reader_that_is_not_asked_again_stay(folder: Store) -> None:
