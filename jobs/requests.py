@@ -1,4 +1,4 @@
-"""How many requests to an object store a plan comes to: what a run of small units may cost more by than by its hours."""
+"""How many requests to an object store a plan comes to: of small units they may cost more than the hours do."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def requests_of(jobs: Iterable[Job], models: int) -> dict[str, int]:
     """Estimated requests: `put` for writes, `get` for reads and look-ups, which cost a tenth.
 
     A unit looks whether its part is there, reads what earlier stages left, and writes a file for each table; each
-    file of rows is read once more as its shard is written, and those that a shard begins with (`jobs/assembly.py`) twice.
+    file of rows is read once more as its shard is written; what a shard begins with (`jobs/assembly.py`), twice.
     """
     put = get = 0
     shards: dict[Place, list[Job]] = {}
