@@ -21,7 +21,7 @@ from jobs.chunks import cuts
 from jobs.config import RunConfig, select
 from jobs.memory import BASE, EASY_BATCH, MOST_BATCH, UNLIMITED, fitting_batch
 from jobs.ranges import Range, as_ranges, length
-from jobs.requests import requests_of
+from jobs.requests import Asking, requests_of
 from jobs.stages import Cost, Sizes, Stage
 
 if TYPE_CHECKING:
@@ -202,7 +202,7 @@ class Plan:
     @property
     def requests(self) -> dict[str, int]:
         """Estimated requests to an object store: `put` for writes, `get` for reads and look-ups."""
-        return requests_of(self.jobs, len(self.models))
+        return requests_of((Asking(job.stage, job.slug, job.cuts) for job in self.jobs), len(self.models))
 
     def pace(self, stage: str) -> float:
         """How many times longer than by its FLOPs a stage takes: as measured, else the mean of those that were."""

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 from atlas_schema.tables import tables_filled_by, tables_of
 from atlas_schema.units import Neurons
-from jobs.stages import at_once
-
-if TYPE_CHECKING:
-    from jobs.plan import Job
+from jobs.stages import Stage, at_once
 
 OF_READ = 3  # a look-up of the size, the footer, the rest
 PUTS_OF_MODEL = 2  # its rows of `models` and `sites`
@@ -18,14 +15,23 @@ PUTS_OF_MODEL = 2  # its rows of `models` and `sites`
 Place = tuple[str, str, int | None]  # table, slug, layer of a shard
 
 
-def requests_of(jobs: Iterable[Job], models: int) -> dict[str, int]:
+@dataclass(frozen=True)
+class Asking:
+    """What a stage of a model is cut into."""
+
+    stage: Stage
+    slug: str
+    cuts: Sequence[object]
+
+
+def requests_of(jobs: Iterable[Asking], models: int) -> dict[str, int]:
     """Estimated requests: `put` for writes, `get` for reads and look-ups, which cost a tenth.
 
     A unit looks whether its part is there, reads what earlier stages left, and writes a file for each table; each
     file of rows is read once more as its shard is written; what a shard begins with (`jobs/assembly.py`), twice.
     """
     put = get = 0
-    shards: dict[Place, list[Job]] = {}
+    shards: dict[Place, list[Asking]] = {}
     for job in jobs:
         filled = tables_filled_by(job.stage.name)
         sources = len(job.stage.reads) + len(job.stage.reads_if_there)

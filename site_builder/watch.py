@@ -27,7 +27,7 @@ class Watch:
     """Follows one atlas until nobody is at work on it.
 
     at_work: whether a run is at work on the atlas. seconds: between two looks. say: hears what happens. built: hears of
-    every build.
+    every build. begin_seconds: how long a run is waited for where there is nothing yet.
     """
 
     store: Store
@@ -38,6 +38,7 @@ class Watch:
     built: Callable[[SiteReport], None] = lambda report: None
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
+    begin_seconds: float = BEGIN_SECONDS
     told: set[str] = field(default_factory=set)
     builds: int = 0
     building_seconds: float = 0.0
@@ -51,7 +52,7 @@ class Watch:
         while True:
             working = self.at_work()  # asked first: what a run writes at its end is seen by the build after that
             found, took = self._stamps(), 0.0
-            if not working and not any(found.values()) and self.clock() - began < BEGIN_SECONDS:
+            if not working and not any(found.values()) and self.clock() - began < self.begin_seconds:
                 self._tell(f"{self.store.url}: no run is at work on it yet; waiting for one.")
             elif not working:
                 return self._build(False, frozenset())

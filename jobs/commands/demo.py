@@ -113,7 +113,7 @@ def follow(atlas: str, site: str) -> None:
     def wait(seconds: float) -> None:
         ended.wait(seconds)
 
-    watch = Watch(Store(atlas), build, lambda: not ended.is_set(), LOOK_SECONDS, print, sleep=wait)
+    watch = Watch(Store(atlas), build, lambda: not ended.is_set(), LOOK_SECONDS, print, sleep=wait, begin_seconds=0)
     watch.follow()
 
 

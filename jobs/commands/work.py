@@ -25,6 +25,7 @@ def _flag(text: str, name: str | None = None) -> Parameter:
 
 
 _OTHER_NAMES = {"name": "--as"}
+_REPEATED = ("classes",)  # a name may hold a comma, so that each is given by itself
 _WORDS = {int, float, bool}  # what a flag may be but a text
 
 
@@ -33,7 +34,7 @@ def _flags_of(fields: Mapping[str, FieldInfo]) -> Iterator[tuple[str, Any, Any]]
     for name, info in fields.items():
         parts = [part for part in get_args(info.annotation) or (info.annotation,) if part is not type(None)]
         kinds = parts if len(parts) == 1 and parts[0] in _WORDS else []
-        kinds = [list[str]] if get_origin(info.annotation) is dict else kinds
+        kinds = [list[str]] if get_origin(info.annotation) is dict or name in _REPEATED else kinds
         text = info.description or ""
         given = info.get_default(call_default_factory=True)
         if given is not None and given != {} and not isinstance(given, bool) and "(default:" not in text:
