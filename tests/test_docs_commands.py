@@ -24,6 +24,7 @@ from cyclopts import CycloptsError
 from jobs.cli import COMMANDS, GROUPS, make_app
 
 ROOT = Path(__file__).parents[1]
+APP = make_app()
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 BLOCK = re.compile(r"^```\w*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 SPAN = re.compile(r"(?<!`)`(neuron-atlas [^`]+)`(?!`)")
@@ -69,7 +70,7 @@ FOUND = [(page.relative_to(ROOT).as_posix(), words) for page in PAGES for words 
 
 @pytest.mark.parametrize(("page", "words"), FOUND, ids=[f"{page}: {' '.join(words)[:60]}" for page, words in FOUND])
 def test_a_command_of_a_page_is_one_that_the_program_takes(page: str, words: list[str]) -> None:
-    command, _, _ = make_app().parse_args(words, exit_on_error=False, print_error=False)
+    command, _, _ = APP.parse_args(words, exit_on_error=False, print_error=False)
     assert command.__module__.startswith("jobs.commands") or words[-1] == "--help", "and not a group of commands"
 
 
@@ -78,6 +79,6 @@ def test_there_are_commands_to_read_and_a_misspelt_one_is_noticed() -> None:
     for line in ("neuron-atlas run --modle zoo/vit", "neuron-atlas rnu", "neuron-atlas site build a b c"):
         (words,) = commands_of(f"```\n{line}  # as a page has it\n```\n")
         with pytest.raises(CycloptsError):
-            make_app().parse_args(words, exit_on_error=False, print_error=False)
+            APP.parse_args(words, exit_on_error=False, print_error=False)
     two = "```\nneuron-atlas plan --model zoo/vit \\\n    --json > plan.json && neuron-atlas status atlas\n```\n"
     assert list(commands_of(two)) == [["plan", "--model", "zoo/vit", "--json"], ["status", "atlas"]]
