@@ -120,7 +120,8 @@ def _watch(
     store = opened(atlas)
     watch = Watch(store, build, AtWork(store), seconds, say, built)
     report = watch.follow()
-    say(f"No run is at work on {atlas}: {watch.builds} builds took {watch.building_seconds:.0f} s, this one the last.")
+    builds = "one build" if watch.builds == 1 else f"{watch.builds} builds, the last of them now,"
+    say(f"No run is at work on {atlas}: {builds} took {watch.building_seconds:.0f} s.")
     return report
 
 

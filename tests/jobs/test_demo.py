@@ -68,6 +68,17 @@ def test_the_demo_shows_what_there_is_and_ends_with_the_whole_site(
     with pytest.raises(urllib.error.URLError, match="refused"):
         urllib.request.urlopen(visitor.address, timeout=5)
 
+    shown: list[str] = []
+
+    def enter() -> str:
+        shown.append(urllib.request.urlopen(visitor.address, timeout=5).read().decode())
+        return ""
+
+    monkeypatch.setattr("builtins.input", enter)
+    assert call(["demo", "--out", str(tmp_path / "demo"), "--port", str(port), "--stay"]) == 0
+    assert "manifest" in shown[0], "there was nothing to do: it is shown until Enter"
+    assert "growing" not in shown[0]
+
     made = files(tmp_path / "demo" / "site")
     assert made.pop("revision.txt").endswith(b" whole\n")
     build_site(tmp_path / "demo" / "atlas", tmp_path / "alone")
