@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeVar
 
 import pyarrow as pa
@@ -36,7 +36,7 @@ _Read = TypeVar("_Read")
 
 def encode(
     table: Table,
-    data: pa.Table,
+    data: pa.Table | Iterable[pa.Table],
     metadata: Mapping[str, str],
     *,
     rows_per_group: int = 0,
@@ -44,22 +44,31 @@ def encode(
 ) -> bytes:
     """One Parquet file of `data` (sorted by the table's key) with `metadata` in its footer.
 
+    data: whole, or in pieces, at least one, each of which is encoded and let go before the next is asked for.
     rows_per_group: 0 for what the table's readers want. rows_per_page: at most. Equal input gives equal bytes.
     The footer also carries `atlas.sha256`: the digest of the whole file with
     the 64 digits of the digest itself set to zero, so that any byte that changes later is found.
     """
     entries = {"table": table.name, "schema_version": table.version, **metadata}
     sink = io.BytesIO()
-    groups = rows_per_group or (IMAGE_ROWS_PER_GROUP if _image_leaves(data.schema) else ROWS_PER_GROUP)
-    with pq.ParquetWriter(sink, data.schema, **_settings(table, data.schema, rows_per_page)) as writer:
-        if data.num_rows:
-            writer.write_table(data, row_group_size=groups)
+    pieces = iter([data] if isinstance(data, pa.Table) else data)
+    piece = next(pieces)
+    schema = piece.schema
+    groups = rows_per_group or (IMAGE_ROWS_PER_GROUP if _image_leaves(schema) else ROWS_PER_GROUP)
+    with pq.ParquetWriter(sink, schema, **_settings(table, schema, rows_per_page)) as writer:
+        while piece is not None:
+            if piece.num_rows:
+                writer.write_table(piece, row_group_size=groups)
+            piece = None  # let go before the next is made
+            piece = next(pieces, None)
         keyed = {PREFIX + key: entries[key] for key in sorted(entries)}
         writer.add_key_value_metadata({**keyed, _DIGEST.decode(): _UNKNOWN_DIGEST.decode()})
-    encoded = sink.getvalue()
-    place = _digest_place(encoded)
-    encoded = encoded[:place] + _digest(encoded, place) + encoded[place + len(_UNKNOWN_DIGEST) :]
-    faults = layout_faults(pq.read_metadata(pa.BufferReader(encoded)), data.schema)
+    place = _digest_place(sink.getvalue())
+    digest = _digest(sink.getvalue(), place)
+    sink.seek(place)
+    sink.write(digest)
+    encoded = sink.getvalue()  # the stream's own bytes, not a copy, as nothing is written after
+    faults = layout_faults(pq.read_metadata(pa.BufferReader(encoded)), schema)
     if faults:
         raise AssertionError(f"{table.name}: written otherwise than intended: {'; '.join(faults)}")
     return encoded

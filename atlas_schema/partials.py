@@ -7,6 +7,7 @@ layer of a model reads the bytes of that layer.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 import pyarrow as pa
@@ -22,14 +23,39 @@ from atlas_schema.units import WorkUnit
 
 PIECE_BYTES = 16 << 20  # of an array in one cell
 
+NamedArrays = Mapping[str, np.ndarray] | Iterable[tuple[str, np.ndarray]]
+"""Arrays by name, or as they are made, in the order of their names: then one is held at a time."""
 
-def commit_partial(
-    store: Store, unit: WorkUnit, arrays: Mapping[str, np.ndarray], *, provenance: Mapping[str, str]
-) -> PartReceipt:
-    """Commit named arrays as the part of `unit`, a unit of a stage that fills no table; otherwise as `commit_part`."""
-    data = pa.concat_tables([piece for name in sorted(arrays) for piece in _pieces(name, arrays[name])])
-    encoded = encode(PARTIALS, data, part_footer(unit, provenance), rows_per_group=1)
-    return commit_encoded(store, unit, {PARTIALS: encoded}, data.num_rows)
+
+def commit_partial(store: Store, unit: WorkUnit, arrays: NamedArrays, *, provenance: Mapping[str, str]) -> PartReceipt:
+    """Commit named arrays, at least one, as the part of `unit`, a unit of a stage that fills no table; otherwise as
+    `commit_part`. ValueError for arrays that do not come in the order of their names.
+    """
+    count, last = 0, ""
+
+    def pieces() -> Iterator[pa.Table]:
+        nonlocal count, last
+        for name, array in sorted(arrays.items()) if isinstance(arrays, Mapping) else arrays:
+            if count and name <= last:
+                raise ValueError(f"{unit}: the array {name!r} comes after {last!r}; expected the order of their names")
+            last = name
+            for piece in _pieces(name, array):
+                count += 1
+                yield piece
+
+    encoded = encode(PARTIALS, pieces(), part_footer(unit, provenance), rows_per_group=1)
+    return commit_encoded(store, unit, {PARTIALS: encoded}, count)
+
+
+def partial_sizes(store: Store, unit: WorkUnit) -> dict[str, int]:
+    """The arrays of a committed partial, and the bytes of each, by its footer. Raises as `read_partial`."""
+    sizes: dict[str, int] = {}
+    with _opened(store, unit) as parquet:
+        for group in range(parquet.num_row_groups):
+            stored = parquet.metadata.row_group(group)
+            name = stored.column(0).statistics.min
+            sizes[name] = sizes.get(name, 0) + stored.total_byte_size
+    return sizes
 
 
 def read_partial(store: Store, unit: WorkUnit, names: Iterable[str] | None = None) -> dict[str, np.ndarray]:
@@ -37,23 +63,30 @@ def read_partial(store: Store, unit: WorkUnit, names: Iterable[str] | None = Non
 
     Raises ShardCorrupt where it is damaged, NothingThere where it is absent or has no such array.
     """
+    with _opened(store, unit) as parquet:
+        listed = [parquet.metadata.row_group(g).column(0).statistics.min for g in range(parquet.num_row_groups)]
+        wanted = sorted(set(listed)) if names is None else list(names)
+        groups: dict[str, list[int]] = {name: [] for name in wanted if name in listed}
+        for group, name in enumerate(listed):
+            if name in groups:
+                groups[name].append(group)
+        arrays = {name: _assembled(parquet, of) for name, of in groups.items()}
+    lacking = [name for name in wanted if name not in arrays]
+    if lacking:
+        held = ", ".join(sorted(set(listed)))
+        raise NothingThere(f"{part_path(unit)}: holds no array {lacking[0]!r}; it holds {held}")
+    return arrays
+
+
+@contextmanager
+def _opened(store: Store, unit: WorkUnit) -> Iterator[pq.ParquetFile]:
+    """The file of a committed partial, with its faults told as `read_partial` tells them."""
     path = part_path(unit)
     try:
         with store.open(path) as file, damage(path):
-            parquet = pq.ParquetFile(file, page_checksum_verification=True)
-            listed = [parquet.metadata.row_group(g).column(0).statistics.min for g in range(parquet.num_row_groups)]
-            wanted = sorted(set(listed)) if names is None else list(names)
-            groups: dict[str, list[int]] = {name: [] for name in wanted if name in listed}
-            for group, name in enumerate(listed):
-                if name in groups:
-                    groups[name].append(group)
-            arrays = {name: _assembled(parquet, of) for name, of in groups.items()}
+            yield pq.ParquetFile(file, page_checksum_verification=True)
     except FileNotFoundError:
         raise NothingThere(f"{unit}: not committed (no {path}); run the stage {unit.stage} first") from None
-    lacking = [name for name in wanted if name not in arrays]
-    if lacking:
-        raise NothingThere(f"{path}: holds no array {lacking[0]!r}; it holds {', '.join(sorted(set(listed)))}")
-    return arrays
 
 
 def _pieces(name: str, array: np.ndarray) -> Iterator[pa.Table]:

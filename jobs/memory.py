@@ -77,8 +77,8 @@ EASY_BATCH = {"cpu": 8, "mps": 8}
 """Images in one forward that are enough to be quick: rather fewer workers than smaller batches."""
 
 ENOUGH = {"cpu": 4.0e9}
-"""Bytes of a worker's process beyond which a larger batch is not asked for: it makes no CPU quicker, and others live
-there too. A GPU is its worker's own.
+"""Bytes of a worker's process beyond which a larger batch is not asked for, nor is kept what other units loaded: it
+makes no CPU quicker, and others live there too. A GPU is its worker's own.
 """
 
 UNLIMITED = sys.maxsize
@@ -95,8 +95,13 @@ def batches(device: str) -> tuple[int, ...]:
 
 def fitting_batch(need: Callable[[int], float], room: float, device: str) -> int:
     """The largest batch for which `need(batch)` bytes fit into `room`, and into what is enough; 1 where none does."""
-    room = min(room, ENOUGH.get(device, UNLIMITED) - BASE[device])
+    room = enough(room, device)
     return next((batch for batch in batches(device) if need(batch) <= room), 1)
+
+
+def enough(room: float, device: str) -> float:
+    """Of `room` bytes for models and batches those that a worker takes as long as a unit needs no more."""
+    return min(room, ENOUGH.get(device, UNLIMITED) - BASE[device])
 
 
 def in_gigabytes(amount: float) -> str:

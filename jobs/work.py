@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -12,7 +13,7 @@ import pyarrow as pa
 from atlas_schema.errors import NothingThere, PartLost, ShardCorrupt
 from atlas_schema.kept import Shelf, read_rows, rows_in_shards
 from atlas_schema.parquet import tried_twice
-from atlas_schema.partials import read_partial
+from atlas_schema.partials import partial_sizes, read_partial
 from atlas_schema.parts import committed_units
 from atlas_schema.store import Store
 from atlas_schema.tables import tables_of
@@ -70,10 +71,13 @@ class Work:
     def arrays_of(self, unit: WorkUnit, names: Iterable[str] | None = None) -> dict[str, np.ndarray]:
         """The arrays of one committed unit."""
         names = None if names is None else list(names)
-        try:
+        with _lost(unit):
             return tried_twice(lambda: read_partial(self.store, unit, names))
-        except (ShardCorrupt, NothingThere) as error:
-            raise PartLost(str(error), unit) from error
+
+    def sizes_of(self, unit: WorkUnit) -> dict[str, int]:
+        """The names of the arrays of one committed unit, and the bytes of each. PartLost as in `arrays`."""
+        with _lost(unit):
+            return tried_twice(lambda: partial_sizes(self.store, unit))
 
     def rows(self, stage: str, unit: WorkUnit, columns: list[str]) -> Iterator[dict[str, Any]]:
         """Rows that another stage committed of the neurons of `unit`. PartLost as in `arrays`."""
@@ -109,3 +113,12 @@ class Work:
             self.held[key] = make(self, slug)
         result: Shared = self.held[key]
         return result
+
+
+@contextmanager
+def _lost(unit: WorkUnit) -> Iterator[None]:
+    """PartLost, which names `unit`, for what is damaged or gone."""
+    try:
+        yield
+    except (ShardCorrupt, NothingThere) as error:
+        raise PartLost(str(error), unit) from error

@@ -11,13 +11,13 @@ import importlib
 import platform
 import time
 import traceback
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from atlas_schema.errors import AtlasError, DeviceWrong, NoNetwork, PartLost, StoreFailed, StoreFull, WeightsMismatch
-from atlas_schema.partials import commit_partial
+from atlas_schema.partials import NamedArrays, commit_partial
 from atlas_schema.parts import PartReceipt, adopted, commit_part, committed_units
 from atlas_schema.store import Store
 from atlas_schema.tables import tables_filled_by
@@ -26,7 +26,7 @@ from jobs.failpoints import failpoint
 from jobs.inputs import Inputs
 from jobs.lock import LOCK_PATH, lock_path, read_holder
 from jobs.loop import Fault, Scope
-from jobs.memory import BASE, Gauge, Peak, fitting_batch, give_back
+from jobs.memory import BASE, Gauge, Peak, enough, fitting_batch, give_back
 from jobs.stages import Sizes, Stage
 from jobs.task import Assembly, Receipt, ShardReceipt, Task
 from jobs.version import code_version
@@ -108,6 +108,7 @@ class Worker:
         self.threads: dict[str, int] = {}  # by slug, with how many a model is quickest
         self.held: dict[Any, Any] = {}  # see Work.shared
         self.batch = 0  # of the unit at work
+        self.at_stage = ""
 
     def ready(self) -> str:
         """Host name, once torch is there and the atlas is seen to be the driver's own folder."""
@@ -183,13 +184,16 @@ class Worker:
 
     def _computed(self, unit: WorkUnit, attempt: int, alone: bool) -> Any:
         """The unit's result, with the largest batch that fits; where memory runs out all the same, with half of it."""
-        from pipeline.models.device import is_out_of_memory
+        from pipeline.models.device import forget_casts, is_out_of_memory
 
         stage = self.stages[unit.stage]
         sizes, room = self._sizes(unit), self._room()
         need = partial(stage.memory, sizes)
         self.batch = 1 if alone else fitting_batch(need, room, self.settings.device)
-        self._let_go_of_others(unit, 0 if alone else room - need(self.batch))
+        if unit.stage != self.at_stage:
+            forget_casts()  # half a model, made within a second
+            self.at_stage = unit.stage
+        self._let_go_of_others(unit, 0 if alone else enough(room, self.settings.device) - need(self.batch))
         while True:
             work = self._work(unit, attempt, room, sizes)
             try:
@@ -346,22 +350,31 @@ def remove_cache(name: str) -> None:
     PixelCache(name).remove()
 
 
-def merged(work: Work, stage: Stage, unit: WorkUnit) -> dict[str, np.ndarray] | None:
-    """The arrays of `unit` from committed slices that tile it; None where they do not, so that it is computed."""
+def merged(work: Work, stage: Stage, unit: WorkUnit) -> NamedArrays | None:
+    """The arrays of `unit` from committed slices that tile it; None where they do not, so that it is computed.
+
+    Arrays that merge by themselves are read, merged and handed on a group at a time: of a large model's sums neither a
+    slice nor the whole is ever held.
+    """
     slices = tiles(work.store, unit)
-    if not slices:
-        return None
+    return _merging(work, stage, slices) if slices else None
+
+
+def _merging(work: Work, stage: Stage, slices: Sequence[WorkUnit]) -> Iterator[tuple[str, np.ndarray]]:
+    from pipeline.accumulators import groups_of
     from pipeline.accumulators import merged as merge
 
     module, _, name = stage.merge.partition(":")
-    arrays: dict[str, np.ndarray] = merge(getattr(importlib.import_module(module), name), _each(work, slices)).arrays()
-    return arrays
+    kind = getattr(importlib.import_module(module), name)
+    for names in groups_of(kind, work.sizes_of(slices[0])):
+        arrays = merge(kind, _each(work, slices, names)).arrays()
+        yield from ((name, arrays.pop(name)) for name in names)
 
 
-def _each(work: Work, slices: Iterable[WorkUnit]) -> Iterator[dict[str, np.ndarray]]:
+def _each(work: Work, slices: Iterable[WorkUnit], names: Sequence[str]) -> Iterator[dict[str, np.ndarray]]:
     for one in slices:
         work.step()
-        yield work.arrays_of(one)
+        yield work.arrays_of(one, names)
 
 
 def tiles(store: Store, unit: WorkUnit) -> list[WorkUnit]:

@@ -13,7 +13,8 @@ from atlas_schema.errors import BadConfig
 class Accumulator(Protocol):
     """The sums of a pass over some images; those of neighbouring slices merge, in their order, to the whole's.
 
-    ModelProbe, ContributionMoments, SecondPass and Views are such; `of(arrays())` gives the same sums again.
+    ModelProbe, ContributionMoments, SecondPass and Views are such; `of(arrays())` gives the same sums again. Sums that
+    are large say how they come apart (`ModelProbe.apart`): into groups that merge each by itself.
     """
 
     @classmethod
@@ -31,6 +32,27 @@ class Accumulator(Protocol):
 
 
 A = TypeVar("A", bound=Accumulator)
+
+MERGED_AT_ONCE = 64 << 20  # bytes of arrays of a slice, unless one group has more
+
+
+def groups_of(kind: type[Accumulator], sizes: Mapping[str, int]) -> list[list[str]]:
+    """Names of arrays that are merged at a time, in the order of names: neighbouring groups as far as they are small.
+
+    sizes: bytes of each array of a slice.
+    """
+    apart = getattr(kind, "apart", None)
+    groups: list[list[str]] = []
+    filled = 0
+    for names in apart(sizes) if apart else [sorted(sizes)]:
+        size = sum(sizes[name] for name in names)
+        if groups and filled + size <= MERGED_AT_ONCE:
+            groups[-1] += names
+            filled += size
+        else:
+            groups.append(list(names))
+            filled = size
+    return groups
 
 
 def merged(kind: type[A], parts: Iterable[Mapping[str, np.ndarray]]) -> A:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 from jobs.stages.stage import Cost, Sizes, Stage
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import numpy as np
 
     from atlas_schema.units import WorkUnit
@@ -15,15 +17,15 @@ if TYPE_CHECKING:
     from pipeline.probe.model import SiteProbe
 
 SUMS_WRITTEN = 3.5  # times the sums of a pass, what they take as they are made into a part
-SUMS_MERGED = 3.0  # ... and beside these as a slice is joined to them
+SUMS_MERGED = 3.0  # ... and as those of slices are merged, a layer at a time
 SUMS_READ = 5.0  # ... and a layer's as another stage reads them
 LAYER_ROWS = 3e3  # bytes of the rows of a neuron while they are made
 SUMMED = 6.4e4  # FLOPs that stand for what a neuron's sums cost an image (1.6 microseconds of one core)
 SECOND = 4.0e10  # FLOPs that stand for a second of one core where no arithmetic of a model is done
 
 
-def probe(work: Work, unit: WorkUnit) -> dict[str, np.ndarray]:
-    """Sums over a slice of the probe images, for all layers of a model."""
+def probe(work: Work, unit: WorkUnit) -> Iterator[tuple[str, np.ndarray]]:
+    """Sums over a slice of the probe images, for all layers of a model; their arrays are made as they are written."""
     from pipeline.images.probe_set import batches
     from pipeline.probe.model import ModelProbe
     from pipeline.probe.model import probe as run
@@ -32,7 +34,7 @@ def probe(work: Work, unit: WorkUnit) -> dict[str, np.ndarray]:
     indices = range(unit.start, unit.stop)
     sums = ModelProbe.empty(model.description, inputs.settings.probe, inputs.membership, indices, work.torch_device)
     source = batches(inputs.images, indices, model.description, work.batch)
-    return run(model, source, sums, lambda images: work.step()).arrays()
+    return run(model, source, sums, lambda images: work.step()).named()
 
 
 def evidence(work: Work, unit: WorkUnit) -> list[dict[str, Any]]:
@@ -105,9 +107,9 @@ def sums_bytes(sizes: Sizes, panel: int) -> float:
 
 
 def pass_memory(sizes: Sizes, batch: int) -> float:
-    """A forward, and the sums; merging has those of the whole, of a slice, and a slice as it was read."""
+    """A forward, and the sums; or what is written of merged slices."""
     passing = sums_bytes(sizes, sizes.panel) * SUMS_WRITTEN + sizes.forward_bytes(batch)
-    merging = sums_bytes(sizes, sizes.panel) * (SUMS_WRITTEN + SUMS_MERGED)
+    merging = sums_bytes(sizes, sizes.panel) * SUMS_MERGED
     return sizes.weights + max(passing, merging)
 
 

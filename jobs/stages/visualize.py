@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 BYTES_PER_PIXEL = 0.32  # of a stored picture, WebP at quality 75: 16 kB at 224 x 224
 BYTES_PER_ROW = 900  # the numbers beside it
 PICTURE_STEP = 4.5  # images changed: what making a picture of its coefficients and changing it costs a step, and back
+CAST = 1.5  # times the weights: on many devices a copy of half the bytes climbs
 
 
 def visualize(work: Work, unit: WorkUnit) -> list[dict[str, Any]]:
@@ -91,7 +92,7 @@ def memory(sizes: Sizes, batch: int) -> float:
     most = pictures_at_once(sizes.site, on_gpu)
     pictures = most * batch // MOST_BATCH["cuda" if on_gpu else "cpu"]
     pictures = max(pictures, pictures_of(sizes.site, sizes.recipe)) if batch else 0
-    return sizes.weights + pictures * (GRAPH * sizes.hidden_up_to_site + PIXEL_COPIES * sizes.pixels)
+    return CAST * sizes.weights + pictures * (GRAPH * sizes.hidden_up_to_site + PIXEL_COPIES * sizes.pixels)
 
 
 VISUALIZE = Stage(

@@ -108,14 +108,29 @@ _casts: weakref.WeakKeyDictionary[nn.Module, dict[torch.dtype, nn.Module]] = wea
 
 
 def in_precision(model: LoadedModel, precision: str) -> LoadedModel:
-    """The same model with its weights in `precision`; casts are kept as long as the model is."""
+    """The same model with its weights in `precision`; casts stay until `forget_casts`, or as long as the model."""
     dtype = PRECISIONS[precision]
     if dtype == dtype_of(model):
         return model
     casts = _casts.setdefault(model.module, {})
     if dtype not in casts:
-        casts[dtype] = copy.deepcopy(model.module).to(dtype)
+        casts[dtype] = _cast(model.module, dtype)
     return replace(model, module=casts[dtype])
+
+
+def _cast(module: nn.Module, dtype: torch.dtype) -> nn.Module:
+    """`copy.deepcopy(module).to(dtype)` without a second copy of the weights as they are on the way."""
+    made: dict[int, object] = {}
+    for given in (*module.parameters(), *module.buffers()):
+        if given.is_floating_point():
+            tensor = given.detach().to(dtype)
+            made[id(given)] = nn.Parameter(tensor, given.requires_grad) if isinstance(given, nn.Parameter) else tensor
+    return copy.deepcopy(module, made).to(dtype)
+
+
+def forget_casts() -> None:
+    """Let go of all models in other precisions than their own; they are made again where they are asked for."""
+    _casts.clear()
 
 
 @contextmanager

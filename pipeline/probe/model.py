@@ -10,8 +10,9 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import groupby
 
 import numpy as np
 import torch
@@ -169,19 +170,29 @@ class ModelProbe:
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Everything, as `layer/accumulator/field`; `of` is the way back."""
-        named = {
-            f"{layer}/{name}": array for layer, site in self.sites.items() for name, array in site.arrays().items()
-        }
-        return {**named, "images": np.array(self.images)}
+        return dict(self.named())
+
+    def named(self) -> Iterator[tuple[str, np.ndarray]]:
+        """`arrays` in the order of names, made layer by layer: beside the sums there is what one layer gives."""
+        for layer in sorted(self.sites, key=str):
+            for name, array in sorted(self.sites[layer].arrays().items()):
+                yield f"{layer}/{name}", array
+        yield "images", np.array(self.images)
+
+    @staticmethod
+    def apart(names: Iterable[str]) -> list[list[str]]:
+        """Names of arrays in groups that merge each by itself: those of each layer, and the number of images."""
+        return [list(layer) for _, layer in groupby(sorted(names), key=lambda name: name.partition("/")[0])]
 
     @classmethod
     def of(cls, arrays: Mapping[str, np.ndarray]) -> ModelProbe:
+        """The sums that `arrays` gave, or those of some of its groups."""
         layers: dict[int, dict[str, np.ndarray]] = {}
         for name, array in arrays.items():
             if name != "images":
                 layer, _, field = name.partition("/")
                 layers.setdefault(int(layer), {})[field] = array
-        return cls({layer: SiteProbe.of(layers[layer]) for layer in sorted(layers)}, int(arrays["images"]))
+        return cls({layer: SiteProbe.of(layers[layer]) for layer in sorted(layers)}, int(arrays.get("images", 0)))
 
 
 def probe(

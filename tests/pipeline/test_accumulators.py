@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from atlas_schema.errors import BadConfig
-from pipeline.accumulators import merged
+from pipeline.accumulators import groups_of, merged
 from pipeline.decompose.contributions import Contributing
 from pipeline.decompose.moments import ContributionMoments
 from pipeline.images.probe_set import batches, open_probe_set
@@ -62,6 +62,19 @@ def test_a_model_probe_of_slices_is_that_of_all_images(cuts: list[int]):
         np.testing.assert_allclose(slices[name], array, rtol=1e-5, atol=1e-5 * _scale(array), err_msg=name)
     for name, array in ModelProbe.of(whole).arrays().items():
         np.testing.assert_array_equal(array, whole[name], err_msg=name)
+    # a group at a time, as a worker merges them
+    parts = [of(*edges) for edges in pairwise([0, *cuts, IMAGES])]
+    for names in ModelProbe.apart(whole):
+        some = merged(ModelProbe, [{name: part[name] for name in names} for part in parts]).arrays()
+        for name in names:
+            np.testing.assert_array_equal(some[name], slices[name], err_msg=name)
+
+
+def test_small_groups_of_arrays_are_merged_together_and_large_ones_alone(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("pipeline.accumulators.MERGED_AT_ONCE", 100)
+    sizes = {"10/a": 40, "2/a": 30, "2/b": 20, "0/a": 90, "1/a": 300, "images": 8}
+    assert groups_of(ModelProbe, sizes) == [["0/a"], ["1/a"], ["10/a", "2/a", "2/b", "images"]]
+    assert groups_of(Views, {"views": 1000}) == [["views"]], "others do not come apart"
 
 
 def _scale(array: np.ndarray) -> float:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import gc
+import weakref
 from dataclasses import replace
 
 import pytest
@@ -14,6 +16,7 @@ from jobs.worker import fault_of
 from pipeline.hooks import device_check
 from pipeline.hooks.device_check import MOST, deviation, require_sound
 from pipeline.models import LoadedModel, ModelRequest, load
+from pipeline.models.device import forget_casts, in_precision
 
 
 @pytest.fixture(scope="module")
@@ -50,3 +53,25 @@ def test_a_worker_on_such_a_device_is_to_blame_and_no_unit(model: LoadedModel, m
     ) as raised:
         require_sound(elsewhere)
     assert fault_of(raised.value).scope is Scope.WORKER
+
+
+def test_a_model_in_another_precision_is_a_copy_of_it_with_cast_weights_and_is_let_go_of_when_told():
+    model = load(ModelRequest("zoo/swin"))
+    model.module.register_buffer("beside", torch.arange(3), persistent=False)
+    expected = copy.deepcopy(model.module).to(torch.bfloat16)
+    cast = in_precision(model, "bfloat16").module
+    assert in_precision(model, "bfloat16").module is cast
+    assert {name: (t.dtype, t.requires_grad) for name, t in cast.named_parameters()} == {
+        name: (t.dtype, t.requires_grad) for name, t in expected.named_parameters()
+    }
+    buffers, wanted = dict(cast.named_buffers()), dict(expected.named_buffers())
+    assert buffers.keys() == wanted.keys() >= {"beside"}
+    for name, tensor in (*cast.named_parameters(), *buffers.items()):
+        assert torch.equal(tensor, {**dict(expected.named_parameters()), **wanted}[name]), name
+    assert {t.dtype for t in model.module.parameters()} == {torch.float32}, "the model itself is as it was"
+    kept = weakref.ref(cast)
+    del cast, buffers, tensor
+    assert kept() is not None
+    forget_casts()
+    gc.collect()
+    assert kept() is None
