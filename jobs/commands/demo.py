@@ -42,7 +42,7 @@ def demo(
     claim(site)
     with serving(site, PORT if port is None else port, or_free=port is None) as address:
         say(
-            f"The site: {address}\nIt shows the first neurons within two minutes, and fills while the rest is computed."
+            f"The site: {address}\nIt shows the first neurons in a minute or two, and fills while the rest is computed."
         )
         with _built_beside(atlas, site) as builder:
             report = run(load_config(None, _flags(atlas, workers)), command=command_line(), say=say)
