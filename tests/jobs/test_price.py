@@ -57,6 +57,9 @@ def test_requests_count_every_part_and_shard():
     told = plan_of(job("visualize", PICTURES), job("probe", PASS)).requests
     assert told["put"] == 4 + 2 + 1, "six parts, and one shard of neurons"
     assert told["get"] == 4 * (1 + 3) + 2 * 1 + 3
+    more = plan_of(job("visualize", PICTURES), job("probe", PASS), job("evidence", EVIDENCE)).requests
+    assert more["put"] == told["put"] + 1 + 1, "a part more, and the shard of pictures before there is evidence"
+    assert more["get"] == told["get"] + (1 + 3 * 2) + (4 * 3 + 3), "its four parts of pictures are read once more"
 
 
 def test_a_measured_plan_has_the_same_units():
