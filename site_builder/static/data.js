@@ -1,7 +1,7 @@
 // Everything the site reads, and what it says when reading fails: the manifest in index.html, gzip JSON packs, bundles of WebP pictures.
 
 /**
- * @typedef {{width: number, folder: string|null, ranges: [number, number][], pictures?: string, examples?: string,
+ * @typedef {{width: number, folder: string|null, ranges: [number, number][], bundle: number, pictures?: string, further: number, examples?: string,
  *   matches?: string}} LayerEntry
  * @typedef {{folder: string, layers: number[], reads: number[], texts: boolean, labelled: number}} HeadsEntry
  *   layers: heads of each attention layer; reads: files of each FFN layer that say which heads read which neurons
@@ -11,7 +11,7 @@
  * @typedef {{folder: string, prefix: number, prefixes: string[], pack: number, texts: number, neurons: number, faces?: string}} SearchIndex
  * @typedef {{name: string, models: number, heads: number, ffns: number, best: [number, "head"|"ffn", number, number|null, number][]}} FeatureEntry
  * @typedef {{title: string, schema: string, images: {mode: "sprite"|"range"|"files", base: string},
- *   pack: number, bundle: number,
+ *   pack: number,
  *   columns: Record<string, Record<string, {means: string, unit: string, absent: string}>>,
  *   stages: [string, string, string, string][],
  *   models: ModelEntry[], wall: {file: string, side: number, columns: number, rows: number,

@@ -24,7 +24,11 @@ pytestmark = [pytest.mark.browser, pytest.mark.skipif(bool(missing()), reason=mi
 
 @pytest.fixture(scope="module")
 def seen(small_atlas: Path, wide_atlas: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seen]:
-    with hosting(tmp_path_factory.mktemp("host"), small=small_atlas, wide=wide_atlas) as seen:
+    root = tmp_path_factory.mktemp("host")
+    with pytest.MonkeyPatch.context() as patch:  # as if its pictures were of real size
+        patch.setattr("site_builder.sections.neurons.bundle_size", lambda mean_bytes: 2)
+        build_site(wide_atlas, root / "some" / "where" / "wide")
+    with hosting(root, small=small_atlas) as seen:
         yield seen
 
 
@@ -353,6 +357,20 @@ def test_python_of_the_page_loads_exactly_this_row(seen: Seen, small_atlas: Path
     exec(code, scope)
     assert scope["row"]["address"] == "drawn-vit/mlp/2/41"
     assert scope["row"]["image"].size == (64, 64)
+
+
+def test_a_picture_is_found_in_a_bundle_of_two(seen: Seen, wide_atlas: Path) -> None:
+    page = seen.open("#/n/drawn-wide/0/3059", ".neuron .picture img", site="wide")
+    page.settle()
+    shown = page.run("""
+      const image = document.querySelector(".neuron .picture img");
+      const canvas = new OffscreenCanvas(image.naturalWidth, image.naturalHeight).getContext("2d");
+      canvas.drawImage(image, 0, 0);
+      return [...canvas.getImageData(0, 0, image.naturalWidth, image.naturalHeight).data]""")
+    own = Image.open(io.BytesIO(Atlas(str(wide_atlas)).picture("drawn-wide/mlp/0/3059"))).convert("RGBA")
+    assert np.abs(np.array(shown) - np.asarray(own).ravel().astype(int)).max() <= 2
+    asked = page.run("return performance.getEntriesByType('resource').map((entry) => entry.name)")
+    assert any(name.endswith("/01529.pictures") for name in asked)
 
 
 def test_numbers_are_written_as_people_read_them(seen: Seen) -> None:
