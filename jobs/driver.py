@@ -285,10 +285,10 @@ class Run(Listener):
         if isinstance(unit, WorkUnit):
             self.progress.started(unit)
 
-    def stopping(self, flying: int) -> None:
+    def stopping(self, flying: int, seconds: float) -> None:
         self.log("stopping", signal=self.stop.signal, in_flight=flying)
         self.progress.say(
-            f"Stopping: no new units; {flying} at work have {self.prepared.config.drain_seconds:g} s to end "
+            f"Stopping: no new units; {flying} at work have {seconds:g} s to end "
             "(--drain-seconds). Again to leave at once."
         )
 

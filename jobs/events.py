@@ -169,7 +169,7 @@ class Listener:
         """
         return None
 
-    def stopping(self, flying: int) -> None: ...
+    def stopping(self, flying: int, seconds: float) -> None: ...
     def let_go(self, workers: Sequence[int], seconds: float) -> None:
         """Workers for which no unit was ready for so many seconds are no more; others are started when some are."""
 

@@ -101,7 +101,7 @@ class Loop:
             if deadline is None and (self.outcome.fatal or self.stop() is not Stop.NO):
                 self.outcome.stopped = self.outcome.fatal is None
                 deadline = self.executor.clock() + self.policy.grace_seconds
-                self.listener.stopping(len(self.flying))
+                self.listener.stopping(len(self.flying), self.policy.grace_seconds)
             if deadline is None:
                 self._staff()
                 self._hand_out()
