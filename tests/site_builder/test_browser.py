@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from browser import Page, Seen, hosting, missing, painted, plain_server, running
+from drawn_atlas import Drawn, draw_atlas
 from PIL import Image
 from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver.common.keys import Keys
@@ -477,3 +478,12 @@ def test_what_no_stage_of_pictures_says_is_a_dash_with_its_reason(
         assert "–" in recipe
         assert "does not record what its stages ran with" in page.text("main")
     page.requests()
+
+
+@pytest.mark.slow
+def test_home_counts_the_models_that_have_neurons(tmp_path: Path) -> None:
+    """Of a run that goes on, all models are there from the beginning."""
+    models = (Drawn("drawn-vit", (8,), side=32), Drawn("drawn-later", (8,), side=32, skipped_layers=(0,)))
+    atlas = draw_atlas(tmp_path / "atlas", models)
+    with hosting(tmp_path / "host", grown=Path(atlas)) as other:
+        assert "8 FFN neurons of 1 model:" in other.open("", site="grown").text(".intro")
