@@ -3,6 +3,7 @@
 #   make test      the tests, within 15 minutes on 2 cores;  make test-all adds the slow ones
 #   make chaos     runs under drawn faults: twenty seeds
 #   make lint      ruff, mypy, import-linter;                make bench  the benchmarks, as JSON
+#   make docs      the documentation as a site, links checked -> build/docs
 
 PYTHON ?= python3
 VENV   ?= .venv
@@ -10,7 +11,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: demo test test-science test-rest test-all chaos lint bench serve constraints bundle clean browser
+.PHONY: demo test test-science test-rest test-all chaos lint bench docs serve constraints bundle clean browser
 
 $(READY): pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -62,9 +63,12 @@ bench: $(READY)
 	$(BIN)/python -m benchmarks.probe --quick
 	$(BIN)/python -m benchmarks.decompose span --models zoo/clip --images 200
 
+docs: $(READY)
+	$(BIN)/python -m docs.make_site --out build/docs
+
 # Names, versions and hashes; no addresses.
 constraints:
-	$(BIN)/python -m uv pip compile pyproject.toml --extra dev --generate-hashes --no-emit-index-url \
+	$(BIN)/python -m uv pip compile pyproject.toml --extra dev --extra docs --generate-hashes --no-emit-index-url \
 	  --no-annotate --no-header --python-version 3.11 --universal -o constraints.txt
 
 # The site's scripts and style, joined and minified, for the repository; needs node (npm), which no user does.

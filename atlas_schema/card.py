@@ -316,7 +316,7 @@ def _inversions(atlas: Atlas, known: _Known, models: Sequence[Row]) -> str:
     return (
         "An inversion is a picture made from noise until a model takes it for one of its classes, or for what a text "
         "says, or until a head adds as much as it can along a direction (tables `inversions`, `inversion_readings`). "
-        "*comes first*: among the classes that compete, for the picture as stored; texts and heads exclude nothing, and "
+        "*comes first*: among the classes that compete, for the picture as stored; texts and heads exclude nothing and "
         "have no place. *holds*: the class still comes first in at least nine of ten natural changes of the picture. "
         "What other models read off a picture tells whether it shows the "
         "class or only moves the model that it was made for.\n\n" + markdown_table(header, rows)

@@ -282,8 +282,11 @@ class Atlas:
         except NothingThere:
             return None
 
+    def exciting(self, address: NeuronAddress | str) -> list[bytes]:
+        """WebP thumbnails of the images that excite a neuron most, the strongest first; [] where there are none."""
+        return list(self._exciting(NeuronAddress.parse(address) if isinstance(address, str) else address))
+
     def _exciting(self, address: NeuronAddress) -> Iterator[bytes]:
-        """Thumbnails of the images that excite a neuron most, where the atlas holds them."""
         rows = self.examples(address.slug, address.layer, ["unit", "kind", "rank", "image_index", "probe_set"])
         mine = [] if rows is None else rows.filter(pc.equal(rows["unit"], address.unit)).to_pylist()
         top = sorted((row for row in mine if row["kind"] == "top"), key=lambda row: row["rank"])[:SHOWN]

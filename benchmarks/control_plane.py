@@ -35,9 +35,11 @@ from benchmarks import made_atlas
 from benchmarks.machine import description
 from jobs.assembly import Shards
 from jobs.driver import Run
+from jobs.events import Committed, Event, Policy, Ready
 from jobs.graph import Graph, Job
-from jobs.loop import Committed, Event, Loop, Policy, Queue, Ready
+from jobs.loop import Loop
 from jobs.memory import Gauge, give_back
+from jobs.queue import Queue
 from jobs.run_log import RunLog
 from jobs.stages import stage_named
 from jobs.status import status_of

@@ -25,16 +25,19 @@ from typing import Any
 
 from atlas_schema.store import Store
 from benchmarks.machine import description, public, put
+from site_builder.serve import make_server
 
 TESTS = Path(__file__).parents[1] / "tests" / "site_builder"
 sys.path.insert(0, str(TESTS))
 
-from browser import Page, missing, plain_server  # noqa: E402
+from browser import Page, missing, running  # noqa: E402
 from drawn_atlas import ALL_STAGES, FURTHER, Drawn, draw_atlas, write_model  # noqa: E402
 from drawn_evidence import PROBE_SET  # noqa: E402
 
 #: Name -> bytes a second, delay in milliseconds.
 LINES = {"1.6 Mbit/s, 150 ms": (1.6e6 / 8, 150), "9 Mbit/s, 40 ms": (9e6 / 8, 40)}
+#: Noise of pictures: those of 224 pixels weigh 18 to 21 kB with it, as real ones do.
+GRAIN = 0.11
 #: Page -> its address, and what is drawn when the reader sees its first picture.
 PAGES = {
     "home": ("", ".wall-of-models .tile"),
@@ -65,7 +68,8 @@ def models(neurons: int, side: int, names: tuple[str, ...]) -> tuple[Drawn, ...]
     stages = tuple(stage for stage in ALL_STAGES if stage not in FURTHER)
     widths = (neurons // len(names) // 4,) * 4
     return tuple(
-        Drawn(name, widths, side=side, stages=stages, probe_set=PROBE_SET, heads=(6, 6, 6, 6)) for name in names
+        Drawn(name, widths, side=side, grain=GRAIN, stages=stages, probe_set=PROBE_SET, heads=(6, 6, 6, 6))
+        for name in names
     )
 
 
@@ -113,11 +117,11 @@ def pages(site: Path, repeats: int) -> dict[str, Any]:
     found: dict[str, Any] = {}
     page = Page()
     try:
-        with plain_server(site.parent) as (address, _):
+        with running(make_server(site, 0)) as address:
             page.size(1280)
             for name, (where, seen) in PAGES.items():
                 for line, settings in LINES.items():
-                    visits = [cold(page, f"{address}/{site.name}/#/{where}", seen, settings) for _ in range(repeats)]
+                    visits = [cold(page, f"{address}/#/{where}", seen, settings) for _ in range(repeats)]
                     found.setdefault(name, {})[line] = {
                         figure: statistics.median(visit[figure] for visit in visits) for figure in visits[0]
                     }

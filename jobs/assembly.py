@@ -1,4 +1,8 @@
-"""Decides when a shard is complete, hands it to a worker, and what happens where a part of it is found damaged."""
+"""Decides when a shard is written, hands it to a worker, and what happens where a part of it is found damaged.
+
+A shard is written when all that the run wants of it is committed; and once before, when those of its stages are done
+that wait for no pass over images, so that pictures can be looked at while everything else is computed.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +21,7 @@ from atlas_schema.units import Pair, WorkUnit
 from jobs.damage import put_part_aside
 from jobs.graph import Graph, Job
 from jobs.ranges import Range
+from jobs.stages import at_once
 from jobs.task import Assembly
 
 MOST_REPAIRS = 3  # of one part, before its damage is taken for the store's
@@ -59,16 +64,22 @@ class Shards:
     repaired: Counter[WorkUnit] = field(default_factory=Counter)
     written: set[Target] = field(default_factory=set)  # as complete as they will be in this run
     failed: set[Target] = field(default_factory=set)  # given up
+    _begun: set[Target] = field(default_factory=set)  # were handed out before they were complete, or stood so
+    _early: set[Target] = field(default_factory=set)  # are handed out before they are complete
     _pending: set[Target] = field(default_factory=set)  # handed out
     _again: set[Target] = field(default_factory=set)  # due once more when that is settled
 
     def begin(self) -> list[Assembly]:
-        """What is complete and does not stand. Read for it: the tails of shards, and no part."""
-        ready = [target for target in self.targets() if self.ready(target)]
+        """What is complete, or begun, and does not stand. Read for it: the tails of shards, and no part."""
+        ready = [target for target in self.targets() if self.ready(target) or self._may_begin(target)]
         with ThreadPoolExecutor(FOOTERS_AT_ONCE) as pool:
             standing = list(pool.map(self.stands, ready))
-        self.written.update(target for target, stands in zip(ready, standing, strict=True) if stands)
-        return [task for target in ready if target not in self.written for task in self.due(target)]
+        stands = {target for target, stands in zip(ready, standing, strict=True) if stands}
+        complete = {target for target in ready if self.ready(target)}
+        self.written |= stands & complete
+        self._begun.update(ready)
+        self._early.update(set(ready) - complete - stands)
+        return [task for target in ready if target not in stands for task in self.due(target)]
 
     def stands(self, target: Target) -> bool:
         """Whether shards say all that is committed of them; also where there is nothing to say."""
@@ -87,8 +98,27 @@ class Shards:
         return Assembly(target.table, target.slug, target.layer, tuple(layers), depth, tuple(units), planned)
 
     def after(self, unit: WorkUnit) -> list[Assembly]:
-        """The shards that a committed unit completes."""
-        return [task for target in self.of_unit(unit) if self.ready(target) for task in self.due(target)]
+        """The shards that a committed unit completes, or of which it is the last that they begin with."""
+        return [
+            task
+            for target in self.of_unit(unit)
+            if self.ready(target) or self._begins(target)
+            for task in self.due(target)
+        ]
+
+    def _begins(self, target: Target) -> bool:
+        """Whether shards are to be written before they are complete, now and no other time."""
+        if target in self._begun or not self._may_begin(target):
+            return False
+        self._begun.add(target)
+        self._early.add(target)
+        return True
+
+    def _may_begin(self, target: Target) -> bool:
+        """Whether the stages that wait for none but one another are done of shards that others fill, too."""
+        jobs = {job.stage.name: job for job in self._jobs.get(target, ())}
+        first = at_once([job.stage for job in jobs.values()])
+        return 0 < len(first) < len(jobs) and all(jobs[name].done(target.layer) for name in first)
 
     def due(self, target: Target) -> list[Assembly]:
         """The task that writes shards, unless a worker is at it: then it is due after that."""
@@ -106,8 +136,9 @@ class Shards:
         """A worker wrote these shards, or could not; the task where they are due once more."""
         target = Target.of(task)
         self._pending.discard(target)
-        if written:
+        if written and (target not in self._early or self.ready(target)):
             self.written.add(target)
+        self._early.discard(target)
         if target not in self._again:
             return []
         self._again.discard(target)

@@ -24,8 +24,8 @@ Begin with a demonstration that needs no network and no GPU:
 # command -> (function, one line for the list of commands, example)
 COMMANDS = {
     "demo": (
-        "work:demo",
-        "Run all stages on the zoo models and build the site: no network, no GPU.",
+        "demo:demo",
+        "Run all stages on the zoo models, and show the site as it fills: no network, no GPU.",
         "--out demo",
     ),
     "models": ("data:models", "List the checkpoints that can be asked for by name.", '"timm/deit*"'),

@@ -25,11 +25,12 @@ from jobs.assembly import MOST_REPAIRS, Shards, Target
 from jobs.claim import model_row, planned_before, planned_with, refuse_foreign, site_rows
 from jobs.config import RunConfig
 from jobs.damage import is_sound, put_part_aside, release, replaced_in
+from jobs.events import Fault, Listener, Outcome, Policy, Stop
 from jobs.failpoints import failpoint
 from jobs.graph import Graph, Job
 from jobs.held import Held
 from jobs.lock import Holder, Lock, living, locked
-from jobs.loop import Fault, Listener, Loop, Outcome, Policy, Stop
+from jobs.loop import Loop
 from jobs.machine import Needs, local_machine, machine_json
 from jobs.memory import BASE, Peak, in_gigabytes
 from jobs.metrics import Meters, by_ray
@@ -284,10 +285,10 @@ class Run(Listener):
         if isinstance(unit, WorkUnit):
             self.progress.started(unit)
 
-    def stopping(self, flying: int) -> None:
+    def stopping(self, flying: int, seconds: float) -> None:
         self.log("stopping", signal=self.stop.signal, in_flight=flying)
         self.progress.say(
-            f"Stopping: no new units; {flying} at work have {self.prepared.config.drain_seconds:g} s to end "
+            f"Stopping: no new units; {flying} at work have {seconds:g} s to end "
             "(--drain-seconds). Again to leave at once."
         )
 

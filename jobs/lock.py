@@ -103,6 +103,24 @@ def surely_dead(holder: Holder) -> bool:
     return holder.host == this_host() and birth(holder.pid) != holder.born
 
 
+class AtWork:
+    """Asked again and again: whether any driver is at work on an atlas.
+
+    As for a driver that comes to a lock, one whose sequence does not move for `watch_seconds` is that of a dead one.
+    """
+
+    def __init__(
+        self, store: Store, *, watch_seconds: float = WATCH_SECONDS, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.store, self.watch_seconds, self.clock = store, watch_seconds, clock
+        self._moved: dict[Holder, float] = {}  # when each was first seen as it is
+
+    def __call__(self) -> bool:
+        now = self.clock()
+        self._moved = {holder: self._moved.get(holder, now) for holder in living(self.store)}
+        return any(now - moved < self.watch_seconds for moved in self._moved.values())
+
+
 class Lock:
     """Held from `acquire` to `release`; a thread moves the sequence meanwhile."""
 

@@ -27,283 +27,27 @@ from __future__ import annotations
 
 import math
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from enum import Enum
-from typing import Protocol, TypeVar
+from collections.abc import Callable, Iterable
 
 from atlas_schema.units import WorkUnit
-from jobs.memory import Peak
-from jobs.task import Receipt, Task
-
-
-class Scope(Enum):
-    """What a fault speaks against, and so what it ends."""
-
-    UNIT = "unit"
-    STAGE = "stage"  # a model cannot do it: no unit of this stage of the model can succeed
-    STORE = "store"  # the store did not answer this worker, this time
-    WORKER = "worker"  # it loaded other weights than the driver, or its device computes other numbers than a CPU
-    RUN = "run"  # no unit can succeed: a full disk
-
-
-@dataclass(frozen=True)
-class Fault:
-    """An exception as a plain record: it crosses processes without being unpickled as its own class."""
-
-    kind: str  # class name of the exception
-    message: str
-    trace: str = ""
-    scope: Scope = Scope.UNIT
-    lost: WorkUnit | None = None  # the unit whose committed part was needed, and is damaged or gone
-    memory: bool = False  # memory ran out, with the smallest batch too
-
-    def __str__(self) -> str:
-        return f"{self.kind}: {self.message}" if self.message else self.kind
-
-
-@dataclass(frozen=True)
-class Ready:
-    """The worker answered for the first time."""
-
-    worker: int
-
-
-@dataclass(frozen=True)
-class Committed:
-    worker: int
-    unit: Task
-    receipt: Receipt
-    seconds: float = 0.0
-    peak: Peak = field(default_factory=Peak)
-
-
-@dataclass(frozen=True)
-class UnitFailed:
-    worker: int
-    unit: Task
-    fault: Fault
-
-
-@dataclass(frozen=True)
-class WorkerLost:
-    """The worker is gone, with whatever it was doing."""
-
-    worker: int
-    reason: str
-    in_constructor: bool = False
-    memory: bool = False  # killed because memory ran out
-    begun: bool = True  # it had begun the unit that it was given
-
-
-@dataclass(frozen=True)
-class HeadLost:
-    """What holds the cluster together is gone: no worker can be had any more, and none can be asked."""
-
-    reason: str
-
-
-Event = Ready | Committed | UnitFailed | WorkerLost | HeadLost
-
-
-class Executor(Protocol):
-    """Starts workers and reports what happens to them; each worker does one unit at a time."""
-
-    def clock(self) -> float: ...  # seconds, monotonic
-    def hire(self) -> int: ...  # returns at once; Ready or WorkerLost follows
-    def assign(self, worker: int, unit: Task, attempt: int, *, alone: bool) -> None: ...  # alone: least memory
-    def wait(self, seconds: float) -> list[Event]: ...  # at most so long; [] if nothing happened
-    def beat(self, worker: int) -> int: ...  # steps the worker made so far, as last heard
-    def shortage(self) -> str: ...  # what workers ask for, and what there is: said where none can start
-    def dismiss(self, worker: int) -> None: ...  # kill at once; no event follows
-
-
-class Stop(Enum):
-    NO = 0
-    DRAIN = 1  # hand out nothing, let units in flight end within the grace
-
-
-@dataclass(frozen=True)
-class Policy:
-    workers: int = 1
-    retries: int = 2  # of a unit whose computation raised
-    felled: int = 3  # workers that one unit may take down
-    hang_seconds: float = 600.0  # without a step
-    load_seconds: float = 1800.0  # the same while the model is being loaded (a download may be part of it)
-    start_failures: int = 3  # in a row while nobody is at work, before the run is given up
-    start_told: float = 60.0  # seconds after which it is said that workers do not start
-    start_seconds: float = 1800.0  # the same while nobody is at work, before the run is given up: nodes have to boot
-    lost_in_a_row: int = 20  # times that workers were lost without one commit in between
-    lost_together: int = 3  # workers, within one event, that speak against no unit
-    store_seconds: float = 600.0  # without a commit since a store's first refusal, before the run is given up
-    store_rest: float = 5.0  # for a worker whom the store refused, doubling
-    store_refusals: int = 4  # of one worker in a row, before it is replaced: its node may have no network
-    weights_differ: int = 2  # workers, before the run is given up
-    hopeless: int = 30  # attempts that raised, without one commit in the whole run
-    backoff_seconds: float = 1.0  # before a replacement, doubling
-    backoff_most: float = 60.0
-    grace_seconds: float = 20.0
-    idle_seconds: float = math.inf  # a worker waits for a unit, before it is let go
-    tick_seconds: float = 0.5
-    one_event_seconds: float = 10.0  # workers lost within it were lost for one reason
-    blocked_seconds: float = 5.0  # longer than that between two looks, the driver itself stood still
-
-
-@dataclass
-class Flight:
-    unit: Task
-    attempt: int
-    beat: int
-    beat_at: float
-    patience: float
-    alone: bool = False
-
-
-@dataclass
-class Outcome:
-    """What became of the units: every one given to the loop is in exactly one of the three."""
-
-    done: list[Receipt] = field(default_factory=list)
-    failed: dict[Task, Fault] = field(default_factory=dict)
-    left: list[Task] = field(default_factory=list)
-    fatal: Fault | None = None
-    stopped: bool = False
-    workers_lost: int = 0
-
-
-class Listener:
-    """Hears of each event after it was settled; override what is of interest."""
-
-    def started(self, worker: int, unit: Task, attempt: int) -> None: ...
-    def committed(self, worker: int, unit: Task, receipt: Receipt, seconds: float, peak: Peak) -> Iterable[Task]:
-        """May return units that can begin now."""
-        return ()
-
-    def last(self) -> Iterable[Task]:
-        """What is left to do once nothing else is: asked for until there is nothing."""
-        return ()
-
-    def part_lost(self, reader: Task, lost: WorkUnit, fault: Fault) -> Iterable[Task] | None:
-        """A unit could not read what another committed: the units to do now, its producer among them. The reader is
-        handed out again when that is there. None: it counts as the reader's own fault.
-        """
-        return None
-
-    def stopping(self, flying: int) -> None: ...
-    def let_go(self, workers: Sequence[int], seconds: float) -> None:
-        """Workers for which no unit was ready for so many seconds are no more; others are started when some are."""
-
-    def retrying(self, unit: Task, attempt: int, fault: Fault) -> None: ...
-    def put_aside(self, unit: Task, reason: str) -> None:
-        """Memory ran out: the unit is done alone when nothing else can be."""
-
-    def stage_ended(self, unit: WorkUnit, others: Sequence[Task], fault: Fault) -> None:
-        """The model of a unit that was given up cannot do the stage: the others were given up with it."""
-
-    def resting(self, worker: int, unit: Task, fault: Fault) -> None:
-        """The store did not answer: the unit is queued again, and the worker waits a while."""
-
-    def not_starting(self, count: int, seconds: float, shortage: str) -> None:
-        """Workers were asked for so many seconds ago and none of these has answered."""
-
-    def starved(self, unit: Task, reason: str) -> str:
-        """What is said of a unit for which all memory is too little."""
-        return f"memory is too small for it, alone and with the smallest batch: {reason}"
-
-    def gave_up(self, unit: Task, fault: Fault) -> None: ...
-    def lost(self, worker: int, unit: Task | None, reason: str) -> None: ...
-    def tick(self, todo: int, flying: int, workers: int) -> None: ...
-
-
-_Key = TypeVar("_Key", str, int)
-
-
-class Queue:
-    """Units that wait for a worker, by model and layer: a hand-out costs the number of models, not of units."""
-
-    def __init__(self, units: Iterable[Task] = ()) -> None:
-        self._waiting: dict[str, dict[int, deque[Task]]] = {}  # by slug and layer, each in the order of arrival
-        self._count: Counter[str] = Counter()  # by slug
-        self._busy: Counter[str] = Counter()  # by slug: units that workers are at
-        self._busy_layers: Counter[tuple[str, int]] = Counter()
-        self.extend(units)
-
-    def __len__(self) -> int:
-        return self._count.total()
-
-    def __iter__(self) -> Iterator[Task]:
-        return (unit for layers in self._waiting.values() for units in layers.values() for unit in units)
-
-    def extend(self, units: Iterable[Task]) -> None:
-        """Put units behind those of their model and layer."""
-        for unit in units:
-            self._of(unit).append(unit)
-            self._count[unit.slug] += 1
-
-    def drop(self, slug: str, stage: str) -> list[Task]:
-        """Take out all units of a stage of a model."""
-        dropped: list[Task] = []
-        for layer, units in list(self._waiting.get(slug, {}).items()):
-            rest: deque[Task] = deque()
-            for unit in units:
-                (dropped if isinstance(unit, WorkUnit) and unit.stage == stage else rest).append(unit)
-            if rest:
-                self._waiting[slug][layer] = rest
-            else:
-                del self._waiting[slug][layer]
-        self._count[slug] -= len(dropped)
-        if not self._waiting.get(slug, True):
-            del self._waiting[slug], self._count[slug]
-        return dropped
-
-    def put_first(self, unit: Task) -> None:
-        """Put a unit before those of its model and layer."""
-        self._of(unit).appendleft(unit)
-        self._count[unit.slug] += 1
-
-    def _of(self, unit: Task) -> deque[Task]:
-        return self._waiting.setdefault(unit.slug, {}).setdefault(_layer(unit), deque())
-
-    def distance(self, held: Task | None) -> int:
-        """How far a worker that did `held` last is from what waits: 0 a unit of its layer, 1 of its model, 2 others."""
-        layers = self._waiting.get(held.slug) if held else None
-        if held is None or layers is None:
-            return 2
-        return 0 if _layer(held) in layers else 1
-
-    def take(self, held: Task | None) -> Task:
-        """The unit to do next for a worker that did `held` last; it is busy until `landed`.
-
-        A loaded model is kept, and a layer that the worker has initial images for, where possible; otherwise the model,
-        then the layer, that no other worker is at; else the one with most units a worker.
-        """
-        own = held.slug if held else None
-        slug = _least_crowded({name: self._count[name] for name in self._waiting}, self._busy, own)
-        layers = self._waiting[slug]
-        busy = {layer: self._busy_layers[slug, layer] for layer in layers}
-        preferred = _layer(held) if held and held.slug == slug else None
-        layer = _least_crowded({layer: len(units) for layer, units in layers.items()}, busy, preferred)
-        unit = layers[layer].popleft()
-        self._forget_empty(slug, layer)
-        return self.reserve(unit)
-
-    def _forget_empty(self, slug: str, layer: int) -> None:
-        self._count[slug] -= 1
-        if not self._waiting[slug][layer]:
-            del self._waiting[slug][layer]
-        if not self._waiting[slug]:
-            del self._waiting[slug], self._count[slug]
-
-    def reserve(self, unit: Task) -> Task:
-        """A unit that did not wait here is busy too, until `landed`."""
-        self._busy[unit.slug] += 1
-        self._busy_layers[unit.slug, _layer(unit)] += 1
-        return unit
-
-    def landed(self, unit: Task) -> None:
-        """No worker is at this unit any more."""
-        self._busy[unit.slug] -= 1
-        self._busy_layers[unit.slug, _layer(unit)] -= 1
+from jobs.events import (
+    Committed,
+    Event,
+    Executor,
+    Fault,
+    Flight,
+    HeadLost,
+    Listener,
+    Outcome,
+    Policy,
+    Ready,
+    Scope,
+    Stop,
+    UnitFailed,
+    WorkerLost,
+)
+from jobs.queue import Queue
+from jobs.task import Task
 
 
 class Loop:
@@ -357,7 +101,7 @@ class Loop:
             if deadline is None and (self.outcome.fatal or self.stop() is not Stop.NO):
                 self.outcome.stopped = self.outcome.fatal is None
                 deadline = self.executor.clock() + self.policy.grace_seconds
-                self.listener.stopping(len(self.flying))
+                self.listener.stopping(len(self.flying), self.policy.grace_seconds)
             if deadline is None:
                 self._staff()
                 self._hand_out()
@@ -679,18 +423,3 @@ class Loop:
             if now - flight.beat_at > flight.patience:
                 self.executor.dismiss(worker)
                 self._worker_lost(WorkerLost(worker, f"no step for {flight.patience:.0f} s"))
-
-
-def _layer(unit: Task) -> int:
-    """The layer that a worker has its starts for; -1 of units that are not cut along neurons."""
-    return -1 if unit.layer is None else unit.layer
-
-
-def _least_crowded(waiting: Mapping[_Key, int], busy: Mapping[_Key, int], preferred: _Key | None) -> _Key:
-    """The preferred one if it waits; else the first that nobody is busy with; else most waiting per busy."""
-    if preferred is not None and preferred in waiting:
-        return preferred
-    for one in waiting:
-        if not busy.get(one):
-            return one
-    return max(waiting, key=lambda one: waiting[one] / busy[one])

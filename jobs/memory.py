@@ -76,9 +76,10 @@ MOST_BATCH = {"cpu": 32, "mps": 32, "cuda": 256}
 EASY_BATCH = {"cpu": 8, "mps": 8}
 """Images in one forward that are enough to be quick: rather fewer workers than smaller batches."""
 
-ENOUGH = {"cpu": 4.0e9}
+ENOUGH = {"cpu": 3.4e9}
 """Bytes of a worker's process beyond which a larger batch is not asked for, nor is kept what other units loaded: it
-makes no CPU quicker, and others live there too. A GPU is its worker's own.
+makes no CPU quicker, and others live there too. Stages take up to 1.2 times what they say, so that a worker of a model
+of usual size stays within 4 GB. A GPU is its worker's own.
 """
 
 UNLIMITED = sys.maxsize

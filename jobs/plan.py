@@ -16,12 +16,12 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from atlas_schema.errors import SlugClash
-from atlas_schema.tables import tables_filled_by, tables_of
 from atlas_schema.units import Images, Neurons, Readings, Targets, Whole
 from jobs.chunks import cuts, own_of
 from jobs.config import RunConfig, select
 from jobs.memory import BASE, EASY_BATCH, MOST_BATCH, UNLIMITED, fitting_batch
 from jobs.ranges import Range, as_ranges, length
+from jobs.requests import Asking, requests_of
 from jobs.stages import Cost, Sizes, Stage
 
 if TYPE_CHECKING:
@@ -39,8 +39,6 @@ BATCH_MULTIPLE = 16  # neurons
 LEAST_BATCH = 8  # neurons: below it matrix products are too small to be quick; a unit is longer rather than narrower
 IMAGE_MULTIPLE = 32
 MOST_IMAGES = 8192  # of one slice
-REQUESTS_OF_READ = 3  # a look-up of the size, the footer, the rest
-PUTS_OF_MODEL = 2  # its rows of `models` and `sites`
 
 
 @dataclass(frozen=True)
@@ -203,24 +201,8 @@ class Plan:
 
     @property
     def requests(self) -> dict[str, int]:
-        """Estimated requests to an object store: `put` for writes, `get` for reads and look-ups, which cost a tenth.
-
-        A unit looks whether its part is there, reads what earlier stages left, and writes a file for each table; each
-        file of rows is read once more as its shard is written.
-        """
-        put = get = 0
-        shards: set[tuple[str, str, int | None]] = set()
-        for job in self.jobs:
-            filled = tables_filled_by(job.stage.name)
-            sources = len(job.stage.reads) + len(job.stage.reads_if_there)
-            put += len(job.cuts) * len(tables_of(job.stage.name))
-            get += len(job.cuts) * (1 + REQUESTS_OF_READ * (sources + len(filled)))
-            layers = [cut.layer if isinstance(cut, Neurons) else None for cut in job.cuts]
-            shards |= {(table.name, job.slug, layer) for table in filled for layer in layers}
-        return {
-            "put": put + len(shards) + PUTS_OF_MODEL * len(self.models),
-            "get": get + REQUESTS_OF_READ * len(shards),
-        }
+        """Estimated requests to an object store: `put` for writes, `get` for reads and look-ups."""
+        return requests_of((Asking(job.stage, job.slug, job.cuts) for job in self.jobs), len(self.models))
 
     def pace(self, stage: str) -> float:
         """How many times longer than by its FLOPs a stage takes: as measured, else the mean of those that were."""

@@ -33,7 +33,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from atlas_schema.errors import BadConfig, WorkFailed
 from jobs.config import RunConfig
-from jobs.loop import Committed, Event, Fault, HeadLost, Ready, UnitFailed, WorkerLost
+from jobs.events import Committed, Event, Fault, HeadLost, Ready, UnitFailed, WorkerLost
 from jobs.memory import UNLIMITED, in_gigabytes
 from jobs.node_labels import fits, selector
 from jobs.plan import Machine
@@ -209,7 +209,7 @@ def _kernel_kills() -> int:
 
 
 class RayExecutor:
-    """Workers as Ray actors; see `jobs.loop.Executor`."""
+    """Workers as Ray actors; see `jobs.events.Executor`."""
 
     def __init__(
         self,

@@ -17,7 +17,7 @@ from atlas_schema.shards import parse_shard_path, write_rows
 from atlas_schema.store import Store
 from atlas_schema.tables import RUNS
 from atlas_schema.units import WorkUnit, unit_of
-from jobs.loop import Fault
+from jobs.events import Fault
 from jobs.version import code_version
 
 FAILED = ".atlas/failed"

@@ -7,34 +7,32 @@ stage by name: what a unit computes, and how slices merge, its stage says.
 from __future__ import annotations
 
 import errno
-import importlib
 import platform
 import time
 import traceback
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from atlas_schema.errors import AtlasError, DeviceWrong, NoNetwork, PartLost, StoreFailed, StoreFull, WeightsMismatch
-from atlas_schema.partials import NamedArrays, commit_partial
-from atlas_schema.parts import PartReceipt, adopted, commit_part, committed_units
+from atlas_schema.partials import commit_partial
+from atlas_schema.parts import PartReceipt, adopted, commit_part
 from atlas_schema.store import Store
 from atlas_schema.tables import tables_filled_by
 from atlas_schema.units import Identity, Images, Pair, Readings, Whole, WorkUnit
+from jobs.events import Fault, Scope
 from jobs.failpoints import failpoint
 from jobs.inputs import Inputs
 from jobs.lock import LOCK_PATH, lock_path, read_holder
-from jobs.loop import Fault, Scope
 from jobs.memory import BASE, Gauge, Peak, enough, fitting_batch, give_back
+from jobs.slices import merged
 from jobs.stages import Sizes, Stage
 from jobs.task import Assembly, Receipt, ShardReceipt, Task
 from jobs.version import code_version
 from jobs.work import Work
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from jobs.plan import Plan
     from jobs.prepare import Prepared
 
@@ -348,44 +346,6 @@ def remove_cache(name: str) -> None:
     from pipeline.images.pixel_cache import PixelCache
 
     PixelCache(name).remove()
-
-
-def merged(work: Work, stage: Stage, unit: WorkUnit) -> NamedArrays | None:
-    """The arrays of `unit` from committed slices that tile it; None where they do not, so that it is computed.
-
-    Arrays that merge by themselves are read, merged and handed on a group at a time: of a large model's sums neither a
-    slice nor the whole is ever held.
-    """
-    slices = tiles(work.store, unit)
-    return _merging(work, stage, slices) if slices else None
-
-
-def _merging(work: Work, stage: Stage, slices: Sequence[WorkUnit]) -> Iterator[tuple[str, np.ndarray]]:
-    from pipeline.accumulators import groups_of
-    from pipeline.accumulators import merged as merge
-
-    module, _, name = stage.merge.partition(":")
-    kind = getattr(importlib.import_module(module), name)
-    for names in groups_of(kind, work.sizes_of(slices[0])):
-        arrays = merge(kind, _each(work, slices, names)).arrays()
-        yield from ((name, arrays.pop(name)) for name in names)
-
-
-def _each(work: Work, slices: Iterable[WorkUnit], names: Sequence[str]) -> Iterator[dict[str, np.ndarray]]:
-    for one in slices:
-        work.step()
-        yield work.arrays_of(one, names)
-
-
-def tiles(store: Store, unit: WorkUnit) -> list[WorkUnit]:
-    """Committed units within `unit`, side by side without a gap, the longest first; [] if they do not fill it."""
-    alike = committed_units(store, unit.stage, unit.slug, unit.identity)
-    inside = [one for one in alike if unit.start <= one.start and one.stop <= unit.stop and one != unit]
-    chosen: list[WorkUnit] = []
-    for one in sorted(inside, key=lambda one: (one.start, -one.stop)):
-        if one.start == (chosen[-1].stop if chosen else unit.start):
-            chosen.append(one)
-    return chosen if chosen and chosen[-1].stop == unit.stop else []
 
 
 def fault_of(error: Exception) -> Fault:

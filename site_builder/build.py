@@ -3,6 +3,7 @@
 The size is known before anything is written. A layer's folder is named by its content, so a second build
 writes only what changed; index.html, the one file that ever changes in place, is replaced last, and what it
 no longer names is then removed. Whoever opens the site while it is rebuilt meets the old or the new, whole.
+While an atlas grows (site_builder/watch.py), what the build before names stays one build longer, for open pages.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from site_builder.sections import SECTIONS
 from site_builder.survey import Survey, survey
 
 MARK = ".neuron-atlas-site"  # says that a folder is a site of ours, which may be built over
+REVISION = "revision.txt"  # of a site that grew while it was looked at
 MODES = ("sprite", "range", "files")
 LAYER_MEMORY = 300 << 20  # bytes that a layer takes while it is made, at most about (3,072 neurons at 224 pixels)
 MOST_WORKERS = 16
@@ -44,6 +46,7 @@ class SiteReport:
     files: int
     bytes: int
     said: list[str] = field(default_factory=list)  # a phrase a section
+    paths: frozenset[str] = field(default=frozenset(), repr=False)  # files and folders that its page names
 
     def __str__(self) -> str:
         size = Size(self.files, self.bytes)
@@ -60,6 +63,8 @@ def build_site(
     title: str = "Neuron atlas",
     url: str | None = None,
     workers: int | None = None,
+    growing: bool = False,
+    keep: frozenset[str] = frozenset(),
     sections: Sequence[Section[Any]] = SECTIONS,
 ) -> SiteReport:
     """Build the site of the atlas at `atlas_url` into the folder `out`.
@@ -71,23 +76,27 @@ def build_site(
     dataset_url: where the dataset is published (https://..., s3 over https, or hf://datasets/ORG/NAME).
     url: the address that the site will have: then links have previews (site_builder/cards.py), and there is a sitemap.
     workers: layers that are made at a time, each in up to `LAYER_MEMORY` bytes; default: as many as cores and free
-    memory allow. sections: what the site shows.
+    memory allow. growing: the atlas is not complete, and a newer build will follow: open pages look out for it.
+    keep: what of an earlier build stays (`paths` of its report). sections: what the site shows.
 
     Raises BadConfig, NothingThere (no atlas, or nothing to show yet), ForeignAtlas (`out` holds something else),
     SiteTooLarge.
     """
     host, mode, held, _, shared = _fitting(atlas_url, target, images, dataset_url, url, sections)
     folder = Path(out)
-    _claim(folder)
+    claim(folder)
     made = _write_sections(held, folder, mode, workers or _workers())
     told = overview.write(folder, held.outline, made)
     paths = told.paths | {path for _, written in made for path in written.paths}
     _write_cards(folder, held, shared, told.manifest["models"], workers or _workers())
     manifest = told.manifest | {"cards": shared and shared.level, "revision": _revision(paths)}
+    manifest |= {"growing": True} if growing else {}
     paths |= _write_page(folder, manifest, title, target, mode, dataset_url)
-    _prune(folder, paths, ("app-*", *overview.FOLDERS, *(one for section, _ in made for one in section.folders)))
+    _write_revision(folder, manifest["revision"], growing)
+    _prune(folder, paths | keep, ("app-*", *overview.FOLDERS, *(one for section, _ in made for one in section.folders)))
     found = measure(folder)
-    check(host, found, mode)
+    if not keep:
+        check(host, found, mode)
     return SiteReport(
         out=str(folder),
         target=target,
@@ -97,6 +106,7 @@ def build_site(
         files=found.files,
         bytes=found.bytes,
         said=[*(written.said for _, written in made if written.said), *_said_of(shared, url)],
+        paths=frozenset(paths),
     )
 
 
@@ -121,6 +131,13 @@ def _said_of(shared: cards.Cards | None, url: str | None) -> list[str]:
 def _revision(paths: Iterable[str]) -> str:
     """What stands for all data of the site: their names carry hashes of their contents."""
     return hashlib.sha256("\n".join(sorted(paths)).encode()).hexdigest()[:12]
+
+
+def _write_revision(folder: Path, revision: str, growing: bool) -> None:
+    """Say beside the page which build it is, for pages of a site that grows: they may be of an earlier one."""
+    path = folder / REVISION
+    if growing or path.exists():
+        replace(path, f"{revision} {'growing' if growing else 'whole'}\n".encode())
 
 
 def _require_something(held: Survey, atlas_url: str | os.PathLike[str]) -> None:
@@ -233,8 +250,8 @@ def _hint(name: str, known: Any) -> str:
     return f" (nearest: {close[0]})" if close else ""
 
 
-def _claim(folder: Path) -> None:
-    """Take `folder` as a site's; refuse one that holds anything else."""
+def claim(folder: Path) -> None:
+    """Take `folder` as a site's. Raises ForeignAtlas where it holds anything else."""
     if folder.exists() and not folder.is_dir():
         raise ForeignAtlas(f"{folder}: a file is in the way; name a folder for the site")
     if folder.exists() and any(folder.iterdir()) and not (folder / MARK).exists():

@@ -55,12 +55,13 @@ class LayerSummary:
 
 
 def build_layer(
-    rows: pa.Table, shard: str, mode: str, places: Sequence[tuple[int, int, int]] = ()
+    rows: pa.Table, shard: str, mode: str, places: Sequence[tuple[int, int, int]] = (), bundled: int = BUNDLE
 ) -> tuple[dict[str, bytes], LayerSummary]:
     """Files of one layer by their name in its folder, and its summary.
 
     rows: all columns of the neurons table, image included, one row a unit, ascending. `mode` says where large
-    pictures come from: `sprite` (bundles), `files`, or `range`, which needs `places` (unit, offset, length).
+    pictures come from: `sprite` (bundles of so many, `bundled`), `files`, or `range`, which needs `places` (unit,
+    offset, length).
     """
     units = rows.column("unit").to_pylist()
     webps = [(image or {}).get("bytes") for image in rows.column("image").to_pylist()]
@@ -82,7 +83,7 @@ def build_layer(
     strip = [thumbs[i] for i in order[:STRIP] if thumbs[i]]
     if strip:
         files["strip.webp"] = sheet(strip, columns=len(strip))
-    files |= dict(_originals(units, webps, mode))
+    files |= dict(_originals(units, webps, mode, bundled))
     return files, _summary(rows, columns, order, webps)
 
 
@@ -125,15 +126,17 @@ def _sheets(thumbs: Sequence[Image.Image | None]) -> Iterator[tuple[str, bytes]]
         yield f"{number:05d}.webp", sheet(chosen, SHEET_COLUMNS)
 
 
-def _originals(units: Sequence[int], webps: Sequence[bytes | None], mode: str) -> Iterator[tuple[str, bytes]]:
+def _originals(
+    units: Sequence[int], webps: Sequence[bytes | None], mode: str, size: int
+) -> Iterator[tuple[str, bytes]]:
     if mode == "files":
         for unit, webp in zip(units, webps, strict=True):
             if webp:
                 yield f"{unit // PACK:05d}/{unit}.webp", webp
     elif mode == "sprite":
         by_unit = dict(zip(units, webps, strict=True))
-        for number in sorted({unit // BUNDLE for unit in units}):
-            slots = [by_unit.get(number * BUNDLE + slot) for slot in range(BUNDLE)]
+        for number in sorted({unit // size for unit in units}):
+            slots = [by_unit.get(number * size + slot) for slot in range(size)]
             yield f"{number:05d}.pictures", bundle(slots)
 
 

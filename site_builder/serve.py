@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from http import HTTPStatus
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from io import BytesIO
 from pathlib import Path
+from threading import Thread
 from typing import Any, BinaryIO
 from urllib.parse import unquote
 
 from atlas_schema.errors import AtlasError, BadConfig, NothingThere
 
 _ONE_RANGE = re.compile(r"bytes=(\d*)-(\d*)")
-
+_TEXT = (".html", ".js", ".css", ".svg")
 
 LARGEST_PORT = 65535
+HOST = "127.0.0.1"
 
 
 class PortTaken(AtlasError):
@@ -46,7 +51,7 @@ class RangeHandler(SimpleHTTPRequestHandler):
         asked = _ONE_RANGE.fullmatch(self.headers.get("Range", ""))
         path = self.translate_path(self.path)
         if asked is None or asked.groups() == ("", "") or not os.path.isfile(path):
-            return super().send_head()
+            return self._compressed(path) or super().send_head()
         size = os.path.getsize(path)
         first, last = byte_range(asked[1], asked[2], size)
         if first > last:
@@ -65,6 +70,24 @@ class RangeHandler(SimpleHTTPRequestHandler):
         self.end_headers()
         return BytesIO(body)
 
+    def _compressed(self, path: str) -> BytesIO | None:
+        """The page, scripts and style as hosts send them, a third of their bytes; None for what is small already."""
+        path = os.path.join(path, "index.html") if self.path.partition("?")[0].endswith("/") else path
+        if (
+            "gzip" not in self.headers.get("Accept-Encoding", "")
+            or not path.endswith(_TEXT)
+            or not os.path.isfile(path)
+        ):
+            return None
+        body = gzip.compress(Path(path).read_bytes(), 6, mtime=0)
+        self.send_response(HTTPStatus.OK)
+        self.send_header("Content-Type", self.guess_type(path))
+        self.send_header("Content-Encoding", "gzip")
+        self.send_header("Vary", "Accept-Encoding")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        return BytesIO(body)
+
     def end_headers(self) -> None:
         self.send_header("Accept-Ranges", "bytes")
         self.send_header("Cache-Control", "no-cache")  # a site rebuilt in place shows at the next reload
@@ -74,6 +97,30 @@ class RangeHandler(SimpleHTTPRequestHandler):
         """Nothing: a page makes dozens of requests, and none of them is news."""
 
 
+class WaitingHandler(RangeHandler):
+    """The same; where no site is built yet, its address answers with a page that looks again by itself."""
+
+    def send_head(self) -> BytesIO | BinaryIO | None:
+        index = Path(self.directory) / "index.html"
+        if index.is_file() or self.path.partition("?")[0] not in ("/", "/index.html"):
+            return super().send_head()
+        self.send_response(HTTPStatus.OK)
+        self.send_header("Content-Type", "text/html; charset=utf-8")
+        self.send_header("Content-Length", str(len(_WAITING)))
+        self.end_headers()
+        return BytesIO(_WAITING)
+
+
+_WAITING = b"""<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta http-equiv="refresh" content="3">
+<meta name="viewport" content="width=device-width, initial-scale=1"><meta name="color-scheme" content="light dark">
+<title>Neuron atlas</title></head>
+<body style="font: 16px/24px system-ui, sans-serif; max-width: 60ch; margin: 64px auto; padding: 0 16px">
+<p>Nothing to see yet: the first neurons are being computed. This page shows them as soon as they are there.</p>
+</body></html>
+"""
+
+
 def byte_range(first: str, last: str, size: int) -> tuple[int, int]:
     """First and last byte of `bytes=FIRST-LAST` in a file; `-N` is its last N bytes. first > last: none."""
     if first == "":
@@ -81,19 +128,47 @@ def byte_range(first: str, last: str, size: int) -> tuple[int, int]:
     return int(first), min(size - 1, int(last) if last else size - 1)
 
 
-def make_server(folder: str | os.PathLike[str], port: int = 8000, host: str = "127.0.0.1") -> ThreadingHTTPServer:
-    """A server for `folder`, not yet running; port 0 takes a free one. Raises NothingThere, BadConfig, PortTaken."""
+def make_server(
+    folder: str | os.PathLike[str], port: int = 8000, host: str = HOST, *, waiting: bool = False
+) -> ThreadingHTTPServer:
+    """A server for `folder`, not yet running; port 0 takes a free one. Raises NothingThere, BadConfig, PortTaken.
+
+    waiting: there need be no site yet; until there is one, a page says so.
+    """
     if not 0 <= port <= LARGEST_PORT:
         raise BadConfig(f"port {port}: expected a number from 0 (any free port) to {LARGEST_PORT}.")
-    if not (Path(folder) / "index.html").is_file():
+    if not waiting and not (Path(folder) / "index.html").is_file():
         raise NothingThere(f"{folder}: no site here (no index.html); build one with `neuron-atlas site build`")
+    handler = WaitingHandler if waiting else RangeHandler
     try:
-        return ThreadingHTTPServer((host, port), partial(RangeHandler, directory=os.fspath(folder)))
+        return ThreadingHTTPServer((host, port), partial(handler, directory=os.fspath(folder)))
     except OSError as error:
         raise PortTaken(f"port {port}: {error.strerror}; name another with --port, or 0 for any free one") from error
 
 
-def serve(folder: str | os.PathLike[str], port: int = 8000, host: str = "127.0.0.1") -> None:
+@contextmanager
+def serving(folder: str | os.PathLike[str], port: int = 8000, *, or_free: bool = False) -> Iterator[str]:
+    """Serve `folder` beside what is done meanwhile; its address. or_free: where the port is taken, at any free one.
+
+    There need be no site yet. Raises BadConfig, PortTaken.
+    """
+    try:
+        server = make_server(folder, port, waiting=True)
+    except PortTaken:
+        if not or_free:
+            raise
+        server = make_server(folder, 0, waiting=True)
+    with server:
+        thread = Thread(target=server.serve_forever, name="site server", daemon=True)
+        thread.start()
+        try:
+            yield f"http://{HOST}:{server.server_address[1]}/"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def serve(folder: str | os.PathLike[str], port: int = 8000, host: str = HOST) -> None:
     """Serve `folder` until Ctrl-C; prints the address first."""
     with make_server(folder, port, host) as server:
         print(f"http://{host}:{server.server_address[1]}/  (Ctrl-C ends)", flush=True)

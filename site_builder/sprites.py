@@ -19,8 +19,8 @@ SHEET_COLUMNS = 8
 SHEET = SHEET_COLUMNS * SHEET_COLUMNS
 #: WebP quality of sheets: second-hand pictures for choosing by, about 2.3 kB each.
 QUALITY = 72
-#: Originals in one bundle: next and previous come along, and 100 kB are not long to wait for.
-BUNDLE = 8
+#: Originals in one bundle, at most: next and previous come along, as long as they are not long to wait for.
+BUNDLE, BUNDLE_BYTES = 8, 64_000
 
 
 def thumbnail(webp: bytes, limit: int = THUMB) -> Image.Image:
@@ -65,7 +65,12 @@ def told_bundle(said: Sequence[Mapping[str, Any]], pictures: Sequence[bytes]) ->
     return struct.pack("<I", len(head)) + head + b"".join(pictures)
 
 
+def bundle_size(mean_bytes: float) -> int:
+    """How many pictures of so many bytes go into a bundle: the largest of 8, 4, 2 that BUNDLE_BYTES hold, else 1."""
+    return next((size for size in (BUNDLE, 4, 2) if size * mean_bytes <= BUNDLE_BYTES), 1)
+
+
 def bundle(pictures: Sequence[bytes | None]) -> bytes:
-    """Lengths of BUNDLE pictures (uint32, little-endian; 0: none), then their bytes one after the other."""
-    filled = [picture or b"" for picture in pictures] + [b""] * (BUNDLE - len(pictures))
-    return struct.pack(f"<{BUNDLE}I", *map(len, filled)) + b"".join(filled)
+    """Lengths of the pictures (uint32, little-endian; 0: none), then their bytes one after the other."""
+    filled = [picture or b"" for picture in pictures]
+    return struct.pack(f"<{len(filled)}I", *map(len, filled)) + b"".join(filled)

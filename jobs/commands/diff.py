@@ -34,7 +34,10 @@ def diff(
     discovery_rate: Annotated[
         float, Parameter(help="Share of false ones among the neurons of a layer that are called kept, or moved.")
     ] = 0.05,
-    out: Annotated[Path | None, Parameter(help="Write the table model_diffs: .parquet, .csv or .json.")] = None,
+    out: Annotated[
+        Path | None,
+        Parameter(help="Write a page to look at (.html), or the table model_diffs: .parquet, .csv or .json."),
+    ] = None,
     as_json: Json = False,
 ) -> int:
     """Say which neurons of a model kept their meaning in another, moved, died or appeared, and what else changed."""

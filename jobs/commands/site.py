@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from dataclasses import asdict, is_dataclass
+import sys
+import time
+from contextlib import ExitStack
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
+
+if TYPE_CHECKING:
+    from site_builder.build import SiteReport
 
 
 def build(
@@ -33,6 +40,16 @@ def build(
     workers: Annotated[
         int | None, Parameter(help="Layers made at a time, 300 MB each (default: by cores and free memory).")
     ] = None,
+    watch: Annotated[
+        float | None,
+        Parameter(help="As long as a run is at work: look every so many seconds, and build what is new."),
+    ] = None,
+    serve: Annotated[
+        int | None,
+        Parameter(
+            help="With --watch, show the site meanwhile at this port of 127.0.0.1 (0: a free one), until Ctrl-C."
+        ),
+    ] = None,
     dry_run: Annotated[bool, Parameter(help="Say the size of the site and write nothing.", negative="")] = False,
     as_json: Annotated[bool, Parameter(name="--json", help="Print the report as JSON.", negative="")] = False,
 ) -> int:
@@ -42,20 +59,76 @@ def build(
 
     if workers is not None and workers < 1:
         raise BadConfig(f"--workers {workers}: expected at least 1.")
+    if watch is not None and not watch > 0:
+        raise BadConfig(f"--watch {watch:g}: expected seconds, more than 0.")
+    if watch is None and serve is not None:
+        raise BadConfig("--serve shows a site while it is built: give --watch too, or use `neuron-atlas site serve`.")
     if dry_run:
         size, mode = plan_site(atlas, target=target, images=images, dataset_url=dataset_url, url=url)
         told = {"target": target, "images": mode, "files": size.files, "bytes": size.bytes}
         said = f"{out}: at most about {size}, large pictures: {mode}; fits {target}. Nothing was written."
         print(json.dumps(told, indent=1) if as_json else said)
         return 0
-    report = build_site(
-        atlas, str(out), target=target, images=images, dataset_url=dataset_url, title=title, url=url, workers=workers
-    )
-    if as_json:
-        print(json.dumps(asdict(report) if is_dataclass(report) else str(report), indent=1, default=str))
-    else:
-        print(f"{report}\nSite: {out}\nOpen it: neuron-atlas site serve {out}")
+    settings: dict[str, Any] = {
+        "target": target,
+        "images": images,
+        "dataset_url": dataset_url,
+        "title": title,
+        "url": url,
+    }
+    with ExitStack() as shown:
+        if watch is None:
+            report = build_site(atlas, str(out), **settings, workers=workers)
+        else:
+            report = _watch(atlas, out, settings, workers, watch, serve, shown)
+        told = {name: value for name, value in asdict(report).items() if name != "paths"}
+        ends = f"Site: {out}" if serve is not None else f"Site: {out}\nOpen it: neuron-atlas site serve {out}"
+        print(json.dumps(told, indent=1) if as_json else f"{report}\n{ends}", flush=True)
+        if serve is not None:
+            _until_interrupted()
     return 0
+
+
+def _watch(
+    atlas: str,
+    out: Path,
+    settings: dict[str, Any],
+    workers: int | None,
+    seconds: float,
+    port: int | None,
+    shown: ExitStack,
+) -> SiteReport:
+    """Build until the run has ended; meanwhile, and as long as `shown` is open, the site is served."""
+    from atlas_schema.published import opened
+    from jobs.lock import AtWork
+    from site_builder.build import build_site, claim
+    from site_builder.serve import serving
+    from site_builder.watch import Watch
+
+    def say(text: str) -> None:
+        print(text, file=sys.stderr, flush=True)
+
+    def build(growing: bool, keep: frozenset[str]) -> SiteReport:
+        return build_site(atlas, str(out), **settings, workers=workers or 1, growing=growing, keep=keep)
+
+    def built(report: SiteReport) -> None:
+        say(f"{time.strftime('%H:%M:%S')} {report.said[0]}")
+
+    if port is not None:
+        claim(out)
+        say(f"{shown.enter_context(serving(out, port))} shows the site as it grows (Ctrl-C ends)")
+    store = opened(atlas)
+    watch = Watch(store, build, AtWork(store), seconds, say, built)
+    report = watch.follow()
+    builds = "one build" if watch.builds == 1 else f"{watch.builds} builds, the last of them now,"
+    say(f"No run is at work on {atlas}: {builds} took {watch.building_seconds:.0f} s.")
+    return report
+
+
+def _until_interrupted() -> None:
+    with contextlib.suppress(KeyboardInterrupt):
+        while True:
+            time.sleep(3600)
 
 
 def serve(

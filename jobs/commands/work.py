@@ -1,4 +1,4 @@
-"""plan, run, demo: the commands that decide on work and do it."""
+"""plan, run: the commands that decide on work and do it."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ def _flag(text: str, name: str | None = None) -> Parameter:
 
 
 _OTHER_NAMES = {"name": "--as"}
+_REPEATED = ("classes",)  # a name may hold a comma, so that each is given by itself
 _WORDS = {int, float, bool}  # what a flag may be but a text
 
 
@@ -33,7 +34,7 @@ def _flags_of(fields: Mapping[str, FieldInfo]) -> Iterator[tuple[str, Any, Any]]
     for name, info in fields.items():
         parts = [part for part in get_args(info.annotation) or (info.annotation,) if part is not type(None)]
         kinds = parts if len(parts) == 1 and parts[0] in _WORDS else []
-        kinds = [list[str]] if get_origin(info.annotation) is dict else kinds
+        kinds = [list[str]] if get_origin(info.annotation) is dict or name in _REPEATED else kinds
         text = info.description or ""
         given = info.get_default(call_default_factory=True)
         if given is not None and given != {} and not isinstance(given, bool) and "(default:" not in text:
@@ -102,7 +103,7 @@ def plan(
     described = describe_all(config)
     embeds = any(stage.owner == "embedder" for stage in stages)
     embedder = describe(ModelRequest(config.embedder)) if embeds else None
-    counts = counts_of(config, stages, _say)
+    counts = counts_of(config, stages, say)
     prompts = prompts_of(config)
     targets = {one.slug: guessed(config, prompts, one) for _, one in described}
     readers = guessed_readers(targets, [description for _, description in described])
@@ -114,7 +115,7 @@ def plan(
     if measure:
         from jobs.measure import measured_paces
 
-        measured = measured_paces(config, planned, _say)
+        measured = measured_paces(config, planned, say)
         planned = replace(planned, paces={name: one.pace for name, one in measured.items()})
     made = plan_as_dict(planned, recipe.name)
     if measured is not None:
@@ -204,7 +205,7 @@ def run(
     from jobs.driver import run as carry_out
     from jobs.driver import summary
 
-    report = carry_out(config, command=_command(), say=_say)
+    report = carry_out(config, command=command_line(), say=say)
     if as_json:
         print(json.dumps(asdict(report), indent=1))
     else:
@@ -212,46 +213,11 @@ def run(
     return report.exit_code
 
 
-def demo(
-    *,
-    out: Annotated[Path, _flag("Folder for atlas/ and site/.")] = Path("demo"),
-    workers: Annotated[int | None, _flag("Workers (default: one per core).")] = None,
-) -> int:
-    """Run all stages on the zoo models and build the site: no network, no GPU, no account."""
-    from jobs.driver import run as carry_out
-    from jobs.driver import summary
-    from pipeline.zoo import ZOO
-
-    atlas, site = out / "atlas", out / "site"
-    flags = {
-        "models": [f"zoo/{name}" for name in ZOO],
-        "out": str(atlas),
-        "probe": "zoo:1000",
-        "match_images": 256,
-        "classes": "all",
-        "prompts": "zoo",
-        "workers": workers,
-        "device": "cpu",
-    }
-    report = carry_out(load_config(None, flags), command=_command(), say=_say)
-    print("\n".join(summary(report)))
-    if report.exit_code:
-        return report.exit_code
-    from site_builder.build import build_site
-
-    _say("Building the site")
-    build_site(str(atlas), str(site))
-    print(
-        f"Dataset: {atlas}\nSite:    {site}\n"
-        f"Open it: neuron-atlas site serve {shlex.quote(str(site))}\n"
-        f'Load it: datasets.load_dataset({str(atlas)!r}, "neurons")'
-    )
-    return 0
-
-
-def _command() -> str:
+def command_line() -> str:
+    """The command that this process was given, as one types it."""
     return shlex.join(["neuron-atlas", *sys.argv[1:]])
 
 
-def _say(text: str) -> None:
+def say(text: str) -> None:
+    """Tell people, beside what is printed as data."""
     print(text, file=sys.stderr, flush=True)

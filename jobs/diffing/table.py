@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 
 from atlas_schema.errors import BadConfig
 from jobs.diffing.diff import ModelDiff
+from jobs.diffing.page import page_of
 
 TEXT, FLOAT, BOOL, TEXTS = pa.string(), pa.float32(), pa.bool_(), pa.list_(pa.string())
 
@@ -70,13 +71,15 @@ def as_dict(diff: ModelDiff) -> dict[str, Any]:
 
 
 def write(diffs: Sequence[ModelDiff], path: Path) -> None:
-    """Write the rows as Parquet or CSV, or all as JSON, by the ending of the name. BadConfig for another."""
+    """Write the rows as Parquet or CSV, all as JSON, or a page of HTML, by the name's ending. BadConfig for another."""
     require_writable(path)
     try:
         if path.suffix == ".parquet":
             pq.write_table(table_of(diffs), path)
         elif path.suffix == ".csv":
             _write_csv(diffs, path)
+        elif path.suffix == ".html":
+            path.write_text(page_of(diffs), encoding="utf-8")
         else:
             path.write_text(json.dumps([as_dict(diff) for diff in diffs], indent=1) + "\n")
     except OSError as error:
@@ -85,8 +88,8 @@ def write(diffs: Sequence[ModelDiff], path: Path) -> None:
 
 def require_writable(path: Path) -> None:
     """BadConfig where the name ends as none that is known, or its folder is not there."""
-    if path.suffix not in (".parquet", ".csv", ".json"):
-        raise BadConfig(f"--out {path}: expected a name that ends in .parquet, .csv or .json")
+    if path.suffix not in (".parquet", ".csv", ".json", ".html"):
+        raise BadConfig(f"--out {path}: expected a name that ends in .parquet, .csv, .json or .html")
     if not path.absolute().parent.is_dir():
         raise BadConfig(f"--out {path}: there is no folder {path.parent}. Make it, or give a file in another.")
 

@@ -12,7 +12,7 @@ SHOWN = 10  # labels that changed, and heads whose texts did, at most
 
 def text_of(diff: ModelDiff) -> str:
     """What was compared and how, a line a layer, the labels and heads that changed, and the overall line last."""
-    lines = [f"A: {diff.first.name}", f"B: {diff.second.name}", _how(diff), "", *_layers(diff)]
+    lines = [f"A: {diff.first.name}", f"B: {diff.second.name}", how(diff), "", *_layers(diff)]
     for title, found in (
         ("Labels of kept neurons that changed", _labels(diff)),
         ("Heads whose texts changed", _heads(diff)),
@@ -40,7 +40,8 @@ def overall(diff: ModelDiff) -> str:
     return line
 
 
-def _how(diff: ModelDiff) -> str:
+def how(diff: ModelDiff) -> str:
+    """By what neurons were called alike."""
     by = "the share of strongest probe images in common" if diff.measure == OVERLAP else "the correlation of maps"
     return f"By {by}, at least {diff.rule.least:.2f}, at a false discovery rate of {diff.rule.discovery_rate:g} a layer"
 

@@ -29,7 +29,7 @@ from jobs.stages.probe import EVIDENCE, EXAMPLES, JUDGE, PROBE
 from jobs.stages.stage import Cost, Sizes, Stage
 from jobs.stages.visualize import VERDICT, VISUALIZE
 
-__all__ = ["STAGES", "Cost", "Sizes", "Stage", "closure", "groups", "place_of", "stage_named", "stages_of"]
+__all__ = ["STAGES", "Cost", "Sizes", "Stage", "at_once", "closure", "groups", "place_of", "stage_named", "stages_of"]
 
 STAGES: tuple[Stage, ...] = (
     *(VISUALIZE, VERDICT),
@@ -71,6 +71,17 @@ def place_of(name: str) -> tuple[int, str]:
     """What sorts stages by their place in the pipeline; those that this code does not know come last, by name."""
     names = [stage.name for stage in STAGES]
     return (names.index(name) if name in names else len(names), name)
+
+
+def at_once(filling: Iterable[Stage]) -> list[str]:
+    """Of the stages that fill a table, in the order of STAGES, those that wait for none but one another."""
+    stages = list(filling)
+    names = {stage.name for stage in stages}
+    found: list[str] = []
+    for stage in stages:
+        if stage.cut == "neurons" and {*stage.reads, *names.intersection(stage.reads_if_there)} <= set(found):
+            found.append(stage.name)
+    return found
 
 
 def closure(names: Iterable[str]) -> tuple[Stage, ...]:

@@ -20,7 +20,7 @@ from site_builder.outline import Layer, Outline
 from site_builder.packs import PACK, packs_of
 from site_builder.reading import bytes_of, content_of, footer_of, values_of
 from site_builder.section import Section, Size, Stage, Work, Written
-from site_builder.sprites import BUNDLE, SHEET, THUMB
+from site_builder.sprites import SHEET, THUMB, bundle_size
 from site_builder.start import neuron_starts, write_starts
 
 #: Bytes of a neuron in its pack and its layer's table (gzip), and of a thumbnail of 96 px: measured.
@@ -45,6 +45,11 @@ class LayerSource:
     picture_bytes: int  # all its pictures together
     thumb_side: int  # pixels of a thumbnail
     measured: bool = False  # whether any stage has measured a neuron on images
+
+    @property
+    def bundle(self) -> int:
+        """Pictures that are fetched together."""
+        return bundle_size(self.picture_bytes / len(self.layer.units))
 
 
 def survey(outline: Outline) -> list[LayerSource]:
@@ -76,8 +81,8 @@ def _layer_size(source: LayerSource, images: str) -> Size:
     if source.picture_bytes > 20 * neurons:  # absent pictures cost some bits each
         size += neurons * round(THUMB_BYTES * (source.thumb_side / 96) ** 2)
     if images != "range":
-        bundles = len({unit // BUNDLE for unit in units})
-        size += source.picture_bytes + bundles * 4 * BUNDLE
+        bundles = len({unit // source.bundle for unit in units})
+        size += source.picture_bytes + bundles * 4 * source.bundle
         entries += bundles if images == "sprite" else packs  # in `files` mode a folder for each pack's pictures
         files = neurons - packs if images == "files" else 0
     return Size(files + entries, size, entries)
@@ -94,13 +99,14 @@ def write(work: Work, held: Sequence[LayerSource]) -> Written:
     own = {slug: [made.get((slug, site["layer"])) for site in sites] for slug, sites in outline.sites.items()}
     summaries = {slug: [one and one[1] for one in layers] for slug, layers in own.items()}
     folders = {f"d/{name}" for name, _ in made.values()}
+    bundles = {source.layer.key: source.bundle for source in held}
     neurons = sum(len(source.layer.units) for source in held)
     return Written(
         paths=folders | {path for path in (*depths.values(), *(one and one["file"] for one in (wall, start))) if path},
-        manifest={"pack": PACK, "bundle": BUNDLE, "wall": wall, "start": start},
+        manifest={"pack": PACK, "wall": wall, "start": start},
         models={slug: _model_entry(told) | {"depth": depths[slug]} for slug, told in summaries.items()},
         layers={
-            (slug, site["layer"]): _layer_entry(made.get((slug, site["layer"])))
+            (slug, site["layer"]): _layer_entry(made.get((slug, site["layer"])), bundles.get((slug, site["layer"]), 0))
             for slug, sites in outline.sites.items()
             for site in sites
         },
@@ -114,7 +120,7 @@ def write(work: Work, held: Sequence[LayerSource]) -> Written:
 def _write_layer(work: Work, source: LayerSource) -> tuple[str, LayerSummary, bool]:
     """The layer's folder below d/, its summary, and whether it was there already."""
     atlas, layer = work.outline.atlas, source.layer
-    settings = f"{FORMAT} {work.images} {PACK} {BUNDLE} {THUMB}".encode()
+    settings = f"{FORMAT} {work.images} {PACK} {source.bundle} {THUMB}".encode()
     name = content_name(f"{layer.slug}/{layer.layer:05d}", content_of(atlas, layer.shard), settings)
 
     def files() -> dict[str, bytes]:
@@ -122,7 +128,7 @@ def _write_layer(work: Work, source: LayerSource) -> tuple[str, LayerSummary, bo
         if rows is None:
             raise NothingThere(f"{layer.shard}: removed while the site was built; build it again")
         places = atlas.picture_locations(layer.slug, layer.layer) if work.images == "range" else ()
-        made, summary = build_layer(rows, layer.shard, work.images, places)
+        made, summary = build_layer(rows, layer.shard, work.images, places, source.bundle)
         return {**made, "summary.json": json.dumps(summary.as_json()).encode()}
 
     reused = write_folder(work.folder / "d", name, files)
@@ -139,8 +145,10 @@ def _model_entry(summaries: Sequence[LayerSummary | None]) -> dict[str, int]:
     }
 
 
-def _layer_entry(made: tuple[str, LayerSummary] | None) -> dict[str, object]:
-    return {"folder": None, "ranges": []} if made is None else {"folder": f"d/{made[0]}", "ranges": made[1].ranges}
+def _layer_entry(made: tuple[str, LayerSummary] | None, bundle: int) -> dict[str, object]:
+    if made is None:
+        return {"folder": None, "ranges": []}
+    return {"folder": f"d/{made[0]}", "ranges": made[1].ranges, "bundle": bundle}
 
 
 def _stages(summaries: Sequence[LayerSummary | None]) -> list[str]:

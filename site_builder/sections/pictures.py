@@ -17,10 +17,10 @@ from site_builder.outline import Layer, Outline
 from site_builder.packs import plain, rounded
 from site_builder.reading import bytes_of, content_of, layer_footer
 from site_builder.section import Section, Size, Work, Written
-from site_builder.sprites import BUNDLE, told_bundle
+from site_builder.sprites import bundle_size, told_bundle
 
 #: Raise it when these files change for the same dataset.
-FORMAT = b"1"
+FORMAT = "2"
 #: Bytes of a picture's entry beside its WebP. Measured.
 ENTRY_BYTES = 420
 #: Columns of neuron_pictures that a page shows, beside the picture.
@@ -37,6 +37,11 @@ class Pictures:
     shard: str  # path in the dataset
     rows: int
     picture_bytes: int  # of all of them
+
+    @property
+    def bundle(self) -> int:
+        """Neurons whose further pictures are fetched together."""
+        return bundle_size(self.picture_bytes / len(self.layer.units))
 
 
 def survey(outline: Outline) -> list[Pictures]:
@@ -55,7 +60,7 @@ def size(held: Sequence[Pictures], images: str) -> Size:
 
 
 def _layer_size(own: Pictures) -> Size:
-    bundles = len({unit // BUNDLE for unit in own.layer.units})
+    bundles = len({unit // own.bundle for unit in own.layer.units})
     return Size(bundles, own.picture_bytes + ENTRY_BYTES * own.rows + 8 * bundles, bundles)
 
 
@@ -67,32 +72,32 @@ def write(work: Work, held: Sequence[Pictures]) -> Written:
     pictures = sum(one.rows for one in held)
     return Written(
         paths=set(folders.values()),
-        layers={key: {"pictures": folder} for key, folder in folders.items()},
+        layers={one.layer.key: {"pictures": folders[one.layer.key], "further": one.bundle} for one in held},
         said=f"{pictures:,} further pictures" if pictures else "",
     )
 
 
 def _write(work: Work, own: Pictures) -> str:
     atlas, layer = work.outline.atlas, own.layer
-    name = content_name(f"d/{layer.slug}/{layer.layer:05d}-pictures", FORMAT, content_of(atlas, own.shard))
+    settings = f"{FORMAT} {own.bundle}".encode()
+    name = content_name(f"d/{layer.slug}/{layer.layer:05d}-pictures", settings, content_of(atlas, own.shard))
 
     def files() -> dict[str, bytes]:
         rows = atlas.pictures(layer.slug, layer.layer, [*SAID, "image"])
-        return dict(picture_bundles(rows, layer.units)) if rows is not None else {}
+        return dict(picture_bundles(rows, layer.units, own.bundle)) if rows is not None else {}
 
     write_folder(work.folder, name, files)
     return name
 
 
-def picture_bundles(rows: pa.Table, units: Sequence[int]) -> Iterator[tuple[str, bytes]]:
-    """(file name, bytes) of the bundles of a layer: of its neurons [8 k, 8 k + 8) in bundle k, also where none has any.
-
-    Bundles are laid out as `told_bundle` says.
+def picture_bundles(rows: pa.Table, units: Sequence[int], size: int) -> Iterator[tuple[str, bytes]]:
+    """(file name, bytes) of the bundles of a layer: of `size` neurons each, from size k on in bundle k, also where none
+    has any. Bundles are laid out as `told_bundle` says.
     """
-    by_bundle: dict[int, list[dict[str, Any]]] = {unit // BUNDLE: [] for unit in units}
+    by_bundle: dict[int, list[dict[str, Any]]] = {unit // size: [] for unit in units}
     for row in rows.to_pylist():
-        if row["unit"] // BUNDLE in by_bundle:
-            by_bundle[row["unit"] // BUNDLE].append(row)
+        if row["unit"] // size in by_bundle:
+            by_bundle[row["unit"] // size].append(row)
     for number, own in sorted(by_bundle.items()):
         webps = [(row["image"] or {}).get("bytes") or b"" for row in own]
         said = [{name: rounded(plain(row[name]), 5) for name in SAID if row[name] is not None} for row in own]

@@ -1,8 +1,7 @@
-// Everything the site reads, and what it says when reading fails.
-// index.html carries the manifest; the rest are gzip JSON packs and bundles of WebP pictures, each fetched once.
+// Everything the site reads, and what it says when reading fails: the manifest in index.html, gzip JSON packs, bundles of WebP pictures.
 
 /**
- * @typedef {{width: number, folder: string|null, ranges: [number, number][], pictures?: string, examples?: string,
+ * @typedef {{width: number, folder: string|null, ranges: [number, number][], bundle: number, pictures?: string, further: number, examples?: string,
  *   matches?: string}} LayerEntry
  * @typedef {{folder: string, layers: number[], reads: number[], texts: boolean, labelled: number}} HeadsEntry
  *   layers: heads of each attention layer; reads: files of each FFN layer that say which heads read which neurons
@@ -12,7 +11,7 @@
  * @typedef {{folder: string, prefix: number, prefixes: string[], pack: number, texts: number, neurons: number, faces?: string}} SearchIndex
  * @typedef {{name: string, models: number, heads: number, ffns: number, best: [number, "head"|"ffn", number, number|null, number][]}} FeatureEntry
  * @typedef {{title: string, schema: string, images: {mode: "sprite"|"range"|"files", base: string},
- *   pack: number, bundle: number,
+ *   pack: number,
  *   columns: Record<string, Record<string, {means: string, unit: string, absent: string}>>,
  *   stages: [string, string, string, string][],
  *   models: ModelEntry[], wall: {file: string, side: number, columns: number, rows: number,
@@ -22,7 +21,7 @@
  *   search: SearchIndex|null, read_pack: number, head_search: SearchIndex|null,
  *   features: {folder: string, list: FeatureEntry[]}|null,
  *   start: {file: string, neurons: [string, number, number, number, string|null][]}|null, start_head: [string, number, number, string]|null,
- *   cards: "neurons"|"packs"|"layers"|null, revision: string}} Manifest
+ *   cards: "neurons"|"packs"|"layers"|null, revision: string, growing?: true}} Manifest
  */
 
 // stages: name as the dataset's columns have it, `run --stages` that adds it, what a model then has, in a sentence what it adds
@@ -58,6 +57,7 @@ async function request(path, init) {
     throw new Trouble(`${path} could not be reached (${error}). Check the connection, then reload the page.`);
   }
   if (!response.ok) {
+    if (site.growing) location.reload();
     throw new Trouble(
       `${path}: the server answered ${response.status}. The upload of this site is incomplete or older than ` +
         "this page: reload; if it stays so, build and upload the site again.",

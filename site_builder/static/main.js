@@ -47,12 +47,12 @@ function App() {
     "?": () => (location.hash = route.page === "help" ? link.home() : link.help()),
   }, [route.page]);
   const Page = COMPONENTS[route.page] ?? COMPONENTS.home; // `random` is on its way to a neuron
-  // A page keeps its state while its own address changes; another kind of page starts anew.
+  // a page keeps its state while its own address changes
   return html`${!BARE.includes(route.page) && html`<${Header} route=${route} />`}<${Spoken} at=${route.hash} />
     <main id="main" tabindex="-1"><${Guard} key=${route.page}><${Page} route=${route} /><//></main>`;
 }
 
-/** The title of the page one comes to, for screen readers: nothing else of a change of page is announced. */
+/** The title of the page one comes to, for screen readers. */
 function Spoken({ at }) {
   const [title, setTitle] = useState("");
   const first = useRef(true);
@@ -75,6 +75,7 @@ document.getElementById("skip")?.addEventListener("click", (event) => {
   document.getElementById("main")?.focus();
 });
 rememberScroll();
+if (site.growing) import("./growing.js");
 const place = /** @type {HTMLElement} */ (document.getElementById("app"));
-place.replaceChildren(); // what is said where no script comes
+place.replaceChildren();
 render(html`<${App} />`, place);

@@ -1,5 +1,5 @@
 // The large picture of a neuron: the dataset's own WebP bytes, in whichever way this site was built to find them.
-import { fetchNeuron, folderHolding, number5, once, request, site, Trouble } from "./data.js";
+import { fetchNeuron, findLayer, folderHolding, number5, once, request, site, Trouble } from "./data.js";
 
 /** Object URL of a neuron's picture, byte for byte as the dataset has it. @returns {Promise<string>} */
 export function pictureUrl(/** @type {string} */ slug, /** @type {number} */ layer, /** @type {number} */ unit) {
@@ -17,12 +17,13 @@ const READERS = { sprite: fromBundle, files: fromFile, range: fromShard };
 
 /** One GET for a few neighbours: lengths as uint32 little-endian, then the WebP files one after the other. */
 async function fromBundle(/** @type {string} */ slug, /** @type {number} */ layer, /** @type {number} */ unit) {
-  const path = `${folderHolding(slug, layer, unit)}/${number5(unit / site.bundle)}.pictures`;
+  const folder = folderHolding(slug, layer, unit), { bundle } = findLayer(slug, layer).entry;
+  const path = `${folder}/${number5(unit / bundle)}.pictures`;
   const buffer = await once(path, async () => (await request(path)).arrayBuffer());
-  const lengths = new DataView(buffer, 0, site.bundle * 4);
-  let start = site.bundle * 4;
-  for (let slot = 0; slot < unit % site.bundle; slot++) start += lengths.getUint32(slot * 4, true);
-  return new Uint8Array(buffer, start, lengths.getUint32((unit % site.bundle) * 4, true));
+  const lengths = new DataView(buffer, 0, bundle * 4);
+  let start = bundle * 4;
+  for (let slot = 0; slot < unit % bundle; slot++) start += lengths.getUint32(slot * 4, true);
+  return new Uint8Array(buffer, start, lengths.getUint32((unit % bundle) * 4, true));
 }
 
 async function fromFile(/** @type {string} */ slug, /** @type {number} */ layer, /** @type {number} */ unit) {

@@ -40,8 +40,8 @@ from jobs.cleaning import decide
 from jobs.config import load_config
 from jobs.driver import Run, RunReport
 from jobs.driver import run as carry_out
+from jobs.events import Committed, Event, HeadLost, Ready, UnitFailed, WorkerLost
 from jobs.lock import locked
-from jobs.loop import Committed, Event, HeadLost, Ready, UnitFailed, WorkerLost
 from jobs.worker import Worker, WorkerSettings
 from tests.jobs.tiny import OPTIONS
 

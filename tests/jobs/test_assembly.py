@@ -49,3 +49,47 @@ def test_what_a_run_fills() -> None:
     assert not shards.ready(Target("heads", "a"))
     shards.graph.add(OWN.unit("heads", "a", Whole()))
     assert all(shards.ready(Target(name, "a")) for name in tables)
+
+
+def test_a_shard_begins_once_with_what_waits_for_no_images() -> None:
+    """Pictures and verdicts are written as soon as a layer has them; the shard again when evidence completes it."""
+    cuts = [Neurons(0, 0, 4), Neurons(0, 4, 8)]
+    shards = shards_of([Job(STAGE[name], "a", OWN, cuts) for name in ("visualize", "verdict", "evidence")])
+    target = Target("neurons", "a", 0)
+    handed: list[tuple[str, int, int]] = []
+    for stage in ("visualize", "evidence", "verdict"):
+        for cut in cuts:
+            unit = OWN.unit(stage, "a", cut)
+            shards.graph.add(unit)
+            for task in shards.after(unit):
+                handed.append((stage, cut.start, len(task.units)))
+                assert shards.settled(task) == []
+                assert (target in shards.written) == shards.ready(target)
+    assert handed == [("verdict", 4, 6)], "evidence came first: the shard is complete with the verdicts"
+
+    shards = shards_of([Job(STAGE[name], "a", OWN, cuts) for name in ("visualize", "verdict", "evidence")])
+    for stage in ("visualize", "verdict"):
+        for cut in cuts:
+            shards.graph.add(unit := OWN.unit(stage, "a", cut))
+            tasks = shards.after(unit)
+            assert len(tasks) == (stage == "verdict" and cut.start == 4)
+    assert shards.after(unit) == [], "not a second time"
+    for cut in cuts:
+        shards.graph.add(unit := OWN.unit("evidence", "a", cut))
+        assert shards.after(unit) == [], "a worker is at it"
+    (again,) = shards.settled(tasks[0])
+    assert len(again.units) == 6
+    assert shards.settled(again) == []
+    assert shards.written == {target}
+
+
+def test_a_shard_that_began_and_was_not_completed_is_written_with_what_there_is() -> None:
+    cuts = [Neurons(0, 0, 4), Neurons(0, 4, 8)]
+    shards = shards_of([Job(STAGE[name], "a", OWN, cuts) for name in ("visualize", "evidence")])
+    for cut in cuts:
+        shards.graph.add(unit := OWN.unit("visualize", "a", cut))
+    (task,) = shards.after(unit)
+    assert shards.settled(task) == []
+    shards.graph.add(OWN.unit("evidence", "a", cuts[0]))
+    (last,) = shards.last()
+    assert len(last.units) == 3

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from atlas_schema.units import WorkUnit
-from jobs.loop import Event, Fault, HeadLost, Listener, Policy, Scope, UnitFailed, WorkerLost
+from jobs.events import Event, Fault, HeadLost, Listener, Policy, Scope, UnitFailed, WorkerLost
 from tests.jobs import test_loop
 from tests.jobs.test_loop import FakeExecutor, Script, unit
 

@@ -24,8 +24,8 @@ from atlas_schema.units import Identity, Images, Neurons, Pair, Whole, WorkUnit
 from atlas_schema.validate import Depth, check, validate
 from jobs.cleaning import KINDS, Cleaning, carry_out, decide
 from jobs.cli import call
+from jobs.events import Fault
 from jobs.lock import Lock, locked
-from jobs.loop import Fault
 from jobs.records import FAILED, failed_path, record_failure
 from jobs.status import status_of
 from tests.atlas_schema.made_atlas import (

@@ -85,6 +85,8 @@ def test_every_setting_is_a_flag():
         (["status", "/nonexistent"], "no atlas here"),
         (["validate", "/nonexistent"], "no atlas here"),
         (["zoo", "train", "vti"], "vit"),
+        (["site", "build", "/nonexistent", "--watch", "0"], "--watch 0: expected seconds, more than 0"),
+        (["site", "build", "/nonexistent", "--serve", "8000"], "--serve shows a site while it is built: give --watch"),
     ],
     ids=lambda value: " ".join(value)[:40] if isinstance(value, list) else None,
 )

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import csv
 import json
+import re
 import shutil
 from collections import Counter
 from dataclasses import replace
@@ -14,6 +16,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from atlas_schema.read import Atlas
 from atlas_schema.shards import write_rows
 from atlas_schema.store import Store
 from jobs.cli import call
@@ -89,7 +92,8 @@ def test_a_stranger_has_nothing_in_common(kept: str, measure: str, capsys: pytes
     assert fates(found, "b") == {"appeared": NEURONS}
 
 
-def test_what_changed_is_told_to_people(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def changed(tmp_path: Path) -> tuple[str, str]:
+    """Two versions of a model: other meanings, places, labels, and neurons that fall silent."""
     before = made(0)
     before.neurons[1, 3] = SILENT
     after = made(0)
@@ -99,20 +103,24 @@ def test_what_changed_is_told_to_people(tmp_path: Path, capsys: pytest.CaptureFi
         {
             (1, 3): SILENT,
             (1, 4): SILENT,
-            (0, 10): {"label": "stripes"},
+            (0, 10): {"label": "stripes & <b>"},
             (0, 11): {"label": None, "label_status": "unlabelled"},
             (0, 12): {"status": "inactive"},
         }
     )
     after.texts[2] = [*after.texts[2][:2], "a red thing", "a blue thing", "a dot"]
-    a, b = atlas(tmp_path / "a", {"m": before}), atlas(tmp_path / "b", {"m": after})
+    return atlas(tmp_path / "a", {"m": before}), atlas(tmp_path / "b", {"m": after})
+
+
+def test_what_changed_is_told_to_people(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    a, b = changed(tmp_path)
     assert call(["diff", a, b]) == 0
     text = capsys.readouterr().out
     assert text.splitlines()[-1] == (
         "Of 64 neurons of A: 56 kept (87.5%), 2 moved (3.1%), 5 died (7.8%), 1 silent (1.6%); in B 4 appeared. "
         "1 of 55 labels of kept neurons changed. The texts of 1 of 3 heads changed."
     )
-    assert "  m/mlp/0/10: label 0 10 -> stripes" in text
+    assert "  m/mlp/0/10: label 0 10 -> stripes & <b>" in text
     assert "  m/head/0/2: text 20; text 21 -> text 20; text 21" in text
     assert "By the share of strongest probe images in common, at least 0.33, at a false discovery rate of 0.05" in text
     found = told(capsys, a, b)
@@ -148,6 +156,31 @@ def test_the_table_is_written(kept: str, tmp_path: Path, capsys: pytest.CaptureF
     assert rows[-1]["texts"] == " | ".join(table["texts"].to_pylist()[-1])
     (found,) = json.loads(files["json"].read_text())
     assert [row["address"] for row in found["rows"]] == table["address"].to_pylist()
+
+
+def test_a_page_shows_pairs_of_pictures_and_stands_by_itself(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    a, b = changed(tmp_path)
+    assert call(["diff", a, b, "--out", str(tmp_path / "diff.html")]) == 0
+    page = (tmp_path / "diff.html").read_text()
+    shown = re.split("<h2>", page)[1:]
+    pairs = {part.partition("</h2>")[0]: re.findall(r"<figure>.*?</figure>", part, re.S) for part in shown}
+    assert {title: len(found) for title, found in pairs.items() if found} == {
+        "Neurons that moved": 2,
+        "Neurons that died": 5,
+        "Neurons that appeared": 4,
+        "Kept neurons with another label": 1,
+    }
+    moved = next(one for one in pairs["Neurons that moved"] if "A <code>m/mlp/1/6</code>" in one)
+    assert "B <code>m/mlp/1/7</code>" in moved
+    pictures = [base64.b64decode(data) for data in re.findall(r"data:image/webp;base64,([^\"]+)", moved)]
+    assert pictures == [Atlas(a).picture("m/mlp/1/6"), Atlas(b).picture("m/mlp/1/7")]
+    assert "silent in B" in "".join(pairs["Neurons that died"])
+    assert "<b>stripes &amp; &lt;b&gt;</b>" in pairs["Kept neurons with another label"][0]
+    assert "<td><code>m/head/0/2</code></td>" in page
+    assert str(tmp_path) not in page, "a page that goes to others says nothing of this machine"
+    assert not re.search(r"<script|https?://", page)
 
 
 def test_all_shared_models_of_two_atlases(kept: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -229,7 +262,7 @@ def test_missing_tables_are_named(
 def test_misuse(kept: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "expected one atlas and --models X Y" in refusal(capsys, kept)
     assert "nearest: other" in refusal(capsys, kept, "--models", "one", "othre")
-    assert "ends in .parquet, .csv or .json" in refusal(capsys, kept, kept, "--out", "x.txt")
+    assert "ends in .parquet, .csv, .json or .html" in refusal(capsys, kept, kept, "--out", "x.txt")
     assert "there is no folder" in refusal(capsys, kept, kept, "--out", str(tmp_path / "no" / "x.csv"))
     assert "--discovery-rate 2.0" in refusal(capsys, kept, kept, "--discovery-rate", "2")
     assert "--least 2.0" in refusal(capsys, kept, kept, "--least", "2")

@@ -34,7 +34,7 @@ def test_commands_and_python_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     for name, matched in (("atlas", True), ("atlas-v1", False), ("atlas-v2", False)):
         atlas(tmp_path / name, models, matched=matched)
     monkeypatch.chdir(tmp_path)
-    assert len(commands("diff")) == 5
+    assert len(commands("diff")) == 6
     for words in commands("diff"):
         assert call(words) == 0
     (code,) = blocks("python")

@@ -11,9 +11,9 @@ from atlas_schema.columns import SCHEMA_VERSION
 from jobs.cleaning import KINDS
 from jobs.config import IDLE_SECONDS, ModelEntry, RunConfig
 from jobs.driver import LOOK_SECONDS
+from jobs.events import Policy
 from jobs.graph import FAN_IN
 from jobs.lock import WATCH_SECONDS
-from jobs.loop import Policy
 from jobs.machine import USABLE_SHARE
 from jobs.memory import EASY_BATCH, MOST_BATCH, batches
 from jobs.plan import SPEEDS

@@ -11,7 +11,7 @@ import ray
 from ray.actor import ActorHandle
 
 from atlas_schema.units import Neurons, WorkUnit
-from jobs.loop import Event, Ready, WorkerLost
+from jobs.events import Event, Ready, WorkerLost
 from jobs.plan import Machine
 from jobs.ray_run import HEAD_SECONDS, Head, RayExecutor
 from tests.jobs.test_memory import settings

@@ -13,7 +13,7 @@ import pytest
 
 from atlas_schema.errors import AtlasLocked, StoreFailed
 from atlas_schema.store import Store
-from jobs.lock import LOCK_PATH, Holder, Lock, birth, locked, read_holder, surely_dead, this_host
+from jobs.lock import LOCK_PATH, WATCH_SECONDS, AtWork, Holder, Lock, birth, locked, read_holder, surely_dead, this_host
 
 
 @pytest.fixture
@@ -198,3 +198,22 @@ def test_a_wrong_clock_steals_no_lock_and_deletes_nothing(store, tmp_path, monke
     writing.write_bytes(b"half")
     assert store.sweep() == []
     assert writing.exists()
+
+
+def test_whether_anybody_is_at_work_is_told_by_the_beat_of_the_locks(store):
+    """Of another host nothing but the file is seen: it counts as long as it moves, as for a driver that comes to it."""
+    clock = Clock()
+    at_work = AtWork(store, clock=clock)
+    assert not at_work()
+    holder = other(store)
+    assert at_work()
+    for beat in range(4):
+        clock.sleep(WATCH_SECONDS - 1)
+        store.replace(LOCK_PATH, replace(holder, sequence=beat + 1).to_bytes())
+        assert at_work()
+    clock.sleep(WATCH_SECONDS + 1)
+    assert not at_work(), "it stands still: its owner is dead"
+    store.delete(LOCK_PATH)
+    with locked(store, "run-2"):
+        assert at_work()
+    assert not at_work()

@@ -14,21 +14,9 @@ from hypothesis import strategies as st
 
 from atlas_schema.parts import PartReceipt, part_path
 from atlas_schema.units import Neurons, WorkUnit
-from jobs.loop import (
-    Committed,
-    Event,
-    Fault,
-    Listener,
-    Loop,
-    Outcome,
-    Policy,
-    Queue,
-    Ready,
-    Scope,
-    Stop,
-    UnitFailed,
-    WorkerLost,
-)
+from jobs.events import Committed, Event, Fault, Listener, Outcome, Policy, Ready, Scope, Stop, UnitFailed, WorkerLost
+from jobs.loop import Loop
+from jobs.queue import Queue
 
 FAST = Policy(workers=2, backoff_seconds=1, hang_seconds=30, load_seconds=60)
 

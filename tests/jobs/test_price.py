@@ -18,7 +18,9 @@ from jobs.plan import Job, Machine, Plan
 from jobs.plan_told import plan_as_dict
 from jobs.prices import price_of_hours, read_prices
 from jobs.schedule import clock_seconds, longest_chain
-from jobs.stages import stage_named
+from jobs.stages import Sizes, stage_named
+from pipeline.models import ModelRequest, describe
+from pipeline.visualize.recipes import RECIPES
 
 OWN = Identity("f", "s")
 SPEED = Machine().speed
@@ -57,6 +59,9 @@ def test_requests_count_every_part_and_shard():
     told = plan_of(job("visualize", PICTURES), job("probe", PASS)).requests
     assert told["put"] == 4 + 2 + 1, "six parts, and one shard of neurons"
     assert told["get"] == 4 * (1 + 3) + 2 * 1 + 3
+    more = plan_of(job("visualize", PICTURES), job("probe", PASS), job("evidence", EVIDENCE)).requests
+    assert more["put"] == told["put"] + 1 + 1, "a part more, and the shard of pictures before there is evidence"
+    assert more["get"] == told["get"] + (1 + 3 * 2) + (4 * 3 + 3), "its four parts of pictures are read once more"
 
 
 def test_a_measured_plan_has_the_same_units():
@@ -215,3 +220,16 @@ def test_measured_hours_are_what_units_took_here(capsys):
     (one,), (other,) = before["stages"], after["stages"]
     assert other["worker_hours"] == pytest.approx(one["worker_hours"] * measured["pace"])
     assert (other["estimated_flops"], other["work_units"]) == (one["estimated_flops"], one["work_units"])
+
+
+def test_maps_of_a_large_model_whose_heads_have_no_path_cost_about_what_was_measured() -> None:
+    """CoaT-Small, 100 photographs, seconds of one core: decompose 435, project 338, maps 257, reads 993
+    (docs/benchmarks/real_size.json). Told once: 82 times as much for maps, so that a run said hours for minutes.
+    """
+    sizes = Sizes(
+        describe(ModelRequest("timm/coat_small", random_weights=True)), RECIPES["fast"], images=100, panel=100
+    )
+    told = {name: stage_named(name).cost(sizes).each for name in ("decompose", "project", "maps", "reads")}
+    passes = 100 * told["decompose"]
+    assert 0.3 < 100 * told["maps"] / passes / (257 / 435) < 3
+    assert 0.3 < told["reads"] / passes / (993 / 435) < 3

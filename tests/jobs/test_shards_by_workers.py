@@ -20,8 +20,9 @@ from atlas_schema.tables import NEURON_MATCHES, NEURONS
 from atlas_schema.units import Identity, Neurons, Pair, WorkUnit
 from jobs.assembly import MOST_REPAIRS, Shards, Target
 from jobs.driver import Run
+from jobs.events import Committed, Event, Outcome, Policy, Stop, UnitFailed
 from jobs.graph import Graph, Job
-from jobs.loop import Committed, Event, Loop, Outcome, Policy, Stop, UnitFailed
+from jobs.loop import Loop
 from jobs.metrics import Meters
 from jobs.stages import STAGES
 from jobs.task import Assembly, Task

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from atlas_schema.errors import DeviceWrong
-from jobs.loop import Scope
+from jobs.events import Scope
 from jobs.worker import fault_of
 from pipeline.hooks import device_check
 from pipeline.hooks.device_check import MOST, deviation, require_sound

@@ -63,6 +63,7 @@ class Drawn:
     slug: str
     widths: tuple[int, ...]
     side: int = 64
+    grain: float = 0.03  # of the neurons' pictures: deviation of the noise
     planned: tuple[tuple[int, int], ...] | None = None  # None: all units
     family: str = "vit"
     skipped_layers: tuple[int, ...] = ()
@@ -103,7 +104,7 @@ EVIDENT = (
 HEADS_ALONE = (Drawn("drawn-alone", (16, 16), stages=("heads",), probe_set=PROBE_SET_UNFREE, heads=(1, 2)),)
 
 
-def picture(rng: np.random.Generator, unit: int, side: int, depth: float) -> np.ndarray:
+def picture(rng: np.random.Generator, unit: int, side: int, depth: float, grain: float = 0.03) -> np.ndarray:
     """uint8 (side, side, 3): a coloured grating early in the network, rings and blobs later."""
     y, x = np.mgrid[0:side, 0:side] / side
     angle, frequency = rng.uniform(0, np.pi), 2 + 10 * rng.random()
@@ -112,7 +113,7 @@ def picture(rng: np.random.Generator, unit: int, side: int, depth: float) -> np.
     rings = np.cos(2 * np.pi * frequency * np.hypot(x - centre[0], y - centre[1]))
     pattern = (1 - depth) * wave + depth * rings * np.exp(-3 * depth * np.hypot(x - centre[0], y - centre[1]))
     low, high = rng.uniform(0, 1, 3), rng.uniform(0, 1, 3)
-    mixed = low + (high - low) * (pattern[..., None] + 1) / 2 + rng.normal(0, 0.03, (side, side, 3))
+    mixed = low + (high - low) * (pattern[..., None] + 1) / 2 + rng.normal(0, grain, (side, side, 3))
     return (np.clip(mixed, 0, 1) * 255).astype(np.uint8)
 
 
@@ -122,7 +123,7 @@ def webp(pixels: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
-def neuron_row(slug: str, layer: int, unit: int, side: int, depth: float) -> dict[str, Any]:
+def neuron_row(slug: str, layer: int, unit: int, side: int, depth: float, grain: float) -> dict[str, Any]:
     """One row of the neurons table, a function of its address."""
     rng = np.random.default_rng([layer, unit, len(slug)])
     inactive = unit % 17 == 5
@@ -131,7 +132,7 @@ def neuron_row(slug: str, layer: int, unit: int, side: int, depth: float) -> dic
     robust = end * float(rng.uniform(0.3, 0.98))
     steps = [0, 8, 16, 32, 64]
     curve = [start + (end - start) * (1 - np.exp(-step / 12)) for step in steps]
-    image = {"bytes": webp(picture(rng, unit, side, depth)), "path": f"{slug}-{layer}-{unit}.webp"}
+    image = {"bytes": webp(picture(rng, unit, side, depth, grain)), "path": f"{slug}-{layer}-{unit}.webp"}
     return {
         "address": f"{slug}/mlp/{layer}/{unit}",
         "slug": slug,
@@ -313,7 +314,7 @@ def _rows(model: Drawn, layer: int, units: range, widths: dict[str, tuple[int, .
     for unit in units:
         seen: dict[str, Any] = {}
         if "visualize" in made:
-            seen = filled(NEURONS, neuron_row(model.slug, layer, unit, model.side, depth), "visualize")
+            seen = filled(NEURONS, neuron_row(model.slug, layer, unit, model.side, depth, model.grain), "visualize")
             made["visualize"].append(seen)
             if "verdict" in made:
                 made["verdict"].append(verdict_row(layer, unit, seen))

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from browser import Page, Seen, hosting, missing, painted, plain_server, running
+from drawn_atlas import Drawn, draw_atlas
 from PIL import Image
 from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver.common.keys import Keys
@@ -24,7 +25,11 @@ pytestmark = [pytest.mark.browser, pytest.mark.skipif(bool(missing()), reason=mi
 
 @pytest.fixture(scope="module")
 def seen(small_atlas: Path, wide_atlas: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seen]:
-    with hosting(tmp_path_factory.mktemp("host"), small=small_atlas, wide=wide_atlas) as seen:
+    root = tmp_path_factory.mktemp("host")
+    with pytest.MonkeyPatch.context() as patch:  # as if its pictures were of real size
+        patch.setattr("site_builder.sections.neurons.bundle_size", lambda mean_bytes: 2)
+        build_site(wide_atlas, root / "some" / "where" / "wide")
+    with hosting(root, small=small_atlas) as seen:
         yield seen
 
 
@@ -355,6 +360,20 @@ def test_python_of_the_page_loads_exactly_this_row(seen: Seen, small_atlas: Path
     assert scope["row"]["image"].size == (64, 64)
 
 
+def test_a_picture_is_found_in_a_bundle_of_two(seen: Seen, wide_atlas: Path) -> None:
+    page = seen.open("#/n/drawn-wide/0/3059", ".neuron .picture img", site="wide")
+    page.settle()
+    shown = page.run("""
+      const image = document.querySelector(".neuron .picture img");
+      const canvas = new OffscreenCanvas(image.naturalWidth, image.naturalHeight).getContext("2d");
+      canvas.drawImage(image, 0, 0);
+      return [...canvas.getImageData(0, 0, image.naturalWidth, image.naturalHeight).data]""")
+    own = Image.open(io.BytesIO(Atlas(str(wide_atlas)).picture("drawn-wide/mlp/0/3059"))).convert("RGBA")
+    assert np.abs(np.array(shown) - np.asarray(own).ravel().astype(int)).max() <= 2
+    asked = page.run("return performance.getEntriesByType('resource').map((entry) => entry.name)")
+    assert any(name.endswith("/01529.pictures") for name in asked)
+
+
 def test_numbers_are_written_as_people_read_them(seen: Seen) -> None:
     page = seen.open("#/help")
     written = page.driver.execute_async_script("""
@@ -459,3 +478,12 @@ def test_what_no_stage_of_pictures_says_is_a_dash_with_its_reason(
         assert "–" in recipe
         assert "does not record what its stages ran with" in page.text("main")
     page.requests()
+
+
+@pytest.mark.slow
+def test_home_counts_the_models_that_have_neurons(tmp_path: Path) -> None:
+    """Of a run that goes on, all models are there from the beginning."""
+    models = (Drawn("drawn-vit", (8,), side=32), Drawn("drawn-later", (8,), side=32, skipped_layers=(0,)))
+    atlas = draw_atlas(tmp_path / "atlas", models)
+    with hosting(tmp_path / "host", grown=Path(atlas)) as other:
+        assert "8 FFN neurons of 1 model:" in other.open("", site="grown").text(".intro")

@@ -84,6 +84,7 @@ def test_pictures_of_bundles_are_the_datasets_bytes(built: tuple[Path, SiteRepor
     out, _ = built
     entry = manifest_of(out)["models"][0]["layers"][0]
     assert entry["ranges"] == [[3, 5], [64, 90]]
+    assert entry["bundle"] == 8, "pictures of some hundred bytes"
     data = (out / entry["folder"] / "00000.pictures").read_bytes()
     lengths = np.frombuffer(data[:32], "<u4")
     assert [bool(length) for length in lengths] == [False, False, False, True, True, False, False, False]
@@ -359,6 +360,23 @@ def get(address: str, path: str, **headers: str) -> tuple[int, bytes, http.clien
     connection.request("GET", path, headers=headers)
     response = connection.getresponse()
     return response.status, response.read(), response.headers
+
+
+def test_the_server_compresses_text_for_those_who_take_it(built: tuple[Path, SiteReport]) -> None:
+    out, _ = built
+    with running(make_server(out, 0)) as address:
+        for path in ("/", f"/{next(out.glob('app-*')).name}/main.js"):
+            whole = (out / ("index.html" if path == "/" else path[1:])).read_bytes()
+            status, body, headers = get(address, path, **{"Accept-Encoding": "br, gzip"})
+            assert (status, headers["Content-Encoding"], headers["Vary"]) == (200, "gzip", "Accept-Encoding")
+            assert gzip.decompress(body) == whole
+            assert len(body) < 0.5 * len(whole)
+            assert get(address, path)[1] == whole
+        pack = next(out.glob("d/*/*/00000.json.gz")).relative_to(out).as_posix()
+        _, body, headers = get(address, f"/{pack}", **{"Accept-Encoding": "gzip"})
+        assert headers["Content-Encoding"] is None, "the page unpacks these itself"
+        assert body == (out / pack).read_bytes()
+        assert get(address, "/none.js", **{"Accept-Encoding": "gzip"})[0] == 404
 
 
 def test_the_server_answers_ranges(built: tuple[Path, SiteReport]) -> None:

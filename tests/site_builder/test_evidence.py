@@ -30,7 +30,6 @@ from site_builder.outline import Neuron, outline_of
 from site_builder.search_index import Labelled, index_files, search_index, words_of
 from site_builder.sections.examples import example_packs
 from site_builder.sections.probes import PROBE_BUNDLE
-from site_builder.sprites import BUNDLE
 from site_builder.survey import survey
 from tests.atlas_schema.made_atlas import as_of_2_0_0
 
@@ -101,7 +100,7 @@ def test_a_bundle_gives_back_every_further_picture(
     slug: str, layer: int, unit: int, built: tuple[Path, SiteReport], evident_atlas: Path
 ) -> None:
     place = entry_of(built[0], slug)["layers"][layer]
-    bundle = (built[0] / place["pictures"] / f"{unit // BUNDLE:05d}.images").read_bytes()
+    bundle = (built[0] / place["pictures"] / f"{unit // place['further']:05d}.images").read_bytes()
     (length,) = struct.unpack_from("<I", bundle)
     said, start, found = json.loads(bundle[4 : 4 + length]), 4 + length, []
     for one in said:

@@ -21,7 +21,7 @@ from site_builder.outline import Layer, Outline
 from site_builder.packs import dump, layer_table, packs, plain
 from site_builder.sections import neurons
 from site_builder.serve import byte_range
-from site_builder.sprites import BUNDLE, bundle, mean_color, sheet, thumbnail
+from site_builder.sprites import bundle, bundle_size, mean_color, sheet, thumbnail
 from site_builder.survey import Survey
 
 
@@ -120,9 +120,22 @@ def test_small_pictures_stay_small_and_large_ones_shrink() -> None:
 def test_a_bundle_holds_the_bytes_untouched() -> None:
     pictures: list[bytes | None] = [b"abc", None, b"", b"0123456789"]
     data = bundle(pictures)
-    lengths = struct.unpack_from(f"<{BUNDLE}I", data)
-    assert lengths == (3, 0, 0, 10, *[0] * (BUNDLE - 4))
-    assert data[4 * BUNDLE :] == b"abc0123456789"
+    assert struct.unpack_from("<4I", data) == (3, 0, 0, 10)
+    assert data[16:] == b"abc0123456789"
+
+
+def test_a_bundle_of_large_pictures_has_few() -> None:
+    assert [bundle_size(kilobytes * 1e3) for kilobytes in (0, 2, 8, 8.1, 16, 20, 32, 33, 500)] == [
+        8,
+        8,
+        8,
+        4,
+        4,
+        2,
+        2,
+        1,
+        1,
+    ]
 
 
 def atlas_of(layers: int, width: int, kilobytes: float = 12) -> Survey:

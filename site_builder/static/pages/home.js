@@ -9,12 +9,13 @@ import { inAndOut } from "../stages.js";
 
 export function HomePage() {
   useTitle("");
-  const neurons = site.models.reduce((sum, model) => sum + model.described, 0);
+  const described = site.models.filter((model) => model.described > 0); // of a run that goes on not all yet
+  const neurons = described.reduce((sum, model) => sum + model.described, 0);
   const headed = site.models.filter((model) => model.heads !== null);
   const more = entries(site);
   return html`<section class="intro">
       <h1>${neurons > 0 ? "What excites each neuron of a vision transformer" : "What each attention head of a vision transformer adds"}</h1>
-      ${neurons > 0 && html`<p>${plural(neurons, "FFN neuron")} of ${plural(site.models.length, "model")}: ${contents()}, and the numbers that say how far
+      ${neurons > 0 && html`<p>${plural(neurons, "FFN neuron")} of ${plural(described.length, "model")}: ${contents()}, and the numbers that say how far
         to trust them. <a href=${link.random()}>Open any one</a></p>`}
       ${headed.length > 0 && html`<p class=${neurons > 0 ? "more" : ""}>${heads(headed)}</p>`}
       ${(site.search || more.length > 0) && html`<p class="more">${site.search && html`${plural(site.search.neurons, "neuron")} ${site.search.neurons === 1 ? "has" : "have"} a

@@ -32,7 +32,7 @@ function Wall({ slug, all, route }) {
   const heads = all.some(({ kind }) => kind === "head");
   return html`<p class="lede">Each picture began as noise and was changed until ${slug} took it for ${texts ? "what the words say" : "the class"}${heads && ", or, of heads, until the head added as much as it could along the direction"}. It shows
       what the model asks for, not what a photograph of it looks like: of many there is little that a person would name.
-      ${!texts && html` Below each stands ${read ? "how many of the other models, which did not make it, take it for the same class" : "how often the class still comes first when the picture is changed a little"}.`}</p>
+      ${!texts && html` Below each stands ${read ? "how many of the other models, which did not make it, take it for the same class" : "how often the class still comes first when the picture is changed a little"}${heads && "; of heads, how many standard deviations of real images it reaches"}.`}</p>
     ${read && html`<${Transfer} slug=${slug} own=${own} />`}
     <div class="sortbar"><div><label for="of-target">Find</label><input id="of-target" type="search" value=${text}
         placeholder=${texts ? "words" : "a class"} onInput=${(event) => setText(event.target.value)} /></div>

@@ -1,6 +1,6 @@
 // The same neuron by other recipes and in several variants; this file is read where an atlas has such pictures.
 import { html } from "../vendor/htm-preact.js";
-import { findModel, number5, once, request, site } from "../data.js";
+import { findModel, number5, once, request } from "../data.js";
 import { readBundle } from "../evidence.js";
 import { figure } from "../format.js";
 import { Failure, useLoaded } from "../parts.js";
@@ -19,9 +19,9 @@ const CAPTION = { marginTop: "4px", fontSize: "13px", lineHeight: "16px" };
 
 /** The further pictures of a neuron, by recipe and variant; null where its layer has none. @returns {Promise<FurtherPicture[]|null>} */
 async function fetchPictures(/** @type {string} */ slug, /** @type {number} */ layer, /** @type {number} */ unit) {
-  const folder = findModel(slug).layers[layer]?.pictures;
+  const { pictures: folder, further } = findModel(slug).layers[layer] ?? {};
   if (folder === undefined) return null;
-  const path = `${folder}/${number5(unit / site.bundle)}.images`;
+  const path = `${folder}/${number5(unit / further)}.images`;
   const all = await once(path, async () => readBundle(await (await request(path)).arrayBuffer(), path));
   return all.filter((/** @type {FurtherPicture} */ one) => one.unit === unit);
 }
