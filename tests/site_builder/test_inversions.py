@@ -168,7 +168,8 @@ def test_nothing_sticks_out(seen: Seen, width: int, scheme: str) -> None:
     with seen.quiet():
         seen.page.size(width, 844, phone=width < 600)
         seen.page.scheme(scheme)
-        for where in (f"#/i/{SLUG}", f"#/i/{SLUG}/class/9", "#/i/drawn-swin/text/000000000001"):
+        head = "drawn-swin/head/1.2/axis-0-low"
+        for where in (f"#/i/{SLUG}", f"#/i/{SLUG}/class/25", "#/i/drawn-swin/text/000000000001", f"#/i/{head}"):
             page = seen.open(where)
             page.through()
             assert page.run("return document.documentElement.scrollWidth") <= width, where
