@@ -24,9 +24,9 @@ def atlas(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def made_in(folder: Path, widths: tuple[int, ...] = (12, 8)) -> Store:
-    """Two models, the first with every table."""
-    store = make_atlas(Store(folder), widths=widths, size=8, stages=("visualize", "evidence", "examples"))
+def made_in(folder: Path, widths: tuple[int, ...] = (12, 8), *more: str) -> Store:
+    """Two models, the first with every table but those of stages that `more` names."""
+    store = make_atlas(Store(folder), widths=widths, size=8, stages=("visualize", "evidence", "examples", *more))
     return make_atlas(store, slug="zoo-deit", widths=(8,), size=8, stages=("visualize",))
 
 

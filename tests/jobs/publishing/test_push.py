@@ -27,7 +27,7 @@ from jobs.publishing.selection import is_record, is_shard
 from tests.atlas_schema.made_atlas import make_atlas
 from tests.hub_clients import environment
 from tests.hub_server import Blob, Fault, HubServer
-from tests.jobs.publishing.conftest import files
+from tests.jobs.publishing.conftest import files, made_in
 
 LARGE = "PUT /lfs/"
 
@@ -115,9 +115,14 @@ def test_datasets_load_from_the_repository(
 @pytest.mark.slow
 @pytest.mark.parametrize("config", TABLES)
 @pytest.mark.parametrize("streaming", [False, True])
-def test_every_config_loads_from_the_repository(atlas: Path, hub: HubServer, name: str, config: str, streaming: bool):
+def test_every_config_loads_from_the_repository(
+    atlas: Path, tmp_path: Path, hub: HubServer, name: str, config: str, streaming: bool
+):
     import datasets
 
+    if config == "neuron_pictures":
+        atlas = tmp_path / "atlas"
+        made_in(atlas, (12, 8), "pictures-placed")
     push(str(atlas), url(name), tag="v1")
     here = list(datasets.load_dataset(str(atlas), config, split="train"))
     there = list(datasets.load_dataset(name, config, split="train", revision="v1", streaming=streaming))
