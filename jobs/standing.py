@@ -139,10 +139,15 @@ class Standing:
         return True
 
     def waiting(self, name: str, slugs: Iterable[str]) -> list[str]:
-        """What has yet to be made of the results of a stage, of some models: `label of zoo-vit`."""
+        """What has yet to be made of the results of a stage, of some models: `label of zoo-vit`. What an option of its
+        own asks for, such as `--head-pictures`, only where it was asked for.
+        """
         slugs = list(slugs)
         return [
-            f"{stage.name} of {slug}" for stage in read_by(name) for slug in slugs if not self.is_complete(stage, slug)
+            f"{stage.name} of {slug}"
+            for stage in read_by(name)
+            for slug in slugs
+            if (stage.group or stage.name in self.claims.get(slug, ())) and not self.is_complete(stage, slug)
         ]
 
 

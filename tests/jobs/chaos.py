@@ -230,7 +230,8 @@ def _once(compute: Callable[..., Any]) -> Callable[..., Any]:
     def known(work: Any, unit: Any) -> Any:
         key = (unit.stage, unit.slug, unit.key, unit.cut.name)
         if key not in _known:
-            _known[key] = compute(work, unit)
+            result = compute(work, unit)
+            _known[key] = dict(result) if isinstance(result, Iterator) else result  # arrays made as they are written
         work.step()
         return copy.deepcopy(_known[key])
 

@@ -44,7 +44,9 @@ from tests.atlas_schema.made_atlas import (
 
 SHARD = shard_path("neurons", SLUG, 0, 2)
 ROWS = ("visualize", "verdict", "evidence", "judge", "label", "effect", "examples", "pictures-peak", "pictures-maco")
-OWN = {stage: Identity(FINGERPRINT, settings_of(stage)) for stage in (*ROWS, "probe", "writes", "pairs", "heads")}
+OWN = {
+    stage: Identity(FINGERPRINT, settings_of(stage)) for stage in (*ROWS, "probe", "writes", "pairs", "heads", "spans")
+}
 ALL_IMAGES = Images(0, 64)
 
 
@@ -142,6 +144,18 @@ def test_a_reader_that_never_ran_keeps_the_sums_and_is_named(atlas: Store):
     claims = [stage_claim(stage) for stage in (*ROWS[:5], "examples", "probe")]
     write_rows(atlas, "models", SLUG, [model_row((40, 24), stages=claims)], provenance=PROVENANCE)
     assert f"probe of {SLUG}: read by effect of {SLUG}, not yet in shards" in decide(atlas).stays
+
+
+def test_what_an_option_of_its_own_asks_for_keeps_sums_only_where_it_was_asked_for(atlas: Store):
+    claims = [stage_claim(stage) for stage in (*ROWS, "pairs", "heads", *INVERTED, "probe", "writes", "spans")]
+    write_rows(atlas, "models", SLUG, [model_row((40, 24), stages=claims)], provenance=PROVENANCE)
+    spans = sums(atlas, "spans", Whole())
+    assert part_path(spans) in kinds(decide(atlas))["partials"], "heads stand, and nobody asked for their pictures"
+    claims.append(stage_claim("invert-heads-fast"))
+    write_rows(atlas, "models", SLUG, [model_row((40, 24), stages=claims)], provenance=PROVENANCE)
+    decided = decide(atlas)
+    assert part_path(spans) not in kinds(decided)["partials"]
+    assert f"spans of {SLUG}: read by invert-heads-fast of {SLUG}, not yet in shards" in decided.stays
 
 
 def test_sums_of_the_embedder_wait_for_every_model(atlas: Store):
