@@ -12,7 +12,7 @@ both cost a short read each, by the layer's look-up.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -100,7 +100,7 @@ class Atlas:
         row = self._looked_up(address, names)
         if row is None:
             row = self._row(address, names)
-        return Neuron(row, lambda: self._picture_or_none(address), lambda: self._exciting(address))
+        return Neuron(row, lambda: self._picture_or_none(address), lambda: self.exciting([address])[address])
 
     def _row(self, address: NeuronAddress, names: Sequence[str]) -> dict[str, Any]:
         """The row of one neuron from its shard."""
@@ -282,18 +282,34 @@ class Atlas:
         except NothingThere:
             return None
 
-    def exciting(self, address: NeuronAddress | str) -> list[bytes]:
-        """WebP thumbnails of the images that excite a neuron most, the strongest first; [] where there are none."""
-        return list(self._exciting(NeuronAddress.parse(address) if isinstance(address, str) else address))
+    def exciting(
+        self, addresses: Iterable[NeuronAddress | str], count: int = SHOWN
+    ) -> dict[NeuronAddress, list[bytes]]:
+        """WebP thumbnails of the images that excite each neuron most, the strongest first; [] where none are held.
 
-    def _exciting(self, address: NeuronAddress) -> Iterator[bytes]:
-        rows = self.examples(address.slug, address.layer, ["unit", "kind", "rank", "image_index", "probe_set"])
-        mine = [] if rows is None else rows.filter(pc.equal(rows["unit"], address.unit)).to_pylist()
-        top = sorted((row for row in mine if row["kind"] == "top"), key=lambda row: row["rank"])[:SHOWN]
-        if top and top[0]["probe_set"] in self.probe_sets():
-            images = self.probe_images(top[0]["probe_set"], ["index", "thumbnail"])
-            held = dict(zip(images["index"].to_pylist(), images["thumbnail"].to_pylist(), strict=True))
-            yield from (image["bytes"] for row in top if (image := held.get(row["image_index"])))
+        Each layer, and each set of images, is read once.
+        """
+        asked = [NeuronAddress.parse(one) if isinstance(one, str) else one for one in addresses]
+        by_layer: dict[tuple[str, int], set[int]] = {}
+        for one in asked:
+            by_layer.setdefault((one.slug, one.layer), set()).add(one.unit)
+        top: dict[NeuronAddress, list[tuple[str, int]]] = {}
+        for (slug, layer), units in by_layer.items():
+            rows = self.examples(slug, layer, ["unit", "kind", "rank", "image_index", "probe_set"])
+            own = () if rows is None else rows.filter(pc.is_in(rows["unit"], pa.array(sorted(units)))).to_pylist()
+            for row in sorted((row for row in own if row["kind"] == "top"), key=lambda row: row["rank"]):
+                top.setdefault(NeuronAddress(slug, layer, row["unit"]), []).append(
+                    (row["probe_set"], row["image_index"])
+                )
+        wanted = {place for places in top.values() for place in places[:count]}
+        held: dict[tuple[str, int], bytes] = {}
+        for probe_set in {name for name, _ in wanted} & set(self.probe_sets()):
+            images = self.probe_images(probe_set, ["index", "thumbnail"])
+            mine = pa.array(sorted(index for name, index in wanted if name == probe_set))
+            for row in images.filter(pc.is_in(images["index"], mine)).to_pylist():
+                if row["thumbnail"]:
+                    held[probe_set, row["index"]] = row["thumbnail"]["bytes"]
+        return {one: [held[place] for place in top.get(one, [])[:count] if place in held] for one in asked}
 
     def picture_locations(self, slug: str, layer: int) -> list[tuple[int, int, int]]:
         """(unit, offset, length) of every picture of a layer in its shard file, verified byte for byte.

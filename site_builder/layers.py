@@ -12,7 +12,7 @@ from PIL import Image
 
 from atlas_schema.tables import NEURONS
 from site_builder.packs import PACK, VERDICTS, layer_table, pack_columns, packs, plain
-from site_builder.sprites import BUNDLE, SHEET, SHEET_COLUMNS, bundle, mean_color, sheet, thumbnail
+from site_builder.sprites import SHEET, SHEET_COLUMNS, bundle, mean_color, sheet, thumbnail
 from site_builder.start import candidates
 
 #: Raise it when the files of a layer change for the same dataset: folders are named by it and by the content.
@@ -55,7 +55,7 @@ class LayerSummary:
 
 
 def build_layer(
-    rows: pa.Table, shard: str, mode: str, places: Sequence[tuple[int, int, int]] = (), bundled: int = BUNDLE
+    rows: pa.Table, shard: str, mode: str, bundled: int, places: Sequence[tuple[int, int, int]] = ()
 ) -> tuple[dict[str, bytes], LayerSummary]:
     """Files of one layer by their name in its folder, and its summary.
 

@@ -47,15 +47,20 @@ def studied(groups: WordGroups, embedder: Embedder, seed: int = 0) -> dict[str, 
     """All that the groups of words ask for. BadConfig for words that the model does not read."""
     from math import comb
 
+    import torch
+
     from pipeline.uses.associations import associations as associated
     from pipeline.uses.associations import effect, nearness
 
     vectors = {name: groups.embedded(embedder, of) for name, of in {**groups.attributes, **groups.targets}.items()}
     (one, first), (other, second) = groups.attributes.items()
-    words = [word for of in groups.targets.values() for word in of]
+    words, targets = (
+        [word for of in groups.targets.values() for word in of],
+        torch.cat([vectors[of] for of in groups.targets]),
+    )
     group_of = [name for name, of in groups.targets.items() for _ in of]
     both = vectors[one], vectors[other]
-    rows = associated(words, groups.embedded(embedder, words), *both, seed)
+    rows = associated(words, targets, *both, seed)
     pairs = [(x, y) for at, x in enumerate(groups.targets) for y in [*groups.targets][at + 1 :]]
     compared = [
         {"first": x, "second": y, **asdict(effect(vectors[x], vectors[y], *both, seed))}
@@ -64,7 +69,7 @@ def studied(groups: WordGroups, embedder: Embedder, seed: int = 0) -> dict[str, 
     ]
     near = groups.near and nearness(
         words,
-        groups.embedded(embedder, words),
+        targets,
         groups.near,
         groups.embedded(embedder, groups.near),
         groups.embedded(embedder, groups.pool),

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from atlas_schema.address import NeuronAddress
 from atlas_schema.errors import NothingThere
 from atlas_schema.read import Atlas
 from jobs.diffing.diff import ModelDiff, Row
@@ -33,12 +34,12 @@ class _Group:
 
     title: str
     says: str
-    order: str
-    side: str
     belongs: Callable[[Row], bool]
-    rank: Callable[[Row], Any]
-    beside: Callable[[Row], str | None]  # the address of the neuron of the other model
     told: Callable[[Row], str]
+    side: str = "a"
+    order: str = "the least alike first"
+    rank: Callable[[Row], Any] = lambda row: row["same_likeness"] or 0.0
+    beside: str = "address_there"  # what says the address of the neuron of the other model
 
 
 def _same(row: Row) -> str:
@@ -65,41 +66,29 @@ GROUPS = (
     _Group(
         title="Neurons that moved",
         says="Left the neuron of A, right the unit of B that is like it.",
-        order="the most alike first",
-        side="a",
         belongs=_fate("moved"),
-        rank=lambda row: -(row["partner_likeness"] or 0.0),
-        beside=lambda row: row["partner"],
         told=_partner,
+        order="the most alike first",
+        rank=lambda row: -(row["partner_likeness"] or 0.0),
+        beside="partner",
     ),
     _Group(
         title="Neurons that died",
         says="Left the neuron of A, right what is at its address in B.",
-        order="the least alike first",
-        side="a",
         belongs=_fate("died"),
-        rank=lambda row: row["same_likeness"] or 0.0,
-        beside=lambda row: row["address_there"],
         told=lambda row: _gone(row, "B"),
     ),
     _Group(
         title="Neurons that appeared",
         says="Left the neuron of B, right what is at its address in A.",
-        order="the least alike first",
-        side="b",
         belongs=_fate("appeared"),
-        rank=lambda row: row["same_likeness"] or 0.0,
-        beside=lambda row: row["address_there"],
         told=lambda row: _gone(row, "A"),
+        side="b",
     ),
     _Group(
         title="Kept neurons with another label",
         says="Left A, right B, the same address.",
-        order="the least alike first",
-        side="a",
         belongs=lambda row: row["fate"] == "kept" and row["label_change"] == "changed",
-        rank=lambda row: row["same_likeness"] or 0.0,
-        beside=lambda row: row["address_there"],
         told=_same,
     ),
 )
@@ -142,32 +131,36 @@ def _named(side: Side) -> str:
 def _group(diff: ModelDiff, group: _Group) -> dict[str, Any]:
     own = (row for row in diff.rows if row["kind"] == "neuron" and row["side"] == group.side)
     rows = sorted(filter(group.belongs, own), key=group.rank)
-    mine, other = (diff.first, diff.second) if group.side == "a" else (diff.second, diff.first)
+    shown = rows[:MOST]
+    models = (diff.first, diff.second) if group.side == "a" else (diff.second, diff.first)
     names = ("A", "B") if group.side == "a" else ("B", "A")
+    labels = ("label", "partner_label" if group.beside == "partner" else "label_there")
+    sides = [
+        _shown(side, name, [row[key] for row in shown], [row[label] for row in shown])
+        for side, name, key, label in zip(models, names, ("address", group.beside), labels, strict=True)
+    ]
     return {
         "title": group.title,
         "says": group.says,
         "order": group.order,
-        "left": max(0, len(rows) - MOST),
-        "pairs": [
-            {"sides": [*_sides(row, group, (mine, other), names)], "says": group.told(row)} for row in rows[:MOST]
-        ],
+        "left": len(rows) - len(shown),
+        "pairs": [{"sides": pair, "says": group.told(row)} for row, *pair in zip(shown, *sides, strict=True)],
     }
 
 
-def _sides(row: Row, group: _Group, models: tuple[Side, Side], names: tuple[str, str]) -> Iterator[dict[str, Any]]:
-    beside = group.beside(row)
-    labels = row["label"], row["partner_label"] if beside == row.get("partner") else row["label_there"]
-    for name, side, address, label in zip(names, models, (row["address"], beside), labels, strict=True):
-        if address is not None:
-            images = [_url(one) for one in side.atlas.exciting(address)[:IMAGES]]
-            yield {
-                "of": name,
-                "address": address,
-                "label": label,
-                "picture": _picture(side.atlas, address),
-                "images": images,
-            }
+def _shown(side: Side, name: str, addresses: Sequence[str], labels: Sequence[str | None]) -> list[dict[str, Any]]:
+    """Neurons of one model as the page shows them; the images that excite them are read together."""
+    images = side.atlas.exciting(addresses, IMAGES)
+    return [
+        {
+            "of": name,
+            "address": address,
+            "label": label,
+            "picture": _picture(side.atlas, address),
+            "images": [_url(one) for one in images[NeuronAddress.parse(address)]],
+        }
+        for address, label in zip(addresses, labels, strict=True)
+    ]
 
 
 def _picture(atlas: Atlas, address: str) -> str | None:

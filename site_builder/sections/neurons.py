@@ -128,7 +128,7 @@ def _write_layer(work: Work, source: LayerSource) -> tuple[str, LayerSummary, bo
         if rows is None:
             raise NothingThere(f"{layer.shard}: removed while the site was built; build it again")
         places = atlas.picture_locations(layer.slug, layer.layer) if work.images == "range" else ()
-        made, summary = build_layer(rows, layer.shard, work.images, places, source.bundle)
+        made, summary = build_layer(rows, layer.shard, work.images, source.bundle, places)
         return {**made, "summary.json": json.dumps(summary.as_json()).encode()}
 
     reused = write_folder(work.folder / "d", name, files)

@@ -16,6 +16,7 @@ import ray
 from atlas_schema.store import Store
 from atlas_schema.validate import validate
 from tests.jobs.conftest import Runner, neurons
+from tests.jobs.ray_head import until_up
 from tests.jobs.test_processes import REPO, wait_until
 from tests.jobs.tiny import UNITS, flags
 
@@ -85,13 +86,7 @@ class Scaled:
             stderr=subprocess.STDOUT,
             text=True,
         )
-        assert self.head.stdout is not None
-        said = []
-        for line in self.head.stdout:
-            said.append(line)
-            if "--block" in line:  # it says so when all is up
-                break
-        assert self.head.poll() is None, said
+        until_up(self.head)
         self.seen = folder / "nodes"
         with self.seen.open("w") as file:
             self.watch = subprocess.Popen(

@@ -16,6 +16,7 @@ from atlas_schema.read import Atlas
 from atlas_schema.store import Store
 from jobs.run_log import logged_runs, read_log
 from tests.jobs.conftest import Runner, neurons, parts
+from tests.jobs.ray_head import until_up
 from tests.jobs.test_processes import REPO, wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -60,13 +61,7 @@ class Cluster:
             stderr=subprocess.STDOUT,
             text=True,
         )
-        assert self.head.stdout is not None
-        said = []
-        for line in self.head.stdout:
-            said.append(line)
-            if "--block" in line:  # it says so when all is up
-                break
-        assert self.head.poll() is None, said
+        until_up(self.head)
 
     def submit(self, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(

@@ -119,6 +119,23 @@ def test_a_bundle_gives_back_every_further_picture(
     assert [webp for _, webp in own] == [(row["image"] or {}).get("bytes") or b"" for row in truth]
 
 
+def test_the_atlas_gives_the_images_that_excite_several_neurons(evident_atlas: Path) -> None:
+    atlas = Atlas(str(evident_atlas))
+    asked = ["drawn-vit/mlp/0/8", "drawn-swin/mlp/0/4", "drawn-vit/mlp/0/9", "drawn-vit/mlp/0/8"]
+    found = atlas.exciting(asked, 3)
+    assert [str(one) for one in found] == asked[:3], "one that is asked for twice is there once"
+    for address, pictures in found.items():
+        rows = atlas.examples(address.slug, address.layer)
+        assert rows is not None
+        own = [row for row in rows.to_pylist() if row["unit"] == address.unit and row["kind"] == "top"]
+        best = sorted(own, key=lambda row: row["rank"])[:3]
+        held = atlas.probe_images(best[0]["probe_set"]).to_pylist()
+        thumbnails = {row["index"]: row["thumbnail"] for row in held}
+        truth = [thumbnails[row["image_index"]] for row in best]
+        assert pictures == [one["bytes"] for one in truth if one]
+        assert len(pictures) > 0
+
+
 def test_large_maps_become_block_maxima_that_cover_every_token() -> None:
     rng = np.random.default_rng(0)
     maps = rng.integers(0, 256, (3, 56, 40)).astype(np.uint8)

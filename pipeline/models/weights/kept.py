@@ -18,15 +18,16 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from atlas_schema.published import cache_folder
+
 FREE_SHARE = 0.5  # of what is free where the files lie, that one may take at most
 _TELLS = ("ETag", "etag", "Content-MD5", "md5Hash", "md5", "blob_id", "generation", "LastModified", "Last-Modified")
 _TELLS_TIME = ("last_modified", "mtime", "updated", "modified")
 
 
 def folder() -> Path:
-    """Where files are kept: `~/.cache/neuron-atlas/weights`, or below XDG_CACHE_HOME."""
-    base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-    return Path(base) / "neuron-atlas" / "weights"
+    """Where files are kept."""
+    return cache_folder("weights")
 
 
 def kept(files: Any, path: str, location: str) -> Path | None:
