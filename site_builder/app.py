@@ -42,8 +42,13 @@ def size() -> Size:
     return Size(len(files), sum(map(len, files.values())))
 
 
-def write(folder: Path, manifest: Mapping[str, Any], dataset_url: str | None) -> set[str]:
-    """Write the app, a page for missing files and, last, index.html with the manifest. Returns what the page names."""
+def write(
+    folder: Path, manifest: Mapping[str, Any], dataset_url: str | None, *, runs_models: bool = False
+) -> set[str]:
+    """Write the app, a page for missing files and, last, index.html with the manifest. Returns what the page names.
+
+    runs_models: the page may compile WebAssembly, and start a worker that obeys the same policy.
+    """
     files = app_files()
     home = write_by_content(folder, "app", files)
     (folder / ".nojekyll").touch()  # GitHub Pages would otherwise leave out what begins with a dot or underscore
@@ -51,7 +56,11 @@ def write(folder: Path, manifest: Mapping[str, Any], dataset_url: str | None) ->
         sorted(_imported("main.js", files) - {"main.js"}) if "data.js" in files else []
     )  # not where they are joined
     page = _SHELL.get_template("shell.html").render(
-        app=home, modules=modules, manifest=manifest, connect=connect_sources(dataset_url)
+        app=home,
+        modules=modules,
+        manifest=manifest,
+        connect=connect_sources(dataset_url),
+        runs_models=runs_models,
     )
     missing = _SHELL.get_template("404.html").render(title=manifest["title"])
     replace(folder / "404.html", missing.encode())

@@ -20,9 +20,10 @@ from typing import Any
 
 from atlas_schema.errors import BadConfig, ForeignAtlas, NothingThere, nearest
 from atlas_schema.read import Atlas
-from site_builder import app, cards, overview
+from site_builder import app, cards, in_browser, overview
 from site_builder.budget import HOSTS, Host, check, estimate, fits
 from site_builder.folders import replace
+from site_builder.in_browser import Browsing
 from site_builder.section import Section, Size, Work, Written
 from site_builder.sections import SECTIONS
 from site_builder.survey import Survey, survey
@@ -65,6 +66,7 @@ def build_site(
     workers: int | None = None,
     growing: bool = False,
     keep: frozenset[str] = frozenset(),
+    browsing: Browsing = Browsing(),
     sections: Sequence[Section[Any]] = SECTIONS,
 ) -> SiteReport:
     """Build the site of the atlas at `atlas_url` into the folder `out`.
@@ -77,23 +79,29 @@ def build_site(
     url: the address that the site will have: then links have previews (site_builder/cards.py), and there is a sitemap.
     workers: layers that are made at a time, each in up to `LAYER_MEMORY` bytes; default: as many as cores and free
     memory allow. growing: the atlas is not complete, and a newer build will follow: open pages look out for it.
-    keep: what of an earlier build stays (`paths` of its report). sections: what the site shows.
+    keep: what of an earlier build stays (`paths` of its report). browsing: models that browsers can run on a visitor's
+    image. sections: what the site shows.
 
     Raises BadConfig, NothingThere (no atlas, or nothing to show yet), ForeignAtlas (`out` holds something else),
     SiteTooLarge.
     """
-    host, mode, held, _, shared = _fitting(atlas_url, target, images, dataset_url, url, sections)
+    host, mode, held, _, shared = _fitting(atlas_url, target, images, dataset_url, url, sections, browsing)
     folder = Path(out)
     claim(folder)
     made = _write_sections(held, folder, mode, workers or _workers())
     told = overview.write(folder, held.outline, made)
     paths = told.paths | {path for _, written in made for path in written.paths}
     _write_cards(folder, held, shared, told.manifest["models"], workers or _workers())
+    more, entries, runtime = in_browser.write(folder, held.outline, browsing)
+    paths |= more
+    models = [entry | {"browser": entries.get(entry["slug"])} for entry in told.manifest["models"]]
     manifest = told.manifest | {"cards": shared and shared.level, "revision": _revision(paths)}
+    manifest |= {"models": models, "runtime": runtime}
     manifest |= {"growing": True} if growing else {}
     paths |= _write_page(folder, manifest, title, target, mode, dataset_url)
     _write_revision(folder, manifest["revision"], growing)
-    _prune(folder, paths | keep, ("app-*", *overview.FOLDERS, *(one for section, _ in made for one in section.folders)))
+    own = (one for section, _ in made for one in section.folders)
+    _prune(folder, paths | keep, ("app-*", *overview.FOLDERS, *in_browser.FOLDERS, *own))
     found = measure(folder)
     if not keep:
         check(host, found, mode)
@@ -105,7 +113,7 @@ def build_site(
         counts={**held.counts, **{name: count for _, written in made for name, count in written.counts.items()}},
         files=found.files,
         bytes=found.bytes,
-        said=[*(written.said for _, written in made if written.said), *_said_of(shared, url)],
+        said=[*(written.said for _, written in made if written.said), *_said_of(shared, url, browsing)],
         paths=frozenset(paths),
     )
 
@@ -122,10 +130,13 @@ def _write_cards(
         cards.write(folder, held.outline, shared, models, pool)
 
 
-def _said_of(shared: cards.Cards | None, url: str | None) -> list[str]:
-    if url is None:
-        return []
-    return ["no link previews: they do not fit the host" if shared is None else f"link previews by {shared.level}"]
+def _said_of(shared: cards.Cards | None, url: str | None, browsing: Browsing) -> list[str]:
+    count = len(browsing.models)
+    said = [f"{count} model{'s' if count > 1 else ''} for browsers to run"] if count else []
+    if url is not None:
+        previews = f"link previews by {shared.level}" if shared else "no link previews: they do not fit the host"
+        said.append(previews)
+    return said
 
 
 def _revision(paths: Iterable[str]) -> str:
@@ -160,7 +171,7 @@ def _write_page(
     }
     if target == "hf-space":
         replace(folder / "README.md", app.space_card(title).encode())
-    return app.write(folder, manifest, base)
+    return app.write(folder, manifest, base, runs_models=told["runtime"] is not None)
 
 
 def plan_site(
@@ -170,13 +181,14 @@ def plan_site(
     images: str = "auto",
     dataset_url: str | None = None,
     url: str | None = None,
+    browsing: Browsing = Browsing(),
     sections: Sequence[Section[Any]] = SECTIONS,
 ) -> tuple[Size, str]:
     """What `build_site` would write, from above, and where large pictures would come from; nothing is written.
 
     Raises what `build_site` raises before it writes: SiteTooLarge too.
     """
-    _, mode, _, size, _ = _fitting(atlas_url, target, images, dataset_url, url, sections)
+    _, mode, _, size, _ = _fitting(atlas_url, target, images, dataset_url, url, sections, browsing)
     return size, mode
 
 
@@ -187,6 +199,7 @@ def _fitting(
     dataset_url: str | None,
     url: str | None,
     sections: Sequence[Section[Any]],
+    browsing: Browsing,
 ) -> tuple[Host, str, Survey, Size, cards.Cards | None]:
     """Host, where large pictures come from, what the atlas holds, the size of its site, which the host takes, and which
     link previews there will be.
@@ -195,8 +208,9 @@ def _fitting(
     own = None if url is None else cards.checked_url(url)
     held = survey(Atlas(os.fspath(atlas_url)), sections)
     _require_something(held, atlas_url)
-    size = estimate(held, mode)
+    size = estimate(held, mode) + in_browser.size(held.outline, browsing)
     check(host, size, mode)
+    in_browser.check_files(browsing, target)
     shared = own and cards.choose(held.outline, own, lambda more: fits(host, size + more), host.files)
     return host, mode, held, size + cards.size(held.outline, shared.level) if shared else size, shared or None
 

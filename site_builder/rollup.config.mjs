@@ -1,6 +1,6 @@
 // Joins the modules of the site into a few files; bundling.py runs it in a copy of static/.
 // main.js: what the first pages need. below.js: what lies below a neuron's first screen. late.js: all other pages.
-// growing.js: of a site that is built again and again while a run goes on.
+// image_worker.js: runs a model on a visitor's image, started by its address. growing.js: of a site that is built again and again while a run goes on.
 import { transform } from "esbuild";
 
 const options = { minify: true, target: "es2022", format: "esm" };
@@ -20,15 +20,15 @@ function reached(start, getModuleInfo) {
 const groups = {};
 
 export default {
-  input: "main.js",
+  input: ["main.js", "image_worker.js"],
   plugins: [{
     name: "minify",
     buildEnd() {
       const ids = [...this.getModuleIds()], info = (id) => this.getModuleInfo(id);
       const entry = (name) => ids.find((id) => id.endsWith(`/${name}`));
-      const main = reached(entry("main.js"), info);
+      const main = reached(entry("main.js"), info), worker = reached(entry("image_worker.js"), info);
       const below = new Set(["suggest.js", "neuron_below.js", "neuron_pictures.js"].flatMap((name) => [...reached(entry(name), info)]));
-      const group = (id) => main.has(id) ? "main" : below.has(id) ? "below" : id === entry("growing.js") ? "growing" : "late";
+      const group = (id) => main.has(id) ? "main" : worker.has(id) ? "image_worker" : below.has(id) ? "below" : id === entry("growing.js") ? "growing" : "late";
       for (const id of ids) groups[id] = group(id);
     },
     renderChunk: async (code) => (await transform(code, options)).code,

@@ -15,6 +15,7 @@ from cyclopts import Parameter
 
 if TYPE_CHECKING:
     from site_builder.build import SiteReport
+    from site_builder.in_browser import Browsing
 
 
 def build(
@@ -40,6 +41,16 @@ def build(
     workers: Annotated[
         int | None, Parameter(help="Layers made at a time, 300 MB each (default: by cores and free memory).")
     ] = None,
+    in_browser: Annotated[
+        list[str] | None,
+        Parameter(
+            help="A model of the atlas, or all, that browsers can run on a visitor's image; repeatable.", negative=""
+        ),
+    ] = None,
+    onnxruntime_web: Annotated[
+        Path | None,
+        Parameter(help="Folder of the npm package onnxruntime-web, for --in-browser (default: npm fetches it)."),
+    ] = None,
     watch: Annotated[
         float | None,
         Parameter(help="As long as a run is at work: look every so many seconds, and build what is new."),
@@ -63,8 +74,15 @@ def build(
         raise BadConfig(f"--watch {watch:g}: expected seconds, more than 0.")
     if watch is None and serve is not None:
         raise BadConfig("--serve shows a site while it is built: give --watch too, or use `neuron-atlas site serve`.")
+    if onnxruntime_web is not None and not in_browser:
+        raise BadConfig("--onnxruntime-web is for models that browsers run: name them with --in-browser MODEL.")
+    if watch is not None and in_browser:
+        raise BadConfig("--in-browser needs a finished atlas: leave it out with --watch, and build once more after.")
+    browsing = _browsing(atlas, in_browser or [], onnxruntime_web)
     if dry_run:
-        size, mode = plan_site(atlas, target=target, images=images, dataset_url=dataset_url, url=url)
+        size, mode = plan_site(
+            atlas, target=target, images=images, dataset_url=dataset_url, url=url, browsing=browsing
+        )
         told = {"target": target, "images": mode, "files": size.files, "bytes": size.bytes}
         said = f"{out}: at most about {size}, large pictures: {mode}; fits {target}. Nothing was written."
         print(json.dumps(told, indent=1) if as_json else said)
@@ -78,7 +96,7 @@ def build(
     }
     with ExitStack() as shown:
         if watch is None:
-            report = build_site(atlas, str(out), **settings, workers=workers)
+            report = build_site(atlas, str(out), **settings, workers=workers, browsing=browsing)
         else:
             report = _watch(atlas, out, settings, workers, watch, serve, shown)
         told = {name: value for name, value in asdict(report).items() if name != "paths"}
@@ -87,6 +105,19 @@ def build(
         if serve is not None:
             _until_interrupted()
     return 0
+
+
+def _browsing(atlas: str, names: list[str], folder: Path | None) -> Browsing:
+    """The models that browsers are to run, and what runs them: fetched or written only where some are asked for."""
+    from site_builder.in_browser import Browsing
+
+    if not names:
+        return Browsing()
+    from jobs.in_browser import models_for_browsers
+    from site_builder.onnxruntime import runtime_files
+
+    runtime = runtime_files(folder)
+    return Browsing(models_for_browsers(atlas, names, lambda text: print(text, file=sys.stderr, flush=True)), runtime)
 
 
 def _watch(

@@ -59,11 +59,14 @@ def all_ffn_activations(model: LoadedModel, x: Tensor) -> dict[int, list[Tensor]
     return dict(sorted(activations.items()))
 
 
-def stream_ffn_activations(model: LoadedModel, x: Tensor, take: Callable[[int, list[Tensor]], None]) -> None:
+def stream_ffn_activations(
+    model: LoadedModel, x: Tensor, take: Callable[[int, list[Tensor]], None], *, to_the_end: bool = False
+) -> None:
     """Hand out the hidden activations of every FFN site of one forward: take(layer, one (batch, tokens, width) tensor
     per call), as each has fired.
 
-    Nothing of a site is held after `take` returns, and what comes behind the last one never runs.
+    Nothing of a site is held after `take` returns, and what comes behind the last one never runs; but with
+    `to_the_end`, for tracers, which follow no exception out of a module.
     """
     sites = {site.layer: site for site in model.description.ffn_sites}
     calls: dict[int, list[Tensor]] = {layer: [] for layer in sites}
@@ -75,7 +78,7 @@ def stream_ffn_activations(model: LoadedModel, x: Tensor, take: Callable[[int, l
             if len(calls[site.layer]) == len(site.grids):
                 take(site.layer, calls.pop(site.layer))
                 waiting.remove(site.layer)
-                if not waiting:
+                if not waiting and not to_the_end:
                     raise _Reached
 
         return read
@@ -88,6 +91,8 @@ def stream_ffn_activations(model: LoadedModel, x: Tensor, take: Callable[[int, l
             model.module(x)
         except _Reached:
             return
+    if not waiting:
+        return
     missed = ", ".join(sites[layer].path for layer in sorted(waiting))
     raise SiteMissing(
         f"{model.description.slug}: {missed} did not fire as often in a forward as described: the sites are of "

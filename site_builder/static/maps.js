@@ -1,6 +1,6 @@
 // Maps on a canvas: of activation, in three ways, and of what patches pass towards a direction and away; where on the picture they lie.
 
-const MAP_SIDE = 28; // as in maps.py: maps of more tokens a side come as block maxima
+export const MAP_SIDE = 28; // as in maps.py: maps of more tokens a side come as block maxima
 
 /** Colours of the heat overlay, from weak to strong: dark violet, red, yellow. */
 const HEAT = [[52, 10, 90], [140, 28, 110], [214, 62, 62], [246, 142, 40], [252, 222, 110]];

@@ -92,7 +92,7 @@ export function SignedTile({ example, overlay, full }) {
   </figure>`;
 }
 
-function Patch({ box: [left, top, right, bottom] }) {
+export function Patch({ box: [left, top, right, bottom] }) {
   const share = (value) => `${100 * value}%`;
   return html`<span class="patch" style=${{ left: share(left), top: share(top), width: share(right - left), height: share(bottom - top) }}></span>`;
 }

@@ -1,0 +1,95 @@
+"""onnxruntime-web, by which a browser runs a model: two files of its package on npm, never part of this project.
+
+A site that has models for browsers hosts both itself. They are fetched once by npm's own client, by name and version,
+held against the hash that stands here, and kept in the user's cache; or taken from a folder.
+"""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import hashlib
+import os
+import shutil
+import subprocess
+import tarfile
+import tempfile
+from pathlib import Path
+
+from atlas_schema.errors import BadConfig, NothingThere, WorkFailed
+from atlas_schema.published import cache_folder
+from site_builder.folders import replace
+
+NAME, VERSION = "onnxruntime-web", "1.30.0"
+#: SHA-512 of the package as npm has it.
+INTEGRITY = "q0y+JrrtukXSzsBWEMccVfqX25LRmosXHF+CaRJmg8pZClzcV7svNc4rKY3jL02Vb7QmRMDs1SigqR4CXAfKYQ=="
+#: Files of the package's dist folder: the library with its loader, and the WebAssembly of operators on the CPU.
+SCRIPT, WASM = "ort.wasm.bundle.min.mjs", "ort-wasm-simd-threaded.wasm"
+#: Bytes in a site, from above: the script, and the WebAssembly packed by gzip.
+BYTES = 4_500_000
+LICENCE = Path(__file__).parent / "licences" / "onnxruntime-web.txt"
+
+
+def runtime_files(folder: str | os.PathLike[str] | None = None) -> dict[str, bytes]:
+    """The files of a site, by name, from `folder` (the package, or its dist folder) or from npm.
+
+    Raises NothingThere where the folder lacks one; BadConfig where npm is missing; WorkFailed where it fails.
+    """
+    place = _kept() if folder is None else _dist(Path(folder))
+    return {
+        "ort.js": (place / SCRIPT).read_bytes(),
+        "ort.wasm.gz": gzip.compress((place / WASM).read_bytes(), 9, mtime=0),
+        "LICENSE.txt": LICENCE.read_bytes(),
+    }
+
+
+def _dist(folder: Path) -> Path:
+    for place in (folder, folder / "dist"):
+        if all((place / name).is_file() for name in (SCRIPT, WASM)):
+            return place
+    raise NothingThere(
+        f"--onnxruntime-web {folder}: expected the npm package {NAME} or its dist folder, with {SCRIPT} and {WASM} in "
+        f"it. `npm install {NAME}@{VERSION}` makes node_modules/{NAME}."
+    )
+
+
+def _kept() -> Path:
+    """The folder of this machine's cache with both files; fetched where they are not there."""
+    folder = cache_folder("onnxruntime-web") / VERSION
+    if not all((folder / name).is_file() for name in (SCRIPT, WASM)):
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory() as place:
+            for name, data in _unpacked(_fetched(Path(place))).items():
+                replace(folder / name, data)
+    return folder
+
+
+def _fetched(place: Path) -> Path:
+    """The package as npm hands it out, in a folder."""
+    if shutil.which("npm") is None:
+        raise BadConfig(
+            f"--in-browser needs {NAME} {VERSION}, and npm, which fetches it, is not installed. Install node, or name "
+            "a folder that holds the package: --onnxruntime-web FOLDER"
+        )
+    command = ["npm", "pack", f"{NAME}@{VERSION}", "--silent", "--pack-destination", str(place)]
+    done = subprocess.run(command, cwd=place, capture_output=True, text=True)
+    found = list(place.glob("*.tgz"))
+    if done.returncode or len(found) != 1:
+        raise WorkFailed(
+            f"npm did not fetch {NAME}@{VERSION}: {(done.stderr or done.stdout).strip()[-300:] or 'it does not say why'}"
+            "\nConnect this machine once, or name a folder that holds the package: --onnxruntime-web FOLDER"
+        )
+    return found[0]
+
+
+def _unpacked(package: Path) -> dict[str, bytes]:
+    """Both files of a package; WorkFailed where it is not the one whose hash stands here."""
+    found = base64.b64encode(hashlib.sha512(package.read_bytes()).digest()).decode()
+    if found != INTEGRITY:
+        raise WorkFailed(
+            f"npm's {NAME}@{VERSION} has the hash sha512-{found}, expected was sha512-{INTEGRITY}: it is not the "
+            "package that this project was tried with, and nothing of it is used."
+        )
+    with tarfile.open(package) as archive:
+        members = {name: archive.extractfile(f"package/dist/{name}") for name in (SCRIPT, WASM)}
+        return {name: member.read() for name, member in members.items() if member is not None}

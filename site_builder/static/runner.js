@@ -1,0 +1,79 @@
+// Models that run in this browser: fetched when they are asked for, run by a worker beside the page.
+import { findModel, site, Trouble } from "./data.js";
+
+/** @typedef {{peaks: Record<string, Float32Array>, seconds: number}} Look strongest patch of every neuron by layer; how long the model took */
+/** @typedef {{rows: number, columns: number, values: Float32Array}} Field activation at every patch, row by row */
+
+const absolute = (/** @type {string} */ path) => new URL(path, document.baseURI).href;
+
+/**
+ * A worker whose script is a few words of this page's: so it obeys this page's policy, which forbids it to reach any other
+ * host. A worker from an address would have a policy of its own.
+ */
+function worker() {
+  const script = new URL("image_worker.js", import.meta.url).href;
+  const words = URL.createObjectURL(new Blob([`import ${JSON.stringify(script)};`], { type: "text/javascript" }));
+  return new Worker(words, { type: "module" });
+}
+
+/** A model, ready once `ready` is kept. */
+export class Runner {
+  /** @param {string} slug @param {(done: number, total: number) => void} progress */
+  constructor(slug, progress) {
+    this.slug = slug;
+    this.last = 0;
+    /** @type {Map<number, {resolve: (value: any) => void, reject: (error: Error) => void}>} */
+    this.waiting = new Map();
+    this.worker = worker();
+    this.worker.onmessage = ({ data: { id, value, error, done, total } }) => {
+      if (id === undefined) return progress(done, total);
+      const { resolve, reject } = this.waiting.get(id) ?? { resolve() {}, reject() {} };
+      this.waiting.delete(id);
+      error === undefined ? resolve(value) : reject(new Trouble(error));
+    };
+    this.worker.onerror = (event) => {
+      for (const { reject } of this.waiting.values()) reject(new Trouble(`The model cannot run in this browser (${event.message || "its worker did not start"}). It needs WebAssembly and workers of modules: browsers of 2023 or later have both.`));
+      this.waiting.clear();
+    };
+    this.ready = this.ask("load", sources(slug));
+  }
+
+  /** @returns {Promise<any>} */
+  ask(/** @type {string} */ task, /** @type {any} */ given, /** @type {Transferable[]} */ moved = []) {
+    const id = this.last++;
+    return new Promise((resolve, reject) => {
+      this.waiting.set(id, { resolve, reject });
+      this.worker.postMessage({ id, task, given }, moved);
+    });
+  }
+
+  /** @returns {Promise<Look>} */
+  async look(/** @type {Blob|ImageBitmap} */ image) {
+    await this.ready;
+    return this.ask("look", { image }, image instanceof Blob ? [] : [image]);
+  }
+
+  /** The map of a neuron on the image that was looked at last. @returns {Promise<Field>} */
+  map(/** @type {number} */ layer, /** @type {number} */ unit) {
+    return this.ask("map", { layer, unit });
+  }
+
+  close() {
+    this.worker.terminate();
+  }
+}
+
+function sources(/** @type {string} */ slug) {
+  const { folder, bytes, height, width, resampling } = findModel(slug).browser, { folder: own, bytes: rest } = site.runtime;
+  return { script: absolute(`${own}/ort.js`), wasm: absolute(`${own}/ort.wasm.gz`), graph: absolute(`${folder}/model.onnx`), total: bytes + rest, height, width, resampling };
+}
+
+/** The style of the page of images, which no other page needs. */
+export function style() {
+  const href = new URL("image.css", import.meta.url).href;
+  if ([...document.styleSheets].some((sheet) => sheet.href === href) || document.querySelector(`link[href="${href}"]`)) return;
+  document.head.append(Object.assign(document.createElement("link"), { rel: "stylesheet", href }));
+}
+
+/** Bytes that are fetched before a model runs here. */
+export const bytesOf = (/** @type {string} */ slug) => findModel(slug).browser.bytes + site.runtime.bytes;
