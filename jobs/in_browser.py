@@ -1,4 +1,4 @@
-"""Models of an atlas for the browsers of its site: asked for as its runs asked for them, and held against its weights."""
+"""Models of an atlas for the browsers of its site: asked for as its runs did, and held against its weights."""
 
 from __future__ import annotations
 

@@ -42,9 +42,7 @@ def size() -> Size:
     return Size(len(files), sum(map(len, files.values())))
 
 
-def write(
-    folder: Path, manifest: Mapping[str, Any], dataset_url: str | None, *, runs_models: bool = False
-) -> set[str]:
+def write(folder: Path, manifest: Mapping[str, Any], dataset_url: str | None, *, runs_models: bool = False) -> set[str]:
     """Write the app, a page for missing files and, last, index.html with the manifest. Returns what the page names.
 
     runs_models: the page may compile WebAssembly, and start a worker that obeys the same policy.

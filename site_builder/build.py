@@ -23,7 +23,7 @@ from atlas_schema.read import Atlas
 from site_builder import app, cards, in_browser, overview
 from site_builder.budget import HOSTS, Host, check, estimate, fits
 from site_builder.folders import replace
-from site_builder.in_browser import Browsing
+from site_builder.in_browser import NOTHING, Browsing
 from site_builder.section import Section, Size, Work, Written
 from site_builder.sections import SECTIONS
 from site_builder.survey import Survey, survey
@@ -66,7 +66,7 @@ def build_site(
     workers: int | None = None,
     growing: bool = False,
     keep: frozenset[str] = frozenset(),
-    browsing: Browsing = Browsing(),
+    browsing: Browsing = NOTHING,
     sections: Sequence[Section[Any]] = SECTIONS,
 ) -> SiteReport:
     """Build the site of the atlas at `atlas_url` into the folder `out`.
@@ -181,7 +181,7 @@ def plan_site(
     images: str = "auto",
     dataset_url: str | None = None,
     url: str | None = None,
-    browsing: Browsing = Browsing(),
+    browsing: Browsing = NOTHING,
     sections: Sequence[Section[Any]] = SECTIONS,
 ) -> tuple[Size, str]:
     """What `build_site` would write, from above, and where large pictures would come from; nothing is written.

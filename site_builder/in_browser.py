@@ -56,6 +56,9 @@ class Browsing:
         return bool(self.models)
 
 
+NOTHING = Browsing()
+
+
 @dataclass(frozen=True)
 class Curves:
     """Of some neurons of a layer, where their strongest patch stands among probe images.

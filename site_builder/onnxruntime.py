@@ -75,9 +75,10 @@ def _fetched(place: Path) -> Path:
     done = subprocess.run(command, cwd=place, capture_output=True, text=True)
     found = list(place.glob("*.tgz"))
     if done.returncode or len(found) != 1:
+        reason = (done.stderr or done.stdout).strip()[-300:] or "it does not say why"
         raise WorkFailed(
-            f"npm did not fetch {NAME}@{VERSION}: {(done.stderr or done.stdout).strip()[-300:] or 'it does not say why'}"
-            "\nConnect this machine once, or name a folder that holds the package: --onnxruntime-web FOLDER"
+            f"npm did not fetch {NAME}@{VERSION}: {reason}\n"
+            "Connect this machine once, or name a folder that holds the package: --onnxruntime-web FOLDER"
         )
     return found[0]
 

@@ -80,9 +80,7 @@ def build(
         raise BadConfig("--in-browser needs a finished atlas: leave it out with --watch, and build once more after.")
     browsing = _browsing(atlas, in_browser or [], onnxruntime_web)
     if dry_run:
-        size, mode = plan_site(
-            atlas, target=target, images=images, dataset_url=dataset_url, url=url, browsing=browsing
-        )
+        size, mode = plan_site(atlas, target=target, images=images, dataset_url=dataset_url, url=url, browsing=browsing)
         told = {"target": target, "images": mode, "files": size.files, "bytes": size.bytes}
         said = f"{out}: at most about {size}, large pictures: {mode}; fits {target}. Nothing was written."
         print(json.dumps(told, indent=1) if as_json else said)
@@ -109,10 +107,10 @@ def build(
 
 def _browsing(atlas: str, names: list[str], folder: Path | None) -> Browsing:
     """The models that browsers are to run, and what runs them: fetched or written only where some are asked for."""
-    from site_builder.in_browser import Browsing
+    from site_builder.in_browser import NOTHING, Browsing
 
     if not names:
-        return Browsing()
+        return NOTHING
     from jobs.in_browser import models_for_browsers
     from site_builder.onnxruntime import runtime_files
 

@@ -129,7 +129,7 @@ def _slim(program: Any) -> bytes:
         value.ClearField("doc_string")
     graph.graph.ClearField("value_info")
     graph.ClearField("metadata_props")
-    _halve(graph)
+    halve(graph)
     size = graph.ByteSize()
     if size > LARGEST_BYTES:
         raise WorkFailed(
@@ -140,7 +140,7 @@ def _slim(program: Any) -> bytes:
     return data
 
 
-def _halve(model: ModelProto) -> None:
+def halve(model: ModelProto) -> None:
     """Keep weights that float16 holds exactly in it, and cast them back as they are used: half the bytes, no loss."""
     import onnx
     from onnx import TensorProto, helper, numpy_helper
@@ -165,7 +165,7 @@ def _halve(model: ModelProto) -> None:
 @contextmanager
 def _plain_attention(module: nn.Module) -> Iterator[None]:
     """Attention as products of matrices, which ONNX has in every shape; the fused one only for four axes."""
-    fused = [part for part in module.modules() if getattr(part, "fused_attn", False)]
+    fused: list[Any] = [part for part in module.modules() if getattr(part, "fused_attn", False)]
     for part in fused:
         part.fused_attn = False
     try:

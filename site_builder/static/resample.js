@@ -49,9 +49,12 @@ function covering(from, to, first, count, method) {
   });
 }
 
-/** The nearest pixel of each output pixel along one axis. */
-const nearest = (/** @type {number} */ from, /** @type {number} */ to, /** @type {number} */ first, /** @type {number} */ count) =>
-  Array.from({ length: count }, (_, at) => ({ begin: Math.min(from - 1, Math.floor((first + at + 0.5) * (from / to))), weights: Int32Array.of(2 ** BITS) }));
+/** The nearest pixel of each output pixel along one axis; places are summed up step by step, as Pillow does. */
+function nearest(/** @type {number} */ from, /** @type {number} */ to, /** @type {number} */ first, /** @type {number} */ count) {
+  const step = from / to, found = [];
+  for (let index = 0, place = step / 2; index < first + count; index++, place += step) found.push({ begin: Math.trunc(place), weights: Int32Array.of(2 ** BITS) });
+  return found.slice(first);
+}
 
 /**
  * The centre of an image as a model takes it.

@@ -71,8 +71,7 @@ function sources(/** @type {string} */ slug) {
 /** The style of the page of images, which no other page needs. */
 export function style() {
   const href = new URL("image.css", import.meta.url).href;
-  if ([...document.styleSheets].some((sheet) => sheet.href === href) || document.querySelector(`link[href="${href}"]`)) return;
-  document.head.append(Object.assign(document.createElement("link"), { rel: "stylesheet", href }));
+  if (document.querySelector(`link[href="${href}"]`) === null) document.head.append(Object.assign(document.createElement("link"), { rel: "stylesheet", href }));
 }
 
 /** Bytes that are fetched before a model runs here. */

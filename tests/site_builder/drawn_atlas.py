@@ -70,6 +70,7 @@ class Drawn:
     stages: tuple[str, ...] = ("visualize",)
     probe_set: str | None = None
     heads: tuple[int, ...] = ()  # of each attention layer
+    interpolation: str = "bicubic"
 
     def grid(self, layer: int) -> tuple[int, int]:
         """Rows and columns of patch tokens; Swin begins fine and ends coarse, the others never change."""
@@ -390,7 +391,7 @@ def _model(model: Drawn) -> dict[str, Any]:
         "input_width": model.side,
         "mean": [0.5, 0.5, 0.5],
         "std": [0.25, 0.25, 0.25],
-        "interpolation": "bicubic",
+        "interpolation": model.interpolation,
         "representation_dim": 64,
         "ffn_sites": len(model.widths),
         "neurons": sum(model.widths),

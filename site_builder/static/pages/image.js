@@ -2,7 +2,7 @@
 import { html, useEffect, useRef, useState } from "../vendor/htm-preact.js";
 import { fetchJson, fetchLayer, findModel, site, Trouble } from "../data.js";
 import { fetchProbeImage } from "../evidence.js";
-import { count, figure, plural } from "../format.js";
+import { count, figure, plural, spread } from "../format.js";
 import { useKeys } from "../keys.js";
 import { drawMap, nextOverlay, OVERLAYS, patchBox } from "../maps.js";
 import { Choice, Explained, Failure, Trail, useLoaded, usePreference, useTitle } from "../parts.js";
@@ -10,6 +10,7 @@ import { link } from "../route.js";
 import { bytesOf, Runner, style } from "../runner.js";
 import { byChance, encodedMap, inWords, ranked } from "../standing.js";
 import { NeuronTile, Patch } from "../tiles.js";
+import { certainty } from "../trust.js";
 
 const SAMPLES = 6; // probe images to begin with
 const SHOWN = 24; // neurons at first, and with each press of the button
@@ -124,7 +125,7 @@ function Found({ slug, chosen, found, runner, route }) {
   return html`<section aria-labelledby="found" class="found-neurons"><h2 id="found">Its neurons</h2>
     <div class="sortbar"><label>Layer <select value=${asked ?? ""} onChange=${setLayer}><option value="">all</option>${Object.keys(found.layers).map((layer) => html`<option key=${layer} value=${layer}>${layer}</option>`)}</select></label>
       <div><span>Overlay <kbd>h</kbd></span><${Choice} name="Overlay" value=${way} options=${WAYS} onChange=${setOverlay} /></div></div>
-    <p class="note" role="status">${plural(order.length, "neuron")} fire on it; ${plural(beyond, "neuron")} more than on any probe image${", "}where chance would have about ${figure(expected)} were it one more of these.
+    <p class="note" role="status">${plural(order.length, "neuron")} fire on it; ${plural(beyond, "neuron")} more than on any probe image${", "}where chance would have about ${spread(expected)} were it one more of these.
       The model took ${figure(found.seconds)} s.</p>
     ${one === undefined ? html`<p class="note">No neuron of this layer fires on it.</p>` : html`<div class="mine-and-neurons">
       <${Mine} key=${`${one.layer}/${one.unit}`} slug=${slug} chosen=${chosen} one=${one} runner=${runner} overlay=${way} />
@@ -152,7 +153,7 @@ function Mine({ slug, chosen, one, runner, overlay }) {
   const words = { heat: `Heat: activation from 0, clear, to ${figure(one.activation)}, yellow.`, spotlight: "Spotlight: the less a patch fires, the darker.", off: "" };
   return html`<figure class="mine"><${Shot} slug=${slug} chosen=${chosen} map=${map} overlay=${overlay} full=${one.activation} size=${LARGE} alt=${`${chosen.name}, the part that the model sees`} />
     <figcaption><b>Layer ${one.layer}, <a href=${link.neuron(slug, one.layer, one.unit)}>unit ${one.unit}</a></b>: ${inWords(one)}; activation ${figure(one.activation)}.
-      ${words[overlay]} The frame is the strongest patch. The model sees the centre at ${count(width)} × ${count(height)} pixels.</figcaption></figure>`;
+      ${` ${words[overlay]}`} The frame is the strongest patch. The model sees the centre at ${count(width)} × ${count(height)} pixels.</figcaption></figure>`;
 }
 
 /** A neuron: its picture beside the image with its map, its label, where the activation stands. */
@@ -160,9 +161,9 @@ function Excited({ slug, one, chosen, runner, overlay, pressed, press }) {
   const { layer, unit } = one;
   const map = useMap(runner, one);
   const table = useLoaded(() => fetchLayer(slug, layer), [slug, layer]).value;
-  const label = table?.texts?.[table.label[table.unit.indexOf(unit)]];
+  const place = table?.unit.indexOf(unit), label = table?.texts?.[table.label[place]];
   return html`<li class=${pressed ? "chosen" : ""}><div class="pair"><${NeuronTile} slug=${slug} layer=${layer} unit=${unit} bare />
       <button type="button" aria-pressed=${pressed} aria-label=${`Where layer ${layer}, unit ${unit} fires`} onClick=${press}><${Shot} slug=${slug} chosen=${chosen} map=${map} overlay=${overlay} full=${one.activation} size=${SMALL} alt="" /></button></div>
     <p><a href=${link.neuron(slug, layer, unit)}>${label ? html`<span class="label-small">${label}</span>` : `Unit ${unit}`}</a>
-      <span class="note">layer ${layer}${label && `, unit ${unit}`}</span><span class="note">${inWords(one)}</span></p></li>`;
+      <span class="note">layer ${layer}${label && `, unit ${unit} · ${certainty(table.label_auroc?.[place])} label`}</span><span class="note">${inWords(one)}</span></p></li>`;
 }
