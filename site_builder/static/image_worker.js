@@ -51,7 +51,7 @@ async function read(/** @type {string} */ url, /** @type {(bytes: number) => voi
 /** What a gzip file holds; some servers have unpacked it already. */
 async function unpacked(/** @type {Uint8Array} */ bytes) {
   if (bytes[0] !== 0x1f || bytes[1] !== 0x8b) return bytes.buffer;
-  return new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"))).arrayBuffer();
+  return new Response(new Blob([/** @type {any} */ (bytes)]).stream().pipeThrough(new DecompressionStream("gzip"))).arrayBuffer();
 }
 
 /**

@@ -63,9 +63,18 @@ export class Runner {
   }
 }
 
+/** What this site has of a model for browsers; an error that says how to add it where it has nothing. */
+export function runnable(/** @type {string} */ slug) {
+  const { browser } = findModel(slug), { runtime } = site;
+  if (browser === null || runtime === null) {
+    throw new Trouble(`This site has ${slug} not in a form that browsers run. Build it with: neuron-atlas site build ATLAS --in-browser ${slug}`);
+  }
+  return { ...browser, runtime, total: browser.bytes + runtime.bytes }; // total: bytes that are fetched before it runs
+}
+
 function sources(/** @type {string} */ slug) {
-  const { folder, bytes, height, width, resampling } = findModel(slug).browser, { folder: own, bytes: rest } = site.runtime;
-  return { script: absolute(`${own}/ort.js`), wasm: absolute(`${own}/ort.wasm.gz`), graph: absolute(`${folder}/model.onnx`), total: bytes + rest, height, width, resampling };
+  const { folder, height, width, resampling, runtime, total } = runnable(slug);
+  return { script: absolute(`${runtime.folder}/ort.js`), wasm: absolute(`${runtime.folder}/ort.wasm.gz`), graph: absolute(`${folder}/model.onnx`), total, height, width, resampling };
 }
 
 /** The style of the page of images, which no other page needs. */
@@ -73,6 +82,3 @@ export function style() {
   const href = new URL("image.css", import.meta.url).href;
   if (document.querySelector(`link[href="${href}"]`) === null) document.head.append(Object.assign(document.createElement("link"), { rel: "stylesheet", href }));
 }
-
-/** Bytes that are fetched before a model runs here. */
-export const bytesOf = (/** @type {string} */ slug) => findModel(slug).browser.bytes + site.runtime.bytes;

@@ -47,9 +47,11 @@ KEPT = [
     ("feature", 390, "dark"),
     ("inversions", 1280, "light"),
     ("inversion", 390, "dark"),
+    ("image", 1280, "light"),
+    ("image", 390, "dark"),
 ]
 PAGES = ["home", "model", "layer", "neuron", "evidence", "filters", "search", "clusters", "cluster", "help"]
-PAGES += ["head", "heads", "features", "feature", "inversions", "inversion"]
+PAGES += ["head", "heads", "features", "feature", "inversions", "inversion", "image"]
 EVERY = list(product(PAGES, [390, 768, 1280], ["light", "dark"]))
 #: Where the picture begins, on pages of which the upper end shows nothing new.
 FROM = {"evidence": ".images", "head-images": ".images"}
@@ -94,6 +96,8 @@ def places(site: Path, neuron: str | None, words: str | None, head: str | None) 
         entry = next(model["inversions"] for model in manifest["models"] if model["slug"] == own)
         listed = json.loads(gzip.decompress((site / entry["folder"] / "index.json.gz").read_bytes()))
         where |= {"inversions": f"i/{own}", "inversion": f"i/{own}/{listed['id'][len(listed['id']) // 4]}"}
+    if manifest.get("runtime"):
+        where["image"] = "image"
     if head is not None:
         where |= {"head": f"h/{head}", "head-images": f"h/{head}", "heads": f"h/{head.split('/')[0]}"}
     return where
@@ -107,9 +111,18 @@ def most_common(site: Path, about: dict[str, Any]) -> str:
     return max(sorted(counts), key=counts.__getitem__)
 
 
-def shoot(page: Page, address: str, out: Path, *, whole: bool, start: str = "") -> None:
-    """One picture: the first screen, or the `whole` page, or the screen that begins at the element `start`."""
+def shoot(page: Page, address: str, out: Path, *, whole: bool, start: str = "", image: Path | None = None) -> None:
+    """One picture: the first screen, or the `whole` page, or the screen that begins at the element `start`.
+
+    image: what the page of images is given, where it is that page; without, a probe image.
+    """
     page.open(address)
+    if "#/image" in address:
+        if image is None:
+            page.wait(lambda: page.all(".samples button"))[0].click()
+        else:
+            page.all("input[type=file]")[0].send_keys(str(image.resolve()))
+        page.wait(lambda: page.all(".neurons-of li"), 120)
     page.through() if whole else page.settle()
     if start and not whole:
         page.wait(lambda: page.all(start))
@@ -123,7 +136,7 @@ def shoot(page: Page, address: str, out: Path, *, whole: bool, start: str = "") 
     # A large picture shows its steps without dithering; walls of small ones do not, and weigh a third less.
     colors, dither = (
         (256, Image.Dither.FLOYDSTEINBERG)
-        if out.name.startswith(("neuron", "evidence", "cluster-", "head-images"))
+        if out.name.startswith(("neuron", "evidence", "cluster-", "head-images", "image"))
         else (128, Image.Dither.NONE)
     )
     # Red and blue of signed maps cover little of the page: the usual palette would leave them out.
@@ -139,6 +152,7 @@ def main() -> None:
     parser.add_argument("--neuron", help="SLUG/LAYER/UNIT to show")
     parser.add_argument("--head", help="SLUG/LAYER/HEAD to show")
     parser.add_argument("--search", help="words to search for")
+    parser.add_argument("--image", type=Path, help="image whose neurons are shown, where a model runs in the browser")
     parser.add_argument("--all", action="store_true", help="every page, at 768 px too, each as long as it is")
     options = parser.parse_args()
     if missing():
@@ -155,7 +169,7 @@ def main() -> None:
                 page.scheme(scheme)
                 url = f"{address}/{options.site.resolve().name}/#/{where[name]}"
                 out = options.out / f"{name}-{width}-{scheme}.png"
-                shoot(page, url, out, whole=options.all, start=FROM.get(name, ""))
+                shoot(page, url, out, whole=options.all, start=FROM.get(name, ""), image=options.image)
     finally:
         page.close()
 

@@ -34,6 +34,7 @@ PLACES = {
     "comparison": "#/cmp?u=drawn-vit/mlp/1/8,drawn-pit/mlp/1/8,drawn-vit/head/1/2",
     "embedded neuron": "#/e/n/drawn-vit/1/8",
     "embedded head": "#/e/h/drawn-vit/1/2",
+    "images without a model": "#/image",
     "help": "#/help",
     "unknown": "#/x/y",
     "failure": "#/n/drawn-pit/1/999",

@@ -60,6 +60,8 @@ ADDRESSES: dict[str, dict[str, Any]] = {
     "#/r/7": {"page": "cluster", "number": 7},
     "#/s?q=two%20stripes": {"page": "search", "query": {"q": "two stripes"}},
     "#/s?q=a%2Fb%26c&m=drawn-vit": {"page": "search", "query": {"q": "a/b&c", "m": "drawn-vit"}},
+    "#/image": {"page": "images"},
+    "#/image/drawn-vit?layer=3": {"page": "image", "slug": "drawn-vit", "query": {"layer": "3"}},
     "#/cmp": {"page": "compare"},
     "#/cmp?u=a%2Fmlp%2F1%2F2%2Ca%2Fhead%2F0%2F3&title=mine": {
         "page": "compare",

@@ -1,13 +1,13 @@
 // The neurons that an image of the visitor's excites: the model runs in this browser, and the image stays in it.
 import { html, useEffect, useRef, useState } from "../vendor/htm-preact.js";
-import { fetchJson, fetchLayer, findModel, site, Trouble } from "../data.js";
+import { fetchJson, fetchLayer, site, Trouble } from "../data.js";
 import { fetchProbeImage } from "../evidence.js";
 import { count, figure, plural, spread } from "../format.js";
 import { useKeys } from "../keys.js";
 import { drawMap, nextOverlay, OVERLAYS, patchBox } from "../maps.js";
 import { Choice, Explained, Failure, Trail, useLoaded, usePreference, useTitle } from "../parts.js";
 import { link } from "../route.js";
-import { bytesOf, Runner, style } from "../runner.js";
+import { runnable, Runner, style } from "../runner.js";
 import { byChance, encodedMap, inWords, ranked } from "../standing.js";
 import { NeuronTile, Patch } from "../tiles.js";
 import { certainty } from "../trust.js";
@@ -23,22 +23,25 @@ const WAYS = OVERLAYS.filter(([key]) => key !== "crop"); // there is no label of
  */
 
 /** The page without a model in its address: the first that runs here. */
-export const ImagesPage = ({ route }) => html`<${ImagePage} route=${{ ...route, slug: site.models.find(({ browser }) => browser)?.slug ?? "" }} />`;
+export function ImagesPage({ route }) {
+  const slug = site.models.find(({ browser }) => browser)?.slug;
+  useTitle("An image of yours");
+  if (slug !== undefined) return html`<${ImagePage} route=${{ ...route, slug }} />`;
+  return html`<h1>An image of yours</h1><${Failure} error=${new Trouble("This site has no model in a form that browsers run. Build it with: neuron-atlas site build ATLAS --in-browser MODEL")} />`;
+}
 
 export function ImagePage({ route }) {
   const { slug } = route;
   useEffect(style, []);
-  useTitle(slug === "" ? "An image of yours" : `An image of yours, ${slug}`);
+  useTitle(`An image of yours, ${slug}`);
+  const { total } = runnable(slug);
   const models = site.models.filter(({ browser }) => browser);
-  if (!site.runtime || (slug !== "" && !findModel(slug).browser)) {
-    return html`<h1>An image of yours</h1><${Failure} error=${new Trouble(`This site has ${slug === "" ? "no model" : `${slug} not`} in a form that browsers run. Build it with: neuron-atlas site build ATLAS --in-browser ${slug || "MODEL"}`)} />`;
-  }
-  const choose = (event) => (location.hash = link.image(event.target.value));
   return html`<${Trail} trail=${[["Models", link.home()], [slug, link.model(slug)], ["An image of yours", null]]} />
     <h1>Which neurons does your image excite?</h1>
     <p class="lede">The image never leaves this machine: ${slug} runs in this browser, and nothing is sent. The model and what runs it are
-      ${" "}${megabytes(bytesOf(slug))}, fetched from this site when you choose an image; then, as on every page, pictures and labels of the neurons shown.</p>
-    ${models.length > 1 && html`<div class="sortbar"><label>Model <select value=${slug} onChange=${choose}>${models.map((one) => html`<option key=${one.slug} value=${one.slug}>${one.slug}</option>`)}</select></label></div>`}
+      ${" "}${megabytes(total)}, fetched from this site when you choose an image; then, as on every page, pictures and labels of the neurons shown.</p>
+    ${models.length > 1 && html`<div class="sortbar"><label>Model <select value=${slug} onChange=${(event) => (location.hash = link.image(event.target.value))}>
+      ${models.map((one) => html`<option key=${one.slug} value=${one.slug}>${one.slug}</option>`)}</select></label></div>`}
     <${Finder} key=${slug} slug=${slug} route=${route} />`;
 }
 
@@ -58,7 +61,7 @@ function Finder({ slug, route }) {
     setChosen(next), setError(null), setFound(null);
     try {
       runner.current ??= new Runner(slug, (done, total) => setProgress([done, total]));
-      const [image, { layers }] = await Promise.all([next.image(), fetchJson(`${findModel(slug).browser.folder}/ranks.json.gz`), runner.current.ready]);
+      const [image, { layers }] = await Promise.all([next.image(), fetchJson(`${runnable(slug).folder}/ranks.json.gz`), runner.current.ready]);
       const { peaks, seconds } = await runner.current.look(image);
       if (own === turn.current) setFound({ order: ranked(layers, peaks), seconds, layers });
     } catch (problem) {
@@ -93,7 +96,7 @@ function Chooser({ take, slug, small }) {
 }
 
 function Samples({ slug, take }) {
-  const { probe } = findModel(slug).browser, about = site.probes[probe];
+  const { probe } = runnable(slug), about = site.probes[probe];
   const shown = about?.thumbnails;
   const { value } = useLoaded(async () => (shown ? Promise.all(Array.from({ length: SAMPLES }, (_, at) => fetchProbeImage(probe, Math.floor(((at + 0.5) * about.images) / SAMPLES)))) : []), [probe]);
   const samples = (value ?? []).filter(({ url }) => url);
@@ -142,14 +145,14 @@ const useMap = (runner, { layer, unit }) => useLoaded(async () => encodedMap(awa
 function Shot({ slug, chosen, map, overlay, full, size, alt }) {
   const canvas = useRef(null);
   useEffect(() => void (canvas.current && map && drawMap(canvas.current, map, overlay, full)), [map, overlay, full]);
-  const { height, width } = findModel(slug).browser;
+  const { height, width } = runnable(slug);
   return html`<span class="shot whole" style=${{ aspectRatio: `${width} / ${height}` }}><span class="stack"><img src=${chosen.url} alt=${alt} />
     <canvas width=${size} height=${Math.round((size * height) / width)} ref=${canvas} aria-hidden="true"></canvas>${map && overlay !== "off" && html`<${Patch} box=${patchBox(map)} />`}</span></span>`;
 }
 
 function Mine({ slug, chosen, one, runner, overlay }) {
   const map = useMap(runner, one);
-  const { height, width } = findModel(slug).browser;
+  const { height, width } = runnable(slug);
   const words = { heat: `Heat: activation from 0, clear, to ${figure(one.activation)}, yellow.`, spotlight: "Spotlight: the less a patch fires, the darker.", off: "" };
   return html`<figure class="mine"><${Shot} slug=${slug} chosen=${chosen} map=${map} overlay=${overlay} full=${one.activation} size=${LARGE} alt=${`${chosen.name}, the part that the model sees`} />
     <figcaption><b>Layer ${one.layer}, <a href=${link.neuron(slug, one.layer, one.unit)}>unit ${one.unit}</a></b>: ${inWords(one)}; activation ${figure(one.activation)}.
