@@ -30,38 +30,43 @@ BYTES = 4_500_000
 LICENCE = Path(__file__).parent / "licences" / "onnxruntime-web.txt"
 
 
+#: Names of both in a site, where the second is packed by gzip.
+IN_SITE = ("ort.js", "ort.wasm.gz")
+
+
 def runtime_files(folder: str | os.PathLike[str] | None = None) -> dict[str, bytes]:
     """The files of a site, by name, from `folder` (the package, or its dist folder) or from npm.
 
     Raises NothingThere where the folder lacks one; BadConfig where npm is missing; WorkFailed where it fails.
     """
-    place = _kept() if folder is None else _dist(Path(folder))
-    return {
-        "ort.js": (place / SCRIPT).read_bytes(),
-        "ort.wasm.gz": gzip.compress((place / WASM).read_bytes(), 9, mtime=0),
-        "LICENSE.txt": LICENCE.read_bytes(),
-    }
+    own = _from_npm() if folder is None else _packed(*_of_folder(Path(folder)))
+    return own | {"LICENSE.txt": LICENCE.read_bytes()}
 
 
-def _dist(folder: Path) -> Path:
+def _packed(script: bytes, wasm: bytes) -> dict[str, bytes]:
+    return dict(zip(IN_SITE, (script, gzip.compress(wasm, 9, mtime=0)), strict=True))
+
+
+def _of_folder(folder: Path) -> tuple[bytes, bytes]:
     for place in (folder, folder / "dist"):
         if all((place / name).is_file() for name in (SCRIPT, WASM)):
-            return place
+            return (place / SCRIPT).read_bytes(), (place / WASM).read_bytes()
     raise NothingThere(
         f"--onnxruntime-web {folder}: expected the npm package {NAME} or its dist folder, with {SCRIPT} and {WASM} in "
         f"it. `npm install {NAME}@{VERSION}` makes node_modules/{NAME}."
     )
 
 
-def _kept() -> Path:
-    """The folder of this machine's cache with both files; fetched where they are not there."""
+def _from_npm() -> dict[str, bytes]:
+    """Both files as this machine's cache keeps them; fetched where they are not there."""
     folder = cache_folder("onnxruntime-web") / VERSION
-    if not all((folder / name).is_file() for name in (SCRIPT, WASM)):
-        folder.mkdir(parents=True, exist_ok=True)
+    if not all((folder / name).is_file() for name in IN_SITE):
         with tempfile.TemporaryDirectory() as place:
-            for name, data in _unpacked(_fetched(Path(place))).items():
-                replace(folder / name, data)
-    return folder
+            made = _packed(*_unpacked(_fetched(Path(place))))
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, data in made.items():
+            replace(folder / name, data)
+    return {name: (folder / name).read_bytes() for name in IN_SITE}
 
 
 def _fetched(place: Path) -> Path:
@@ -83,8 +88,8 @@ def _fetched(place: Path) -> Path:
     return found[0]
 
 
-def _unpacked(package: Path) -> dict[str, bytes]:
-    """Both files of a package; WorkFailed where it is not the one whose hash stands here."""
+def _unpacked(package: Path) -> tuple[bytes, bytes]:
+    """Script and WebAssembly of a package; WorkFailed where it is not the one whose hash stands here."""
     found = base64.b64encode(hashlib.sha512(package.read_bytes()).digest()).decode()
     if found != INTEGRITY:
         raise WorkFailed(
@@ -92,5 +97,7 @@ def _unpacked(package: Path) -> dict[str, bytes]:
             "package that this project was tried with, and nothing of it is used."
         )
     with tarfile.open(package) as archive:
-        members = {name: archive.extractfile(f"package/dist/{name}") for name in (SCRIPT, WASM)}
-        return {name: member.read() for name, member in members.items() if member is not None}
+        script, wasm = (archive.extractfile(f"package/dist/{name}") for name in (SCRIPT, WASM))
+        assert script is not None
+        assert wasm is not None
+        return script.read(), wasm.read()

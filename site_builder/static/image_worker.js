@@ -15,13 +15,17 @@ import { centreOf, planes } from "./resample.js";
 const TASKS = { load, look, map };
 const LEAST_SIDE = 16; // pixels, as in pipeline/images/decoding.py
 
-onmessage = async ({ data: { id, task, given } }) => {
+let last = Promise.resolve(); // one task after the other: maps are those of the image that was looked at last
+
+onmessage = ({ data }) => void (last = last.then(() => answer(data)));
+
+async function answer({ id, task, given }) {
   try {
     postMessage({ id, value: await TASKS[task](given) });
   } catch (error) {
     postMessage({ id, error: error instanceof Error ? error.message : String(error) });
   }
-};
+}
 
 /** Fetch runtime and graph, saying how far that is, and make them ready. */
 async function load(/** @type {Sources} */ sources) {

@@ -47,9 +47,8 @@ export class Runner {
     });
   }
 
-  /** @returns {Promise<Look>} */
-  async look(/** @type {Blob|ImageBitmap} */ image) {
-    await this.ready;
+  /** Once it is ready. @returns {Promise<Look>} */
+  look(/** @type {Blob|ImageBitmap} */ image) {
     return this.ask("look", { image }, image instanceof Blob ? [] : [image]);
   }
 

@@ -72,8 +72,15 @@ def seen(
 ) -> Iterator[Seen]:
     root = tmp_path_factory.mktemp("host")
     widths = tuple(site.width for site in vit.description.ffn_sites)
-    stages = ("visualize", "evidence", "judge", "examples")
-    own = Drawn("zoo-vit", widths, stages=stages, probe_set=PROBE_SET, interpolation=vit.description.interpolation)
+    stages = ("evidence", "examples")
+    own = Drawn(
+        "zoo-vit",
+        widths,
+        planned=((3, 70),),  # of the others the atlas says nothing
+        stages=stages,
+        probe_set=PROBE_SET,
+        interpolation=vit.description.interpolation,
+    )
     atlas = Path(draw_atlas(root / "atlas", (own,)))
     graph = root / "graph.onnx"
     graph.write_bytes(vit_graph)
@@ -146,6 +153,7 @@ def test_the_page_finds_the_neurons_that_torch_finds(seen: Seen, vit: LoadedMode
     assert page.console() == []
 
 
+@pytest.mark.slow
 def test_a_neuron_is_chosen_and_layers_are_shown_alone(seen: Seen, vit: LoadedModel, photo: Path) -> None:
     page = seen.open("#/image/zoo-vit")
     choose(page, photo)
@@ -161,7 +169,7 @@ def test_a_neuron_is_chosen_and_layers_are_shown_alone(seen: Seen, vit: LoadedMo
     own = [one for one in order if one[0] == 2]
     assert page.text(".mine figcaption").startswith(f"Layer 2, unit {own[0][1]}:")
     page.all(".found-neurons > .mine-and-neurons > div > .plain")[0].click()
-    page.wait(lambda: len(page.all(".neurons-of li")) == 48)
+    page.wait(lambda: len(page.all(".neurons-of li")) == min(48, len(own)) > 24)
 
 
 def test_once_the_model_is_there_nothing_is_asked_for_but_pictures_of_neurons(seen: Seen, photo: Path) -> None:
@@ -170,12 +178,13 @@ def test_once_the_model_is_there_nothing_is_asked_for_but_pictures_of_neurons(se
     page.settle()
     assert not [path for path in seen.asked[before:] if "/o/" in path], "nothing before an image is chosen"
     choose(page, photo)
-    page.through()
+    page.settle()
+    own = page.all(".mine img")[0].get_attribute("alt")
     before = len(seen.asked)
     page.requests()
     page.all(".samples button")[2].click()
-    page.wait(lambda: "probe" not in page.text(".mine img").lower() and page.all(".neurons-of li"), 60)
-    page.through()
+    page.wait(lambda: page.all(".mine img")[0].get_attribute("alt") != own, 60)
+    page.settle()
     asked = seen.asked[before:]
     assert all(path.startswith("/site/d/zoo-vit/") for path in asked), asked
     hosts = {url.split("/")[2] for url in page.requests() if url.startswith("http")}
@@ -207,6 +216,7 @@ def test_what_runs_the_model_cannot_reach_another_host(seen: Seen) -> None:
     page.console()
 
 
+@pytest.mark.slow
 def test_a_file_that_is_no_image_and_one_that_is_too_small_are_told(seen: Seen, photo: Path, tmp_path: Path) -> None:
     page = seen.open("#/image/zoo-vit")
     (tmp_path / "text.png").write_text("no picture")
@@ -218,6 +228,7 @@ def test_a_file_that_is_no_image_and_one_that_is_too_small_are_told(seen: Seen, 
     assert not page.all(".failure")
 
 
+@pytest.mark.slow
 def test_a_site_without_models_says_how_to_add_one(seen: Seen, tmp_path: Path) -> None:
     build_site(seen.atlas, tmp_path / "site")
     with plain_server(tmp_path / "site") as (address, _):
@@ -226,7 +237,9 @@ def test_a_site_without_models_says_how_to_add_one(seen: Seen, tmp_path: Path) -
             assert "--in-browser" in seen.page.text(".failure")
 
 
-@pytest.mark.parametrize("method", ["bicubic", "bilinear", "lanczos", "nearest"])
+@pytest.mark.parametrize(
+    "method", ["bicubic", "bilinear", *(pytest.param(name, marks=pytest.mark.slow) for name in ("lanczos", "nearest"))]
+)
 def test_images_are_resized_as_the_pipeline_does_to_the_byte(method: str, seen: Seen) -> None:
     rng = np.random.default_rng(0)
     page = seen.open("#/help")

@@ -56,24 +56,34 @@ function Finder({ slug, route }) {
   const turn = useRef(0);
   useEffect(() => () => runner.current?.close(), []);
   useEffect(() => () => { if (chosen?.url.startsWith("blob:") && chosen.own) URL.revokeObjectURL(chosen.url); }, [chosen]);
+  /** The runner, once its model is there; one that did not load is made anew the next time. */
+  const loaded = async () => {
+    const own = (runner.current ??= new Runner(slug, (done, total) => setProgress([done, total])));
+    try {
+      await own.ready;
+    } catch (problem) {
+      own.close();
+      runner.current = null;
+      throw problem;
+    }
+    setProgress(null);
+    return own;
+  };
   const take = async (/** @type {Chosen} */ next) => {
     const own = ++turn.current;
     setChosen(next), setError(null), setFound(null);
     try {
-      runner.current ??= new Runner(slug, (done, total) => setProgress([done, total]));
-      const [image, { layers }] = await Promise.all([next.image(), fetchJson(`${runnable(slug).folder}/ranks.json.gz`), runner.current.ready]);
-      const { peaks, seconds } = await runner.current.look(image);
+      const [image, { layers }, model] = await Promise.all([next.image(), fetchJson(`${runnable(slug).folder}/ranks.json.gz`), loaded()]);
+      const { peaks, seconds } = await model.look(image);
       if (own === turn.current) setFound({ order: ranked(layers, peaks), seconds, layers });
     } catch (problem) {
-      if (!runner.current || progress === null) runner.current?.close(), (runner.current = null); // what did not load is tried anew
       if (own === turn.current) setError(/** @type {Error} */ (problem));
     }
   };
-  const ready = progress !== null && progress[0] >= progress[1];
   return html`<${Chooser} take=${take} slug=${slug} small=${chosen !== null} />
     ${error && html`<${Failure} error=${error} />`}
-    ${chosen && !found && !error && html`<p class="note" role="status">${ready || progress === null ? "Looking at the image …" : `Fetching the model, ${megabytes(progress[0])} of ${megabytes(progress[1])} …`}</p>
-      <progress max="1" value=${ready || progress === null ? undefined : progress[0] / progress[1]} aria-label="Model"></progress>`}
+    ${chosen && !found && !error && html`<p class="note" role="status">${progress === null ? "Looking at the image …" : `Fetching the model, ${megabytes(progress[0])} of ${megabytes(progress[1])} …`}</p>
+      <progress max="1" value=${progress === null ? undefined : progress[0] / progress[1]} aria-label="Model"></progress>`}
     ${chosen && found && html`<${Found} key=${turn.current} slug=${slug} chosen=${chosen} found=${found} runner=${runner.current} route=${route} />`}`;
 }
 
@@ -90,7 +100,7 @@ function Chooser({ take, slug, small }) {
   const drop = (event) => (event.preventDefault(), setOver(false), own(event.dataTransfer.files[0]));
   return html`<div class=${small ? "chooser small" : "chooser"}>
     <div class=${over ? "drop over" : "drop"} onDragOver=${(event) => (event.preventDefault(), setOver(true))} onDragLeave=${() => setOver(false)} onDrop=${drop}>
-      <label class="button">Choose an image<input type="file" accept="image/*" onChange=${(event) => own(event.target.files[0])} /></label>
+      <label class="button">Choose an image<input type="file" accept="image/*" onChange=${(event) => (own(event.target.files[0]), (event.target.value = ""))} /></label>
       <span class="note">or drop one here, or paste it</span></div>
     <${Samples} slug=${slug} take=${take} /></div>`;
 }
