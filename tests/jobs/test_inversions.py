@@ -62,7 +62,7 @@ def test_what_is_inverted_is_said_by_options_and_needs_no_other_stage() -> None:
     [
         (
             {"classes": "all", "inversions": "fats"},
-            "inversions: 'fats', expected some of fast, pii, clip-inversion; nearest: fast",
+            "inversions: 'fats', expected some of fast, pii, clip-inversion, varied; nearest: fast",
         ),
         ({"inversions": "pii"}, "nothing is named that is to be inverted; give --classes"),
         ({"classes": ["all", "3"]}, "all stands alone"),

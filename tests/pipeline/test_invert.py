@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from atlas_schema.errors import BadConfig, UnknownRecipe
 from pipeline.invert.ascent import invert, value_of
 from pipeline.invert.judge import judged
-from pipeline.invert.recipes import CLIP_INVERSION, FAST, INVERSION_RECIPES, PII, inversion_recipe
+from pipeline.invert.recipes import CLIP_INVERSION, FAST, INVERSION_RECIPES, PII, VARIED, inversion_recipe
 from pipeline.invert.targets import (
     Outputs,
     Target,
@@ -32,6 +32,7 @@ from pipeline.label.embedder import load_embedder
 from pipeline.models import ModelRequest, load
 from pipeline.models.representation import representation
 from pipeline.seeds import generator
+from pipeline.visualize.objective import likeness
 from pipeline.visualize.parametrize import parameterization
 from pipeline.visualize.recipes import Phase
 from pipeline.zoo.captions import prompts
@@ -265,6 +266,26 @@ def test_a_text_keeps_its_picture_when_texts_are_added_before_it(clip):
     assert_close(among[1], alone[0], 1e-4)
 
 
+def test_variants_are_pictures_of_their_own_in_any_batch_and_are_kept_apart():
+    model = load(ModelRequest("zoo/vit"), dtype=torch.float64)
+    outputs = class_outputs(model)
+    recipe = shortened(VARIED, steps=12, copies=1)
+    targets = targets_of(outputs, ["8-9"])
+    pictures = invert(model, outputs, targets, recipe)
+    assert pictures.shape == (8, 3, 64, 64)
+    assert_close(invert(model, outputs, targets[1:], recipe, batch=1), pictures[4:], 1e-9)
+    together = [one.address for one in judged(model, outputs, targets, pictures, recipe, 0)]
+    assert together == ["zoo-vit/class/8"] * 4 + ["zoo-vit/class/9"] * 4
+    assert [one.variant for one in judged(model, outputs, targets, pictures, recipe, 0)] == [0, 1, 2, 3] * 2
+    free = replace(recipe, stages=tuple(replace(s, ascent=replace(s.ascent, diversity=0.0)) for s in recipe.stages))
+    site = model.description.ffn_sites[len(model.description.ffn_sites) // 2]
+
+    def likeness_of(some):
+        return float(likeness(model.normalise(some), model, site, 4).mean())
+
+    assert likeness_of(pictures) < 0.8 * likeness_of(invert(model, outputs, targets, free))
+
+
 # --- judging ----------------------------------------------------------------------------------------------------------
 
 
@@ -386,7 +407,7 @@ def test_models_that_cannot_are_named_with_what_can(vit, clip):
         text_outputs(vit, load_embedder(ModelRequest("zoo/vit")), ["a red object"])
     with pytest.raises(BadConfig, match=r"texts of zoo-clip say nothing to zoo-vit: expected its own text tower"):
         text_outputs(vit, clip, ["a red object"])
-    with pytest.raises(UnknownRecipe, match=r"'fest'.*Known recipes: fast, pii, clip-inversion; nearest: fast"):
+    with pytest.raises(UnknownRecipe, match=r"'fest'.*Known recipes: fast, pii, clip-inversion, varied; nearest: fast"):
         inversion_recipe("fest")
 
 
@@ -461,7 +482,9 @@ def test_recipes_kept_their_hashes():
         "fast": 1,
         "pii": 1,
         "clip-inversion": 1,
+        "varied": 1,
     }
+    assert (VARIED.variants, VARIED.copies, VARIED.image_steps) == (4, 4, 100)
     assert PII.image_steps == 7 * 401 * 8
     assert CLIP_INVERSION.image_steps == 3400 * 13
     assert (FAST.hash, PII.hash) == ("ef029476520b7cc0", "df7a361d8b2bd9b9")
