@@ -145,9 +145,7 @@ def key_of(model: LoadedModel, site: FfnSite, unit: int, recipe: str, precision:
     return f"{model.fingerprint[:16]} {size} {site.layer} {unit} {RECIPES[recipe].hash} {precision}"
 
 
-def climb(
-    model: LoadedModel, site: FfnSite, units: Sequence[int], recipe: str, precision: str, state: State
-) -> None:
+def climb(model: LoadedModel, site: FfnSite, units: Sequence[int], recipe: str, precision: str, state: State) -> None:
     """Run a recipe on the neurons that the state does not have, and judge what it reached."""
     missing = [unit for unit in units if state.of(key_of(model, site, unit, recipe, precision)) is None]
     if not missing:

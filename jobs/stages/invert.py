@@ -48,7 +48,7 @@ def _outputs(work: Work, unit: WorkUnit, model: LoadedModel) -> tuple[Outputs, l
         return class_outputs(model), list(targets)
     work.step()
     embedder = load_embedder(work.request(unit.slug), work.device, vision=model)
-    outputs = text_outputs(model, embedder, [one.text for one in targets])
+    outputs = text_outputs(model, embedder, [one.text for one in targets], work.inputs.prompt_pictures)
     return outputs, [replace(one, index=index) for index, one in enumerate(targets)]
 
 
@@ -123,7 +123,8 @@ def transfer(recipe_name: str, work: Work, unit: WorkUnit) -> list[dict[str, Any
         )
     else:
         embedder = load_embedder(work.request(unit.cut.partner), work.device, vision=reader)
-        outputs, found = text_outputs(reader, embedder, [row["target"] for row in rows]), list(range(len(rows)))
+        outputs = text_outputs(reader, embedder, [row["target"] for row in rows], work.inputs.prompt_pictures)
+        found = list(range(len(rows)))
     places = [place for place, row in enumerate(rows) if row["image"]]
     work.step()
     if places:
@@ -148,7 +149,10 @@ def transfer_cost(recipe_name: str, sizes: Sizes) -> Cost:
     from pipeline.invert.recipes import inversion_recipe
 
     assert sizes.partner is not None
-    each, pictures = max(sizes.partner.forward_flops, LEAST_FLOPS) + sizes.opened, inversion_recipe(recipe_name).variants
+    each, pictures = (
+        max(sizes.partner.forward_flops, LEAST_FLOPS) + sizes.opened,
+        inversion_recipe(recipe_name).variants,
+    )
     return Cost(each=pictures * each, bytes=pictures * 40)
 
 

@@ -182,7 +182,7 @@ VARIED = replace(
     stages=tuple(replace(stage, ascent=replace(stage.ascent, diversity=1.0)) for stage in FAST.stages),
     variants=4,
 )
-"""Four pictures of a target by `fast`, kept apart by the likeness of what the middle FFN of the model sees in them (Olah
-et al. 2017, as for neurons): a class, or a sentence, looks like more than one thing."""
+"""Four pictures of a target by `fast`, kept apart by the likeness of what the middle FFN of the model sees in them
+(Olah et al. 2017, as for neurons): a class, or a sentence, looks like more than one thing."""
 
 INVERSION_RECIPES: dict[str, InversionRecipe] = {one.name: one for one in (FAST, PII, CLIP_INVERSION, VARIED)}

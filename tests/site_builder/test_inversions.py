@@ -37,7 +37,9 @@ def test_files_hold_all_in_one_order(evident_atlas: Path, unpacked: Callable[[Pa
     assert [pair[0] for pair in index["read"][69:]] == [1, 2, 1, 1]
     assert index["score"][5] is None
     assert index["read"][3:7] == [[1, 2], [0, 2], None, [1, 2]]
-    assert Image.open(io.BytesIO(files["00001.webp"])).size == (8 * 64, 2 * 64), "nine of the last sheet, in rows of eight"
+    assert Image.open(io.BytesIO(files["00001.webp"])).size == (8 * 64, 2 * 64), (
+        "nine of the last sheet, in rows of eight"
+    )
     head = struct.unpack("<I", files["00001.images"][:4])[0]
     assert files["00001.images"][4 + head :].startswith(by_address[f"{SLUG}/class/8"]["image"]["bytes"])
 

@@ -52,7 +52,7 @@ export const HeadpicturePage = ({ route }) => html`<${InversionPage} route=${{ .
 /** Whether the model's own answer should be believed, in a sentence. */
 function sentence(said) {
   if (said.status === "failed") return `There is no picture: ${said.status_reason}.`;
-  if (said.kind === "text") return `The model gives picture and words a cosine of ${figure(said.score)}, and ${figure(said.natural_score)} when the picture is changed a little.`;
+  if (said.kind === "text") return `The model gives ${said.target.startsWith("image: ") ? "this picture and the image" : "picture and words"} a cosine of ${figure(said.score)}, and ${figure(said.natural_score)} when the picture is changed a little.`;
   if (said.kind === "head") return html`For this picture <${HeadLink} address=${said.head} /> adds ${figure(said.deviations)} standard deviations more along the direction than for the mean
     probe image, and ${figure(said.natural_deviations)} when the picture is changed a little. Other models cannot read it: no head of theirs is this one.`;
   const holds = said.natural_right >= 0.9 ? "and goes on doing so" : said.natural_right >= 0.5 ? "and mostly goes on doing so" : "but mostly no longer";
