@@ -192,6 +192,17 @@ def test_once_the_model_is_there_nothing_is_asked_for_but_files_of_the_site(seen
     assert hosts <= {seen.address.removeprefix("http://")}
 
 
+@pytest.mark.slow
+def test_the_model_is_kept_for_the_next_time(seen: Seen, photo: Path) -> None:
+    page = seen.open("#/image/zoo-vit")
+    page.wait(lambda: page.run("return navigator.serviceWorker.controller !== null"))
+    choose(page, photo)
+    page.settle()
+    before = len(seen.asked)
+    choose(seen.open("#/image/zoo-vit"), photo)
+    assert not [path for path in seen.asked[before:] if "/o/" in path]
+
+
 def test_what_runs_the_model_cannot_reach_another_host(seen: Seen) -> None:
     reached: list[str] = []
 
