@@ -114,8 +114,8 @@ def _browsing(atlas: str, names: list[str], folder: Path | None) -> Browsing:
     from jobs.in_browser import models_for_browsers
     from site_builder.onnxruntime import runtime_files
 
-    runtime = runtime_files(folder)
-    return Browsing(models_for_browsers(atlas, names, lambda text: print(text, file=sys.stderr, flush=True)), runtime)
+    models = models_for_browsers(atlas, names, lambda text: print(text, file=sys.stderr, flush=True))
+    return Browsing(models, runtime_files(folder))
 
 
 def _watch(

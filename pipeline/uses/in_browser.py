@@ -36,6 +36,9 @@ TOLERANCE = 1e-4
 LARGEST_BYTES = 1 << 30
 """Of a graph: WebAssembly has 4 GiB in all, and a session needs the weights about twice while it is made."""
 
+LARGEST_WEIGHTS = 2 * 10**9
+"""Bytes of a model's float32 weights: an ONNX file without companions holds 2 GiB."""
+
 OPSET = 18
 NEEDED = ("onnx", "onnxscript", "onnxruntime")
 _WORTH_HALVING = 1024  # values of a weight
@@ -90,6 +93,7 @@ def graph_of(model: LoadedModel) -> bytes:
     cannot write the model, or where the file is too large for a browser.
     """
     require_exporter()
+    _require_small(4 * model.description.parameters, LARGEST_WEIGHTS)
     reading = Reading(model).eval()
     pixels = torch.zeros(1, 3, *model.description.input_size)
     try:
@@ -130,14 +134,17 @@ def _slim(program: Any) -> bytes:
     graph.graph.ClearField("value_info")
     graph.ClearField("metadata_props")
     halve(graph)
-    size = graph.ByteSize()
-    if size > LARGEST_BYTES:
-        raise WorkFailed(
-            f"The model takes {size / 1e9:.1f} GB as ONNX, and a browser can hold about {LARGEST_BYTES / 1e9:.1f} GB: "
-            "leave it out of --in-browser."
-        )
+    _require_small(graph.ByteSize(), LARGEST_BYTES)
     data: bytes = graph.SerializeToString(deterministic=True)
     return data
+
+
+def _require_small(size: int, most: int) -> None:
+    if size > most:
+        raise WorkFailed(
+            f"The model takes {size / 1e9:.2g} GB as ONNX, and browsers are given at most {most / 1e9:.2g} GB: "
+            "leave it out of --in-browser."
+        )
 
 
 def halve(model: ModelProto) -> None:

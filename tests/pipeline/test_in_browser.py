@@ -95,6 +95,14 @@ def test_a_graph_that_is_not_equal_is_refused(
         weight.copy_(was)
 
 
+def test_a_model_that_no_browser_could_hold_is_refused_at_once(
+    vit: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(in_browser, "LARGEST_WEIGHTS", 600_000)
+    with pytest.raises(WorkFailed, match=r"takes 0\.00061 GB as ONNX, and browsers are given at most 0\.0006 GB"):
+        in_browser.graph_of(vit)
+
+
 def test_without_the_packages_it_says_how_to_install_them(monkeypatch: pytest.MonkeyPatch) -> None:
     def absent(name: str) -> Any:
         return None if name == "onnxscript" else object()
