@@ -17,8 +17,10 @@ pytestmark = [pytest.mark.browser, pytest.mark.skipif(bool(missing()), reason=mi
 
 @pytest.fixture(scope="module")
 def seen(evident_atlas: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seen]:
-    with hosting(tmp_path_factory.mktemp("host"), mapped=("evident",), evident=evident_atlas) as seen:
-        yield seen
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("site_builder.neuron_map.nodes.NODE", 100)  # so that a map is read in several pieces
+        with hosting(tmp_path_factory.mktemp("host"), mapped=("evident",), evident=evident_atlas) as seen:
+            yield seen
 
 
 @pytest.fixture(autouse=True)
@@ -52,6 +54,8 @@ def test_keys_move_the_map_name_a_neuron_list_what_is_in_view_and_open_one(seen:
     page.run("document.querySelector('.plane canvas').focus({ focusVisible: true })")
     page.key("l")
     all_of_them = listed(page)
+    assert all_of_them == int(re.sub(r"\D", "", page.text(".lede").split(" neurons")[0])), "of all pieces of the map"
+    assert len([url for url in page.requests() if url.endswith(".points.gz")]) > 3
     assert page.wait(lambda: page.run("return document.activeElement.id") == "chosen", what="for the list's heading")
     page.run("document.querySelector('.plane canvas').focus({ focusVisible: true })")
     for key in ("+", "+", Keys.ARROW_LEFT, "+"):

@@ -11,6 +11,7 @@ import { eachIn, SIDE, tileOf } from "./points.js";
 
 const ROOM = 30; // CSS pixels between neurons, about, from which on their pictures are shown
 const APART = 240; // pixels between two regions of one name
+const BUTTONS = [60, 160]; // pixels of the upper right corner, where the buttons are
 export const EDGE = 12; // pixels around the whole map
 
 /** Pixels of a place of the map. */
@@ -97,7 +98,8 @@ function drawNames(context, { plane, width, height, ink, paper }, to, pictures) 
   for (const [x, y, text] of plane.index.names) {
     const [px, py] = to(x, y), name = plane.index.texts[text], half = context.measureText(name).width / 2 + 6;
     const box = [px - half, py - 11, px + half, py + 11];
-    if (box[0] < 0 || box[1] < 0 || box[2] > width || box[3] > height || again(text, px, py) || placed.some((one) => one[0] < box[2] && one[2] > box[0] && one[1] < box[3] && one[3] > box[1])) continue;
+    const underButtons = box[2] > width - BUTTONS[0] && box[1] < BUTTONS[1];
+    if (underButtons || box[0] < 0 || box[1] < 0 || box[2] > width || box[3] > height || again(text, px, py) || placed.some((one) => one[0] < box[2] && one[2] > box[0] && one[1] < box[3] && one[3] > box[1])) continue;
     placed.push([...box, text]);
     context.strokeText(name, px, py);
     context.fillText(name, px, py);
