@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-INVERSION_RECIPES = ("fast", "pii", "clip-inversion")
+INVERSION_RECIPES = ("fast", "pii", "clip-inversion", "varied")
 
 INVERSION_STAGES = tuple((f"invert-{recipe}", recipe) for recipe in INVERSION_RECIPES)
 """The stage that makes the pictures of each recipe, and the recipe."""

@@ -52,7 +52,7 @@ def plan_of(row: Mapping[str, Any]) -> Plan:
     counts = counts_of(config, stages, lambda _: None)
     recipe, described = recipe_named(config.recipe), describe_all(config)
     at = Machine(machine["device"], machine["workers"], machine["threads"])
-    prompts = prompts_of(config)
+    prompts = prompts_of(config).texts
     targets = {one.slug: guessed(config, prompts, one) for _, one in described}
     readers = guessed_readers(targets, [one for _, one in described])
     return make_plan(config, described, stages, recipe, counts, at, embedder, targets=targets, readers=readers)

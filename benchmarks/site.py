@@ -22,6 +22,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from atlas_schema.store import Store
 from benchmarks.machine import description, public, put
@@ -79,6 +80,8 @@ def cold(page: Page, url: str, seen: str, line: tuple[float, int]) -> dict[str, 
     driver.get("about:blank")
     driver.execute_cdp_cmd("Network.enable", {})
     driver.execute_cdp_cmd("Network.clearBrowserCache", {})
+    origin = "{0.scheme}://{0.netloc}".format(urlsplit(url))
+    driver.execute_cdp_cmd("Storage.clearDataForOrigin", {"origin": origin, "storageTypes": "all"})  # and what is kept
     rate, delay = line
     driver.execute_cdp_cmd(
         "Network.emulateNetworkConditions",

@@ -163,7 +163,8 @@ class RunConfig(_Frozen):
         description="Classes to invert into pictures: all, or names, indices and ranges (12, 0-9); repeatable.",
     )
     prompts: str | None = Field(
-        default=None, description="Texts that a CLIP is inverted for: a file, one a line, or zoo."
+        default=None,
+        description="Texts, and images (`image: cat.jpg`), that a CLIP is inverted for: a file, one a line, or zoo.",
     )
     head_pictures: tuple[str, ...] = Field(
         default=(),

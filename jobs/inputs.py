@@ -65,6 +65,7 @@ class Inputs:
     texts_of_heads: HeadTexts | None = None
     targets: Mapping[str, tuple[Target, ...]] = field(default_factory=dict)  # by slug, what is inverted of it
     readers: Mapping[str, Mapping[str, str]] = field(default_factory=dict)  # by slug, who reads that, each with its key
+    prompt_pictures: Mapping[str, bytes] = field(default_factory=dict)  # files of images that targets name
     _cache: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
     @property

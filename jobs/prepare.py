@@ -130,7 +130,9 @@ def prepare(config: RunConfig, say: Say) -> Prepared:
             f"head_pictures: no head of {', '.join(one.slug for _, one in described)} adds to the final representation "
             "directly; the lines above say why."
         )
-    inputs = replace(inputs, targets=targets, readers=readers_of(targets, answers, say))
+    inputs = replace(
+        inputs, targets=targets, readers=readers_of(targets, answers, say), prompt_pictures=prompts.pictures
+    )
     models, left_out = [], set()
     for one, unfit in seen:
         slug = one.description.slug

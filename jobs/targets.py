@@ -13,38 +13,60 @@ from jobs.digests import digest
 from jobs.inputs import fed
 
 if TYPE_CHECKING:
+    from pipeline.invert.prompts import Prompts
     from pipeline.invert.targets import Target
     from pipeline.models import LoadedModel, ModelDescription, ModelRequest
 
 _RANGE = re.compile(r"(\d+)-(\d+)")
 
 
-def prompts_of(config: RunConfig) -> tuple[str, ...]:
-    """The texts to invert: of a file, or with `zoo` a sentence for each value of its attributes; () where none are."""
-    from pipeline.invert.targets import read_prompts, zoo_prompts
+def prompts_of(config: RunConfig) -> Prompts:
+    """What a CLIP is inverted for: the lines of a file, or with `zoo` a sentence for each value of its attributes."""
+    from pipeline.invert.prompts import Prompts, read_prompts
+    from pipeline.invert.targets import zoo_prompts
     from pipeline.label.concepts import fetched
 
     if config.prompts is None:
-        return ()
+        return Prompts()
     if config.prompts == "zoo":
-        return zoo_prompts()
-    return read_prompts(fetched(config.prompts, "prompts", ("zoo",)), config.prompts)
+        return Prompts(zoo_prompts())
+    folder = config.prompts.rpartition("/")[0]
+    return read_prompts(
+        fetched(config.prompts, "prompts", ("zoo",)), config.prompts, lambda name: _image_file(folder, name)
+    )
+
+
+def _image_file(folder: str, name: str) -> bytes:
+    """The bytes of an image that a file of prompts in `folder` names, by a path from there, a whole path or a URL."""
+    import fsspec
+
+    whole = "://" in name or name.startswith("/") or not folder
+    location = name if whole else f"{folder}/{name}"
+    try:
+        with fsspec.open(location, "rb") as file:
+            content: bytes = file.read()
+            return content
+    except (OSError, ImportError, ValueError) as error:
+        raise BadConfig(
+            f"{name}: no such image ({error}). Expected a URL, or a file beside the list, such as image: cat.jpg."
+        ) from error
 
 
 def targets_of_model(
-    config: RunConfig, prompts: Sequence[str], request: ModelRequest, model: LoadedModel
+    config: RunConfig, prompts: Prompts, request: ModelRequest, model: LoadedModel
 ) -> tuple[tuple[Target, ...], str]:
     """What is inverted of a model, and where that is nothing, why. BadConfig for a class or text that cannot be."""
-    from pipeline.invert.targets import check_texts, class_outputs, targets_of, text_targets
+    from pipeline.invert.prompts import check_prompts
+    from pipeline.invert.targets import class_outputs, targets_of, text_targets
     from pipeline.models.representation import is_clip
 
     if is_clip(model):
-        if not prompts:
+        if not prompts.texts:
             return (), "it has no classes; a CLIP is inverted for texts: give them with --prompts FILE"
         from pipeline.label.embedder import load_embedder
 
-        check_texts(load_embedder(request, vision=model), prompts)
-        return tuple(text_targets(prompts)), ""
+        check_prompts(load_embedder(request, vision=model), prompts.texts)
+        return tuple(text_targets(prompts.texts)), ""
     if not config.classes:
         return (), "it reads no texts; a classifier is inverted for classes: name some with --classes, or all"
     try:

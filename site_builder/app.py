@@ -18,6 +18,8 @@ from site_builder.section import Size
 STATIC = Path(__file__).parent / "static"
 #: What a module needs before it runs, and scripts of pages that come with the site (static/pages/index.js).
 _IMPORT = re.compile(rb'^import [^"]* from "(\.[^"]+)";|\bsoon: "([^"]+)"', re.MULTILINE)
+#: Beside index.html, as a service worker has the folder it lies in and no other: keeps what a reader has opened.
+WORKER = Path(__file__).parent / "templates" / "worker.js"
 _UNJOINED = ("theme.js",)  # runs by itself, before the first paint
 _SHELL = Environment(
     loader=PackageLoader("site_builder"), autoescape=select_autoescape(), trim_blocks=True, lstrip_blocks=True
@@ -38,12 +40,14 @@ def app_files() -> dict[str, bytes]:
 
 def size() -> Size:
     """Of all its files."""
-    files = app_files()
-    return Size(len(files), sum(map(len, files.values())))
+    files = [*app_files().values(), WORKER.read_bytes()]
+    return Size(len(files), sum(map(len, files)))
 
 
 def write(folder: Path, manifest: Mapping[str, Any], dataset_url: str | None) -> set[str]:
-    """Write the app, a page for missing files and, last, index.html with the manifest. Returns what the page names."""
+    """Write the app, its service worker, a page for missing files and, last, index.html with the manifest. Returns what
+    the page names.
+    """
     files = app_files()
     home = write_by_content(folder, "app", files)
     (folder / ".nojekyll").touch()  # GitHub Pages would otherwise leave out what begins with a dot or underscore
@@ -55,6 +59,8 @@ def write(folder: Path, manifest: Mapping[str, Any], dataset_url: str | None) ->
     )
     missing = _SHELL.get_template("404.html").render(title=manifest["title"])
     replace(folder / "404.html", missing.encode())
+    if not (folder / WORKER.name).is_file() or (folder / WORKER.name).read_bytes() != WORKER.read_bytes():
+        replace(folder / WORKER.name, WORKER.read_bytes())
     replace(folder / "index.html", page.encode())
     return {home}
 

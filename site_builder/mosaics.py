@@ -15,6 +15,8 @@ from site_builder.sprites import sheet, thumbnail
 
 #: Rows of the home page's wall, from early layers to late ones, and how many columns it aims at.
 WALL_ROWS, WALL_COLUMNS, WALL_NARROW = 6, 14, 8
+#: Side of a picture on that wall: as wide as a column of a page of 1,152 pixels.
+WALL_SIDE = 80
 #: Side of a picture in a model's strip of depth: shown at half of it.
 DEPTH_SIDE = 80
 
@@ -48,11 +50,11 @@ def write_wall(work: Work, layers: Layers, slugs: Sequence[str]) -> dict[str, An
     narrow = len(slugs) * (WALL_NARROW // len(slugs)) if len(slugs) <= WALL_NARROW else WALL_NARROW
     order = work.outline.slugs
     tiles = wall_tiles(layers, [(order.index(slug), slug) for slug in slugs], columns)
-    name = f"d/wall-{_digest(tiles, sorted(folder for folder, _ in layers.values()))}.webp"
+    name = f"d/wall-{_digest(tiles, sorted(folder for folder, _ in layers.values()), WALL_SIDE)}.webp"
     if not (work.folder / name).exists():
         addresses = [tile and f"{order[tile[0]]}/mlp/{tile[1]}/{tile[2]}" for tile in tiles]
-        thumbs = [thumbnail(work.outline.atlas.picture(address)) if address else None for address in addresses]
-        replace(work.folder / name, sheet(thumbs, columns))
+        thumbs = [thumbnail(work.outline.atlas.picture(one), WALL_SIDE) if one else None for one in addresses]
+        replace(work.folder / name, sheet(thumbs, columns, WALL_SIDE))
     return {"file": name, "columns": columns, "rows": WALL_ROWS, "narrow": narrow, "tiles": tiles}
 
 

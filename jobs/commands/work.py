@@ -104,7 +104,7 @@ def plan(
     embeds = any(stage.owner == "embedder" for stage in stages)
     embedder = describe(ModelRequest(config.embedder)) if embeds else None
     counts = counts_of(config, stages, say)
-    prompts = prompts_of(config)
+    prompts = prompts_of(config).texts
     targets = {one.slug: guessed(config, prompts, one) for _, one in described}
     readers = guessed_readers(targets, [description for _, description in described])
     draft = make_plan(config, described, stages, recipe, counts, Machine(), embedder, targets=targets, readers=readers)

@@ -35,10 +35,12 @@ def head_pictures(recipe_name: str, work: Work, unit: WorkUnit) -> list[dict[str
     batch = max(1, work.batch // recipe.copies)
     pictures = invert(model, outputs, targets, recipe, seed=inputs.seed, batch=batch, on_step=work.step)
     done = judged_heads(outputs, targets, pictures, recipe, inputs.seed, inputs.settings.natural, work.step)
-    seconds = (time.monotonic() - began) / len(targets)
+    seconds = (time.monotonic() - began) / len(done)
     lacking = "the head has no such direction: no text, or no axis, is left to explain what it adds"
     rows = []
-    for one, own, there in zip(done, told, outputs.there.tolist(), strict=True):
+    for place, one in enumerate(done):
+        target = place // recipe.variants
+        own, there = told[target], bool(outputs.there[target])
         row = row_of(one, model, None, seconds, unit) | own
         rows.append(row if there else row | {"status_reason": lacking})
     return rows

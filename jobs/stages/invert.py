@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def inversions(recipe_name: str, work: Work, unit: WorkUnit) -> list[dict[str, Any]]:
-    """Rows of the unit's targets: each picture, and what the model itself makes of it."""
+    """Rows of the unit's targets: each of their pictures, and what the model itself makes of it."""
     from pipeline.invert.ascent import invert
     from pipeline.invert.judge import judged
     from pipeline.invert.recipes import inversion_recipe
@@ -33,7 +33,7 @@ def inversions(recipe_name: str, work: Work, unit: WorkUnit) -> list[dict[str, A
     batch = max(1, work.batch // recipe.copies)
     pictures = invert(model, outputs, targets, recipe, seed=inputs.seed, batch=batch, on_step=work.step)
     done = judged(model, outputs, targets, pictures, recipe, inputs.seed, inputs.settings.natural, work.step)
-    seconds = (time.monotonic() - began) / len(targets)
+    seconds = (time.monotonic() - began) / len(done)
     return [row_of(one, model, outputs, seconds, unit) for one in done]
 
 
@@ -48,7 +48,7 @@ def _outputs(work: Work, unit: WorkUnit, model: LoadedModel) -> tuple[Outputs, l
         return class_outputs(model), list(targets)
     work.step()
     embedder = load_embedder(work.request(unit.slug), work.device, vision=model)
-    outputs = text_outputs(model, embedder, [one.text for one in targets])
+    outputs = text_outputs(model, embedder, [one.text for one in targets], work.inputs.prompt_pictures)
     return outputs, [replace(one, index=index) for index, one in enumerate(targets)]
 
 
@@ -67,7 +67,7 @@ def row_of(
         "address": one.address,
         "slug": one.slug,
         "recipe": one.recipe.name,
-        "variant": 0,
+        "variant": one.variant,
         "kind": one.target.kind,
         "index": one.target.index if is_class else None,
         "target": one.target.text,
@@ -123,7 +123,8 @@ def transfer(recipe_name: str, work: Work, unit: WorkUnit) -> list[dict[str, Any
         )
     else:
         embedder = load_embedder(work.request(unit.cut.partner), work.device, vision=reader)
-        outputs, found = text_outputs(reader, embedder, [row["target"] for row in rows]), list(range(len(rows)))
+        outputs = text_outputs(reader, embedder, [row["target"] for row in rows], work.inputs.prompt_pictures)
+        found = list(range(len(rows)))
     places = [place for place, row in enumerate(rows) if row["image"]]
     work.step()
     if places:
@@ -143,10 +144,16 @@ def transfer(recipe_name: str, work: Work, unit: WorkUnit) -> list[dict[str, Any
     return told
 
 
-def transfer_cost(sizes: Sizes) -> Cost:
+def transfer_cost(recipe_name: str, sizes: Sizes) -> Cost:
     """A forward of each picture through the reader."""
+    from pipeline.invert.recipes import inversion_recipe
+
     assert sizes.partner is not None
-    return Cost(each=max(sizes.partner.forward_flops, LEAST_FLOPS) + sizes.opened, bytes=40)
+    each, pictures = (
+        max(sizes.partner.forward_flops, LEAST_FLOPS) + sizes.opened,
+        inversion_recipe(recipe_name).variants,
+    )
+    return Cost(each=pictures * each, bytes=pictures * 40)
 
 
 def transfer_memory(sizes: Sizes, batch: int) -> float:
@@ -162,10 +169,12 @@ def cost(recipe_name: str, sizes: Sizes) -> Cost:
     from pipeline.invert.recipes import inversion_recipe
     from pipeline.visualize.natural import CHANGES, NaturalSettings
 
-    steps, copies = inversion_recipe(recipe_name).image_steps, 1 + NaturalSettings().draws * len(CHANGES)
+    recipe, copies = inversion_recipe(recipe_name), 1 + NaturalSettings().draws * len(CHANGES)
     picture = BYTES_PER_ROW + BYTES_PER_PIXEL * math.prod(sizes.description.input_size)
     step = 2 * sizes.forward + PICTURE_STEP * sizes.opened
-    return Cost(each=steps * step + copies * (sizes.forward + sizes.opened), bytes=picture)
+    step *= 1.5 if recipe.variants > 1 else 1  # likeness of variants: half of the network once more
+    each = recipe.image_steps * step + copies * (sizes.forward + sizes.opened)
+    return Cost(each=recipe.variants * each, bytes=recipe.variants * picture)
 
 
 def memory(recipe_name: str, sizes: Sizes, batch: int) -> float:
@@ -203,7 +212,7 @@ def transfer_of(name: str, recipe: str) -> Stage:
         reads=(f"invert-{recipe}",),
         names_classes=True,
         compute=partial(transfer, recipe),
-        cost=transfer_cost,
+        cost=partial(transfer_cost, recipe),
         memory=transfer_memory,
     )
 

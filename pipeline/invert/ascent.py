@@ -16,12 +16,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from pipeline.hooks.activations import ffn_activations
 from pipeline.invert.recipes import InversionRecipe, InversionStage
 from pipeline.invert.targets import Outputs, Target
 from pipeline.models import LoadedModel
 from pipeline.models.device import dtype_of
 from pipeline.seeds import generator
 from pipeline.visualize.initial_images import faded, own_noise
+from pipeline.visualize.objective import alike
 from pipeline.visualize.parametrize import Space, parameterization
 from pipeline.visualize.recipes import Ascent
 from pipeline.visualize.transforms import Draws, augment, draw, roll_each, total_variation, turn_each
@@ -45,7 +47,8 @@ def invert(
     batch: int | None = None,
     on_step: Callable[[], None] = lambda: None,
 ) -> Tensor:
-    """A picture for each target, float (targets, 3, height, width) in [0, 1], in the weights' precision.
+    """The pictures of each target, float (targets * recipe.variants, 3, height, width) in [0, 1], in the weights'
+    precision; those of a target follow one another.
 
     batch: targets per step (by device where None); it changes speed, and rounding, never the random numbers. on_step is
     called after each step of a batch. A picture whose ascent leaves the finite numbers is all NaN; others go on.
@@ -81,10 +84,13 @@ def _batch(
     on_step: Callable[[], None],
 ) -> Tensor:
     picture: Tensor | None = None
+    slug, each = model.description.slug, [(target, variant) for target in targets for variant in range(recipe.variants)]
     for number, stage in enumerate(recipe.stages):
-        slug = model.description.slug
-        keys = [(recipe.hash, *target.key(slug), f"stage {number}", seed) for target in targets]
-        picture = _climb(model, outputs, targets, recipe, stage, keys, picture, on_step)
+        keys = [
+            (recipe.hash, *target.key(slug), f"stage {number}", seed, *([f"variant {variant}"] if variant else []))
+            for target, variant in each
+        ]
+        picture = _climb(model, outputs, [target for target, _ in each], recipe, stage, keys, picture, on_step)
     assert picture is not None, "a recipe has at least one stage"
     finite = torch.isfinite(picture).flatten(1).all(1)
     return picture.masked_fill(~finite[:, None, None, None], math.nan)
@@ -100,7 +106,9 @@ def _climb(
     before: Tensor | None,
     on_step: Callable[[], None],
 ) -> Tensor:
-    """The pictures of one stage. before: those of the stage before it."""
+    """The pictures of one stage, one for each of `targets` (with variants: as often as there are). before: those of the
+    stage before it.
+    """
     ascent = stage.ascent
     size = _scaled(model.description.input_size, stage.size_share)
     space = parameterization(ascent.parameterization, size, ascent.spectrum_exponent)
@@ -122,6 +130,8 @@ def _climb(
         if placed is not None:
             copies = _moved(copies, placed[:, step].flatten(0, 1))
         value = _climbed(model, outputs, copies, index.repeat_interleave(count), recipe)
+        if recipe.variants > 1 and ascent.diversity:
+            value = value - ascent.diversity * _price_of_likeness(model, copies, value, recipe, count)
         scale = {"text": recipe.cosine_scale, "head": recipe.head_scale}.get(outputs.kind, 1.0)
         loss = -value.sum() / count * scale
         if ascent.total_variation:
@@ -142,6 +152,22 @@ def _climbed(model: LoadedModel, outputs: Climbed, pictures: Tensor, index: Tens
         return outputs.deviations(_taken(model, pictures, recipe.scaling), index).to(pictures.dtype)
     answers = answers_to(model, outputs, pictures, recipe.scaling)
     return value_of(outputs, answers, index, recipe.objective, recipe.text_measure)
+
+
+def _price_of_likeness(
+    model: LoadedModel, copies: Tensor, value: Tensor, recipe: InversionRecipe, count: int
+) -> Tensor:
+    """What being like the other variants of its target costs each copy, (n,), in units of what it has reached.
+
+    count: copies of a picture; those of one number are compared with one another. Likeness is that of what the middle
+    FFN of the model sees, as of variants of neurons (`pipeline.visualize.objective.alike`).
+    """
+    site = model.description.ffn_sites[len(model.description.ffn_sites) // 2]
+    hidden = ffn_activations(model, site, _taken(model, copies, recipe.scaling))[0].to(copies.dtype)
+    grouped = hidden.unflatten(0, (-1, recipe.variants, count)).transpose(1, 2).flatten(0, 2)
+    likeness = alike(grouped, recipe.variants).sum(1) / (recipe.variants - 1)
+    back = likeness.unflatten(0, (-1, count, recipe.variants)).transpose(1, 2).flatten()
+    return value.detach().abs() * back
 
 
 def answers_to(model: LoadedModel, outputs: Outputs, pictures: Tensor, scaling: str = "bilinear") -> Tensor:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from pipeline.invert.heads import HeadOutputs
-from pipeline.invert.judge import Inversion, encoded, stored_pixels
+from pipeline.invert.judge import Inversion, encoded, unmeasured
 from pipeline.invert.recipes import InversionRecipe
 from pipeline.invert.targets import Target
 from pipeline.visualize.natural import CHANGES, NaturalSettings, changed, drawn
@@ -23,21 +24,22 @@ def judged_heads(
     settings: NaturalSettings,
     on_step: Callable[[], None] = lambda: None,
 ) -> list[Inversion]:
-    """Each target's picture as it is stored, and how far it brings its head, as it is and under natural changes.
+    """Each target's pictures as they are stored, and how far they bring its head, as it is and under natural changes.
 
     pictures: from `ascent.invert`. A direction that is not there, or a picture that is no finite number, gives an
     Inversion without a file and without figures.
     """
-    slug, there = outputs.contributing.model.description.slug, outputs.there.tolist()
-    webps = [webp if is_there else None for webp, is_there in zip(encoded(pictures), there, strict=True)]
-    made = [place for place, webp in enumerate(webps) if webp is not None]
-    bare = [Inversion(slug, target, recipe, seed, webp) for target, webp in zip(targets, webps, strict=True)]
+    slug = outputs.contributing.model.description.slug
+    there = [one for one in outputs.there.tolist() for _ in range(recipe.variants)]
+    files = [webp if is_there else None for webp, is_there in zip(encoded(pictures), there, strict=True)]
+    bare = unmeasured(slug, targets, files, recipe, seed)
+    made = [place for place, one in enumerate(bare) if one.webp is not None]
     if not made:
         return bare
-    stored = torch.stack([stored_pixels(webps[place] or b"") for place in made]).to(pictures.device)
-    index = [targets[place].index for place in made]
+    stored = torch.stack([bare[place].pixels() for place in made]).to(pictures.device)
+    index = [bare[place].target.index for place in made]
     projection, deviations, cosine = outputs.read(index, stored)
-    addresses = [targets[place].address(slug) for place in made]
+    addresses = [bare[place].address for place in made]
     draws = [drawn(addresses, number, stored, settings) for number in range(settings.draws)]
     kinds: dict[str, tuple[Tensor, Tensor]] = {}
     for kind in CHANGES:
@@ -46,12 +48,8 @@ def judged_heads(
         on_step()
     natural_deviations, natural = (torch.stack([one[at] for one in kinds.values()]).mean(0) for at in (0, 1))
     for i, place in enumerate(made):
-        bare[place] = Inversion(
-            slug=slug,
-            target=targets[place],
-            recipe=recipe,
-            seed=seed,
-            webp=webps[place],
+        bare[place] = replace(
+            bare[place],
             score=float(cosine[i]),
             natural_score=float(natural[i]),
             natural_kinds=tuple((kind, float(found[1][i]), None) for kind, found in kinds.items()),

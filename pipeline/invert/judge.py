@@ -7,7 +7,7 @@ zoom, colour, blur, noise, drawn by the target's address alone, so that all reci
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -32,6 +32,7 @@ class Inversion:
     recipe: InversionRecipe
     seed: int
     webp: bytes | None
+    variant: int = 0  # which of the recipe's pictures of the target
     score: float | None = None  # of the stored file: probability among the rivals, cosine with the text or direction
     rank: int | None = None  # of the target among its rivals, from 1
     natural_score: float | None = None  # mean over all changed copies
@@ -67,18 +68,24 @@ def judged(
     settings: NaturalSettings = NATURAL,
     on_step: Callable[[], None] = lambda: None,
 ) -> list[Inversion]:
-    """Each target's picture as it is stored, and what the model says of it. pictures: from `ascent.invert`.
+    """Each target's pictures as they are stored, and what the model says of them. pictures: from `ascent.invert`.
 
     A picture that is no finite number gives an Inversion without a file and without figures.
     """
-    files = encoded(pictures)
-    own = [target for target, webp in zip(targets, files, strict=True) if webp is not None]
-    webps = [webp for webp in files if webp is not None]
-    found = iter(_measured(model, outputs, own, webps, recipe, seed, settings, on_step) if own else ())
-    slug = model.description.slug
+    bare = unmeasured(model.description.slug, targets, encoded(pictures), recipe, seed)
+    own = [one for one in bare if one.webp is not None]
+    found = iter(_measured(model, outputs, own, settings, on_step) if own else ())
+    return [one if one.webp is None else next(found) for one in bare]
+
+
+def unmeasured(
+    slug: str, targets: Sequence[Target], files: Sequence[bytes | None], recipe: InversionRecipe, seed: int
+) -> list[Inversion]:
+    """The inversions of targets, all variants of each, without figures. files: of each picture."""
+    each = [(target, variant) for target in targets for variant in range(recipe.variants)]
     return [
-        Inversion(slug, target, recipe, seed, None) if webp is None else next(found)
-        for target, webp in zip(targets, files, strict=True)
+        Inversion(slug, target, recipe, seed, webp, variant)
+        for (target, variant), webp in zip(each, files, strict=True)
     ]
 
 
@@ -94,22 +101,15 @@ def encoded(pictures: Tensor) -> list[bytes | None]:
 def _measured(
     model: LoadedModel,
     outputs: Outputs,
-    targets: Sequence[Target],
-    webps: Sequence[bytes],
-    recipe: InversionRecipe,
-    seed: int,
+    made: Sequence[Inversion],
     settings: NaturalSettings,
     on_step: Callable[[], None],
 ) -> list[Inversion]:
-    slug = model.description.slug
-    stored = torch.stack([stored_pixels(webp) for webp in webps]).to(model.device)
-    index = [target.index for target in targets]
+    stored = torch.stack([one.pixels() for one in made]).to(model.device)
+    index = [one.target.index for one in made]
     clean = read(model, outputs, index, stored)
     kinds = {}
-    draws = [
-        drawn([target.address(slug) for target in targets], number, stored, settings)
-        for number in range(settings.draws)
-    ]
+    draws = [drawn([one.address for one in made], number, stored, settings) for number in range(settings.draws)]
     for kind in CHANGES:
         readings = [read(model, outputs, index, changed(stored, kind, by, settings)) for by in draws]
         on_step()
@@ -119,17 +119,13 @@ def _measured(
         )
     score, right = (torch.stack([pair[at] for pair in kinds.values()]).mean(0) for at in (0, 1))
     return [
-        Inversion(
-            slug=slug,
-            target=target,
-            recipe=recipe,
-            seed=seed,
-            webp=webps[i],
+        replace(
+            one,
             score=float(clean.score[i]),
             rank=int(clean.rank[i]),
             natural_score=float(score[i]),
             natural_right=float(right[i]),
             natural_kinds=tuple((kind, float(pair[0][i]), float(pair[1][i])) for kind, pair in kinds.items()),
         )
-        for i, target in enumerate(targets)
+        for i, one in enumerate(made)
     ]

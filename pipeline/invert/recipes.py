@@ -6,7 +6,7 @@ it; `fast` is ours. What each does to what other models read off the picture: do
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from atlas_schema.errors import UnknownRecipe, nearest
 from pipeline.visualize.recipes import Ascent, Phase, settings_hash
@@ -62,6 +62,9 @@ class InversionRecipe:
     """How pictures are scaled up, between stages and to what the model takes: `bilinear` or `bicubic`."""
     noise: float = 0.0
     """Standard deviation of Gaussian noise on each pixel, drawn for each step, one for all copies."""
+    variants: int = 1
+    """Pictures of a target, each with random numbers of its own, kept apart at the price `diversity` of a stage's
+    ascent."""
 
     @property
     def steps(self) -> int:
@@ -69,13 +72,13 @@ class InversionRecipe:
 
     @property
     def image_steps(self) -> int:
-        """Forward and backward passes of one image that a target takes."""
+        """Forward and backward passes of one image that a picture takes."""
         return sum(stage.ascent.image_steps for stage in self.stages)
 
     @property
     def copies(self) -> int:
-        """Images of a target in a step, at most."""
-        return max(phase.copies for stage in self.stages for phase in stage.ascent.phases)
+        """Images of a target in a step, at most: of all its variants."""
+        return self.variants * max(phase.copies for stage in self.stages for phase in stage.ascent.phases)
 
     @property
     def hash(self) -> str:
@@ -172,4 +175,14 @@ CLIP_INVERSION = InversionRecipe(
 """*What do we learn from inverting CLIP models?* (Kazemi et al., 2403.02580, section 3) as its public code runs it: a
 side of 64, 128 and 224 of 224 pixels, each copy turned, shifted and zoomed half of the time, no shift of colours."""
 
-INVERSION_RECIPES: dict[str, InversionRecipe] = {one.name: one for one in (FAST, PII, CLIP_INVERSION)}
+VARIED = replace(
+    FAST,
+    name="varied",
+    version=1,
+    stages=tuple(replace(stage, ascent=replace(stage.ascent, diversity=1.0)) for stage in FAST.stages),
+    variants=4,
+)
+"""Four pictures of a target by `fast`, kept apart by the likeness of what the middle FFN of the model sees in them
+(Olah et al. 2017, as for neurons): a class, or a sentence, looks like more than one thing."""
+
+INVERSION_RECIPES: dict[str, InversionRecipe] = {one.name: one for one in (FAST, PII, CLIP_INVERSION, VARIED)}

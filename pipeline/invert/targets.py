@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from types import MappingProxyType
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from atlas_schema.errors import BadConfig, nearest
 from pipeline.effects.readout import Readout, readout_of
+from pipeline.invert.prompts import check_prompts, embedded
 from pipeline.label.embedder import Embedder
 from pipeline.models import LoadedModel
 
 _RANGE = re.compile(r"(\d+)(?:-(\d+))?")
-_WEIGHT = re.compile(r"\[\s*(-?\d+(?:\.\d+)?)\s*\]")
-LONGER = 8  # times the context: what texts are measured in that may be too long for it
 
 
 @dataclass(frozen=True)
@@ -28,7 +26,7 @@ class Target:
 
     kind: str  # "class", "text" or "head"
     index: int  # of the output; of the text or direction among those asked for; from 0
-    text: str  # name of the class, the text itself, or head and direction: `3.2/axis-0-high`
+    text: str  # name of the class, the text as in `Prompts.texts`, or head and direction: `3.2/axis-0-high`
 
     @property
     def name(self) -> str:
@@ -81,41 +79,20 @@ def class_outputs(model: LoadedModel) -> Outputs:
     return Outputs(readout, torch.tensor([order.index(one) for one in questions]), "class")
 
 
-def text_outputs(model: LoadedModel, embedder: Embedder, texts: Sequence[str]) -> Outputs:
-    """Texts as a CLIP reads them; they compete with one another. BadConfig as `check_texts`, and for another CLIP."""
+def text_outputs(
+    model: LoadedModel, embedder: Embedder, texts: Sequence[str], pictures: Mapping[str, bytes] = MappingProxyType({})
+) -> Outputs:
+    """Texts as a CLIP reads them, and images as it sees them; they compete with one another.
+
+    pictures: of `Prompts`. BadConfig as `check_prompts`, and for another CLIP.
+    """
     if embedder.vision.fingerprint != model.fingerprint:
         raise BadConfig(
             f"texts of {embedder.slug} say nothing to {model.description.slug}: expected its own text tower."
         )
-    check_texts(embedder, texts)
-    readout = readout_of(model, texts=(list(texts), embedded(embedder, texts)))
+    check_prompts(embedder, texts)
+    readout = readout_of(model, texts=(list(texts), embedded(embedder, texts, pictures)))
     return Outputs(readout, torch.zeros(len(texts), dtype=torch.int64), "text")
-
-
-def blend_of(text: str) -> tuple[tuple[float, str], ...]:
-    """Weights and texts of a blend such as `[0.7] a red object [0.3] a star`; a text without weights counts whole.
-
-    BadConfig where a weight has no text, or all weights add up to nothing.
-    """
-    if not _WEIGHT.match(text):
-        return ((1.0, text),)
-    pieces = _WEIGHT.split(text)[1:]
-    blend = tuple((float(weight), part.strip()) for weight, part in zip(pieces[::2], pieces[1::2], strict=True))
-    if any(not part for _, part in blend) or not any(weight for weight, _ in blend):
-        raise BadConfig(
-            f"prompts: {text!r} is no blend: expected a text behind each weight, and a weight that is not 0, such as "
-            "[0.7] a red object [0.3] a star."
-        )
-    return blend
-
-
-def embedded(embedder: Embedder, texts: Sequence[str]) -> Tensor:
-    """The direction of each text, (texts, d), of length 1; of a blend the weighted sum of its texts' directions."""
-    blends = [blend_of(text) for text in texts]
-    parts = list(dict.fromkeys(part for blend in blends for _, part in blend))
-    vectors = dict(zip(parts, functional.normalize(embedder.texts(parts), dim=1), strict=True))
-    summed = [torch.stack([weight * vectors[part] for weight, part in blend]).sum(0) for blend in blends]
-    return functional.normalize(torch.stack(summed), dim=1)
 
 
 def targets_of(outputs: Outputs, wanted: Sequence[str] = ()) -> list[Target]:
@@ -165,46 +142,3 @@ def _indices(wanted: str, names: Sequence[str]) -> Sequence[int]:
     if first > last or last >= len(names):
         raise BadConfig(f"classes: {wanted}: expected indices from 0 to {len(names) - 1}, the lower one first.")
     return range(first, last + 1)
-
-
-def read_prompts(data: bytes, origin: str) -> tuple[str, ...]:
-    """The texts of a file, one a line; empty lines are skipped. BadConfig: not UTF-8, no text, or one twice."""
-    try:
-        lines = data.decode("utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        raise BadConfig(f"prompts {origin}: not UTF-8 (byte {error.start}). Save it as UTF-8 text.") from error
-    found: dict[str, int] = {}
-    for number, line in enumerate(lines, start=1):
-        text = line.strip()
-        if text in found:
-            raise BadConfig(
-                f"prompts {origin}: line {number} says {text!r}, as line {found[text]} does: expected each text once. "
-                "Remove one of them."
-            )
-        if text:
-            found[text] = number
-    if not found:
-        raise BadConfig(f"prompts {origin}: it holds no texts. Expected one a line.")
-    return tuple(found)
-
-
-def check_texts(embedder: Embedder, texts: Sequence[str]) -> None:
-    """BadConfig where the model reads no text, does not know a word, or cuts a text off, which it would do silently."""
-    tokenizer: Any = embedder.tokenizer
-    language: Any = embedder.language
-    texts = [part for text in texts for _, part in blend_of(text)]
-    for text in texts if tokenizer is not None else ():
-        context = int(getattr(tokenizer, "context_length", None) or language.context_length)
-        length = _tokens(tokenizer([text], LONGER * context)[0])
-        if length > context:
-            raise BadConfig(
-                f"{embedder.vision.description.id}: {text!r} has {length} tokens, its context holds {context}: what is "
-                "beyond would not be read. Shorten the text."
-            )
-    embedder.check_texts(texts)
-
-
-def _tokens(row: Tensor) -> int:
-    """How many ids of a padded row come before its padding."""
-    told = (row != row[-1]).nonzero()
-    return int(told.max()) + 1 if len(told) else 0

@@ -44,7 +44,7 @@ def objective(
     value = over_patches([(F.softplus(z) if soft else z, z) for z, _ in calls], ascent)
     true = mean_of([after for _, after in calls])
     if hidden is not None:  # in units of what is climbed: a price that means the same for every neuron
-        value = value - ascent.diversity * value.detach().abs() * _alike(hidden, together).sum(1) / (together - 1)
+        value = value - ascent.diversity * value.detach().abs() * alike(hidden, together).sum(1) / (together - 1)
     return value, true
 
 
@@ -65,7 +65,7 @@ def _with_hidden(
     return [(own(after), own(after)) for after in whole], whole[0].to(dtype)
 
 
-def _alike(hidden: Tensor, together: int) -> Tensor:
+def alike(hidden: Tensor, together: int) -> Tensor:
     """How alike each picture is to each other one of its group: (n, together), 0 to itself.
 
     hidden: (n, tokens, width), groups of `together` in a row. The cosine of the Gram matrices of the hidden vectors
@@ -82,8 +82,8 @@ def _alike(hidden: Tensor, together: int) -> Tensor:
 
 
 def likeness(x: Tensor, model: LoadedModel, site: FfnSite, together: int) -> Tensor:
-    """Of each picture, the likeness to the most similar other one of its group (as in `_alike`): (n,) in [0, 1]."""
-    return _alike(ffn_activations(model, site, x)[0].float(), together).amax(1).cpu()
+    """Of each picture, the likeness to the most similar other one of its group (as in `alike`): (n,) in [0, 1]."""
+    return alike(ffn_activations(model, site, x)[0].float(), together).amax(1).cpu()
 
 
 def distance(picture: Tensor, start: Tensor) -> Tensor:

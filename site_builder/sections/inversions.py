@@ -25,7 +25,7 @@ from site_builder.section import Section, Size, Work, Written
 from site_builder.sprites import BUNDLE, SHEET, SHEET_COLUMNS, sheet, thumbnail, told_bundle
 
 #: Raise it when these files change for the same dataset.
-FORMAT = b"2"
+FORMAT = b"3"
 #: Bytes of a target in the index (gzip), of its entry in a bundle, and of its thumbnail. Measured.
 INDEX_BYTES, ENTRY_BYTES, THUMB_BYTES = 32, 1000, 2400
 #: Bytes of a neuron or head that a class's entry leads to, at most.
@@ -116,15 +116,15 @@ def inversion_files(
     rows: Sequence[dict[str, Any]], readings: Sequence[dict[str, Any]] = (), links: Links = MappingProxyType({})
 ) -> Iterator[tuple[str, bytes]]:
     """(file name, bytes) of a model's inversions: classes by index, heads by place, then texts; of each its
-    recipes side by side.
+    recipes side by side, and of a recipe its variants, the one that other models read best first.
 
     readings: rows of inversion_readings; `read` is [how many readers put the class first, of how many], null of texts.
     links: by class, `links` of its entries.
     """
-    ordered = sorted(rows, key=_order)
     by_picture: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
     for one in readings:
         by_picture.setdefault(_picture(one), []).append(one)
+    ordered = sorted(rows, key=lambda row: _order(row, by_picture.get(_picture(row), [])))
     read = [by_picture.get(_picture(row), []) for row in ordered]
     listed = {name: [rounded(plain(row[name]), 4) for row in ordered] for name in LISTED}
     listed["id"] = [row["address"].split("/", 1)[1] for row in ordered]
@@ -148,10 +148,22 @@ def _right(readings: Sequence[dict[str, Any]]) -> list[int] | None:
     return [sum(ranked), len(ranked)] if ranked else None
 
 
-def _order(row: dict[str, Any]) -> tuple[Any, ...]:
+def _order(row: dict[str, Any], readings: Sequence[dict[str, Any]]) -> tuple[Any, ...]:
     recipe = INVERSION_RECIPES.index(row["recipe"])
     place = [int(part) for part in (row["head"] or "").split("/")[2:]]  # layer and head
-    return row["kind"], row["index"] or 0, place, row["direction"] or row["target"], recipe, row["variant"]
+    target = row["kind"], row["index"] or 0, place, row["direction"] or row["target"]
+    return *target, recipe, *_distrust(row, readings), row["variant"]
+
+
+def _distrust(row: dict[str, Any], readings: Sequence[dict[str, Any]]) -> tuple[float, float]:
+    """By what the variants of a recipe are ordered: first those that more other models read, then those that these
+    score higher; where none read them, by what is left of the model's own score under natural changes.
+    """
+    said = [one for one in readings if one["score"] is not None]
+    if not said:
+        return 0.0, -(row["natural_score"] or 0.0)
+    right, of = _right(said) or (0, 1)
+    return -right / of, -sum(one["score"] for one in said) / len(said)
 
 
 def _webp(row: dict[str, Any]) -> bytes:

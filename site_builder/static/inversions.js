@@ -19,6 +19,9 @@ function entryOf(/** @type {string} */ slug) {
   return entry;
 }
 
+/** What the address of an inversion asks for besides the target. */
+export const asked = (/** @type {Listed} */ { recipe, variant }) => ({ by: recipe, ...(variant ? { v: String(variant) } : {}) });
+
 /** Address of the page of an inversion, by what follows the model in its own. */
 export function pageOf(/** @type {string} */ slug, /** @type {string} */ id, query = {}) {
   const [kind, ...rest] = id.split("/");
@@ -34,6 +37,12 @@ export function fetchInversions(/** @type {string} */ slug) {
       ({ at, ...Object.fromEntries(columns.map(([name, values]) => [name, values[at]])) }));
   });
 }
+
+/** Of each target and recipe the first listed: of several variants the one that other models read best. @param {Listed[]} all */
+export const firsts = (all) => {
+  const seen = new Set();
+  return all.filter(({ id, recipe }) => !seen.has(`${id} ${recipe}`) && seen.add(`${id} ${recipe}`));
+};
 
 /** All that is said of an inversion, with an object URL of its picture. @returns {Promise<Record<string, any>>} */
 export async function fetchInversion(/** @type {string} */ slug, /** @type {number} */ at) {

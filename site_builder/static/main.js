@@ -79,3 +79,4 @@ if (site.growing) import("./growing.js");
 const place = /** @type {HTMLElement} */ (document.getElementById("app"));
 place.replaceChildren();
 render(html`<${App} />`, place);
+setTimeout(() => import("./offline.js").then(({ keepOpened }) => keepOpened()), 2000); // what the page needs goes first

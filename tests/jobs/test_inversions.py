@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 from atlas_schema.errors import BadConfig
 from atlas_schema.inversion_tables import INVERSIONS
@@ -26,6 +27,7 @@ from pipeline.invert.targets import Target, class_outputs, text_targets, zoo_pro
 from pipeline.invert.transfer import read
 from pipeline.models import ModelRequest, describe, load
 from pipeline.visualize.recipes import FAST
+from pipeline.zoo.world import HELD_OUT_SEED, scenes
 from tests.jobs.conftest import Runner
 
 ALONE = {"stages": None, "recipe": None, "layers": None, "units": None, "random_weights": None}
@@ -62,7 +64,7 @@ def test_what_is_inverted_is_said_by_options_and_needs_no_other_stage() -> None:
     [
         (
             {"classes": "all", "inversions": "fats"},
-            "inversions: 'fats', expected some of fast, pii, clip-inversion; nearest: fast",
+            "inversions: 'fats', expected some of fast, pii, clip-inversion, varied; nearest: fast",
         ),
         ({"inversions": "pii"}, "nothing is named that is to be inverted; give --classes"),
         ({"classes": ["all", "3"]}, "all stands alone"),
@@ -89,7 +91,7 @@ def test_units_are_the_same_wherever_they_are_cut_and_are_found_by_name() -> Non
 def test_the_plan_knows_how_much_there_will_be_without_weights() -> None:
     asked = config_from_mapping({"models": ["zoo/vit", "zoo/clip"], "classes": "all", "prompts": "zoo"})
     described = [(ModelRequest(name), describe(ModelRequest(name))) for name in ("zoo/vit", "zoo/clip")]
-    prompts = prompts_of(asked)
+    prompts = prompts_of(asked).texts
     assert prompts == zoo_prompts()
     targets = {one.slug: guessed(asked, prompts, one) for _, one in described}
     assert {slug: len(names) for slug, names in targets.items()} == {"zoo-vit": 40, "zoo-clip": 40}
@@ -110,7 +112,8 @@ def some(ray_here: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An atlas with inversions of two classes of two classifiers, and of two texts of a CLIP."""
     folder = tmp_path_factory.mktemp("inverted") / "atlas"
     texts = folder.parent / "texts.txt"
-    texts.write_text("a red object\na blue object\n")
+    texts.write_text("a red object\nimage: blue.png\n")
+    Image.fromarray(scenes(HELD_OUT_SEED, [0], {"colour": "blue"}).images[0]).save(folder.parent / "blue.png")
     asked = config_from_mapping(
         {
             "models": ["zoo/vit", "zoo/swin", "zoo/clip"],
@@ -135,7 +138,9 @@ def test_classes_and_texts_become_rows(some: Path) -> None:
     assert all(rank == 1 for rank in classes["rank"].to_pylist())
     assert set(classes["rivals"].to_pylist()) == {8}, "colours compete with colours alone"
     assert min(classes["natural_right"].to_pylist()) > 0.5
-    assert {*texts["target"].to_pylist()} == {"a red object", "a blue object"}
+    named = {text.partition(" (")[0]: text for text in texts["target"].to_pylist()}
+    assert set(named) == {"a red object", "image: blue.png"}
+    assert str(some.parent) not in named["image: blue.png"]
     assert texts["rank"].null_count == texts["index"].null_count == texts["natural_right"].null_count == 2
     assert min(texts["score"].to_pylist()) > 0.3
 
@@ -191,6 +196,21 @@ def test_other_targets_are_added_and_none_is_lost(some: Path, tmp_path: Path, ru
     assert validate(Store(str(folder))) == []
     again = run_into(folder, **ALONE, classes=["9", "shape: star"])
     assert (again.units_done, again.units_reused) == (0, 1)
+
+
+@pytest.mark.slow
+def test_each_variant_is_a_row_and_is_read_by_itself(tmp_path: Path, run_into: Runner) -> None:
+    folder = tmp_path / "atlas"
+    asked = {**ALONE, "model": None, "models": ["zoo/vit", "zoo/deit"], "classes": "8-9", "inversions": "varied"}
+    assert run_into(folder, **asked).exit_code == 0
+    assert validate(Store(str(folder))) == []
+    rows = Atlas(str(folder)).inversions("zoo-vit")
+    assert rows is not None
+    assert [(row["index"], row["variant"]) for row in rows.to_pylist()] == [(c, v) for c in (8, 9) for v in range(4)]
+    assert len({row["natural_score"] for row in rows.to_pylist()}) == 8
+    readings = Atlas(str(folder)).inversion_readings("zoo-vit")
+    assert [(row["variant"], row["reader"]) for row in readings] == [(v, "zoo-deit") for v in range(4)] * 2
+    assert len({row["score"] for row in readings}) == 8
 
 
 @pytest.mark.slow

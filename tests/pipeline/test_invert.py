@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 import math
 from dataclasses import replace
 
@@ -9,21 +11,19 @@ import numpy as np
 import open_clip
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 from torch.nn import functional as F
 
 from atlas_schema.errors import BadConfig, UnknownRecipe
 from pipeline.invert.ascent import invert, value_of
 from pipeline.invert.judge import judged
-from pipeline.invert.recipes import CLIP_INVERSION, FAST, INVERSION_RECIPES, PII, inversion_recipe
+from pipeline.invert.prompts import blend_of, check_prompts, embedded, read_prompts
+from pipeline.invert.recipes import CLIP_INVERSION, FAST, INVERSION_RECIPES, PII, VARIED, inversion_recipe
 from pipeline.invert.targets import (
     Outputs,
     Target,
-    blend_of,
-    check_texts,
     class_outputs,
-    embedded,
-    read_prompts,
     targets_of,
     text_outputs,
 )
@@ -32,6 +32,7 @@ from pipeline.label.embedder import load_embedder
 from pipeline.models import ModelRequest, load
 from pipeline.models.representation import representation
 from pipeline.seeds import generator
+from pipeline.visualize.objective import likeness
 from pipeline.visualize.parametrize import parameterization
 from pipeline.visualize.recipes import Phase
 from pipeline.zoo.captions import prompts
@@ -265,6 +266,26 @@ def test_a_text_keeps_its_picture_when_texts_are_added_before_it(clip):
     assert_close(among[1], alone[0], 1e-4)
 
 
+def test_variants_are_pictures_of_their_own_in_any_batch_and_are_kept_apart():
+    model = load(ModelRequest("zoo/vit"), dtype=torch.float64)
+    outputs = class_outputs(model)
+    recipe = shortened(VARIED, steps=12, copies=1)
+    targets = targets_of(outputs, ["8-9"])
+    pictures = invert(model, outputs, targets, recipe)
+    assert pictures.shape == (8, 3, 64, 64)
+    assert_close(invert(model, outputs, targets[1:], recipe, batch=1), pictures[4:], 1e-9)
+    together = [one.address for one in judged(model, outputs, targets, pictures, recipe, 0)]
+    assert together == ["zoo-vit/class/8"] * 4 + ["zoo-vit/class/9"] * 4
+    assert [one.variant for one in judged(model, outputs, targets, pictures, recipe, 0)] == [0, 1, 2, 3] * 2
+    free = replace(recipe, stages=tuple(replace(s, ascent=replace(s.ascent, diversity=0.0)) for s in recipe.stages))
+    site = model.description.ffn_sites[len(model.description.ffn_sites) // 2]
+
+    def likeness_of(some):
+        return float(likeness(model.normalise(some), model, site, 4).mean())
+
+    assert likeness_of(pictures) < 0.8 * likeness_of(invert(model, outputs, targets, free))
+
+
 # --- judging ----------------------------------------------------------------------------------------------------------
 
 
@@ -386,7 +407,7 @@ def test_models_that_cannot_are_named_with_what_can(vit, clip):
         text_outputs(vit, load_embedder(ModelRequest("zoo/vit")), ["a red object"])
     with pytest.raises(BadConfig, match=r"texts of zoo-clip say nothing to zoo-vit: expected its own text tower"):
         text_outputs(vit, clip, ["a red object"])
-    with pytest.raises(UnknownRecipe, match=r"'fest'.*Known recipes: fast, pii, clip-inversion; nearest: fast"):
+    with pytest.raises(UnknownRecipe, match=r"'fest'.*Known recipes: fast, pii, clip-inversion, varied; nearest: fast"):
         inversion_recipe("fest")
 
 
@@ -424,11 +445,58 @@ def test_classes_are_chosen_by_name_index_and_range(vit):
 )
 def test_bad_files_of_prompts_are_refused(data, message):
     with pytest.raises(BadConfig, match=message):
-        read_prompts(data, "mine.txt")
+        read_prompts(data, "mine.txt", no_file)
 
 
 def test_files_of_prompts_are_read():
-    assert read_prompts("\ufeffa star\r\n\n ein Löwe \n".encode(), "mine.txt") == ("a star", "ein Löwe")
+    found = read_prompts("\ufeffa star\r\n\n ein Löwe \n".encode(), "mine.txt", no_file)
+    assert found.texts == ("a star", "ein Löwe")
+
+
+def no_file(name):
+    raise BadConfig(f"{name}: no such image")
+
+
+def scene_file(number):
+    """A PNG of a scene."""
+    file = io.BytesIO()
+    Image.fromarray(scenes(HELD_OUT_SEED, [number]).images[0]).save(file, "PNG")
+    return file.getvalue()
+
+
+def test_an_image_is_a_prompt_by_its_embedding_and_blends_with_texts(clip):
+    files = {"scenes/a.png": scene_file(1), "b.png": scene_file(2)}
+    lines = "image: scenes/a.png\n[0.5] image:b.png [0.5] a red object\na star\n"
+    found = read_prompts(lines.encode(), "mine.txt", files.__getitem__)
+    names = [f"image: {name} ({hashlib.sha256(files[path]).hexdigest()[:12]})" for name, path in
+             (("a.png", "scenes/a.png"), ("b.png", "b.png"))]  # fmt: skip
+    assert found.texts == (names[0], f"[0.5] {names[1]} [0.5] a red object", "a star"), "no folder is told"
+    one, both, _ = embedded(clip, found.texts, found.pictures)
+    pixels = torch.from_numpy(scenes(HELD_OUT_SEED, [1, 2]).images).permute(0, 3, 1, 2).float() / 255
+    first, second = clip.pictures(pixels)
+    assert_close(one, first, 1e-6)
+    assert_close(both, F.normalize(second + embedded(clip, ["a red object"])[0], dim=0), 1e-6)
+    outputs = text_outputs(clip.vision, clip, found.texts, found.pictures)
+    made = judged(clip.vision, outputs, targets_of(outputs), pixels[:1].repeat(3, 1, 1, 1), FAST, 0)
+    assert made[0].score > 0.95, "the image itself, as stored, is what was asked for"
+    with pytest.raises(BadConfig, match=r"the file of 'image: a.png \(.*\)' was not given"):
+        embedded(clip, found.texts, {})
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        (b"image:", r"mine.txt: line 1: 'image:' names no image. Expected a file or URL, such as image: cat.jpg"),
+        (b"a star\nimage: text.png", r"mine.txt: line 2: text.png is no image: "),
+        (b"image: gone.png", r"mine.txt: line 1: gone.png: no such image"),
+    ],
+)
+def test_a_prompt_that_names_no_image_is_refused(line, message):
+    def files(name):
+        return b"a text" if name == "text.png" else no_file(name)
+
+    with pytest.raises(BadConfig, match=message):
+        read_prompts(line, "mine.txt", files)
 
 
 def test_a_blend_is_a_weighted_sum_of_directions(clip):
@@ -441,19 +509,19 @@ def test_a_blend_is_a_weighted_sum_of_directions(clip):
     assert outputs.names == ("[1] a red object [1] a star",)
     for wrong in ("[1]", "[1] a star [2]", "[0] a star"):
         with pytest.raises(BadConfig, match="is no blend: expected a text behind each weight"):
-            check_texts(clip, [wrong])
+            check_prompts(clip, [wrong])
     with pytest.raises(BadConfig, match="knows 48 words and not this one"):
-        check_texts(clip, ["[1] a red object [1] a zebra"])
+        check_prompts(clip, ["[1] a red object [1] a zebra"])
 
 
 def test_a_prompt_longer_than_the_context_is_named_with_its_length(clip):
     with pytest.raises(BadConfig, match=r"zoo/clip: 'red .*' has 32 tokens, its context holds 24.*Shorten the text"):
-        check_texts(clip, ["a star", "red " * 29 + "red"])
+        check_prompts(clip, ["a star", "red " * 29 + "red"])
     long = replace(clip, tokenizer=open_clip.get_tokenizer("ViT-B-32"))
     with pytest.raises(BadConfig, match=r"'cat .*' has 102 tokens, its context holds 77"):
-        check_texts(long, ["cat " * 100])  # which open_clip would cut off without a word
+        check_prompts(long, ["cat " * 100])  # which open_clip would cut off without a word
     with pytest.raises(BadConfig, match="knows 48 words and not this one"):
-        check_texts(clip, ["a zebra"])
+        check_prompts(clip, ["a zebra"])
 
 
 def test_recipes_kept_their_hashes():
@@ -461,7 +529,9 @@ def test_recipes_kept_their_hashes():
         "fast": 1,
         "pii": 1,
         "clip-inversion": 1,
+        "varied": 1,
     }
+    assert (VARIED.variants, VARIED.copies, VARIED.image_steps) == (4, 4, 100)
     assert PII.image_steps == 7 * 401 * 8
     assert CLIP_INVERSION.image_steps == 3400 * 13
     assert (FAST.hash, PII.hash) == ("ef029476520b7cc0", "df7a361d8b2bd9b9")

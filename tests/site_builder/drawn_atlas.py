@@ -242,8 +242,8 @@ HEAD_PICTURES = ("axis-0-high", "axis-0-low", "text-0")
 
 
 def inversion_rows(model: Drawn) -> list[dict[str, Any]]:
-    """Seventy classes of a Vision Transformer, six of the images; of a Swin two texts, one hostile,
-    and what a head of it looks like, in one direction of three without a picture.
+    """Seventy classes of a Vision Transformer, six of the images, the last in three variants too; of a Swin two texts,
+    one hostile, and what a head of it looks like, in one direction of three without a picture.
     """
     if model.family == "swin":
         targets = [("text", f"{number:012x}", text) for number, text in enumerate(("class 3", "<b>bold</b> & so on"))]
@@ -278,16 +278,22 @@ def inversion_rows(model: Drawn) -> list[dict[str, Any]]:
             "together": "0" * 16,
         }
         rows.append(filled(INVERSIONS, row))
-    return rows
+    last = [] if model.family == "swin" else [rows[-1] | {"recipe": "varied", "variant": at} for at in range(VARIANTS)]
+    return rows + last
+
+
+#: Pictures of the last class by the recipe `varied`.
+VARIANTS = 3
 
 
 def reading_rows(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Two readers of every class; the first is right of every third class, the second of none."""
+    """Two readers of every class; the first is right of every third class, the second of none but variant 2."""
     told = []
     for row in rows:
         for reader, every in (("drawn-pit", 3), ("drawn-swin", 1000)):
             there = row["image"] is not None
-            said = {"score": 0.25, "rank": 1 if row["index"] % every == 0 else 7, "rivals": 70} if there else {}
+            right = row["index"] % every == 0 or row["variant"] == 2
+            said = {"score": 0.25 + row["variant"] / 10, "rank": 1 if right else 7, "rivals": 70} if there else {}
             own = {name: row[name] for name in ("address", "slug", "recipe", "variant", "together")}
             told.append(filled(INVERSION_READINGS, own | {"reader": reader} | said))
     return told

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -487,3 +488,27 @@ def test_home_counts_the_models_that_have_neurons(tmp_path: Path) -> None:
     atlas = draw_atlas(tmp_path / "atlas", models)
     with hosting(tmp_path / "host", grown=Path(atlas)) as other:
         assert "8 FFN neurons of 1 model:" in other.open("", site="grown").text(".intro")
+
+
+@pytest.mark.parametrize(
+    ("where", "ready", "hinted"),
+    [
+        ("", ".wall-of-models .tile", [r"d/wall-\w+\.webp"]),
+        ("#/m/drawn-vit/0", ".wall .tile", [r"00000-\w+/layer\.json\.gz", r"00000-\w+/00000\.webp"]),
+        ("#/n/drawn-vit/0/8", ".neuron .picture img", [r"00000-\w+/00000\.json\.gz", r"00000-\w+/00001\.pictures"]),
+    ],
+)
+def test_first_pictures_are_on_their_way_before_the_scripts_run(
+    seen: Seen, where: str, ready: str, hinted: list[str]
+) -> None:
+    """What is hinted at is used, and nothing is fetched twice: else the hint costs what it was to save."""
+    page = seen.open(where, ready)
+    page.settle()
+    entries = page.run(
+        "return performance.getEntriesByType('resource').map(({ name, initiatorType }) => [name, initiatorType])"
+    )
+    names = [name for name, _ in entries]
+    assert len(names) == len(set(names))
+    for form in hinted:
+        (found,) = [one for one in entries if re.search(form + "$", one[0])]
+        assert found[1] == "link", found

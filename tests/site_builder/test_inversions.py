@@ -25,17 +25,21 @@ SLUG = "drawn-vit"
 def test_files_hold_all_in_one_order(evident_atlas: Path, unpacked: Callable[[Path], Any], tmp_path: Path) -> None:
     rows = Atlas(str(evident_atlas)).inversions(SLUG, INVERSIONS.names)
     assert rows is not None
-    by_address = {row["address"]: row for row in rows.to_pylist()}
+    by_address = {row["address"]: row for row in rows.to_pylist() if row["recipe"] == "fast"}
     assert list(by_address) != sorted(by_address, key=lambda one: int(one.rpartition("/")[2])), "10 comes before 2"
     files = dict(inversion_files(rows.to_pylist(), Atlas(str(evident_atlas)).inversion_readings(SLUG)))
-    bundles, sheets = [f"{k:05d}.images" for k in range(9)], ["00000.webp", "00001.webp"]
+    bundles, sheets = [f"{k:05d}.images" for k in range(10)], ["00000.webp", "00001.webp"]
     assert sorted(files) == sorted([*bundles, *sheets, "index.json.gz"])
     (tmp_path / "index").write_bytes(files["index.json.gz"])
     index = unpacked(tmp_path / "index")
-    assert index["id"] == [f"class/{number}" for number in range(70)]
+    assert index["id"] == [f"class/{number}" for number in (*range(70), 69, 69, 69)]
+    assert index["variant"][69:] == [0, 2, 1, 0], "of the variants the one that most others read, then by their scores"
+    assert [pair[0] for pair in index["read"][69:]] == [1, 2, 1, 1]
     assert index["score"][5] is None
     assert index["read"][3:7] == [[1, 2], [0, 2], None, [1, 2]]
-    assert Image.open(io.BytesIO(files["00001.webp"])).size == (8 * 64, 64), "six of the last sheet, in a row of eight"
+    assert Image.open(io.BytesIO(files["00001.webp"])).size == (8 * 64, 2 * 64), (
+        "nine of the last sheet, in rows of eight"
+    )
     head = struct.unpack("<I", files["00001.images"][:4])[0]
     assert files["00001.images"][4 + head :].startswith(by_address[f"{SLUG}/class/8"]["image"]["bytes"])
 
@@ -79,7 +83,7 @@ def seen(evident_atlas: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
 def test_a_model_leads_to_its_classes_and_a_class_to_its_picture(seen: Seen) -> None:
     with seen.quiet():
         page = seen.open(f"#/m/{SLUG}")
-        assert "70 inversions" in page.text(".lede")
+        assert "73 inversions" in page.text(".lede")
         page = seen.open(f"#/i/{SLUG}", "main a .tile")
         assert len(page.all("main a .tile")) == 70
         assert "Other models take 18 % of these pictures" in page.text(".lede ~ p")
@@ -98,6 +102,28 @@ def test_a_model_leads_to_its_classes_and_a_class_to_its_picture(seen: Seen) -> 
         assert "it comes 2nd of 70" in page.text(".lede")
         page = seen.open(f"#/i/{SLUG}/class/5", ".lede")
         page.wait(lambda: "There is no picture: the ascent left the finite numbers" in page.text(".lede"))
+
+
+@pytest.mark.browser
+@IN_BROWSER
+def test_the_variants_of_a_class_stand_side_by_side_the_best_read_first(seen: Seen) -> None:
+    with seen.quiet():
+        page = seen.open(f"#/i/{SLUG}?by=varied", "main a .tile")
+        assert len(page.all("main a .tile")) == 1
+        assert "the best read of 3 each" in page.text(".sortbar [role=status]")
+        assert "Other models take 67 % of these pictures" in page.text(".lede ~ p"), "of all, not of the best"
+        page = seen.open(f"#/i/{SLUG}/class/69?by=varied", "#variants")
+        assert "2 of 2 models that did not make it" in page.text("#read ~ p")
+        assert [one.text for one in page.all("#variants ~ ul li > .note")] == [
+            "variant 2, above",
+            "variant 1",
+            "variant 0",
+        ]
+        other = page.all("#variants ~ ul li > a")[1].get_attribute("href")
+        assert other.endswith("by=varied&v=1")
+        page = seen.open(other[other.index("#") :], "#variants")
+        page.wait(lambda: "1 of 2 models" in page.text("#read ~ p"))
+        assert [one.text for one in page.all("#recipes ~ ul li > .note")] == ["fast", "varied"]
 
 
 @pytest.mark.browser

@@ -1,7 +1,9 @@
 // Keys, words, and how to read a page.
-import { html } from "../vendor/htm-preact.js";
+import { html, useState } from "../vendor/htm-preact.js";
 import { site } from "../data.js";
-import { Choice, usePreference, useTitle } from "../parts.js";
+import { plural } from "../format.js";
+import { countKept, forgetKept } from "../offline.js";
+import { Choice, useLoaded, usePreference, useTitle } from "../parts.js";
 
 const KEYS = [
   ["/", "search labels and what heads say, or jump to a model, a layer, a neuron or a head"],
@@ -48,10 +50,21 @@ export function HelpPage() {
       <dt>${key.split(" ").map((one) => html`<kbd>${one}</kbd> `)}</dt><dd>${does}</dd></div>`)}</dl>
       <p><${Choice} name="Keys of one letter or sign" value=${keys} options=${[["on", "on"], ["off", "off"]]} onChange=${setKeys} />
         <span class="note">Off, they do nothing here, so that speech input and other tools have them.</span></p></section>
+    <${Kept} />
     <section><h2>Words</h2><dl class="forms words">${WORDS.map(([word, means]) => html`<div key=${word}><dt>${word}</dt><dd>${means}</dd></div>`)}</dl></section>
     <section><h2>Columns</h2>
       <p>The same sentences stand behind every <span class="why">?</span>.</p>
       ${Object.keys(site.columns).map((table) => html`<${Table} key=${table} table=${table} />`)}</section>`;
+}
+
+/** What this browser keeps of what was opened here. */
+function Kept() {
+  const [asked, setAsked] = useState(0);
+  const { value } = useLoaded(countKept, [asked]);
+  if (value === undefined || !("caches" in globalThis)) return null;
+  return html`<section><h2>Without a connection</h2>
+    <p>What you have opened here stays readable without a connection, in this browser alone: ${plural(value, "file")} at present.
+      ${value > 0 && html`<button class="plain" type="button" onClick=${() => forgetKept().then(() => setAsked(asked + 1))}>Forget them</button>`}</p></section>`;
 }
 
 function Table({ table }) {

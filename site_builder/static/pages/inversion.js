@@ -3,7 +3,7 @@ import { html } from "../vendor/htm-preact.js";
 import { Bar } from "../charts.js";
 import { findModel, site } from "../data.js";
 import { figure, percent, plural, signed } from "../format.js";
-import { fetchInversion, fetchInversions, pageOf } from "../inversions.js";
+import { fetchInversion, fetchInversions, firsts, pageOf } from "../inversions.js";
 import { useKeys } from "../keys.js";
 import { Explained, Failure, Figure, Snippet, Trail, useLoaded, useTitle } from "../parts.js";
 import { link } from "../route.js";
@@ -18,13 +18,14 @@ export function InversionPage({ route }) {
   const { value, error, stale } = useLoaded(async () => {
     const all = await fetchInversions(slug);
     const own = all.filter((one) => one.id === `${kind}/${id}`);
-    const listed = own.find(({ recipe }) => recipe === route.query.get("by")) ?? own[0];
+    const by = own.filter(({ recipe }) => recipe === route.query.get("by"));
+    const listed = by.find(({ variant }) => String(variant) === route.query.get("v")) ?? by[0] ?? own[0];
     return listed && { all, own, listed, said: await fetchInversion(slug, listed.at) };
-  }, [slug, kind, id, route.query.get("by")]);
+  }, [slug, kind, id, route.query.get("by"), route.query.get("v")]);
   const listed = stale ? undefined : value?.listed;
   useTitle(listed ? `${listed.target}, ${slug}` : `${slug}, inversion`);
   const step = (by) => {
-    const same = value?.all.filter(({ recipe, variant }) => recipe === listed?.recipe && variant === 0) ?? [];
+    const same = firsts(value?.all.filter(({ recipe }) => recipe === listed?.recipe) ?? []);
     const next = same[same.findIndex((one) => one.id === listed?.id) + by];
     return next && pageOf(slug, next.id, { by: next.recipe });
   };
@@ -40,7 +41,7 @@ export function InversionPage({ route }) {
     <nav class="note"><${CopyLink} route=${route} /> ${step(-1) && html`<a href=${step(-1)}>Before</a> `}${step(1) && html`<a href=${step(1)}>Next</a>`}</nav>
     <${Read} said=${value.said} />
     <${Inside} slug=${slug} links=${value.said.links ?? {}} />
-    <${OtherRecipes} slug=${slug} own=${value.own} shown=${value.listed} total=${value.all.length} />
+    <${Others} slug=${slug} own=${value.own} shown=${value.listed} total=${value.all.length} />
     ${value.listed.kind !== "head" && html`<${Elsewhere} slug=${slug} target=${value.listed.target} />`}
     <section aria-labelledby="made"><h2 id="made">How it was made</h2><${Made} slug=${slug} said=${value.said} /></section>`;
 }
@@ -51,7 +52,7 @@ export const HeadpicturePage = ({ route }) => html`<${InversionPage} route=${{ .
 /** Whether the model's own answer should be believed, in a sentence. */
 function sentence(said) {
   if (said.status === "failed") return `There is no picture: ${said.status_reason}.`;
-  if (said.kind === "text") return `The model gives picture and words a cosine of ${figure(said.score)}, and ${figure(said.natural_score)} when the picture is changed a little.`;
+  if (said.kind === "text") return `The model gives ${said.target.startsWith("image: ") ? "this picture and the image" : "picture and words"} a cosine of ${figure(said.score)}, and ${figure(said.natural_score)} when the picture is changed a little.`;
   if (said.kind === "head") return html`For this picture <${HeadLink} address=${said.head} /> adds ${figure(said.deviations)} standard deviations more along the direction than for the mean
     probe image, and ${figure(said.natural_deviations)} when the picture is changed a little. Other models cannot read it: no head of theirs is this one.`;
   const holds = said.natural_right >= 0.9 ? "and goes on doing so" : said.natural_right >= 0.5 ? "and mostly goes on doing so" : "but mostly no longer";
@@ -109,10 +110,17 @@ function Inside({ slug, links: { neurons = [], heads = [] } }) {
       <p class="note">Where on the first axis of each head the <${Explained} name="classes" column="axis_classes" table="heads">images of this class<//> lie on the mean; the sign says at which end.</p></section>`}`;
 }
 
-function OtherRecipes({ slug, own, shown, total }) {
-  if (own.length < 2) return null;
-  return html`<section aria-labelledby="recipes"><h2 id="recipes">By other recipes</h2><ul style=${GRID}>${own.map((one) => html`<li key=${one.at}>
-    <${InversionTile} slug=${slug} one=${one} total=${total} /><span class="note">${one.recipe}${one === shown ? ", above" : ""}</span></li>`)}</ul></section>`;
+/** The other pictures of the target: the recipe's variants, and those of other recipes. */
+function Others({ slug, own, shown, total }) {
+  const variants = own.filter(({ recipe }) => recipe === shown.recipe);
+  const recipes = firsts(own);
+  const row = (some, said) => html`<ul style=${GRID}>${some.map((one) => html`<li key=${one.at}>
+    <${InversionTile} slug=${slug} one=${one} total=${total} /><span class="note">${said(one)}${one.at === shown.at ? ", above" : ""}</span></li>`)}</ul>`;
+  return html`${variants.length > 1 && html`<section aria-labelledby="variants"><h2 id="variants">${variants.length} pictures of it</h2>
+      <p class="note">The recipe ${shown.recipe} makes several and keeps them apart, as there may be more than one thing that the model asks for. ${variants.some((one) => one.read)
+        ? "The one that most other models read comes first: of several, the best is read better than one that was made alone would be." : "The one that holds best when it is changed comes first."}</p>
+      ${row(variants, ({ variant }) => `variant ${variant}`)}</section>`}
+    ${recipes.length > 1 && html`<section aria-labelledby="recipes"><h2 id="recipes">By other recipes</h2>${row(recipes, ({ recipe }) => recipe)}</section>`}`;
 }
 
 /** The same class, or the same words, in other models of this atlas. */

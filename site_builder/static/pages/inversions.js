@@ -2,7 +2,7 @@
 import { html, useState } from "../vendor/htm-preact.js";
 import { site } from "../data.js";
 import { figure, percent, plural } from "../format.js";
-import { fetchInversions, pageOf, saysAll, thumbOf } from "../inversions.js";
+import { asked as queryOf, fetchInversions, firsts, pageOf, saysAll, thumbOf } from "../inversions.js";
 import { Choice, Failure, Trail, useLoaded, useTitle } from "../parts.js";
 import { link } from "../route.js";
 
@@ -26,19 +26,19 @@ function Wall({ slug, all, route }) {
   const recipe = recipes.includes(route.query.get("by")) ? route.query.get("by") : recipes[0];
   const [text, setText] = useState("");
   const [shown, setShown] = useState(SHOWN);
-  const own = all.filter((one) => one.recipe === recipe && saysAll(one.target, text));
+  const every = all.filter((one) => one.recipe === recipe && saysAll(one.target, text)), own = firsts(every);
   const read = own.some((one) => one.read);
   const texts = all.some(({ kind }) => kind === "text");
   const heads = all.some(({ kind }) => kind === "head");
   return html`<p class="lede">Each picture began as noise and was changed until ${slug} took it for ${texts ? "what the words say" : "the class"}${heads && ", or, of heads, until the head added as much as it could along the direction"}. It shows
       what the model asks for, not what a photograph of it looks like: of many there is little that a person would name.
       ${!texts && html` Below each stands ${read ? "how many of the other models, which did not make it, take it for the same class" : "how often the class still comes first when the picture is changed a little"}${heads && "; of heads, how many standard deviations of real images it reaches"}.`}</p>
-    ${read && html`<${Transfer} slug=${slug} own=${own} />`}
+    ${read && html`<${Transfer} slug=${slug} own=${every} />`}
     <div class="sortbar"><div><label for="of-target">Find</label><input id="of-target" type="search" value=${text}
         placeholder=${texts ? "words" : "a class"} onInput=${(event) => setText(event.target.value)} /></div>
       ${recipes.length > 1 && html`<${Choice} name="Recipe" value=${recipe} options=${recipes.map((one) => [one, one])}
         onChange=${(one) => location.replace(link.inversions(slug, { by: one }))} />`}
-      <p role="status">${plural(own.length, texts && !heads ? "text" : "picture")}</p></div>
+      <p role="status">${plural(own.length, texts && !heads ? "text" : "picture")}${every.length > own.length && `, the best read of ${every.length / own.length} each`}</p></div>
     ${grouped(own.slice(0, shown)).map(([name, some]) => html`<section key=${name}>${name && html`<h2>${name}</h2>`}
       <ul style=${GRID}>${some.map((one) => html`<li key=${one.at}><${InversionTile} slug=${slug} one=${one} total=${all.length} short=${name !== ""} /></li>`)}</ul></section>`)}
     ${own.length > shown && html`<button class="plain" type="button" onClick=${() => setShown(shown + 4 * SHOWN)}>${own.length - shown} more</button>`}`;
@@ -65,7 +65,7 @@ function grouped(all) {
 export function InversionTile({ slug, one, total, short = false, named = false }) {
   const said = one.score === null ? "no picture" : one.read ? `read by ${one.read[0]} of ${one.read[1]}`
     : one.kind === "head" ? `${figure(one.deviations)} deviations` : one.kind === "text" ? `cosine ${figure(one.score)}` : `holds in ${percent(one.natural_right ?? 0)}`;
-  return html`<a style=${{ display: "block" }} href=${pageOf(slug, one.id, { by: one.recipe })}>
+  return html`<a style=${{ display: "block" }} href=${pageOf(slug, one.id, queryOf(one))}>
     <span class="tile" style=${one.score === null ? BOX : { ...thumbOf(slug, one.at, total), ...BOX }}></span>
     <span style=${{ ...CAPTION, display: "block" }}>${named && html`<b>${slug}</b><br />`}${short ? one.target.replace(/^[^:]+: |^head [^,]+, /, "") : one.target}<br />
       <span class="note">${said}</span></span></a>`;
@@ -76,7 +76,7 @@ export function FoundInversions({ text, model }) {
   const slugs = site.models.filter((entry) => entry.inversions && (model === "" || entry.slug === model)).map(({ slug }) => slug);
   const { value, error, stale } = useLoaded(() => Promise.all(slugs.map(async (slug) => {
     const all = await fetchInversions(slug);
-    return all.filter((one) => saysAll(one.target, text)).map((one) => ({ slug, one, total: all.length }));
+    return firsts(all).filter((one) => saysAll(one.target, text)).map((one) => ({ slug, one, total: all.length }));
   })), [text, model]);
   if (error) return html`<${Failure} error=${error} />`;
   const found = stale || value === undefined ? [] : value.flat();

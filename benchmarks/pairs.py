@@ -1,0 +1,243 @@
+"""What two recipes reach on the same neurons, pair by pair, under changes that a photograph undergoes.
+
+    python -m benchmarks.pairs --model timm/vit_small_patch14_dinov2 --weights FILE --as dinov2 \
+        --input-size 112 --layers 0,1,3,5,7,10 --units 43 --state pairs.jsonl --out docs/benchmarks/pairs.json
+
+The neurons of a layer are drawn by its number as seed. Each recipe runs to its end; a picture is then judged as stored,
+by four measures (mean over patches): `clean`, as it is; `natural`, averaged over five kinds of natural change
+(`pipeline.visualize.natural`), with `natural_peak` for the strongest patch; `published`, under the colour shift of the
+published transform (32 draws, the same for every recipe). Of every measure, by depth and over all: the medians of both
+recipes, the share of neurons where `fast` is not lower with its 95 % interval (Wilson), and the mean difference of a
+neuron over the reference's mean absolute value, with its 95 % interval (bootstrap over neurons, 10,000 draws).
+
+`reference` takes one to twelve minutes a neuron of a core at 224 px: with --state every batch of results is kept, and
+the next run goes on from there; --known compares what the state has.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks.machine import description, public, put
+from pipeline.models import FfnSite, LoadedModel, ModelRequest, load
+from pipeline.models.device import choose_precision
+from pipeline.visualize.ascent import visualize
+from pipeline.visualize.natural import NaturalSettings, Picture, natural_rows
+from pipeline.visualize.objective import fresh_responses
+from pipeline.visualize.picture import decode
+from pipeline.visualize.recipes import RECIPES
+from pipeline.visualize.result import Visualization
+
+MEASURES = ("clean", "natural", "natural_peak", "published")
+DRAWS = RECIPES["reference"].robust_draws
+AT_ONCE = 8  # neurons whose results are kept together
+SETTINGS = NaturalSettings()
+
+
+def main() -> None:
+    asked = arguments()
+    torch.set_num_threads(1)
+    request = ModelRequest(
+        model=asked.model,
+        weights=asked.weights,
+        name=asked.name,
+        random_weights=asked.random_weights,
+        input_size=asked.input_size,
+    )
+    model = load(request, device="cuda" if torch.cuda.is_available() else "cpu")
+    precision = asked.precision or choose_precision(model)
+    state = State(asked.state)
+    chosen = {layer: chosen_units(model.description.ffn_sites[layer], asked.units) for layer in asked.layers}
+    if not asked.known:
+        for layer, some in turns(chosen):
+            for recipe in asked.recipes:
+                climb(model, model.description.ffn_sites[layer], some, recipe, precision, state)
+    theirs, ours = asked.recipes
+    pairs: dict[int, list[tuple[dict[str, Any], dict[str, Any]]]] = {}
+    for layer, units in chosen.items():
+        site = model.description.ffn_sites[layer]
+        known = [tuple(state.of(key_of(model, site, unit, r, precision)) for r in asked.recipes) for unit in units]
+        pairs[layer] = [(a, b) for a, b in known if a and b]
+    report = {
+        "benchmark": "pairs",
+        "command": " ".join(["python -m benchmarks.pairs", *public(sys.argv[1:])]),
+        "machine": description(),
+        "model": model.description.slug,
+        "fingerprint": model.fingerprint[:16],
+        "input_size": list(model.description.input_size),
+        "precision": precision,
+        "recipes": {name: RECIPES[name].hash for name in asked.recipes},
+        "natural": {"draws": SETTINGS.draws, "holds": SETTINGS.holds, "fails": SETTINGS.fails},
+        "layers": [
+            {"layer": layer, "depth": round(model.description.ffn_sites[layer].depth, 3)}
+            | compared(pairs[layer], theirs, ours)
+            for layer in pairs
+        ],
+        "all": compared([pair for of_layer in pairs.values() for pair in of_layer], theirs, ours),
+        "raw": {str(layer): [raw(pair, asked.recipes) for pair in pairs[layer]] for layer in pairs},
+    }
+    put(report, asked.out)
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="zoo/vit")
+    parser.add_argument("--weights")
+    parser.add_argument("--as", dest="name")
+    parser.add_argument("--random-weights", action="store_true")
+    parser.add_argument("--input-size", type=int)
+    parser.add_argument("--layers", type=lambda text: [int(part) for part in text.split(",")], default=[0, 1, 2])
+    parser.add_argument("--units", type=int, default=8, help="neurons a layer")
+    parser.add_argument("--recipes", type=lambda text: text.split(","), default=["reference", "fast"])
+    parser.add_argument("--precision")
+    parser.add_argument("--state", help="JSON lines: what each recipe reached on each neuron, kept and reused")
+    parser.add_argument("--known", action="store_true", help="climb nothing: compare what the state has of both")
+    parser.add_argument("--out")
+    asked = parser.parse_args()
+    if len(asked.recipes) != 2 or not set(asked.recipes) <= set(RECIPES):
+        parser.error(f"--recipes takes two of {', '.join(RECIPES)}, as reference,fast; not {','.join(asked.recipes)}")
+    return asked
+
+
+def chosen_units(site: FfnSite, count: int) -> list[int]:
+    """The neurons of a layer that are compared, drawn by its number: the first of them are those of a shorter run."""
+    return [int(unit) for unit in np.random.default_rng(site.layer).permutation(site.width)[:count]]
+
+
+def turns(chosen: Mapping[int, Sequence[int]]) -> Iterator[tuple[int, Sequence[int]]]:
+    """A few neurons of every layer at a time, so that a run that is stopped has something of every depth."""
+    for begin in range(0, max(map(len, chosen.values()), default=0), AT_ONCE):
+        for layer, units in chosen.items():
+            if units[begin : begin + AT_ONCE]:
+                yield layer, units[begin : begin + AT_ONCE]
+
+
+class State:
+    """Results by key, in a file of JSON lines that grows; in memory alone without a file."""
+
+    def __init__(self, path: str | None) -> None:
+        self.path = Path(path) if path else None
+        lines = self.path.read_text().splitlines() if self.path and self.path.exists() else []
+        self.rows = {row["key"]: row for row in map(json.loads, filter(str.strip, lines))}
+
+    def of(self, key: str) -> dict[str, Any] | None:
+        return self.rows.get(key)
+
+    def add(self, rows: Sequence[dict[str, Any]]) -> None:
+        self.rows |= {row["key"]: row for row in rows}
+        if self.path:
+            with self.path.open("a") as file:
+                file.writelines(json.dumps(row) + "\n" for row in rows)
+
+
+def key_of(model: LoadedModel, site: FfnSite, unit: int, recipe: str, precision: str) -> str:
+    """Everything that decides a result: weights, size of the input, neuron, recipe, number format."""
+    size = "x".join(map(str, model.description.input_size))
+    return f"{model.fingerprint[:16]} {size} {site.layer} {unit} {RECIPES[recipe].hash} {precision}"
+
+
+def climb(model: LoadedModel, site: FfnSite, units: Sequence[int], recipe: str, precision: str, state: State) -> None:
+    """Run a recipe on the neurons that the state does not have, and judge what it reached."""
+    missing = [unit for unit in units if state.of(key_of(model, site, unit, recipe, precision)) is None]
+    if not missing:
+        return
+    began = time.process_time()
+    results = list(visualize(model, site, missing, RECIPES[recipe], precision=precision))
+    seconds = (time.process_time() - began) / len(missing)
+    pictures = {one.address.unit: Picture(one.webp, one.activation_start) for one in results}
+    natural = {row["unit"]: row for row in natural_rows(model, site, pictures, SETTINGS)}
+    state.add(
+        [
+            {
+                "key": key_of(model, site, one.address.unit, recipe, precision),
+                "unit": one.address.unit,
+                "clean": one.activation_stored,
+                "natural": natural[one.address.unit]["natural_mean"],
+                "natural_peak": natural[one.address.unit]["natural_peak"],
+                "published": under_fresh(model, site, one),
+                "verdict": natural[one.address.unit]["verdict"],
+                "rescue": one.rescue,
+                "image_steps": one.image_steps,
+                "cpu_seconds": seconds,
+            }
+            for one in results
+        ]
+    )
+    done = f"layer {site.layer}, {recipe}: {len(missing)} neurons, {seconds:.1f} s of a core each"
+    print(done, file=sys.stderr, flush=True)
+
+
+def under_fresh(model: LoadedModel, site: FfnSite, result: Visualization) -> float:
+    """Mean over patches of the stored picture under DRAWS published transforms, the same for every recipe."""
+    picture = torch.from_numpy(decode(result.webp).copy()).permute(2, 0, 1)[None].to(model.device, torch.float32) / 255
+    with torch.no_grad():
+        mean, _ = fresh_responses(model, site, [result.address.unit], picture, [(str(result.address), "robust")], DRAWS)
+    return float(mean.mean())
+
+
+# --- comparison -------------------------------------------------------------------------------------------
+
+
+def compared(pairs: Sequence[tuple[dict[str, Any], dict[str, Any]]], theirs: str, ours: str) -> dict[str, Any]:
+    """By measure: medians, the share of neurons where ours is not lower, and the mean difference; verdicts, cost."""
+    if not pairs:
+        return {"neurons": 0}
+    both = {theirs: [a for a, _ in pairs], ours: [b for _, b in pairs]}
+    report: dict[str, Any] = {"neurons": len(pairs)}
+    for measure in MEASURES:
+        a, b = (np.array([row[measure] for row in rows], dtype=float) for rows in both.values())
+        report[measure] = {
+            f"{theirs}_median": _figure(np.median(a)),
+            f"{ours}_median": _figure(np.median(b)),
+            f"{ours}_not_lower": wilson(int((b >= a).sum()), len(pairs)),
+            "difference_over_mean": difference(a, b),
+        }
+    for name, rows in both.items():
+        verdicts = [row["verdict"] for row in rows]
+        report[name] = {
+            "verdicts": {verdict: verdicts.count(verdict) for verdict in sorted(set(verdicts))},
+            "image_steps": round(float(np.mean([row["image_steps"] for row in rows])), 1),
+            "cpu_seconds": round(float(np.mean([row["cpu_seconds"] for row in rows])), 2),
+        }
+    for cost in ("image_steps", "cpu_seconds"):
+        report[f"{theirs}_over_{ours}_{cost}"] = round(report[theirs][cost] / report[ours][cost], 1)
+    return report
+
+
+def wilson(wins: int, of: int, z: float = 1.96) -> list[float]:
+    """A share and its 95 % interval (Wilson 1927): [share, low, high]."""
+    share = wins / of
+    centre = (share + z**2 / (2 * of)) / (1 + z**2 / of)
+    half = z / (1 + z**2 / of) * np.sqrt(share * (1 - share) / of + z**2 / (4 * of**2))
+    return [round(float(value), 3) for value in (share, centre - half, centre + half)]
+
+
+def difference(a: np.ndarray, b: np.ndarray, draws: int = 10_000) -> list[float]:
+    """Mean of b - a over the mean of |a|, and its 95 % interval by resampled neurons: [value, low, high]."""
+    some = np.random.default_rng(0).integers(len(a), size=(draws, len(a)))
+    shares = (b - a)[some].mean(1) / np.abs(a)[some].mean(1)
+    value = (b - a).mean() / np.abs(a).mean()
+    return [_figure(one) for one in (value, *np.quantile(shares, [0.025, 0.975]))]
+
+
+def raw(pair: tuple[dict[str, Any], dict[str, Any]], recipes: Sequence[str]) -> dict[str, Any]:
+    return {"unit": pair[0]["unit"]} | {
+        name: [_figure(row[measure]) for measure in MEASURES] for name, row in zip(recipes, pair, strict=True)
+    }
+
+
+def _figure(value: float) -> float:
+    return round(float(value), 4)
+
+
+if __name__ == "__main__":
+    main()
