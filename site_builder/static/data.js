@@ -8,7 +8,7 @@
  * @typedef {{slug: string, model_id: string, family: string, source: string, neurons: number, described: number,
  *   inactive: number, labelled: number, stages: string[], file: string, depth: string|null, layers: LayerEntry[],
  *   heads: HeadsEntry|null, inversions: {folder: string, rows: number}|null, map?: {folder: string, neurons: number}}} ModelEntry
- * @typedef {{folder: string, prefix: number, prefixes: string[], pack: number, texts: number, neurons: number, faces?: string}} SearchIndex
+ * @typedef {{folder: string, prefix: number, prefixes: string[], pack: number, texts: number, neurons: number, faces?: string, near?: string}} SearchIndex
  * @typedef {{name: string, models: number, heads: number, ffns: number, best: [number, "head"|"ffn", number, number|null, number][]}} FeatureEntry
  * @typedef {{title: string, schema: string, images: {mode: "sprite"|"range"|"files", base: string},
  *   pack: number,

@@ -44,5 +44,5 @@ export const PAGES = [
   { page: "search", form: "s", soon: "search.js" },
   { page: "help", form: "help", late: "help.js" },
   { page: "random", form: "r" }, // leads to any neuron
-  { page: "unknown", soon: "search.js" },
+  { page: "unknown", late: "search_more.js" },
 ];
