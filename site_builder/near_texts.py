@@ -8,7 +8,7 @@ to the labels of the neurons that it comes second to. The browser ranks as `rank
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -51,21 +51,21 @@ def near_labels(candidates: Iterable[Sequence[tuple[str, float]]], labels: Itera
     shared = ((stands > 0).astype(np.int32) @ (stands[rows] > 0).astype(np.int32).T).tocsr()
     near: Near = {}
     for text, row in number.items():
-        own = slice(alike.indptr[row], alike.indptr[row + 1])
-        together = dict(
-            zip(
-                *(part[shared.indptr[row] : shared.indptr[row + 1]] for part in (shared.indices, shared.data)),
-                strict=True,
-            )
-        )
+        together = dict(_cells(shared, row))
         found = [
             (order[at], round(float(likeness), 3))
-            for at, likeness in zip(alike.indices[own], alike.data[own], strict=True)
+            for at, likeness in _cells(alike, row)
             if likeness >= LEAST and order[at] != text and together.get(at, 0) >= SHARED
         ]
         if found:
             near[text] = sorted(found, key=lambda one: (-one[1], one[0]))[:MOST]
     return near
+
+
+def _cells(matrix: sp.csr_matrix, row: int) -> Iterator[tuple[int, float]]:
+    """Column and value of what a row of a matrix holds."""
+    own = slice(matrix.indptr[row], matrix.indptr[row + 1])
+    return zip(matrix.indices[own].tolist(), matrix.data[own].tolist(), strict=True)
 
 
 def near_file(near: Near) -> bytes:

@@ -125,7 +125,9 @@ def _by_images(strongest: sp.csr_matrix, seed: int) -> Floats:
     neurons = strongest.shape[0]
     excites = np.maximum(np.asarray(strongest.sum(0)).ravel(), 1)
     weighted = strongest @ sp.diags(np.log1p(neurons / excites).astype(np.float32))
-    return _unit_rows(_reduced(_unit_rows(weighted), np.zeros(strongest.shape[1]), seed))
+    length = np.sqrt(np.asarray(weighted.multiply(weighted).sum(1)).ravel())
+    whole = sp.diags(1 / np.where(length > 0, length, 1)) @ weighted
+    return _unit_rows(_reduced(whole.tocsr(), np.zeros(strongest.shape[1]), seed))
 
 
 def _by_kinds(strongest: sp.csr_matrix, kinds: Kinds, seed: int) -> Floats:
@@ -149,9 +151,7 @@ def _reduced(matrix: sp.csr_matrix, centre: npt.NDArray[np.float64], seed: int) 
     return np.asarray(matrix @ axes.T - centre @ axes.T, dtype=np.float32)
 
 
-def _unit_rows(matrix):  # type: ignore[no-untyped-def]  # of numpy or scipy, as it comes
+def _unit_rows(rows: Floats) -> Floats:
     """The rows at length 1; rows of 0 stay."""
-    squares = matrix.multiply(matrix).sum(1) if sp.issparse(matrix) else np.square(matrix).sum(1)
-    length = np.sqrt(np.asarray(squares).ravel())
-    over = (1 / np.where(length > 0, length, 1)).astype(np.float32)
-    return sp.diags(over) @ matrix if sp.issparse(matrix) else matrix * over[:, None]
+    length = np.linalg.norm(rows, axis=1, keepdims=True)
+    return np.asarray(rows / np.where(length > 0, length, 1), dtype=np.float32)

@@ -2,7 +2,7 @@
 import { once, Trouble } from "./data.js";
 
 /** Resolves once the style is there. @param {string} name of a file beside this module @returns {Promise<void>} */
-export const styled = (name) => once(`style ${name}`, () => new Promise((done, fail) => {
+export const styled = (name) => once(`style ${name}`, () => new Promise((/** @type {(none?: undefined) => void} */ done, fail) => {
   const style = Object.assign(document.createElement("link"), { rel: "stylesheet", href: new URL(`./${name}`, import.meta.url).href });
   style.addEventListener("load", () => done());
   style.addEventListener("error", () => {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -17,6 +18,7 @@ from test_build import manifest_of, stamps
 
 from atlas_schema.errors import BadConfig
 from atlas_schema.read import Atlas
+from jobs.commands.site import build as command
 from site_builder.build import build_site, measure, plan_site
 from site_builder.neuron_map import features, layout, nodes
 from site_builder.outline import Layer, outline_of
@@ -241,8 +243,8 @@ def test_nothing_is_laid_out_again_and_a_build_without_a_map_takes_it_away(
 
 
 def test_labels_decide_nothing_of_a_layout(tmp_path: Path) -> None:
-    stages = ("visualize", "verdict", "evidence", "judge", "examples", "effect")
-    for name, own in (("bare", stages), ("named", (*stages, "label"))):
+    stages = ("visualize", "verdict", "evidence", "judge", "examples")
+    for name, own in (("bare", stages), ("named", (*stages, "label", "effect"))):
         atlas = draw_atlas(tmp_path / name, (Drawn("drawn-one", (40,), stages=own, probe_set=PROBE_SET),))
         build_site(atlas, tmp_path / f"{name}-site", sections=WITH_MAP)
     bare, named = ({path.name for path in (tmp_path / f"{name}-site" / "map").iterdir()} for name in ("bare", "named"))
@@ -258,6 +260,16 @@ def test_a_map_that_is_asked_for_without_its_library_says_what_to_do(
     with pytest.raises(BadConfig, match=r"pip install 'neuron-atlas\[map\]'"):
         build_site(small_atlas, tmp_path / "site", sections=WITH_MAP)
     assert not (tmp_path / "site").exists()
+
+
+def test_the_command_lays_a_map_out_where_it_is_asked_for_one(
+    evident_atlas: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sizes = []
+    for asked in (False, True):
+        assert command(str(evident_atlas), out=tmp_path / "site", with_map=asked, dry_run=True, as_json=True) == 0
+        sizes.append(json.loads(capsys.readouterr().out)["files"])
+    assert sizes[1] > sizes[0]
 
 
 def test_an_atlas_without_examples_has_no_map(small_atlas: Path, tmp_path: Path) -> None:

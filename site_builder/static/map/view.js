@@ -26,7 +26,7 @@ export function MapView({ slug, route }) {
     <h1>Map ${slug !== undefined && html`<span class="of">of ${slug}</span>`}</h1>
     ${error && html`<${Failure} error=${error}><p><a href=${link.home()}>To the start</a></p><//>`}
     ${!error && (stale || value === undefined) && html`<p class="note" aria-busy="true">Reading …</p>`}
-    ${!error && !stale && value && html`<${Found} key=${entry.folder} plane=${value} slug=${slug} route=${route} />`}`;
+    ${!error && !stale && value && entry && html`<${Found} key=${entry.folder} plane=${value} slug=${slug} route=${route} />`}`;
 }
 
 function readAsked(/** @type {URLSearchParams} */ query, /** @type {boolean} */ several) {

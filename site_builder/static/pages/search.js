@@ -25,7 +25,7 @@ export function SearchPage({ route }) {
     ${labels !== undefined && labels.length > 0 && html`<${FoundLabels} key=${text} text=${text} labels=${labels} asked=${askedOf(route.query)} />`}
     ${said !== undefined && said.length > 0 && html`<${FoundSaid} key=${`heads ${text}`} texts=${said} model=${route.query.get("m") ?? ""} />`}
     ${text !== "" && site.models.some(({ inversions }) => inversions) && html`<${Lazy} load=${() => import("./inversions.js")} name="FoundInversions" props=${{ text, model: route.query.get("m") ?? "" }} />`}
-    ${site.search?.near && (nothing || labels?.length > 0) && html`<${Lazy} key=${`near ${text}`} load=${more} name="Near" props=${{ text }} />`}
+    ${site.search?.near && (nothing || (labels !== undefined && labels.length > 0)) && html`<${Lazy} key=${`near ${text}`} load=${more} name="Near" props=${{ text }} />`}
     ${nothing && html`<${Lazy} key=${text} load=${more} name="Nothing" props=${{ text, searched }} />`}
     ${site.search === null && html`<p class="note">This atlas has no labels to search. Run <code>neuron-atlas run --stages label</code> to add them.</p>`}
     ${(nothing || text === "" || places.length > 0) && html`<${Lazy} load=${more} name="Forms" props=${{}} />`}`;
