@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from drawn_atlas import PROBE_SET, Drawn, draw_atlas
+from drawn_atlas import PROBE_SET
 from PIL import Image
 from test_build import manifest_of, stamps
 
@@ -242,15 +242,20 @@ def test_nothing_is_laid_out_again_and_a_build_without_a_map_takes_it_away(
     assert not [*(tmp_path / "site" / "map").glob("*")]
 
 
-def test_labels_decide_nothing_of_a_layout(tmp_path: Path) -> None:
-    stages = ("visualize", "verdict", "evidence", "judge", "examples")
-    for name, own in (("bare", stages), ("named", (*stages, "label", "effect"))):
-        atlas = draw_atlas(tmp_path / name, (Drawn("drawn-one", (40,), stages=own, probe_set=PROBE_SET),))
-        build_site(atlas, tmp_path / f"{name}-site", sections=WITH_MAP)
-    bare, named = ({path.name for path in (tmp_path / f"{name}-site" / "map").iterdir()} for name in ("bare", "named"))
-    assert len(bare & named) == 1
-    assert next(iter(bare & named)).startswith("drawn-one-layout-")
-    assert manifest_of(tmp_path / "named-site")["map"] is None, "of one model there is its own"
+def test_what_changes_beside_the_examples_lays_nothing_out_again(
+    mapped: Path, evident_atlas: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Labels, verdicts and pictures are in the neurons' shards: a map has them, its layout does not."""
+    shutil.copytree(mapped, tmp_path / "site")
+    told = neuron_map.content_of
+    monkeypatch.setattr(
+        neuron_map, "content_of", lambda atlas, path: told(atlas, path) + b"anew" * path.startswith("neurons/")
+    )
+    monkeypatch.setattr(layout, "lay_out", None)  # whoever lays out fails
+    build_site(evident_atlas, tmp_path / "site", sections=WITH_MAP)
+    before, after = ({path.name for path in (site / "map").iterdir()} for site in (mapped, tmp_path / "site"))
+    assert before & after == {name for name in before if "-layout-" in name}
+    assert len(after) == len(before)
 
 
 def test_a_map_that_is_asked_for_without_its_library_says_what_to_do(
