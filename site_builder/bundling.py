@@ -59,7 +59,8 @@ def make(folder: Path = BUNDLED) -> None:
         (copy / "package.json").write_text('{"type": "module", "private": true}')
         _run("npm", "install", "--silent", "--no-audit", "--no-fund", "--no-package-lock", *TOOLS, at=copy)
         _run("npx", "rollup", "--silent", "--config", CONFIG.name, at=copy)
-        _run("npx", "esbuild", "atlas.css", "--minify", "--outdir=bundled", "--log-level=warning", at=copy)
+        styles = [path.name for path in sorted(copy.glob("*.css"))]
+        _run("npx", "esbuild", *styles, "--minify", "--outdir=bundled", "--log-level=warning", at=copy)
         folder.mkdir(exist_ok=True)
         for old in folder.iterdir():
             old.unlink()

@@ -1,6 +1,7 @@
 // Joins the modules of the site into a few files; bundling.py runs it in a copy of static/.
 // main.js: what the first pages need. below.js: what lies below a neuron's first screen. late.js: all other pages.
-// growing.js: of a site that is built again and again while a run goes on. offline.js: keeps what was opened.
+// map.js: what draws the map of all neurons. growing.js: of a site that is built again and again while a run goes on.
+// offline.js: keeps what was opened.
 import { transform } from "esbuild";
 
 const options = { minify: true, target: "es2022", format: "esm" };
@@ -28,7 +29,8 @@ export default {
       const entry = (name) => ids.find((id) => id.endsWith(`/${name}`));
       const main = reached(entry("main.js"), info);
       const below = new Set(["suggest.js", "neuron_below.js", "neuron_pictures.js"].flatMap((name) => [...reached(entry(name), info)]));
-      const group = (id) => main.has(id) ? "main" : below.has(id) ? "below" : ["growing", "offline"].find((name) => id === entry(`${name}.js`)) ?? "late";
+      const map = reached(entry("map/view.js"), info), alone = (id) => ["growing", "offline"].find((name) => id === entry(`${name}.js`));
+      const group = (id) => main.has(id) ? "main" : below.has(id) ? "below" : map.has(id) ? "map" : alone(id) ?? "late";
       for (const id of ids) groups[id] = group(id);
     },
     renderChunk: async (code) => (await transform(code, options)).code,
