@@ -1,14 +1,13 @@
-"""How fast neurons are visualized, and what their pictures reach: published, our `reference`, our `fast`.
+"""How fast neurons are visualized: as published, by our `reference`, by our `fast`.
 
     python -m benchmarks.visualize --model timm/deit_tiny_patch16_224 --random-weights
     python -m benchmarks.visualize --model timm/vit_small_patch14_dinov2 --weights FILE --as dinov2 \
-        --input-size 224 --layers 0,1,3,5,7,10 --units 16 --state reach.jsonl --out docs/benchmarks/NAME.json
+        --input-size 224 --layers 0,1,3,5,7,10 --out docs/benchmarks/NAME.json
 
 Three ways in one run: one neuron at a time through the whole network, as published; the recipe `reference`;
-the recipe `fast`. *Cost* is measured in short turns that alternate between the ways, layer by layer, so that a
-busy neighbour slows all alike, and counted up by each recipe's image steps. *Reach* runs the recipes to their
-end on the same neurons (--units a layer, drawn by the layer's number as seed) and compares neuron by neuron.
-Reach is slow for `reference` on a CPU: with --state it keeps each neuron's result and goes on from there.
+the recipe `fast`. Cost is measured in short turns that alternate between the ways, layer by layer, so that a
+busy neighbour slows all alike, and counted up by each recipe's image steps. What their pictures reach, neuron by
+neuron: benchmarks/pairs.py.
 """
 
 from __future__ import annotations
@@ -20,7 +19,6 @@ import sys
 import time
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -29,13 +27,9 @@ from torch.profiler import ProfilerActivity, profile
 from benchmarks.machine import description, public, put
 from pipeline.models import FfnSite, LoadedModel, ModelRequest, load
 from pipeline.models.device import bfloat16_speedup, choose_precision, in_precision, quickest_attention, synchronize
-from pipeline.visualize.ascent import _Climber, _Pick, _Result, default_batch, visualize
-from pipeline.visualize.objective import fresh_responses
+from pipeline.visualize.ascent import _Climber, _Pick, _Result, default_batch
 from pipeline.visualize.recipes import PUBLISHED, RECIPES, Ascent, Recipe
-from pipeline.visualize.result import Visualization
 from tests.pipeline import published
-
-DRAWS = RECIPES["reference"].robust_draws
 
 
 def main() -> None:
@@ -67,11 +61,6 @@ def main() -> None:
         row["cost"] = cost(model, site, precision, asked.turns, asked.only_recipes)
         row["time_goes_to"] = split(model, site, RECIPES["fast"], precision)
         note(f"layer {site.layer}: {json.dumps(row['cost'])}")
-    if asked.units:
-        for site, row in zip(sites, layers, strict=True):
-            row["reach"] = reach(model, site, asked.units, precision, asked.state, asked.reach_only_known)
-            note(f"layer {site.layer}: {json.dumps(row['reach'])}")
-        report["reach"] = pooled([row["reach"] for row in layers])
     report["layers"] = layers
     report["all_neurons"] = extrapolated(model, sites, layers)
     put(report, asked.out)
@@ -85,18 +74,15 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--random-weights", action="store_true")
     parser.add_argument("--input-size", type=int)
     parser.add_argument("--layers", type=lambda text: [int(part) for part in text.split(",")], default=[1, 5, 10])
-    parser.add_argument("--units", type=int, default=0, help="neurons a layer whose reach is compared; 0: cost only")
-    parser.add_argument("--state", help="JSON lines: results of reach, kept and reused")
-    parser.add_argument("--reach-only-known", action="store_true", help="compare what the state has of `reference`")
     parser.add_argument("--only-recipes", action="store_true", help="no published way and no float32: much shorter")
     parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--precision")
-    parser.add_argument("--quick", action="store_true", help="the zoo's ViT, two turns, four neurons a layer")
+    parser.add_argument("--quick", action="store_true", help="the zoo's ViT, two turns")
     parser.add_argument("--out")
     asked = parser.parse_args()
     if asked.quick:
-        asked.model, asked.layers, asked.units, asked.turns = "zoo/vit", [0, 2], 4, 2
+        asked.model, asked.layers, asked.turns = "zoo/vit", [0, 2], 2
     elif asked.model == "timm/deit_tiny_patch16_224" and not asked.weights:
         asked.random_weights = True
     return asked
@@ -270,101 +256,6 @@ def split(model: LoadedModel, site: FfnSite, recipe: Recipe, precision: str) -> 
         shares[kind] += took
     total = sum(shares.values())
     return {kind: round(value / total, 3) for kind, value in shares.items()}
-
-
-# --- reach ------------------------------------------------------------------------------------------------
-
-
-def reach(
-    model: LoadedModel, site: FfnSite, count: int, precision: str, state: str | None, only_known: bool
-) -> dict[str, object]:
-    """What both recipes reach on the same neurons, to their end."""
-    units = [int(u) for u in np.random.default_rng(site.layer).permutation(site.width)[:count]]
-    known = read_state(state)
-    names = ("reference", "fast")
-    if only_known:
-        units = [u for u in units if state_key(model, site, u, "reference", precision) in known]
-    for name in names:
-        missing = [u for u in units if state_key(model, site, u, name, precision) not in known]
-        while missing:
-            some, missing = missing[:16], missing[16:]
-            for result in visualize(model, site, some, RECIPES[name], precision=precision):
-                key = state_key(model, site, result.address.unit, name, precision)
-                known[key] = {
-                    "key": key,
-                    "activation": result.activation,
-                    "robust": under_fresh(model, site, result),
-                    "stored": result.activation_stored,
-                    "peak": result.activation_peak,
-                    "rescue": result.rescue,
-                }
-                if state:
-                    with open(state, "a") as file:
-                        file.write(json.dumps(known[key]) + "\n")
-    pairs = {n: [known[state_key(model, site, u, n, precision)] for u in units] for n in names}
-    return {"neurons": len(units), "units": units, **compared(pairs["reference"], pairs["fast"])}
-
-
-def under_fresh(model: LoadedModel, site: FfnSite, result: Visualization) -> float:
-    """Mean under the DRAWS fresh transforms that are the same for every recipe, however many its rows have."""
-    if result.robust_draws == DRAWS:
-        return result.robust_mean
-    picture = torch.from_numpy(result.image.copy()).permute(2, 0, 1)[None].to(model.device, torch.float32) / 255
-    with torch.no_grad():
-        mean, _ = fresh_responses(model, site, [result.address.unit], picture, [(str(result.address), "robust")], DRAWS)
-    return mean.mean().item()
-
-
-def compared(reference: list[dict], fast: list[dict]) -> dict[str, object]:
-    """Means, medians and paired wins of the two recipes' results."""
-    if not reference:
-        return {}
-    result: dict[str, object] = {}
-    for field in ("activation", "robust", "stored"):
-        theirs, ours = (np.array([row[field] for row in rows]) for rows in (reference, fast))
-        result[field] = {
-            "reference_mean": round(float(theirs.mean()), 4),
-            "fast_mean": round(float(ours.mean()), 4),
-            "reference_median": round(float(np.median(theirs)), 4),
-            "fast_median": round(float(np.median(ours)), 4),
-            "fast_not_lower": round(float((ours >= theirs).mean()), 3),
-        }
-    result["inactive"] = {
-        name: int(sum(row["activation"] <= 0 for row in rows))
-        for name, rows in (("reference", reference), ("fast", fast))
-    }
-    result["raw"] = [
-        {
-            "reference": [round(r["activation"], 4), round(r["robust"], 4)],
-            "fast": [round(f["activation"], 4), round(f["robust"], 4)],
-        }
-        for r, f in zip(reference, fast, strict=True)
-    ]
-    return result
-
-
-def pooled(layers: list[dict[str, object]]) -> dict[str, object]:
-    """All layers together: each neuron counts once."""
-    raw = [pair for layer in layers for pair in layer.get("raw", [])]
-    rows = {
-        name: [{"activation": p[name][0], "robust": p[name][1], "stored": p[name][0]} for p in raw]
-        for name in ("reference", "fast")
-    }
-    summary = compared(rows["reference"], rows["fast"])
-    summary.pop("raw", None)
-    summary.pop("stored", None)
-    return {"neurons": len(raw), **summary}
-
-
-def state_key(model: LoadedModel, site: FfnSite, unit: int, name: str, precision: str) -> str:
-    return f"{model.fingerprint[:16]} {site.layer} {unit} {RECIPES[name].hash} {precision}"
-
-
-def read_state(path: str | None) -> dict[str, dict]:
-    if not path or not Path(path).exists():
-        return {}
-    rows = [json.loads(line) for line in Path(path).read_text().splitlines() if line.strip()]
-    return {row["key"]: row for row in rows}
 
 
 def extrapolated(model: LoadedModel, sites: list[FfnSite], layers: list[dict]) -> dict[str, object]:

@@ -20,7 +20,6 @@ STATIC = Path(__file__).parent / "static"
 _IMPORT = re.compile(rb'^import [^"]* from "(\.[^"]+)";|\bsoon: "([^"]+)"', re.MULTILINE)
 #: Beside index.html, as a service worker has the folder it lies in and no other: keeps what a reader has opened.
 WORKER = Path(__file__).parent / "templates" / "worker.js"
-_UNJOINED = ("theme.js",)  # runs by itself, before the first paint
 _SHELL = Environment(
     loader=PackageLoader("site_builder"), autoescape=select_autoescape(), trim_blocks=True, lstrip_blocks=True
 )
@@ -34,7 +33,7 @@ def app_files() -> dict[str, bytes]:
     own = [path for path in sorted(STATIC.rglob("*")) if path.is_file() and not path.name.endswith(".d.ts")]
     joined = bundling.bundled(STATIC)
     if joined is not None:
-        own = [path for path in own if path.name in _UNJOINED or path.suffix not in (".js", ".css")]
+        own = [path for path in own if path.suffix not in (".js", ".css")]
     return {path.relative_to(STATIC).as_posix(): path.read_bytes() for path in own} | (joined or {})
 
 

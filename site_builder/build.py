@@ -25,7 +25,7 @@ from site_builder.budget import HOSTS, Host, check, estimate, fits
 from site_builder.folders import replace
 from site_builder.in_browser import NOTHING, Browsing
 from site_builder.section import Section, Size, Work, Written
-from site_builder.sections import SECTIONS
+from site_builder.sections import ON_REQUEST, SECTIONS
 from site_builder.survey import Survey, survey
 
 MARK = ".neuron-atlas-site"  # says that a folder is a site of ours, which may be built over
@@ -100,8 +100,8 @@ def build_site(
     manifest |= {"growing": True} if growing else {}
     paths |= _write_page(folder, manifest, title, target, mode, dataset_url)
     _write_revision(folder, manifest["revision"], growing)
-    own = (one for section, _ in made for one in section.folders)
-    _prune(folder, paths | keep, ("app-*", *overview.FOLDERS, *in_browser.FOLDERS, *own))
+    patterns = {one for section in (*sections, *ON_REQUEST) for one in section.folders}
+    _prune(folder, paths | keep, ("app-*", *overview.FOLDERS, *in_browser.FOLDERS, *sorted(patterns)))
     found = measure(folder)
     if not keep:
         check(host, found, mode)

@@ -21,7 +21,6 @@ HERE = Path(__file__).parent
 STATIC, BUNDLED = HERE / "static", HERE / "bundled"
 CONFIG = HERE / "rollup.config.mjs"
 DIGEST = "sources.sha256"
-STYLES = ("atlas.css", "image.css")  # of every page; of a page that asks for it
 TOOLS = ("rollup@4.68.8", "esbuild@0.28.2")
 _PAGE = re.compile(r'\b(soon|late): "([^"]+)\.js"')
 
@@ -60,7 +59,8 @@ def make(folder: Path = BUNDLED) -> None:
         (copy / "package.json").write_text('{"type": "module", "private": true}')
         _run("npm", "install", "--silent", "--no-audit", "--no-fund", "--no-package-lock", *TOOLS, at=copy)
         _run("npx", "rollup", "--silent", "--config", CONFIG.name, at=copy)
-        _run("npx", "esbuild", *STYLES, "--minify", "--outdir=bundled", "--log-level=warning", at=copy)
+        alone = [*(path.name for path in sorted(copy.glob("*.css"))), "theme.js"]  # each by itself
+        _run("npx", "esbuild", *alone, "--minify", "--outdir=bundled", "--log-level=warning", at=copy)
         folder.mkdir(exist_ok=True)
         for old in folder.iterdir():
             old.unlink()

@@ -6,6 +6,7 @@ import contextlib
 import json
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
@@ -16,6 +17,7 @@ from cyclopts import Parameter
 if TYPE_CHECKING:
     from site_builder.build import SiteReport
     from site_builder.in_browser import Browsing
+    from site_builder.section import Section
 
 
 def build(
@@ -51,6 +53,12 @@ def build(
         Path | None,
         Parameter(help="Folder of the npm package onnxruntime-web, for --in-browser (default: npm fetches it)."),
     ] = None,
+    with_map: Annotated[
+        bool,
+        Parameter(
+            name="--map", help="Lay all neurons out on a map by what they fire on (neuron-atlas[map]).", negative=""
+        ),
+    ] = False,
     watch: Annotated[
         float | None,
         Parameter(help="As long as a run is at work: look every so many seconds, and build what is new."),
@@ -67,7 +75,9 @@ def build(
     """Build the static site of an atlas: any file host can serve it from any sub-folder."""
     from atlas_schema.errors import BadConfig
     from site_builder.build import build_site, plan_site
+    from site_builder.sections import ON_REQUEST, SECTIONS
 
+    sections = (*SECTIONS, *ON_REQUEST) if with_map else SECTIONS
     if workers is not None and workers < 1:
         raise BadConfig(f"--workers {workers}: expected at least 1.")
     if watch is not None and not watch > 0:
@@ -80,7 +90,15 @@ def build(
         raise BadConfig("--in-browser needs a finished atlas: leave it out with --watch, and build once more after.")
     browsing = _browsing(atlas, in_browser or [], onnxruntime_web)
     if dry_run:
-        size, mode = plan_site(atlas, target=target, images=images, dataset_url=dataset_url, url=url, browsing=browsing)
+        size, mode = plan_site(
+            atlas,
+            target=target,
+            images=images,
+            dataset_url=dataset_url,
+            url=url,
+            browsing=browsing,
+            sections=sections,
+        )
         told = {"target": target, "images": mode, "files": size.files, "bytes": size.bytes}
         said = f"{out}: at most about {size}, large pictures: {mode}; fits {target}. Nothing was written."
         print(json.dumps(told, indent=1) if as_json else said)
@@ -94,9 +112,9 @@ def build(
     }
     with ExitStack() as shown:
         if watch is None:
-            report = build_site(atlas, str(out), **settings, workers=workers, browsing=browsing)
+            report = build_site(atlas, str(out), **settings, workers=workers, browsing=browsing, sections=sections)
         else:
-            report = _watch(atlas, out, settings, workers, watch, serve, shown)
+            report = _watch(atlas, out, settings, workers, watch, serve, shown, sections)
         told = {name: value for name, value in asdict(report).items() if name != "paths"}
         ends = f"Site: {out}" if serve is not None else f"Site: {out}\nOpen it: neuron-atlas site serve {out}"
         print(json.dumps(told, indent=1) if as_json else f"{report}\n{ends}", flush=True)
@@ -126,11 +144,15 @@ def _watch(
     seconds: float,
     port: int | None,
     shown: ExitStack,
+    sections: Sequence[Section[Any]],
 ) -> SiteReport:
-    """Build until the run has ended; meanwhile, and as long as `shown` is open, the site is served."""
+    """Build until the run has ended; meanwhile, and as long as `shown` is open, the site is served. What is made on
+    request alone comes with the last build: it takes too long to be made again and again.
+    """
     from atlas_schema.published import opened
     from jobs.lock import AtWork
     from site_builder.build import build_site, claim
+    from site_builder.sections import SECTIONS
     from site_builder.serve import serving
     from site_builder.watch import Watch
 
@@ -138,7 +160,8 @@ def _watch(
         print(text, file=sys.stderr, flush=True)
 
     def build(growing: bool, keep: frozenset[str]) -> SiteReport:
-        return build_site(atlas, str(out), **settings, workers=workers or 1, growing=growing, keep=keep)
+        shown = SECTIONS if growing else sections
+        return build_site(atlas, str(out), **settings, workers=workers or 1, growing=growing, keep=keep, sections=shown)
 
     def built(report: SiteReport) -> None:
         say(f"{time.strftime('%H:%M:%S')} {report.said[0]}")

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from site_builder.section import Section
-from site_builder.sections import examples, heads, inversions, labels, matches, neurons, pictures, probes
+from site_builder.sections import examples, heads, inversions, labels, matches, neuron_map, neurons, pictures, probes
 
 SECTIONS: tuple[Section[Any], ...] = (
     neurons.SECTION,
@@ -20,3 +20,6 @@ SECTIONS: tuple[Section[Any], ...] = (
     heads.SECTION,
     inversions.SECTION,
 )
+
+#: What a site has only where it is asked for, and which builds without it take away.
+ON_REQUEST: tuple[Section[Any], ...] = (neuron_map.SECTION,)

@@ -1,6 +1,7 @@
 """Section: labels. Search by what neurons are called, in small files that a browser reads without a server.
 
 s/index-HASH/   words -> labels -> neurons (site_builder/search_index.py)
+s/near-HASH/    labels of near meaning (site_builder/near_texts.py)
 s/faces-HASH/   a small picture of each label's most certain neuron, for suggestions while somebody types
 """
 
@@ -13,6 +14,7 @@ from PIL import Image
 
 from atlas_schema.tables import NEURONS
 from site_builder.folders import content_name, write_by_content, write_folder
+from site_builder.near_texts import near_file, near_labels
 from site_builder.outline import Layer, Neuron, Outline
 from site_builder.reading import content_of
 from site_builder.search_index import TEXT_PACK, Labelled, index_files, most_certain, search_index
@@ -23,6 +25,8 @@ from site_builder.sprites import sheet, thumbnail
 LABEL_BYTES = 24
 #: Bytes that a text adds by its words. Measured.
 WORD_BYTES = 60
+#: Bytes that a neuron adds to the labels of near meaning, and of all of them: lists of texts end.
+NEAR_BYTES, MOST_NEAR_BYTES = 125, 2_000_000
 #: Side in pixels of a label's small picture, columns of a sheet of them (a sheet a pack of labels), and their bytes.
 FACE, FACE_COLUMNS, FACE_BYTES = 48, 8, 1400
 
@@ -44,7 +48,8 @@ def size(held: Labels, images: str) -> Size:
     """File counts are exact."""
     index, sheets = index_files(held.texts), -(-len(held.texts) // TEXT_PACK)
     size = LABEL_BYTES * held.neurons + (FACE_BYTES + WORD_BYTES) * len(held.texts)
-    return Size(index + sheets, size, index)
+    near = min(NEAR_BYTES * held.neurons, MOST_NEAR_BYTES)
+    return Size(index + sheets + bool(held.neurons), size + near, index)
 
 
 def write(work: Work, held: Labels) -> Written:
@@ -55,7 +60,29 @@ def write(work: Work, held: Labels) -> Written:
     if not about["neurons"]:
         return Written(manifest={"search": None})
     folder, faces = write_by_content(work.folder, "s/index", files), _write_faces(work, labelled)
-    return Written(paths={folder, faces}, manifest={"search": about | {"folder": folder, "faces": faces}})
+    near = _write_near(work, layers)
+    told = about | {"folder": folder, "faces": faces, "near": f"{near}/near.json.gz"}
+    return Written(paths={folder, faces, near}, manifest={"search": told})
+
+
+def _write_near(work: Work, layers: list[Layer]) -> str:
+    """The folder of the labels of near meaning."""
+    outline = work.outline
+    name = content_name("s/near", b"1", *(content_of(outline.atlas, layer.shard) for layer in layers))
+
+    def files() -> dict[str, bytes]:
+        found = [one for own in work.pool.map(lambda layer: _candidates(outline, layer), layers) for one in own]
+        return {"near.json.gz": near_file(near_labels(found, outline.labels.values()))}
+
+    write_folder(work.folder, name, files)
+    return name
+
+
+def _candidates(outline: Outline, layer: Layer) -> list[list[tuple[str, float]]]:
+    """Of each neuron of a layer its best texts with their z."""
+    rows = outline.atlas.neurons(layer.slug, layer.layer, ["label_candidates"])
+    listed = rows["label_candidates"].to_pylist() if rows is not None else ()
+    return [[(one["text"], one["z"]) for one in own or () if one["z"] is not None] for own in listed]
 
 
 def _write_faces(work: Work, labelled: list[Labelled]) -> str:

@@ -7,10 +7,11 @@
  *   layers: heads of each attention layer; reads: files of each FFN layer that say which heads read which neurons
  * @typedef {{slug: string, model_id: string, family: string, source: string, neurons: number, described: number,
  *   inactive: number, labelled: number, stages: string[], file: string, depth: string|null, layers: LayerEntry[],
- *   heads: HeadsEntry|null, inversions: {folder: string, rows: number}|null, browser: BrowserEntry|null}} ModelEntry
+ *   heads: HeadsEntry|null, inversions: {folder: string, rows: number}|null, map?: {folder: string, neurons: number},
+ *   browser: BrowserEntry|null}} ModelEntry
  * @typedef {{folder: string, bytes: number, height: number, width: number, resampling: string, probe: string}} BrowserEntry
  *   a model that browsers run: bytes of its graph, what it takes and how images are resized to it
- * @typedef {{folder: string, prefix: number, prefixes: string[], pack: number, texts: number, neurons: number, faces?: string}} SearchIndex
+ * @typedef {{folder: string, prefix: number, prefixes: string[], pack: number, texts: number, neurons: number, faces?: string, near?: string}} SearchIndex
  * @typedef {{name: string, models: number, heads: number, ffns: number, best: [number, "head"|"ffn", number, number|null, number][]}} FeatureEntry
  * @typedef {{title: string, schema: string, images: {mode: "sprite"|"range"|"files", base: string},
  *   pack: number,
@@ -22,6 +23,7 @@
  *   clusters: {folder: string, clusters: number, pack: number}|null,
  *   search: SearchIndex|null, read_pack: number, head_search: SearchIndex|null,
  *   features: {folder: string, list: FeatureEntry[]}|null,
+ *   map?: {folder: string, neurons: number}|null,
  *   start: {file: string, neurons: [string, number, number, number, string|null][]}|null, start_head: [string, number, number, string]|null,
  *   cards: "neurons"|"packs"|"layers"|null, revision: string, growing?: true,
  *   runtime: {folder: string, bytes: number}|null}} Manifest

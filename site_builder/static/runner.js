@@ -75,9 +75,3 @@ function sources(/** @type {string} */ slug) {
   const { folder, height, width, resampling, runtime, total } = runnable(slug);
   return { script: absolute(`${runtime.folder}/ort.js`), wasm: absolute(`${runtime.folder}/ort.wasm.gz`), graph: absolute(`${folder}/model.onnx`), total, height, width, resampling };
 }
-
-/** The style of the page of images, which no other page needs. */
-export function style() {
-  const href = new URL("image.css", import.meta.url).href;
-  if (document.querySelector(`link[href="${href}"]`) === null) document.head.append(Object.assign(document.createElement("link"), { rel: "stylesheet", href }));
-}

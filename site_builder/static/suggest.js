@@ -3,6 +3,7 @@ import { number5, site } from "./data.js";
 import { plural } from "./format.js";
 import { jumpMatches } from "./jump.js";
 import { findLabels, nearestWords } from "./labels.js";
+import { nearLabels } from "./near_labels.js";
 import { tileStyle } from "./pictures.js";
 import { link } from "./route.js";
 
@@ -21,6 +22,8 @@ export async function suggest(text, here) {
     ...texts.slice(0, TEXTS).map((one) => ({ title: one.text, note: plural(one.neurons, "head"), href: link.search({ q: one.text }) })),
   ];
   if (found.length > 0) return found;
+  const meant = await nearLabels(text).catch(() => []);
+  if (meant.length > 0) return meant.slice(0, LABELS).map(([label]) => ({ title: label, note: "near in meaning", href: link.search({ q: label }) }));
   const near = await nearestWords(text);
   return near === "" ? [] : [{ title: near, note: "did you mean this?", href: link.search({ q: near }) }];
 }

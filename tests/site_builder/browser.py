@@ -8,7 +8,7 @@ import json
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -112,6 +112,10 @@ class Page:
         self.driver.get("about:blank")
         self.driver.get(url)
         self.wait(lambda: self.all(ready))
+
+    def leave(self) -> None:
+        """Away from the page before its server goes: two seconds after it was opened it asks for what keeps it."""
+        self.driver.get("about:blank")
 
     def all(self, selector: str) -> list[Any]:
         return self.driver.find_elements(By.CSS_SELECTOR, selector)
@@ -234,17 +238,20 @@ def painted(pixels: np.ndarray) -> bool:
 
 
 @contextmanager
-def hosting(root: Path, **atlases: Path) -> Iterator[Seen]:
-    """A server of the folder, and a tab to look at it. atlases: of which sites are built in it first, by name.
+def hosting(root: Path, *, mapped: Collection[str] = (), **atlases: Path) -> Iterator[Seen]:
+    """A server of the folder, and a tab to look at it. atlases: of which sites are built in it first, by name; those
+    that are `mapped` with what a site has on request alone.
 
     The modules of which sites have the joined form lie below /modules/, for tests that ask one alone.
     """
     from site_builder.build import build_site
     from site_builder.bundling import STATIC
+    from site_builder.sections import ON_REQUEST, SECTIONS
 
     shutil.copytree(STATIC, root / "modules")
     for name, atlas in atlases.items():
-        build_site(atlas, root / "some" / "where" / name)
+        sections = (*SECTIONS, *ON_REQUEST) if name in mapped else SECTIONS
+        build_site(atlas, root / "some" / "where" / name, sections=sections)
     with plain_server(root) as (address, _):
         page = Page()
         try:

@@ -49,9 +49,12 @@ KEPT = [
     ("inversion", 390, "dark"),
     ("image", 1280, "light"),
     ("image", 390, "dark"),
+    ("map", 1280, "light"),
+    ("map-pictures", 1280, "dark"),
+    ("map", 390, "dark"),
 ]
 PAGES = ["home", "model", "layer", "neuron", "evidence", "filters", "search", "clusters", "cluster", "help"]
-PAGES += ["head", "heads", "features", "feature", "inversions", "inversion", "image"]
+PAGES += ["head", "heads", "features", "feature", "inversions", "inversion", "map", "image"]
 EVERY = list(product(PAGES, [390, 768, 1280], ["light", "dark"]))
 #: Where the picture begins, on pages of which the upper end shows nothing new.
 FROM = {"evidence": ".images", "head-images": ".images"}
@@ -82,6 +85,8 @@ def places(site: Path, neuron: str | None, words: str | None, head: str | None) 
         where["filters"] = f"m/{slug}/{layer}?sort=certainty&label=labelled"
     if manifest["search"]:
         where["search"] = f"s?q={quote(words or most_common(site, manifest['search']))}"
+    if manifest.get("map"):
+        where |= {"map": "map", "map-pictures": "map?at=0.62,0.55,5&by=verdict"}
     if manifest["clusters"]:
         where |= {"clusters": "rosetta", "cluster": "r/0"}
     if manifest["features"]:
@@ -136,7 +141,7 @@ def shoot(page: Page, address: str, out: Path, *, whole: bool, start: str = "", 
     # A large picture shows its steps without dithering; walls of small ones do not, and weigh a third less.
     colors, dither = (
         (256, Image.Dither.FLOYDSTEINBERG)
-        if out.name.startswith(("neuron", "evidence", "cluster-", "head-images", "image"))
+        if out.name.startswith(("neuron", "evidence", "cluster-", "head-images", "map-pictures", "image"))
         else (128, Image.Dither.NONE)
     )
     # Red and blue of signed maps cover little of the page: the usual palette would leave them out.

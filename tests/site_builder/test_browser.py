@@ -229,6 +229,7 @@ def test_a_file_that_is_missing_is_named_on_the_page(seen: Seen, small_atlas: Pa
     with plain_server(tmp_path) as (address, _):
         seen.page.open(f"{address}/site/#/n/drawn-vit/1/7", ".failure")
         assert "00000.json.gz: the server answered 404" in seen.page.text(".failure")
+        seen.page.leave()
     assert any("404" in line for line in seen.page.console())  # the browser's own line about it
     seen.page.requests()
 
@@ -349,6 +350,7 @@ def test_pictures_by_range_and_what_a_server_without_it_is_told(seen: Seen, smal
         build_site(small_atlas, tmp_path / "site", images="range", dataset_url=f"{address}/data")
         seen.page.open(f"{address}/site/#/n/drawn-vit/1/7", ".picture .failure")
         assert "--images sprite" in seen.page.text(".picture .failure")
+        seen.page.leave()
     seen.page.requests()
 
 
@@ -441,6 +443,7 @@ def test_a_models_page_says_what_each_stage_ran_with(
         assert cells(page) == [["visualize", "float32", "torch 2.8.0, timm 1.0.20", "00112233aabbccdd"]]
         assert "Not recorded of any stage: code, date" in page.text("main")
         assert "What decided each result" not in page.text("main")
+        page.leave()
     page.requests()
 
 
@@ -455,6 +458,7 @@ def test_what_all_stages_share_is_said_once(
         page.open(f"{address}/site/#/m/drawn-vit", "table.made")
         assert cells(page) == [[stage, "2026-01-02 03:04 UTC", "aaaabbbbccccdddd"] for stage in ("evidence", "label")]
         assert "All stages: software torch 2.9.9; code 1.2.3." in page.text("main")
+        page.leave()
     page.requests()
 
 
@@ -478,6 +482,7 @@ def test_what_no_stage_of_pictures_says_is_a_dash_with_its_reason(
         recipe = next(one.text for one in page.all(".facts .figure") if one.text.startswith("Recipe"))
         assert "–" in recipe
         assert "does not record what its stages ran with" in page.text("main")
+        page.leave()
     page.requests()
 
 

@@ -27,6 +27,8 @@ PLACES = {
     "head": "#/h/drawn-swin/2/3",
     "features": "#/features",
     "feature": "#/f/colour",
+    "map": "#/map?at=0.5,0.5,4",
+    "map of a model": "#/map/drawn-vit?by=verdict&q=disc",
     "clusters": "#/rosetta",
     "cluster": "#/r/0",
     "search": "#/s?q=disc",
@@ -43,7 +45,9 @@ PLACES = {
 
 @pytest.fixture(scope="module")
 def seen(small_atlas: Path, evident_atlas: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seen]:
-    with hosting(tmp_path_factory.mktemp("host"), small=small_atlas, evident=evident_atlas) as seen:
+    with hosting(
+        tmp_path_factory.mktemp("host"), mapped=("evident",), small=small_atlas, evident=evident_atlas
+    ) as seen:
         yield seen
 
 

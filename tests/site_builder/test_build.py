@@ -323,7 +323,7 @@ def test_what_comes_with_the_page_does_not_grow(built: tuple[Path, SiteReport]) 
     page = (built[0] / "index.html").read_text()
     names = set(re.findall(r'(?:src|href)="(app-[^"]+\.(?:js|css))"', page))
     assert len(names) <= 3
-    assert sum((built[0] / name).stat().st_size for name in names) <= 125_500
+    assert sum((built[0] / name).stat().st_size for name in names) <= 124_000
 
 
 def test_the_joined_scripts_are_made_of_the_modules_as_they_are() -> None:

@@ -15,7 +15,7 @@ from browser import Page, missing, plain_server
 
 from site_builder import app
 from site_builder.bundling import sources
-from site_builder.sections import SECTIONS
+from site_builder.sections import ON_REQUEST, SECTIONS
 
 #: Address -> its page and parts, as they were before pages had a list. Links never change.
 ADDRESSES: dict[str, dict[str, Any]] = {
@@ -62,6 +62,12 @@ ADDRESSES: dict[str, dict[str, Any]] = {
     "#/s?q=a%2Fb%26c&m=drawn-vit": {"page": "search", "query": {"q": "a/b&c", "m": "drawn-vit"}},
     "#/image": {"page": "images"},
     "#/image/drawn-vit?layer=3": {"page": "image", "slug": "drawn-vit", "query": {"layer": "3"}},
+    "#/map": {"page": "map"},
+    "#/map?by=verdict&q=dog&at=0.5%2C0.25%2C4": {
+        "page": "map",
+        "query": {"by": "verdict", "q": "dog", "at": "0.5,0.25,4"},
+    },
+    "#/map/a-b": {"page": "modelmap", "slug": "a-b"},
     "#/cmp": {"page": "compare"},
     "#/cmp?u=a%2Fmlp%2F1%2F2%2Ca%2Fhead%2F0%2F3&title=mine": {
         "page": "compare",
@@ -136,7 +142,7 @@ def test_every_page_has_an_address_in_the_list_above(told: dict[str, Any]) -> No
 @pytest.mark.browser
 def test_a_section_is_entered_by_a_page(told: dict[str, Any]) -> None:
     forms = {re.sub(r":\w+", "", one["form"]) for one in told["forms"]}
-    assert {section.entered for section in SECTIONS} <= forms
+    assert {section.entered for section in (*SECTIONS, *ON_REQUEST)} <= forms
 
 
 @pytest.mark.browser

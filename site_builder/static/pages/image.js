@@ -7,8 +7,9 @@ import { useKeys } from "../keys.js";
 import { drawMap, nextOverlay, OVERLAYS, patchBox } from "../maps.js";
 import { Choice, Explained, Failure, Trail, useLoaded, usePreference, useTitle } from "../parts.js";
 import { link } from "../route.js";
-import { runnable, Runner, style } from "../runner.js";
+import { runnable, Runner } from "../runner.js";
 import { byChance, encodedMap, inWords, ranked } from "../standing.js";
+import { styled } from "../styled.js";
 import { NeuronTile, Patch } from "../tiles.js";
 import { certainty } from "../trust.js";
 
@@ -32,7 +33,7 @@ export function ImagesPage({ route }) {
 
 export function ImagePage({ route }) {
   const { slug } = route;
-  useEffect(style, []);
+  useLoaded(() => styled("image.css"), []);
   useTitle(`An image of yours, ${slug}`);
   const { total } = runnable(slug);
   const models = site.models.filter(({ browser }) => browser);

@@ -35,6 +35,9 @@ export const PAGES = [
   { page: "clusters", form: "rosetta", late: "cluster.js",
     entry: ({ clusters }, { html, link }) => clusters && html`<a href=${link.clusters()}>${plural(clusters.clusters, "Rosetta cluster")}</a>: neurons of three or more models that fire alike.` },
   { page: "cluster", form: "r/{number:whole}", late: "cluster.js" },
+  { page: "map", form: "map", late: "map.js",
+    entry: ({ map, models }, { html, link }) => (map || models.some((model) => model.map)) && html`<a href=${link.map()}>The map</a>: all neurons laid out by what they fire on.` },
+  { page: "modelmap", form: "map/{slug}", late: "map.js", entry: ({ slug, map }, { html, link }) => map && html`<a href=${link.modelmap(slug)}>map</a>` },
   { page: "images", form: "image", late: "image.js",
     entry: ({ runtime }, { html, link }) => runtime && html`<a href=${link.images()}>Find the neurons of an image of yours</a>: the model runs in this browser.` },
   { page: "image", form: "image/{slug}", late: "image.js",
@@ -45,5 +48,5 @@ export const PAGES = [
   { page: "search", form: "s", soon: "search.js" },
   { page: "help", form: "help", late: "help.js" },
   { page: "random", form: "r" }, // leads to any neuron
-  { page: "unknown", soon: "search.js" },
+  { page: "unknown", late: "search_more.js" },
 ];
