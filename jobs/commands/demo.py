@@ -56,6 +56,8 @@ def demo(
         print(
             f"Dataset: {atlas}\nSite:    {site}\n"
             f"Open it: neuron-atlas site serve {shlex.quote(str(site))}\n"
+            f"With a map of all neurons: neuron-atlas site build {shlex.quote(str(atlas))} "
+            f"--out {shlex.quote(str(site))} --map\n"
             f'Load it: datasets.load_dataset({str(atlas)!r}, "neurons")',
             flush=True,
         )
