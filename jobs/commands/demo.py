@@ -58,6 +58,7 @@ def demo(
             f"Open it: neuron-atlas site serve {shlex.quote(str(site))}\n"
             f"With a map of all neurons: neuron-atlas site build {shlex.quote(str(atlas))} "
             f"--out {shlex.quote(str(site))} --map\n"
+            f"With the neurons of images of yours (neuron-atlas[browser] and npm): the same with --in-browser all\n"
             f'Load it: datasets.load_dataset({str(atlas)!r}, "neurons")',
             flush=True,
         )
