@@ -17,8 +17,8 @@ THUMB = 96
 #: Thumbnails of a sheet: 8 columns, 8 rows.
 SHEET_COLUMNS = 8
 SHEET = SHEET_COLUMNS * SHEET_COLUMNS
-#: WebP quality of sheets: second-hand pictures for choosing by, about 2.3 kB each.
-QUALITY = 72
+#: WebP quality of sheets: second-hand pictures for choosing by, about 2 kB each.
+QUALITY = 64
 #: Originals in one bundle, at most: next and previous come along, as long as they are not long to wait for.
 BUNDLE, BUNDLE_BYTES = 8, 64_000
 

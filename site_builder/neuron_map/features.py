@@ -20,7 +20,6 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow.compute as pc
 import scipy.sparse as sp
-from sklearn.utils.extmath import randomized_svd
 
 from atlas_schema.read import Atlas
 from site_builder.outline import Layer
@@ -147,6 +146,8 @@ def _by_kinds(strongest: sp.csr_matrix, kinds: Kinds, seed: int) -> Floats:
 def _reduced(matrix: sp.csr_matrix, centre: npt.NDArray[np.float64], seed: int) -> Floats:
     """The rows, less `centre`, along the axes of greatest spread: (rows, at most COMPONENTS)."""
     most = min(COMPONENTS, *matrix.shape)
+    from sklearn.utils.extmath import randomized_svd  # a second to import, and sites without a map need none
+
     _, _, axes = randomized_svd(matrix, most, random_state=seed)
     return np.asarray(matrix @ axes.T - centre @ axes.T, dtype=np.float32)
 
