@@ -12,7 +12,7 @@ from pipeline.models import ModelRequest, load
 from pipeline.seeds import generator
 from pipeline.visualize.ascent import _Climber, visualize
 from pipeline.visualize.colours import COLOURS, coloured, logit_colours
-from pipeline.visualize.objective import _alike, _over_patches, distance
+from pipeline.visualize.objective import _over_patches, alike, distance
 from pipeline.visualize.parametrize import parameterization
 from pipeline.visualize.recipes import ACCENTUATED, FAST, MACO, RECIPES, Ascent, Phase, Recipe
 from pipeline.visualize.spectrum import measured, natural_spectrum
@@ -143,7 +143,7 @@ def test_each_variant_begins_with_its_own_photograph():
 
 def test_likeness_is_the_cosine_of_gram_matrices():
     hidden = torch.from_numpy(generator("hidden").standard_normal((6, 5, 8)))
-    found = _alike(hidden, 3)
+    found = alike(hidden, 3)
     for group in range(2):
         for i in range(3):
             own = hidden[3 * group : 3 * group + 3]
