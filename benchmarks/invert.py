@@ -163,6 +163,11 @@ def main() -> None:
     parser.add_argument("--sheet", help="where the pictures are drawn, as a file of pictures")
     parser.add_argument("--out")
     asked = parser.parse_args()
+    several = [name for name in asked.recipes.split(",") if name != "pixels" and inversion_recipe(name).variants > 1]
+    if several:
+        parser.error(
+            f"--recipes {several[0]}: makes several pictures of a target, expected one; see inversion_readings"
+        )
     torch.set_num_threads(asked.threads)
     loaded = [(name, load(ModelRequest(f"zoo/{name}"))) for name in CLASSIFIERS]
     readers = [Reader(name, model, class_outputs(model)) for name, model in loaded]

@@ -1,17 +1,29 @@
-"""What the pictures of several recipes reach, and what is left of it under natural changes, neuron by neuron.
+"""What the pictures of several recipes reach, clean and changed, neuron by neuron.
 
     python -m benchmarks.recipes [--model zoo/vit] [--recipes fast,placed,reference] [--layers 0,1] [--units 6]
+    python -m benchmarks.recipes --model timm/vit_small_patch14_dinov2 --weights FILE --as dinov2 --input-size 112 \
+        --recipes fast,reference --layers 0,1,3,5,7,10 --units 43 --state FILE.jsonl --out docs/benchmarks/NAME.json
 
-Each recipe makes a picture of the same neurons (drawn by the layer's number as seed); the stored picture is measured as
-the stage verdict does, with changes that depend on the neuron alone. Told by layer: medians, the share of neurons whose
-picture holds, and of how many neurons the natural mean and strongest patch are at least those of the last recipe named.
+Each recipe makes a picture of the same neurons, drawn by the layer's number as seed; the stored picture is judged by
+four measures: `clean`, the mean over patches; `natural` and `natural_peak`, the mean over patches and the strongest
+patch averaged over five kinds of natural change, as the stage verdict does; `published`, the mean over patches under
+the colour shift of the published transform (32 draws, the same for every recipe). Told by depth and over all, of each
+recipe: medians, verdicts, cost; and against the last one named, of each measure: the share of neurons where it is not
+lower with its 95 % interval (Wilson), and the mean difference over that recipe's mean absolute value with its 95 %
+interval (bootstrap over neurons, 10,000 draws).
+
+`reference` takes one to twelve minutes a neuron of a core at 224 px: with --state every batch of results is kept, and
+the next run goes on from there; --known compares what the state has of all recipes.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,87 +31,212 @@ import torch
 
 from benchmarks.machine import description, public, put
 from pipeline.models import FfnSite, LoadedModel, ModelRequest, load
+from pipeline.models.device import choose_precision
 from pipeline.visualize.ascent import visualize
 from pipeline.visualize.natural import NaturalSettings, Picture, natural_rows
-from pipeline.visualize.recipes import recipe_named
+from pipeline.visualize.objective import fresh_responses
+from pipeline.visualize.picture import decode
+from pipeline.visualize.recipes import RECIPES
+from pipeline.visualize.result import Visualization
 
-FIGURES = ("clean", "natural_mean", "natural_peak")
-
-
-def measured(model: LoadedModel, site: FfnSite, units: list[int], name: str) -> dict[str, Any]:
-    """Of one recipe: process seconds and passes a neuron, and a list over units of each figure."""
-    began = time.process_time()
-    made = visualize(model, site, units, recipe_named(name))
-    seconds = (time.process_time() - began) / len(units)
-    pictures = {one.address.unit: Picture(one.webp, one.activation_start) for one in made}
-    told = natural_rows(model, site, pictures, NaturalSettings())
-    by_unit = {row["unit"]: row for row in told}
-    rows = [by_unit[unit] for unit in units]
-    return {
-        "process_seconds": seconds,
-        "passes": float(np.mean([one.image_steps for one in made])),
-        "clean": [one.activation_stored for one in made],
-        "natural_mean": [row["natural_mean"] for row in rows],
-        "natural_peak": [row["natural_peak"] for row in rows],
-        "holds": [row["verdict"] == "holds" for row in rows],
-    }
-
-
-def compared(found: dict[str, dict[str, Any]], last: str) -> dict[str, Any]:
-    """The figures of one or several layers, by recipe."""
-    told = {}
-    for name, own in found.items():
-        told[name] = {
-            "process_seconds": round(float(own["process_seconds"]), 3),
-            "passes": round(own["passes"], 1),
-            "holds": round(float(np.mean(own["holds"])), 3),
-            **{f"median_{key}": round(float(np.median(own[key])), 3) for key in FIGURES},
-        }
-        if name != last:
-            for key in ("natural_mean", "natural_peak"):
-                wins = np.array(own[key]) >= np.array(found[last][key])
-                told[name][f"{key}_at_least_{last}"] = round(float(wins.mean()), 3)
-    return told
+MEASURES = ("clean", "natural", "natural_peak", "published")
+DRAWS = RECIPES["reference"].robust_draws
+AT_ONCE = 8  # neurons whose results are kept together
+SETTINGS = NaturalSettings()
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default="zoo/vit")
-    parser.add_argument("--weights")
-    parser.add_argument("--as", dest="name")
-    parser.add_argument("--input-size", type=int)
-    parser.add_argument("--recipes", default="placed,fast")
-    parser.add_argument("--layers", type=lambda text: [int(part) for part in text.split(",")], default=[0, 1, 2, 3])
-    parser.add_argument("--units", type=int, default=6, help="of each layer")
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--out")
-    asked = parser.parse_args()
-    torch.set_num_threads(asked.threads)
-    model = load(ModelRequest(asked.model, weights=asked.weights, name=asked.name, input_size=asked.input_size))
-    names, layers = asked.recipes.split(","), {}
-    everything: dict[str, dict[str, Any]] = {}
-    for layer in asked.layers:
+    asked = arguments()
+    torch.set_num_threads(1)
+    request = ModelRequest(
+        model=asked.model,
+        weights=asked.weights,
+        name=asked.name,
+        random_weights=asked.random_weights,
+        input_size=asked.input_size,
+    )
+    model = load(request, device="cuda" if torch.cuda.is_available() else "cpu")
+    precision = asked.precision or choose_precision(model)
+    state = State(asked.state)
+    chosen = {layer: chosen_units(model.description.ffn_sites[layer], asked.units) for layer in asked.layers}
+    if not asked.known:
+        for layer, some in turns(chosen):
+            for recipe in asked.recipes:
+                climb(model, model.description.ffn_sites[layer], some, recipe, precision, state)
+    known: dict[int, list[tuple[dict[str, Any], ...]]] = {}
+    for layer, units in chosen.items():
         site = model.description.ffn_sites[layer]
-        units = sorted(int(u) for u in np.random.default_rng(layer).permutation(site.width)[: asked.units])
-        found = {name: measured(model, site, units, name) for name in names}
-        layers[layer] = {"depth": round(site.depth, 3), "units": units, **compared(found, names[-1])}
-        print(f"layer {layer}: {layers[layer]}", file=sys.stderr, flush=True)
-        for name, own in found.items():
-            pool = everything.setdefault(name, {key: [] for key in own})
-            for key, value in own.items():
-                pool[key] += value if isinstance(value, list) else [value]
-    for pool in everything.values():
-        pool |= {key: float(np.mean(pool[key])) for key in ("process_seconds", "passes")}
+        found = [[state.of(key_of(model, site, unit, one, precision)) for one in asked.recipes] for unit in units]
+        known[layer] = [tuple(row for row in own if row) for own in found if all(own)]
     report = {
         "benchmark": "recipes",
         "command": " ".join(["python -m benchmarks.recipes", *public(sys.argv[1:])]),
         "machine": description(),
         "model": model.description.slug,
-        "recipes": {name: recipe_named(name).hash for name in names},
-        "all": {"neurons": asked.units * len(asked.layers), **compared(everything, names[-1])},
-        "layers": layers,
+        "fingerprint": model.fingerprint[:16],
+        "input_size": list(model.description.input_size),
+        "precision": precision,
+        "recipes": {name: RECIPES[name].hash for name in asked.recipes},
+        "natural": {"draws": SETTINGS.draws, "holds": SETTINGS.holds, "fails": SETTINGS.fails},
+        "layers": [
+            {"layer": layer, "depth": round(model.description.ffn_sites[layer].depth, 3)}
+            | compared(known[layer], asked.recipes)
+            for layer in known
+        ],
+        "all": compared([own for of_layer in known.values() for own in of_layer], asked.recipes),
+        "raw": {str(layer): [raw(own, asked.recipes) for own in known[layer]] for layer in known},
     }
     put(report, asked.out)
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="zoo/vit")
+    parser.add_argument("--weights")
+    parser.add_argument("--as", dest="name")
+    parser.add_argument("--random-weights", action="store_true")
+    parser.add_argument("--input-size", type=int)
+    parser.add_argument("--layers", type=lambda text: [int(part) for part in text.split(",")], default=[0, 1, 2, 3])
+    parser.add_argument("--units", type=int, default=6, help="neurons a layer")
+    parser.add_argument(
+        "--recipes", type=lambda text: text.split(","), default=["placed", "fast"], help="yardstick last"
+    )
+    parser.add_argument("--precision")
+    parser.add_argument("--state", help="JSON lines: what each recipe reached on each neuron, kept and reused")
+    parser.add_argument("--known", action="store_true", help="climb nothing: compare what the state has of all")
+    parser.add_argument("--out")
+    asked = parser.parse_args()
+    if not set(asked.recipes) <= set(RECIPES) or any(RECIPES[name].variants > 1 for name in asked.recipes):
+        parser.error(f"--recipes: {','.join(asked.recipes)}: expected some of {', '.join(RECIPES)}, one picture each")
+    return asked
+
+
+def chosen_units(site: FfnSite, count: int) -> list[int]:
+    """The neurons of a layer that are compared, drawn by its number: the first of them are those of a shorter run."""
+    return [int(unit) for unit in np.random.default_rng(site.layer).permutation(site.width)[:count]]
+
+
+def turns(chosen: Mapping[int, Sequence[int]]) -> Iterator[tuple[int, Sequence[int]]]:
+    """A few neurons of every layer at a time, so that a run that is stopped has something of every depth."""
+    for begin in range(0, max(map(len, chosen.values()), default=0), AT_ONCE):
+        for layer, units in chosen.items():
+            if units[begin : begin + AT_ONCE]:
+                yield layer, units[begin : begin + AT_ONCE]
+
+
+class State:
+    """Results by key, in a file of JSON lines that grows; in memory alone without a file."""
+
+    def __init__(self, path: str | None) -> None:
+        self.path = Path(path) if path else None
+        lines = self.path.read_text().splitlines() if self.path and self.path.exists() else []
+        self.rows = {row["key"]: row for row in map(json.loads, filter(str.strip, lines))}
+
+    def of(self, key: str) -> dict[str, Any] | None:
+        return self.rows.get(key)
+
+    def add(self, rows: Sequence[dict[str, Any]]) -> None:
+        self.rows |= {row["key"]: row for row in rows}
+        if self.path:
+            with self.path.open("a") as file:
+                file.writelines(json.dumps(row) + "\n" for row in rows)
+
+
+def key_of(model: LoadedModel, site: FfnSite, unit: int, recipe: str, precision: str) -> str:
+    """Everything that decides a result: weights, size of the input, neuron, recipe, number format."""
+    size = "x".join(map(str, model.description.input_size))
+    return f"{model.fingerprint[:16]} {size} {site.layer} {unit} {RECIPES[recipe].hash} {precision}"
+
+
+def climb(model: LoadedModel, site: FfnSite, units: Sequence[int], recipe: str, precision: str, state: State) -> None:
+    """Run a recipe on the neurons that the state does not have, and judge what it reached."""
+    missing = [unit for unit in units if state.of(key_of(model, site, unit, recipe, precision)) is None]
+    if not missing:
+        return
+    began = time.process_time()
+    results = list(visualize(model, site, missing, RECIPES[recipe], precision=precision))
+    seconds = (time.process_time() - began) / len(missing)
+    pictures = {one.address.unit: Picture(one.webp, one.activation_start) for one in results}
+    natural = {row["unit"]: row for row in natural_rows(model, site, pictures, SETTINGS)}
+    state.add(
+        [
+            {
+                "key": key_of(model, site, one.address.unit, recipe, precision),
+                "unit": one.address.unit,
+                "clean": one.activation_stored,
+                "natural": natural[one.address.unit]["natural_mean"],
+                "natural_peak": natural[one.address.unit]["natural_peak"],
+                "published": under_fresh(model, site, one),
+                "verdict": natural[one.address.unit]["verdict"],
+                "rescue": one.rescue,
+                "image_steps": one.image_steps,
+                "cpu_seconds": seconds,
+            }
+            for one in results
+        ]
+    )
+    done = f"layer {site.layer}, {recipe}: {len(missing)} neurons, {seconds:.1f} s of a core each"
+    print(done, file=sys.stderr, flush=True)
+
+
+def under_fresh(model: LoadedModel, site: FfnSite, result: Visualization) -> float:
+    """Mean over patches of the stored picture under DRAWS published transforms, the same for every recipe."""
+    picture = torch.from_numpy(decode(result.webp).copy()).permute(2, 0, 1)[None].to(model.device, torch.float32) / 255
+    with torch.no_grad():
+        mean, _ = fresh_responses(model, site, [result.address.unit], picture, [(str(result.address), "robust")], DRAWS)
+    return float(mean.mean())
+
+
+# --- comparison -------------------------------------------------------------------------------------------
+
+
+def compared(found: Sequence[Sequence[dict[str, Any]]], recipes: Sequence[str]) -> dict[str, Any]:
+    """By recipe medians, verdicts, cost, and how it stands against the last. found: of each neuron its results."""
+    if not found:
+        return {"neurons": 0}
+    report: dict[str, Any] = {"neurons": len(found)}
+    rows = dict(zip(recipes, zip(*found, strict=True), strict=True))
+    for name, own in rows.items():
+        verdicts = [row["verdict"] for row in own]
+        report[name] = {
+            "verdicts": {verdict: verdicts.count(verdict) for verdict in sorted(set(verdicts))},
+            "image_steps": round(float(np.mean([row["image_steps"] for row in own])), 1),
+            "cpu_seconds": round(float(np.mean([row["cpu_seconds"] for row in own])), 2),
+        }
+        for measure in MEASURES:
+            last, values = (np.array([row[measure] for row in some], dtype=float) for some in (rows[recipes[-1]], own))
+            told: dict[str, Any] = {"median": _figure(np.median(values))}
+            if name != recipes[-1]:
+                told["not_lower"] = wilson(int((values >= last).sum()), len(own))
+                told["difference_over_mean"] = difference(last, values)
+            report[name][measure] = told
+    return report
+
+
+def wilson(wins: int, of: int, z: float = 1.96) -> list[float]:
+    """A share and its 95 % interval (Wilson 1927): [share, low, high]."""
+    share = wins / of
+    centre = (share + z**2 / (2 * of)) / (1 + z**2 / of)
+    half = z / (1 + z**2 / of) * np.sqrt(share * (1 - share) / of + z**2 / (4 * of**2))
+    return [round(float(value), 3) for value in (share, centre - half, centre + half)]
+
+
+def difference(a: np.ndarray, b: np.ndarray, draws: int = 10_000) -> list[float]:
+    """Mean of b - a over the mean of |a|, and its 95 % interval by resampled neurons: [value, low, high]."""
+    some = np.random.default_rng(0).integers(len(a), size=(draws, len(a)))
+    shares = (b - a)[some].mean(1) / np.abs(a)[some].mean(1)
+    value = (b - a).mean() / np.abs(a).mean()
+    return [_figure(one) for one in (value, *np.quantile(shares, [0.025, 0.975]))]
+
+
+def raw(own: Sequence[dict[str, Any]], recipes: Sequence[str]) -> dict[str, Any]:
+    """The measures of a neuron, in their order, by recipe."""
+    told = {name: [_figure(row[one]) for one in MEASURES] for name, row in zip(recipes, own, strict=True)}
+    return {"unit": own[0]["unit"], **told}
+
+
+def _figure(value: float) -> float:
+    return round(float(value), 4)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@
 Three ways in one run: one neuron at a time through the whole network, as published; the recipe `reference`;
 the recipe `fast`. Cost is measured in short turns that alternate between the ways, layer by layer, so that a
 busy neighbour slows all alike, and counted up by each recipe's image steps. What their pictures reach, neuron by
-neuron: benchmarks/pairs.py.
+neuron: benchmarks/recipes.py.
 """
 
 from __future__ import annotations

@@ -41,11 +41,6 @@ from tests.pipeline.close import assert_close
 
 
 @pytest.fixture(scope="module")
-def vit():
-    return load(ModelRequest("zoo/vit"))
-
-
-@pytest.fixture(scope="module")
 def clip():
     return load_embedder(ModelRequest("zoo/clip"))
 

@@ -26,11 +26,6 @@ QUICK = replace(
 )
 
 
-@pytest.fixture(scope="module")
-def vit():
-    return load(ModelRequest("zoo/vit"))
-
-
 def directions_of(model, numbers, seed=0):
     """Random directions of some heads, as if probe images reached 0 on the mean and 2 in standard deviation."""
     width = model.description.representation_dim

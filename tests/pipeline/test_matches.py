@@ -44,11 +44,6 @@ def batches(x01):
     return [PairedImages(a, a, b) for a, b in zip(x01.split(BATCH), shuffled.split(BATCH), strict=True)]
 
 
-@pytest.fixture(scope="module")
-def vit():
-    return load(ModelRequest("zoo/vit"))
-
-
 def permuted_copy(name):
     """A zoo model whose neurons stand in another order in every layer, and the order: copy[i] is original[order[i]]."""
     model = load(ModelRequest(name))

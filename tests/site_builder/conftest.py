@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,20 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))  # drawn_atlas and browser, beside this file
 
+from browser import Seen
 from drawn_atlas import EVIDENT, HEADS_ALONE, WIDE, draw_atlas
+
+
+@pytest.fixture
+def quiet(request: pytest.FixtureRequest) -> Iterator[None]:
+    """After a test: nothing on the console, no request that left the site's folder, nothing that the next one sees.
+
+    For modules with a fixture `seen`.
+    """
+    seen: Seen = request.getfixturevalue("seen")
+    with seen.quiet():
+        yield
+    seen.page.run("try { localStorage.clear() } catch {}")  # a page that was left has none
 
 
 @pytest.fixture(scope="session")

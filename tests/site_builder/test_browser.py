@@ -21,7 +21,11 @@ from site_builder.build import build_site
 from site_builder.packs import dump
 from site_builder.serve import make_server
 
-pytestmark = [pytest.mark.browser, pytest.mark.skipif(bool(missing()), reason=missing())]
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.usefixtures("quiet"),
+    pytest.mark.skipif(bool(missing()), reason=missing()),
+]
 
 
 @pytest.fixture(scope="module")
@@ -32,14 +36,6 @@ def seen(small_atlas: Path, wide_atlas: Path, tmp_path_factory: pytest.TempPathF
         build_site(wide_atlas, root / "some" / "where" / "wide")
     with hosting(root, small=small_atlas) as seen:
         yield seen
-
-
-@pytest.fixture(autouse=True)
-def quiet(request: pytest.FixtureRequest) -> Iterator[None]:
-    """After every test: nothing on the console, and no request that left the site's folder."""
-    seen: Seen = request.getfixturevalue("seen")
-    with seen.quiet():
-        yield
 
 
 def test_home_shows_the_wall_and_leads_to_a_neuron(seen: Seen) -> None:

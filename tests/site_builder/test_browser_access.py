@@ -14,7 +14,11 @@ import pytest
 from browser import Seen, hosting, missing
 from selenium.webdriver.common.keys import Keys
 
-pytestmark = [pytest.mark.browser, pytest.mark.skipif(bool(missing()), reason=missing())]
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.usefixtures("quiet"),
+    pytest.mark.skipif(bool(missing()), reason=missing()),
+]
 
 #: A page of every kind, one without evidence and one that tells of a mistake.
 PLACES = {
@@ -49,13 +53,6 @@ def seen(small_atlas: Path, evident_atlas: Path, tmp_path_factory: pytest.TempPa
         tmp_path_factory.mktemp("host"), mapped=("evident",), small=small_atlas, evident=evident_atlas
     ) as seen:
         yield seen
-
-
-@pytest.fixture(autouse=True)
-def quiet(request: pytest.FixtureRequest) -> Iterator[None]:
-    seen: Seen = request.getfixturevalue("seen")
-    with seen.quiet():
-        yield
 
 
 FOCUSED = "return document.activeElement.getAttribute('href')"

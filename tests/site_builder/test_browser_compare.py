@@ -11,7 +11,11 @@ from drawn_evidence import label_of
 
 from atlas_schema.read import Atlas
 
-pytestmark = [pytest.mark.browser, pytest.mark.skipif(bool(missing()), reason=missing())]
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.usefixtures("quiet"),
+    pytest.mark.skipif(bool(missing()), reason=missing()),
+]
 
 FOUR = ("drawn-vit/mlp/1/8", "drawn-pit/mlp/1/8", "drawn-vit/mlp/1/15", "drawn-vit/head/1/2")
 
@@ -20,13 +24,6 @@ FOUR = ("drawn-vit/mlp/1/8", "drawn-pit/mlp/1/8", "drawn-vit/mlp/1/15", "drawn-v
 def seen(evident_atlas: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seen]:
     with hosting(tmp_path_factory.mktemp("host"), small=evident_atlas) as seen:
         yield seen
-
-
-@pytest.fixture(autouse=True)
-def quiet(seen: Seen) -> Iterator[None]:
-    with seen.quiet():
-        yield
-    seen.page.run("localStorage.clear()")
 
 
 def rows(page: Page) -> dict[str, list[str]]:

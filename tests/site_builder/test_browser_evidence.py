@@ -17,20 +17,17 @@ from atlas_schema.read import Atlas
 from site_builder.layers import beats_all
 from site_builder.search_index import words_of
 
-pytestmark = [pytest.mark.browser, pytest.mark.skipif(bool(missing()), reason=missing())]
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.usefixtures("quiet"),
+    pytest.mark.skipif(bool(missing()), reason=missing()),
+]
 
 
 @pytest.fixture(scope="module")
 def seen(evident_atlas: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seen]:
     with hosting(tmp_path_factory.mktemp("host"), small=evident_atlas) as seen:
         yield seen
-
-
-@pytest.fixture(autouse=True)
-def quiet(seen: Seen) -> Iterator[None]:
-    with seen.quiet():
-        yield
-    seen.page.run("localStorage.clear()")
 
 
 def rows(atlas: Path, slug: str, layer: int, unit: int, kind: str = "top") -> list[dict[str, Any]]:

@@ -17,20 +17,17 @@ from atlas_schema.head_tables import HEAD_EXAMPLES, HEAD_FEATURES, HEAD_READS, H
 from atlas_schema.read import Atlas
 from site_builder.reading import read_rows
 
-pytestmark = [pytest.mark.browser, pytest.mark.skipif(bool(missing()), reason=missing())]
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.usefixtures("quiet"),
+    pytest.mark.skipif(bool(missing()), reason=missing()),
+]
 
 
 @pytest.fixture(scope="module")
 def seen(evident_atlas: Path, alone_atlas: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seen]:
     with hosting(tmp_path_factory.mktemp("host"), small=evident_atlas, alone=alone_atlas) as seen:
         yield seen
-
-
-@pytest.fixture(autouse=True)
-def quiet(seen: Seen) -> Iterator[None]:
-    with seen.quiet():
-        yield
-    seen.page.run("localStorage.clear()")
 
 
 def truth(atlas: Path, table: Any, slug: str, layer: int, head: int) -> list[dict[str, Any]]:

@@ -12,7 +12,11 @@ from browser import Page, Seen, hosting, missing, painted
 from selenium.webdriver import ActionChains
 from selenium.webdriver.common.keys import Keys
 
-pytestmark = [pytest.mark.browser, pytest.mark.skipif(bool(missing()), reason=missing())]
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.usefixtures("quiet"),
+    pytest.mark.skipif(bool(missing()), reason=missing()),
+]
 
 
 @pytest.fixture(scope="module")
@@ -21,13 +25,6 @@ def seen(evident_atlas: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
         patch.setattr("site_builder.neuron_map.nodes.NODE", 100)  # so that a map is read in several pieces
         with hosting(tmp_path_factory.mktemp("host"), mapped=("evident",), evident=evident_atlas) as seen:
             yield seen
-
-
-@pytest.fixture(autouse=True)
-def quiet(request: pytest.FixtureRequest) -> Iterator[None]:
-    seen: Seen = request.getfixturevalue("seen")
-    with seen.quiet():
-        yield
 
 
 CANVAS = ".plane canvas"

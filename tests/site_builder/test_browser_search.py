@@ -20,7 +20,11 @@ from selenium.webdriver.common.keys import Keys
 from atlas_schema.read import Atlas
 from site_builder.build import build_site
 
-pytestmark = [pytest.mark.browser, pytest.mark.skipif(bool(missing()), reason=missing())]
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.usefixtures("quiet"),
+    pytest.mark.skipif(bool(missing()), reason=missing()),
+]
 
 
 @pytest.fixture(scope="module")
@@ -34,12 +38,6 @@ def site(evident_atlas: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def seen(site: Path) -> Iterator[Seen]:
     with hosting(site) as seen:
         yield seen
-
-
-@pytest.fixture(autouse=True)
-def quiet(seen: Seen) -> Iterator[None]:
-    with seen.quiet():
-        yield
 
 
 def offered(page: Page) -> list[str]:
