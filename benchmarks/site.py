@@ -1,13 +1,13 @@
 """A site of a synthetic atlas: what building and rebuilding it takes, and what a reader waits for.
 
-python -m benchmarks.site --neurons 3000 --side 224 --out docs/benchmarks/site.json
+python -m benchmarks.site --models 1 --out docs/benchmarks/site-37k.json
 
-Two models with every stage but further pictures, their pictures drawn (tests/site_builder/drawn_atlas.py) in as many
-pixels as real ones; how many bytes that makes of one is reported, real ones weigh 18 to 21 kB. Each build runs in a
-process of its own, so that its peak memory is its own; then nothing changes, then a third model is added.
+Models in the shape of ViT-B/16 (benchmarks/site_atlas.py), 36,864 neurons each, with pictures of as many pixels and
+bytes as real ones. Each build runs in a process of its own, so that its peak memory is its own; then nothing changes,
+then a model is added. All layers are made in one thread; of the CPU time is said which section took it.
 Pages are opened in a headless Chromium with an empty cache, over its DevTools' model of a line: 1.6 Mbit/s with 150 ms,
 and 9 Mbit/s with 40 ms. Bytes are those on the line, headers among them; the time to the picture ends when the large
-picture (or, on home and layer, the first of the wall) is drawn.
+picture (or, on other pages, the first of the wall) is drawn.
 """
 
 from __future__ import annotations
@@ -24,54 +24,60 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from atlas_schema.store import Store
 from benchmarks.machine import description, public, put
+from benchmarks.site_atlas import Shape, draw_large
 from site_builder.serve import make_server
 
-TESTS = Path(__file__).parents[1] / "tests" / "site_builder"
-sys.path.insert(0, str(TESTS))
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "site_builder"))
 
-from browser import Page, missing, running  # noqa: E402
-from drawn_atlas import ALL_STAGES, FURTHER, Drawn, draw_atlas, write_model  # noqa: E402
-from drawn_evidence import PROBE_SET  # noqa: E402
+from browser import Page, missing, running
 
 #: Name -> bytes a second, delay in milliseconds.
 LINES = {"1.6 Mbit/s, 150 ms": (1.6e6 / 8, 150), "9 Mbit/s, 40 ms": (9e6 / 8, 40)}
-#: Noise of pictures: those of 224 pixels weigh 18 to 21 kB with it, as real ones do.
-GRAIN = 0.11
 #: Page -> its address, and what is drawn when the reader sees its first picture.
 PAGES = {
     "home": ("", ".wall-of-models .tile"),
-    "layer": ("m/large-one/1", ".wall .tile"),
-    "neuron": ("n/large-one/1/41", ".neuron .picture img"),
-    "head": ("h/large-one/1/2", ".direction .example img"),
+    "layer": ("m/large-0/1", ".wall .tile"),
+    "neuron": ("n/large-0/1/41", ".neuron .picture img"),
+    "head": ("h/large-0/1/2", ".direction .example img"),
+    "clusters": ("rosetta", ".clusters .tile"),
+    "cluster": ("r/0", ".members .example img"),
 }
 BUILD = """
 import json, re, sys, time
 from site_builder.build import build_site
+from site_builder.sections import SECTIONS
+from dataclasses import replace
+
+took = {}
+
+def timed(name, does):
+    def call(*given):
+        began = time.process_time()
+        try:
+            return does(*given)
+        finally:
+            took[name] = round(took.get(name, 0) + time.process_time() - began, 2)
+    return call
+
+sections = [replace(one, survey=timed(one.name, one.survey), write=timed(one.name, one.write)) for one in SECTIONS]
 began = time.perf_counter()
-report = build_site(sys.argv[1], sys.argv[2])
+report = build_site(sys.argv[1], sys.argv[2], workers=1, sections=sections)
+seconds = time.perf_counter() - began
 peak = 1024 * int(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1])  # of this program alone
 size = {"files": report.files, "bytes": report.bytes}
-print(json.dumps({"seconds": time.perf_counter() - began, "peak_bytes": peak, **size}))
+cpu = round(time.process_time(), 2)
+print(json.dumps({"seconds": round(seconds, 2), "cpu_seconds": cpu, "peak_bytes": peak, **size, "by section": took}))
 """
 
 
-def build(atlas: Path, site: Path) -> dict[str, float]:
+def build(atlas: Path, site: Path) -> dict[str, Any]:
     """Seconds, peak memory, files and bytes of one build."""
-    done = subprocess.run([sys.executable, "-c", BUILD, atlas, site], capture_output=True, text=True, check=True)
-    told: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
-    return {name: round(value, 2) for name, value in told.items()}
-
-
-def models(neurons: int, side: int, names: tuple[str, ...]) -> tuple[Drawn, ...]:
-    """Models of four layers each, which together have so many neurons."""
-    stages = tuple(stage for stage in ALL_STAGES if stage not in FURTHER)
-    widths = (neurons // len(names) // 4,) * 4
-    return tuple(
-        Drawn(name, widths, side=side, grain=GRAIN, stages=stages, probe_set=PROBE_SET, heads=(6, 6, 6, 6))
-        for name in names
-    )
+    done = subprocess.run([sys.executable, "-c", BUILD, atlas, site], capture_output=True, text=True)
+    if done.returncode:
+        sys.exit(done.stderr)
+    told: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return told
 
 
 def cold(page: Page, url: str, seen: str, line: tuple[float, int]) -> dict[str, float]:
@@ -135,25 +141,26 @@ def pages(site: Path, repeats: int) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--neurons", type=int, default=37_000)
-    parser.add_argument("--side", type=int, default=224, help="of a picture, pixels")
+    parser.add_argument("--models", type=int, default=1, help="large ones; two small ones stand beside")
+    parser.add_argument("--layers", type=int, default=Shape.layers)
+    parser.add_argument("--width", type=int, default=Shape.width)
+    parser.add_argument("--images", type=int, default=Shape.images, help="of the probe set")
     parser.add_argument("--repeats", type=int, default=3, help="visits of each page")
     parser.add_argument("--out", help="file for the report")
     options = parser.parse_args()
     if missing():
         sys.exit(missing())
+    shape = Shape(layers=options.layers, width=options.width, images=options.images)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         atlas, site = folder / "atlas", folder / "site"
-        both = models(options.neurons, options.side, ("large-one", "large-two"))
-        draw_atlas(atlas, both)
-        report: dict[str, Any] = {"command": public(sys.argv), "machine": description(), "neurons": options.neurons}
+        large, neurons = draw_large(atlas, shape, options.models)
+        report: dict[str, Any] = {"command": public(sys.argv), "machine": description(), "neurons": neurons}
         report["builds"] = {"first": build(atlas, site), "nothing changed": build(atlas, site)}
         bundled = sum(path.stat().st_size for path in site.glob("d/**/*.pictures"))
-        report["bytes of a picture"] = round(bundled / options.neurons)
+        report["bytes of a picture"] = round(bundled / neurons)
         report["pages"] = pages(site, options.repeats)
-        (third,) = models(options.neurons // 2, options.side, ("third",))
-        write_model(Store(str(atlas)), third, {third.slug: third.widths})
+        large.add("third")
         report["builds"]["one more model"] = build(atlas, site)
     put(report, options.out)
 

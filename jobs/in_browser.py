@@ -42,6 +42,28 @@ def models_for_browsers(url: str, names: Sequence[str], say: Say) -> list[InBrow
     return [InBrowser(row["slug"], _graph(atlas, row, runs, say)) for row in rows]
 
 
+def foretold_for_browsers(url: str, names: Sequence[str], say: Say) -> list[InBrowser]:
+    """The same models before any is loaded or written: what the cache has of them, else how large they may get.
+
+    Raises BadConfig and NothingThere as `models_for_browsers` does; WorkFailed for a model that is too large.
+    """
+    from pipeline.uses.in_browser import require_exporter, require_small_weights
+
+    require_exporter()
+    found = []
+    for row in _chosen(Atlas(url).models(), names, url):
+        path, parameters = _path(row), int(row["parameters"])
+        if not path.exists():
+            require_small_weights(parameters)
+            least, most = InBrowser(row["slug"], None, parameters).spans
+            say(
+                f"{row['slug']}: not written as ONNX yet; by its {parameters:,} parameters it will take "
+                f"{least / 1e6:.1f} to {most / 1e6:.1f} MB. A build loads its weights, writes it and checks it by torch"
+            )
+        found.append(InBrowser(row["slug"], path if path.exists() else None, parameters))
+    return found
+
+
 def _chosen(models: Sequence[Mapping[str, Any]], names: Sequence[str], url: str) -> list[Mapping[str, Any]]:
     if ALL in names:
         return list(models)
@@ -61,7 +83,7 @@ def _graph(atlas: Atlas, row: Mapping[str, Any], runs: Sequence[Mapping[str, Any
     """The file of a model's graph: named by all that decides it, so that one which is there was checked already."""
     from pipeline.uses.in_browser import checked_graph
 
-    path = cache_folder("onnx") / f"{row['slug']}-{_key(row)}.onnx"
+    path = _path(row)
     if path.exists():
         return path
     say(f"{row['slug']}: writing it as ONNX for browsers, and holding that against torch")
@@ -71,6 +93,10 @@ def _graph(atlas: Atlas, row: Mapping[str, Any], runs: Sequence[Mapping[str, Any
     replace(path, graph)
     say(f"{row['slug']}: {len(graph) / 1e6:.1f} MB, within {far:.1g} of torch on {CHECKED_IMAGES} images")
     return path
+
+
+def _path(row: Mapping[str, Any]) -> Path:
+    return cache_folder("onnx") / f"{row['slug']}-{_key(row)}.onnx"
 
 
 def _key(row: Mapping[str, Any]) -> str:

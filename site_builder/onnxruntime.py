@@ -19,14 +19,15 @@ from pathlib import Path
 from atlas_schema.errors import BadConfig, NothingThere, WorkFailed
 from atlas_schema.published import cache_folder
 from site_builder.folders import replace
+from site_builder.section import Size
 
 NAME, VERSION = "onnxruntime-web", "1.30.0"
 #: SHA-512 of the package as npm has it.
 INTEGRITY = "q0y+JrrtukXSzsBWEMccVfqX25LRmosXHF+CaRJmg8pZClzcV7svNc4rKY3jL02Vb7QmRMDs1SigqR4CXAfKYQ=="
 #: Files of the package's dist folder: the library with its loader, and the WebAssembly of operators on the CPU.
 SCRIPT, WASM = "ort.wasm.bundle.min.mjs", "ort-wasm-simd-threaded.wasm"
-#: Bytes in a site, from above: the script, and the WebAssembly packed by gzip.
-BYTES = 4_500_000
+#: What it takes in a site, from above: the script, the WebAssembly packed by gzip, the licence.
+SIZE = Size(3, 4_500_000)
 LICENCE = Path(__file__).parent / "licences" / "onnxruntime-web.txt"
 
 
@@ -57,10 +58,19 @@ def _of_folder(folder: Path) -> tuple[bytes, bytes]:
     )
 
 
+def kept() -> bool:
+    """Whether this machine's cache has it."""
+    return all((_folder() / name).is_file() for name in IN_SITE)
+
+
+def _folder() -> Path:
+    return cache_folder("onnxruntime-web") / VERSION
+
+
 def _from_npm() -> dict[str, bytes]:
     """Both files as this machine's cache keeps them; fetched where they are not there."""
-    folder = cache_folder("onnxruntime-web") / VERSION
-    if not all((folder / name).is_file() for name in IN_SITE):
+    folder = _folder()
+    if not kept():
         with tempfile.TemporaryDirectory() as place:
             made = _packed(*_unpacked(_fetched(Path(place))))
         folder.mkdir(parents=True, exist_ok=True)

@@ -69,7 +69,7 @@ def build(
             help="With --watch, show the site meanwhile at this port of 127.0.0.1 (0: a free one), until Ctrl-C."
         ),
     ] = None,
-    dry_run: Annotated[bool, Parameter(help="Say the size of the site and write nothing.", negative="")] = False,
+    dry_run: Annotated[bool, Parameter(help="Say the size of the site; write and fetch nothing.", negative="")] = False,
     as_json: Annotated[bool, Parameter(name="--json", help="Print the report as JSON.", negative="")] = False,
 ) -> int:
     """Build the static site of an atlas: any file host can serve it from any sub-folder."""
@@ -88,7 +88,7 @@ def build(
         raise BadConfig("--onnxruntime-web is for models that browsers run: name them with --in-browser MODEL.")
     if watch is not None and in_browser:
         raise BadConfig("--in-browser needs a finished atlas: leave it out with --watch, and build once more after.")
-    browsing = _browsing(atlas, in_browser or [], onnxruntime_web)
+    browsing = _browsing(atlas, in_browser or [], onnxruntime_web, foretold=dry_run)
     if dry_run:
         size, mode = plan_site(
             atlas,
@@ -123,17 +123,26 @@ def build(
     return 0
 
 
-def _browsing(atlas: str, names: list[str], folder: Path | None) -> Browsing:
-    """The models that browsers are to run, and what runs them: fetched or written only where some are asked for."""
+def _browsing(atlas: str, names: list[str], folder: Path | None, *, foretold: bool) -> Browsing:
+    """The models that browsers are to run, and what runs them: fetched or written only where some are asked for, and
+    not where the site is only foretold.
+    """
     from site_builder.in_browser import NOTHING, Browsing
 
     if not names:
         return NOTHING
-    from jobs.in_browser import models_for_browsers
-    from site_builder.onnxruntime import runtime_files
+    from jobs.in_browser import foretold_for_browsers, models_for_browsers
+    from site_builder.onnxruntime import NAME, VERSION, kept, runtime_files
 
-    models = models_for_browsers(atlas, names, lambda text: print(text, file=sys.stderr, flush=True))
-    return Browsing(models, runtime_files(folder))
+    def say(text: str) -> None:
+        print(text, file=sys.stderr, flush=True)
+
+    if not foretold:
+        return Browsing(models_for_browsers(atlas, names, say), runtime_files(folder))
+    models, there = foretold_for_browsers(atlas, names, say), folder is not None or kept()
+    if not there:
+        say(f"{NAME} {VERSION}: not fetched yet; a build has npm fetch it")
+    return Browsing(models, runtime_files(folder) if there else {})
 
 
 def _watch(

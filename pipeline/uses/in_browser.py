@@ -93,7 +93,7 @@ def graph_of(model: LoadedModel) -> bytes:
     cannot write the model, or where the file is too large for a browser.
     """
     require_exporter()
-    _require_small(4 * model.description.parameters, LARGEST_WEIGHTS)
+    require_small_weights(model.description.parameters)
     reading = Reading(model).eval()
     pixels = torch.zeros(1, 3, *model.description.input_size)
     try:
@@ -137,6 +137,11 @@ def _slim(program: Any) -> bytes:
     _require_small(graph.ByteSize(), LARGEST_BYTES)
     data: bytes = graph.SerializeToString(deterministic=True)
     return data
+
+
+def require_small_weights(parameters: int) -> None:
+    """WorkFailed where so many float32 parameters are more than one ONNX file holds."""
+    _require_small(4 * parameters, LARGEST_WEIGHTS)
 
 
 def _require_small(size: int, most: int) -> None:

@@ -17,6 +17,9 @@ async function fetchRows(/** @type {"examples"|"matches"} */ kind, slug, layer, 
   return folder === undefined ? null : rowsOf(await fetchJson(`${folder}/${number5(unit / site.pack)}.json.gz`), unit);
 }
 
+/** Whether this atlas has exciting images of a layer. */
+export const hasExamples = (/** @type {string} */ slug, /** @type {number} */ layer) => findModel(slug).layers[layer]?.examples !== undefined;
+
 /** @returns {Promise<Example[]|null>} the strongest first, then those near lower quantiles */
 export const fetchExamples = (/** @type {string} */ slug, /** @type {number} */ layer, /** @type {number} */ unit) =>
   fetchRows("examples", slug, layer, unit);

@@ -38,17 +38,20 @@ const PICTURES = {
   inactive: "the picture does not make it fire",
 };
 
-/** What fires the neuron, as far as it is known. */
-function firing(/** @type {Row} */ row) {
+/** What fires the neuron, as far as it is known. @param {Row} row @param {boolean} tried */
+function firing(row, tried) {
   if (row.label_status === "labelled") return `${FIRES[certainty(row.label_auroc)]} ${row.label}`;
-  if (!has(row.probe_images)) return "Nobody has measured it on real images yet";
+  if (!has(row.probe_images)) return tried ? "It was tried on real images, but what it does on them is not summed up yet" : "Nobody has measured it on real images yet";
   if (!has(row.fires_on)) return "No real image of the probe set fires it";
   return row.label_status === "unlabelled" ? "Fires on something that no text of the list says" : `Fires on ${percent(row.fires_on)} of real images; nobody has looked for words yet`;
 }
 
-/** The verdict on a neuron in one plain sentence: what it fires on, and whether its picture may be believed. */
-export function telling(/** @type {Row} */ row) {
+/**
+ * The verdict on a neuron in one plain sentence: what it fires on, and whether its picture may be believed.
+ * @param {Row} row @param {boolean} [tried] whether the atlas has exciting images of its layer: while it grows, these may come before figures
+ */
+export function telling(row, tried = false) {
   const picture = row.status === "failed" ? "its picture could not be made" : !has(row.status) ? "it has no picture yet"
     : row.status === "inactive" ? "no start made it fire" : (PICTURES[row.verdict] ?? "nobody has judged its picture yet");
-  return `${firing(row)}; ${picture}.`;
+  return `${firing(row, tried)}; ${picture}.`;
 }

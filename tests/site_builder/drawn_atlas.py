@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -71,13 +72,18 @@ class Drawn:
     probe_set: str | None = None
     heads: tuple[int, ...] = ()  # of each attention layer
     interpolation: str = "bicubic"
+    tokens: int = 8  # a side of its patch grid
+    ranks: int = 2  # counterparts of a neuron in each other model
+    concepts: int = 40  # units below it may be one concept across models
 
     def grid(self, layer: int) -> tuple[int, int]:
         """Rows and columns of patch tokens; Swin begins fine and ends coarse, the others never change."""
-        side = max(5, 40 >> layer) if self.family == "swin" else 8
+        side = max(5, 40 >> layer) if self.family == "swin" else self.tokens
         return side, side
 
 
+#: What gives the rows of each stage's part, of some units of a layer.
+RowsOf = Callable[[Drawn, int, range], dict[str, list[Any]]]
 FURTHER = ("pictures-peak", "pictures-accentuated")
 ALL_STAGES = ("visualize", "verdict", "evidence", "judge", "label", "effect", "examples", *FURTHER, "matches", "heads")
 INVERTED = "invert-fast"
@@ -202,36 +208,39 @@ def filled(table: Table, row: dict[str, Any], stage: str = "") -> dict[str, Any]
     return row
 
 
-def write_model(store: Store, model: Drawn, widths: dict[str, tuple[int, ...]] | None = None) -> None:
-    """The model's row, its sites, and all its shards. widths: of the models that may hold counterparts."""
-    layers = len(model.widths)
-    matches: list[dict[str, Any]] = []
+def write_model(
+    store: Store, model: Drawn, widths: dict[str, tuple[int, ...]] | None = None, rows: RowsOf | None = None
+) -> None:
+    """The model's row, its sites, and all its shards. widths: of the models that may hold counterparts; rows: what
+    draws the rows of some neurons of a layer.
+    """
+    layers, rows = len(model.widths), rows or rows_of
     for layer, width in enumerate(model.widths):
         if layer in model.skipped_layers:
             continue
         own, examples, further = [], [], []
         for start, stop in _ranges(model, width):
-            made = _rows(model, layer, range(start, stop), widths or {})
+            made = rows(model, layer, range(start, stop))
             for stage in (stage for stage in model.stages if stage not in WHOLE):
                 unit = WorkUnit(stage, model.slug, Neurons(layer, start, stop), FINGERPRINT, SETTINGS)
                 commit_part(store, unit, made[stage], provenance=PROVENANCE)
                 (examples if stage == "examples" else further if stage in FURTHER else own).append(unit)
-            matches += made.get("matches", [])
         for units in (own, examples, further):
             if units:
                 table = tables_of(units[0].stage)[0]
                 assemble(store, [ShardPlace(table, model.slug, layer, layers)], units)
-    _write_matches(store, model, matches)
+    if "matches" in model.stages:
+        _write_matches(store, model, widths or {})
     if model.heads and model.probe_set:
         grids = [model.grid(layer) for layer in range(len(model.heads))]
-        for table, rows in head_tables(model.slug, model.widths, model.heads, grids, model.probe_set).items():
-            if rows:
-                write_rows(store, table, model.slug, rows, provenance=PROVENANCE)
+        for table, told in head_tables(model.slug, model.widths, model.heads, grids, model.probe_set).items():
+            if told:
+                write_rows(store, table, model.slug, told, provenance=PROVENANCE)
     if INVERTED in model.stages:
-        rows = inversion_rows(model)
-        write_rows(store, INVERSIONS, model.slug, rows, provenance=PROVENANCE)
+        inverted = inversion_rows(model)
+        write_rows(store, INVERSIONS, model.slug, inverted, provenance=PROVENANCE)
         if model.family != "swin":
-            write_rows(store, INVERSION_READINGS, model.slug, reading_rows(rows), provenance=PROVENANCE)
+            write_rows(store, INVERSION_READINGS, model.slug, reading_rows(inverted), provenance=PROVENANCE)
     sites = [filled(SITES, _site(model, layer)) for layer in range(layers)]
     sites += [filled(SITES, _attention(model, layer)) for layer in range(len(model.heads))]
     write_rows(store, SITES, model.slug, sites, provenance=PROVENANCE)
@@ -300,22 +309,33 @@ def reading_rows(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return told
 
 
-def _write_matches(store: Store, model: Drawn, rows: list[dict[str, Any]]) -> None:
+def _write_matches(store: Store, model: Drawn, widths: dict[str, tuple[int, ...]]) -> None:
     """The model's shards of counterparts: one part a partner, then a shard a layer."""
+    layers = [layer for layer in range(len(model.widths)) if layer not in model.skipped_layers]
+    addresses = [
+        {"address": f"{model.slug}/mlp/{layer}/{unit}", "slug": model.slug, "layer": layer, "unit": unit}
+        for layer in layers
+        for start, stop in _ranges(model, model.widths[layer])
+        for unit in range(start, stop)
+    ]
     units = []
-    for partner in sorted({row["partner_slug"] for row in rows}):
+    for partner in sorted(widths):
         unit = WorkUnit("pairs", model.slug, Pair(partner, "0" * 16), FINGERPRINT, SETTINGS)
-        own = [row for row in rows if row["partner_slug"] == partner]
+        there = {partner: widths[partner]}
+        own = [
+            owner | row
+            for owner in addresses
+            for row in match_rows(model.slug, owner["layer"], owner["unit"], there, model.ranks, model.concepts)
+        ]
         commit_part(store, unit, own, provenance=PROVENANCE)
         units.append(unit)
-    layers = [layer for layer in range(len(model.widths)) if layer not in model.skipped_layers]
     if units:
         places = [ShardPlace(NEURON_MATCHES, model.slug, layer, len(model.widths)) for layer in layers]
         assemble(store, places, units)
 
 
-def _rows(model: Drawn, layer: int, units: range, widths: dict[str, tuple[int, ...]]) -> dict[str, list[Any]]:
-    """Stage -> the rows that its part holds."""
+def rows_of(model: Drawn, layer: int, units: range) -> dict[str, list[Any]]:
+    """Stage -> the rows that its part holds, of some units of a layer."""
     made: dict[str, list[Any]] = {stage: [] for stage in model.stages}
     depth = layer / max(1, len(model.widths) - 1)
     for unit in units:
@@ -340,8 +360,6 @@ def _rows(model: Drawn, layer: int, units: range, widths: dict[str, tuple[int, .
                 label["twin"] = model.slug + label["twin"]
             made["label"].append(label)
             made["effect"].append(effect_row(layer, unit, last=layer == len(model.widths) - 1))
-            owner = {"address": f"{model.slug}/mlp/{layer}/{unit}", "slug": model.slug, "layer": layer}
-            made["matches"] += [owner | row for row in match_rows(model.slug, layer, unit, widths)]
     return made
 
 

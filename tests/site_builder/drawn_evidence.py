@@ -60,11 +60,11 @@ def probe_image(index: int) -> np.ndarray:
     return np.clip(ground + rng.normal(0, 5, ground.shape), 0, 255).astype(np.uint8)
 
 
-def probe_rows(probe_set: str) -> list[dict[str, Any]]:
+def probe_rows(probe_set: str, images: int = IMAGES) -> list[dict[str, Any]]:
     """Rows of probe_images: with thumbnails where the licence is free, without them otherwise."""
     free = probe_set == PROBE_SET
     rows = []
-    for index in range(IMAGES):
+    for index in range(images):
         picture = None
         if free:
             buffer = io.BytesIO()
@@ -239,15 +239,20 @@ def example_rows(layer: int, unit: int, grid: tuple[int, int], probe_set: str, p
     return rows
 
 
-def match_rows(slug: str, layer: int, unit: int, widths: dict[str, tuple[int, ...]]) -> list[dict[str, Any]]:
-    """Rows of neuron_matches of one neuron: two partners in every other model, one near-duplicate of its own."""
+def match_rows(
+    slug: str, layer: int, unit: int, widths: dict[str, tuple[int, ...]], ranks: int = 2, concepts: int = 40
+) -> list[dict[str, Any]]:
+    """Rows of neuron_matches of one neuron: so many partners in every other model, one near-duplicate of its own.
+
+    concepts: units below it, as far as both layers are wide, may be one concept across models.
+    """
     rows = []
     for partner in sorted(widths):
         there = min(layer, len(widths[partner]) - 1)
-        shared = unit % 8 == 0 and unit < 40 and layer == there
-        for rank in range(1 if partner == slug else 2):
+        shared = unit % 8 == 0 and unit < min(concepts, widths[partner][there]) and layer == there
+        for rank in range(1 if partner == slug else ranks):
             other = (unit + (7 if partner == slug else 0) + 11 * rank) % widths[partner][there]
-            correlation = (0.86 if shared else 0.41) - 0.2 * rank - 0.001 * unit
+            correlation = (0.86 if shared else 0.41) - 0.2 * rank - 0.001 * (unit % 400)
             rows.append(
                 {
                     "unit": unit,

@@ -12,12 +12,19 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
+import torch
 from drawn_atlas import Drawn, draw_atlas
 from drawn_evidence import PROBE_SET
 
 from atlas_schema.errors import BadConfig, NothingThere, WorkFailed
 from atlas_schema.read import Atlas
+from atlas_schema.shards import write_rows
+from atlas_schema.store import Store
+from atlas_schema.tables import MODELS
+from jobs.commands.site import build as command
+from pipeline.models import ModelRequest, load
 from pipeline.probe.evidence import EvidenceSettings
+from pipeline.uses.in_browser import checked_graph
 from site_builder import in_browser, onnxruntime
 from site_builder.budget import SiteTooLarge
 from site_builder.build import build_site, plan_site
@@ -118,6 +125,37 @@ def test_a_model_without_evidence_is_refused(atlas: Path, asked: Browsing, tmp_p
     bare = Browsing([InBrowser("drawn-bare", asked.models[0].graph)], FILES)
     with pytest.raises(NothingThere, match="--in-browser drawn-bare: no probe image has measured its neurons"):
         build_site(atlas, tmp_path / "site", browsing=bare)
+
+
+def test_a_dry_run_writes_and_fetches_nothing_and_says_what_a_build_would(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What it says is no less than what the build then takes."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("PATH", "")  # no npm
+    atlas, out = tmp_path / "atlas", tmp_path / "site"
+    owner = load(ModelRequest("zoo/vit")).description
+    size = {"input_height": owner.input_size[0], "input_width": owner.input_size[1]}
+    draw_atlas(atlas, (Drawn("zoo-vit", (40, 20), stages=("visualize", "evidence", "examples"), probe_set=PROBE_SET),))
+    told = Atlas(str(atlas)).models()[0] | {"model_id": "zoo/vit", "parameters": owner.parameters, **size}
+    write_rows(Store(str(atlas)), MODELS, "zoo-vit", [told], provenance={"code_version": "test"})
+    before = sorted(path for path in tmp_path.rglob("*"))
+    assert command(str(atlas), out=out, in_browser=["all"], dry_run=True, as_json=True) == 0
+    said = capsys.readouterr()
+    assert sorted(path for path in tmp_path.rglob("*")) == before
+    assert f"zoo-vit: not written as ONNX yet; by its {owner.parameters:,} parameters" in said.err
+    assert "onnxruntime-web" in said.err
+    foretold = json.loads(said.out)
+
+    graph, _ = checked_graph(load(ModelRequest("zoo/vit")), torch.rand(1, 3, *owner.input_size))
+    (tmp_path / "graph.onnx").write_bytes(graph)
+    least, most = InBrowser("zoo-vit", None, owner.parameters).spans
+    assert least <= len(graph) <= most
+    report = build_site(atlas, out, browsing=Browsing([InBrowser("zoo-vit", tmp_path / "graph.onnx")], FILES))
+    assert report.files <= foretold["files"] <= report.files + 1, (
+        "but for pictures to start with: nothing here is labelled"
+    )
+    assert foretold["bytes"] >= report.bytes
 
 
 def test_a_file_that_github_does_not_take_is_refused_before_anything_is_written(

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 from browser import Page, missing, running
+from drawn_atlas import Drawn, draw_atlas
+from drawn_evidence import PROBE_SET
 
 from atlas_schema.errors import BadConfig, NothingThere
 from atlas_schema.store import Store
@@ -152,3 +154,28 @@ def test_an_open_page_says_that_there_is_more_and_shows_it_with_the_next_page(gr
             page.wait(lambda: len(page.all(".layers .strip")) == 4)
     finally:
         page.close()
+
+
+@pytest.mark.browser
+@pytest.mark.skipif(bool(missing()), reason=missing())
+def test_a_neuron_whose_images_came_before_its_figures_does_not_say_that_nobody_measured_it(
+    evident_atlas: Path, tmp_path: Path
+) -> None:
+    """While an atlas grows, a layer has its pictures, and its exciting images, before what sums these up."""
+    atlas, site = tmp_path / "atlas", tmp_path / "site"
+    draw_atlas(atlas, (Drawn("drawn-vit", (96, 96, 70), probe_set=PROBE_SET),))
+    shutil.copytree(evident_atlas / "neuron_examples" / "drawn-vit", atlas / "neuron_examples" / "drawn-vit")
+    build_site(atlas, site)
+    page = Page()
+    try:
+        with running(make_server(site, 0)) as address:
+            page.open(f"{address}/#/n/drawn-vit/1/8", ".example img")
+            told = [page.text(".tells")]
+            page.open(f"{address}/#/e/n/drawn-vit/1/8", ".embed p")
+            told.append(page.text(".embed p"))
+            page.open(f"{address}/#/cmp?u=drawn-vit/mlp/1/8,drawn-vit/mlp/0/3", ".compare-table tbody")
+            told += page.wait(lambda: [one.text for one in page.all(".compare-table tbody tr:nth-child(2) td")])
+    finally:
+        page.close()
+    tried = "It was tried on real images, but what it does on them is not summed up yet"
+    assert told == [f"{tried}; nobody has judged its picture yet."] * 4

@@ -46,7 +46,7 @@ export function Rows({ ones, remove }) {
       <tbody>
         ${row("picture", "picture, or texts", (one) => (one.kind === "head" ? html`<ol>${(one.texts ?? []).slice(0, IMAGES).map(({ text, explained }) => html`<li key=${text}>${text} <span class="note">${fine(explained)}</span></li>`)}</ol>`
           : html`<${NeuronTile} slug=${one.slug} layer=${one.layer} unit=${one.unit} bare />`))}
-        ${row("tells", "in one sentence", (one) => (one.kind === "head" ? headTelling(one.row, one.texts) : telling(one.row)))}
+        ${row("tells", "in one sentence", (one) => (one.kind === "head" ? headTelling(one.row, one.texts) : telling(one.row, one.examples.length > 0)))}
         ${row("images", "its strongest images", (one) => html`<div class="examples">${strongest(one).map((example) => (one.kind === "head"
           ? html`<${SignedTile} key=${example.image} example=${example} overlay=${overlay === "off" ? "off" : "map"} full=${Math.max(...strongest(one).map((other) => other.scale), 1e-12)} />` : tile(one, example)))}</div>`)}
         ${shared.map((image, at) => row(`image ${image}`, `same image ${at + 1}`, (one) => {

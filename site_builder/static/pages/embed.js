@@ -1,7 +1,7 @@
 // A neuron or a head inside another page: what it is, its picture and images, and the way to its own page.
 import { html } from "../vendor/htm-preact.js";
 import { fetchModel, fetchNeuron } from "../data.js";
-import { fetchExamples } from "../evidence.js";
+import { fetchExamples, hasExamples } from "../evidence.js";
 import { fetchHead } from "../heads.js";
 import { Failure, Picture, useLoaded, useTitle } from "../parts.js";
 import { addressOf, headAddressOf, link } from "../route.js";
@@ -25,7 +25,7 @@ export function EmbedPage({ route: { slug, layer, unit } }) {
   const seen = row.status !== null && row.status !== "failed";
   return html`<article class="embed">
     ${seen && html`<${Picture} slug=${slug} layer=${layer} unit=${unit} size=${[model.model.input_height, model.model.input_width]} color=${`#${row.color}`} alt=${`Image optimized to activate ${address}`} />`}
-    <${Said} label=${row.label} address=${address} href=${link.neuron(slug, layer, unit)} sentence=${telling(row)}>
+    <${Said} label=${row.label} address=${address} href=${link.neuron(slug, layer, unit)} sentence=${telling(row, hasExamples(slug, layer))}>
       ${examples.map((one) => html`<${ExampleTile} key=${one.image} example=${one} overlay="spotlight" full=${full} />`)}<//></article>`;
 }
 

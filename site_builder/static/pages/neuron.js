@@ -2,7 +2,7 @@
 import { html, useEffect } from "../vendor/htm-preact.js";
 import { Contents } from "../contents.js";
 import { described, fetchModel, fetchNeuron, findModel, neighbour } from "../data.js";
-import { fetchExamples } from "../evidence.js";
+import { fetchExamples, hasExamples } from "../evidence.js";
 import { useKeys } from "../keys.js";
 import { Choice, Failure, Lazy, Picture, Trail, useLoaded, usePreference, useTitle } from "../parts.js";
 import { pictureUrl } from "../pictures.js";
@@ -35,7 +35,7 @@ export function NeuronPage({ route }) {
 
   return html`<${Trail} trail=${[["Models", link.home()], [slug, link.model(slug)], [`Layer ${layer}`, link.layer(slug, layer)], [`Unit ${unit}`, null]]} />
     <div class="head"><div><${Title} row=${row} slug=${slug} layer=${layer} unit=${unit} />
-      ${!error && html`<${Tells} row=${row} />`}
+      ${!error && html`<${Tells} row=${row} slug=${slug} layer=${layer} />`}
       <p class="lede address"><code>${addressOf(slug, layer, unit)}</code> <${CopyLink} route=${route} /> <${AddToCompare} address=${addressOf(slug, layer, unit)} /></p></div>
       <${Ways} ways=${ways} /></div>
     ${error && html`<${Failure} error=${error}><${Nearest} slug=${slug} layer=${layer} unit=${unit} /><//>`}
@@ -53,7 +53,7 @@ const go = (direction) => () => {
 
 function Body({ slug, layer, unit, row, model, look, setLook }) {
   const place = { slug, layer, unit };
-  const shown = findModel(slug).layers[layer].examples !== undefined; // else the figures stand where the images would be
+  const shown = hasExamples(slug, layer); // else the figures stand where the images would be
   const seen = row.status !== null && row.status !== "failed"; // the visualize stage made its picture
   return html`<article class=${seen ? "neuron" : "neuron unseen"}>
       ${seen && html`<${Large} ...${place} row=${row} model=${model} look=${look} setLook=${setLook} />`}

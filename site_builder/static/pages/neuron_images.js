@@ -1,7 +1,7 @@
 // Real images that excite a neuron, and images near lower quantiles, with the place that fires.
 import { html, useState } from "../vendor/htm-preact.js";
-import { findModel, site } from "../data.js";
-import { fetchExamples, fetchProbeImage } from "../evidence.js";
+import { site } from "../data.js";
+import { fetchExamples, fetchProbeImage, hasExamples } from "../evidence.js";
 import { count, figure, percent } from "../format.js";
 import { useKeys } from "../keys.js";
 import { nextOverlay, OVERLAYS } from "../maps.js";
@@ -13,7 +13,7 @@ const KINDS = { top: "strongest", quantile: "lower quantiles" };
 
 export function ImagesSection({ slug, layer, unit, row, model }) {
   const { value, error, stale } = useLoaded(() => fetchExamples(slug, layer, unit), [slug, layer, unit]);
-  if (findModel(slug).layers[layer].examples === undefined) return null; // said with the other stages that this atlas lacks
+  if (!hasExamples(slug, layer)) return null; // said with the other stages that this atlas lacks
   if (error) return html`<section><h2>Exciting images</h2><${Failure} error=${error} /></section>`;
   return html`<section aria-labelledby="images" class="images" aria-busy=${stale}><h2 id="images">Exciting images</h2>
     ${!stale && value?.length === 0 ? html`<p class="note">The probe stage found no image that fires this neuron.</p>`

@@ -1,5 +1,6 @@
 // The head of a neuron's page: what it is called, the verdict in one sentence, and how sure the label is.
 import { html } from "../vendor/htm-preact.js";
+import { hasExamples } from "../evidence.js";
 import { figure } from "../format.js";
 import { Explained } from "../parts.js";
 import { link } from "../route.js";
@@ -14,7 +15,7 @@ export function Title({ row, slug, layer, unit }) {
 }
 
 /** One sentence under the heading. */
-export const Tells = ({ row }) => html`<p class="tells">${row === undefined ? "\u00a0" : telling(row)}</p>`;
+export const Tells = ({ row, slug, layer }) => html`<p class="tells">${row === undefined ? "\u00a0" : telling(row, hasExamples(slug, layer))}</p>`;
 
 /** How certain the label is and what came next; or what the best try was. */
 export function LabelLine({ row }) {
