@@ -29,6 +29,7 @@ from atlas_schema.pages import picture_in_page
 from atlas_schema.parquet import THREADS, check_whole, conformed, damage, require_version
 from atlas_schema.pictures import picture_places
 from atlas_schema.published import opened
+from atlas_schema.searching import best_first
 from atlas_schema.shards import parse_shard_path, shard_path
 from atlas_schema.store import Store
 from atlas_schema.tables import (
@@ -100,7 +101,7 @@ class Atlas:
         row = self._looked_up(address, names)
         if row is None:
             row = self._row(address, names)
-        return Neuron(row, lambda: self._picture_or_none(address), lambda: self.exciting([address])[address])
+        return Neuron(row, lambda: self.picture_or_none(address), lambda: self.exciting([address])[address])
 
     def _row(self, address: NeuronAddress, names: Sequence[str]) -> dict[str, Any]:
         """The row of one neuron from its shard."""
@@ -221,22 +222,18 @@ class Atlas:
         return picture
 
     def search(self, text: str, *, model: str | None = None, limit: int | None = None) -> pa.Table:
-        """Neurons whose label has all words of `text` ("": any label), furthest above chance first, at most `limit`.
+        """Neurons whose label `text` finds ("": any label), as the site ranks labels (atlas_schema/searching.py), those
+        of a label furthest above chance first, at most `limit`.
 
         Columns: address, label, label_z, label_q, label_auroc. Reads the labels of every layer (of one model, where
         it is named). NothingThere for an unknown model.
         """
         names = ["address", "label", "label_z", "label_q", "label_auroc"]
         slugs = [row["slug"] for row in self.models()] if model is None else [self.sites(model)[0]["slug"]]
-        words, kept = text.casefold().split(), [_as_today(NEURONS.schema().empty_table(), names)]
-        for slug in slugs:
-            for layer in self.layers(slug):
-                rows = self.neurons(slug, layer, names)
-                if rows is not None:
-                    labels = [label.casefold() if label else None for label in rows["label"].to_pylist()]
-                    has = [label is not None and all(word in label for word in words) for label in labels]
-                    kept.append(rows.filter(pa.array(has, pa.bool_())))
-        found = pa.concat_tables(kept).sort_by([("label_z", "descending"), ("address", "ascending")])
+        read = [self.neurons(slug, layer, names) for slug in slugs for layer in self.layers(slug)]
+        empty = _as_today(NEURONS.schema().empty_table(), names)
+        rows = pa.concat_tables([empty, *(own for own in read if own is not None)])
+        found = best_first(rows, text, "label", "label_z")
         return found if limit is None else found.slice(0, limit)
 
     def _looked_up(self, address: NeuronAddress, names: Sequence[str]) -> dict[str, Any] | None:
@@ -276,7 +273,8 @@ class Atlas:
             self._counts[slug] = rows["ffn_sites"][0].as_py()
         return self._counts[slug]
 
-    def _picture_or_none(self, address: NeuronAddress) -> bytes | None:
+    def picture_or_none(self, address: NeuronAddress | str) -> bytes | None:
+        """The picture, where one was made of the neuron."""
         try:
             return self.picture(address)
         except NothingThere:

@@ -91,11 +91,12 @@ def build_site(
     made = _write_sections(held, folder, mode, workers or _workers())
     told = overview.write(folder, held.outline, made)
     paths = told.paths | {path for _, written in made for path in written.paths}
-    _write_cards(folder, held, shared, told.manifest["models"], workers or _workers())
+    cluster_cards = _write_cards(folder, held, shared, told.manifest, workers or _workers())
     more, entries, runtime = in_browser.write(folder, held.outline, browsing)
     paths |= more
     models = [entry | {"browser": entries.get(entry["slug"])} for entry in told.manifest["models"]]
-    manifest = told.manifest | {"cards": shared and shared.level, "revision": _revision(paths)}
+    manifest = told.manifest | {"cards": shared and shared.level, "cluster_cards": cluster_cards}
+    manifest |= {"revision": _revision(paths)}
     manifest |= {"models": models, "runtime": runtime}
     manifest |= {"growing": True} if growing else {}
     paths |= _write_page(folder, manifest, title, target, mode, dataset_url)
@@ -119,15 +120,17 @@ def build_site(
 
 
 def _write_cards(
-    folder: Path, held: Survey, shared: cards.Cards | None, models: Sequence[Mapping[str, Any]], workers: int
-) -> None:
-    """Write the pages that links with previews lead to; without any, what an earlier build left of them goes."""
+    folder: Path, held: Survey, shared: cards.Cards | None, manifest: Mapping[str, Any], workers: int
+) -> int:
+    """Write the pages that links with previews lead to; without any, what an earlier build left of them goes. Returns
+    how many clusters have one.
+    """
     if shared is None:
         shutil.rmtree(folder / cards.FOLDER, ignore_errors=True)
         (folder / "sitemap.xml").unlink(missing_ok=True)
-        return
+        return 0
     with ThreadPoolExecutor(workers) as pool:
-        cards.write(folder, held.outline, shared, models, pool)
+        return cards.write(folder, held.outline, shared, manifest, pool)
 
 
 def _said_of(shared: cards.Cards | None, url: str | None, browsing: Browsing) -> list[str]:
@@ -212,7 +215,8 @@ def _fitting(
     check(host, size, mode)
     in_browser.check_files(browsing, target)
     shared = own and cards.choose(held.outline, own, lambda more: fits(host, size + more), host.files)
-    return host, mode, held, size + cards.size(held.outline, shared.level) if shared else size, shared or None
+    more = cards.size(held.outline, shared.level, shared.clusters) if shared else Size()
+    return host, mode, held, size + more, shared or None
 
 
 def _workers() -> int:

@@ -8,8 +8,10 @@ each address of the app that is worth sharing gets a page of its own below c/, w
     c/{slug}/mlp/3/41.html           a neuron: its picture and the nine images that excite it most
     c/{slug}/mlp/3/pack-0.html#41    where a page a neuron would be too many: units 0 to 63, with the pictures of 32
     c/{slug}/head/3-1.html           a head: the nine images furthest along its first axis
+    c/_rosetta/7.html                a Rosetta cluster, of the first thousand: the pictures of its neurons
 
-These addresses never change, so nothing in them is named by content; a layer is written again when its mark differs.
+These addresses never change (but for the numbers of clusters, which hold until the atlas grows), so nothing in them is
+named by content; a layer is written again when its mark differs.
 Previews want whole addresses, so all this is made only where the site's own is known; then there is a sitemap.xml, too.
 """
 
@@ -23,6 +25,7 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -36,15 +39,18 @@ from atlas_schema.errors import BadConfig
 from atlas_schema.head_tables import HEAD_EXAMPLES, HEADS
 from atlas_schema.shards import shard_path
 from atlas_schema.tables import NEURON_EXAMPLES
+from site_builder.clusters import LEAST_MODELS, shared_label
 from site_builder.folders import content_name, replace
 from site_builder.outline import Layer, Outline
-from site_builder.packs import PACK, packs_of
+from site_builder.packs import PACK, load, packs_of
 from site_builder.reading import content_of, count_rows, layer_footer, read_rows
 from site_builder.section import Size
 
 #: Raise it when these files change for the same dataset.
 FORMAT = "1"
 FOLDER = "c"
+#: Below it the pages of clusters (no slug begins so), and how many of them have one: the first.
+CLUSTERS, MOST_CLUSTERS = "_rosetta", 1000
 #: Which neurons have a page of their own, the finest first: each, those of a pack together, none but their layer.
 LEVELS = ("neurons", "packs", "layers")
 #: Width and height of a preview's picture in pixels, and its JPEG quality.
@@ -63,6 +69,7 @@ class Cards:
 
     url: str
     level: str
+    clusters: int = 0  # Rosetta clusters that may have one, at most
 
 
 @dataclass(frozen=True)
@@ -94,14 +101,22 @@ def counts(outline: Outline) -> dict[str, int]:
     return {"neurons": coarse + neurons, "packs": coarse + packs, "layers": coarse}
 
 
-def size(outline: Outline, level: str) -> Size:
+def _most_clusters(outline: Outline) -> int:
+    """Clusters that have a page, from above: they are known only once counterparts are read."""
+    neurons = sum(len(layer.units) for layer in outline.layers)
+    return min(MOST_CLUSTERS, neurons // LEAST_MODELS) if len(outline.models) >= LEAST_MODELS else 0
+
+
+def size(outline: Outline, level: str, clusters: int = 0) -> Size:
     """Files and bytes of all pages of a level, from above, with the sitemap and the script."""
-    pages = counts(outline)[level]
+    pages = counts(outline)[level] + clusters
     widest = max((len(layer.units) for layer in outline.layers), default=0)
     inner = {"neurons": widest, "packs": -(-widest // PACK), "layers": 0}[level]
     heads = counts(outline)["layers"] - len(outline.models) - len(outline.layers)
-    marks = len(outline.layers) + 2 * len(outline.models)
-    return Size(2 * pages + marks + 2, pages * (PAGE_BYTES + LINE_BYTES) + 2000, max(2 * inner, 2 * heads) + 3)
+    marks = len(outline.layers) + 2 * len(outline.models) + 1
+    return Size(
+        2 * pages + marks + 2, pages * (PAGE_BYTES + LINE_BYTES) + 2000, max(2 * inner, 2 * heads, 2 * clusters) + 3
+    )
 
 
 def choose(outline: Outline, url: str, fits: Callable[[Size], bool], host_files: int | None) -> Cards | None:
@@ -110,24 +125,31 @@ def choose(outline: Outline, url: str, fits: Callable[[Size], bool], host_files:
     for level in LEVELS:
         found = size(outline, level)
         if found.files <= most and found.bytes <= MOST_BYTES and fits(found):
-            return Cards(url, level)
+            left = min((most - found.files) // 2, (MOST_BYTES - found.bytes) // PAGE_BYTES)
+            clusters = min(_most_clusters(outline), left)
+            return Cards(url, level, clusters if fits(size(outline, level, clusters)) else 0)
     return None
 
 
-def write(folder: Path, outline: Outline, cards: Cards, models: Sequence[Mapping[str, Any]], pool: Executor) -> None:
+def write(folder: Path, outline: Outline, cards: Cards, manifest: Mapping[str, Any], pool: Executor) -> int:
     """Write every page below c/, and the sitemap; what an earlier build left there and has no page any longer goes.
 
-    models: entries of the manifest, whose layers name the folders that hold their summaries.
+    manifest: of its models the layers name the folders that hold their summaries; the folder of its clusters has them.
+    Returns how many clusters have a page.
     """
-    home, probes = folder / FOLDER, _Probes(outline)
+    home, probes, models = folder / FOLDER, _Probes(outline), manifest["models"]
     best = {(one["slug"], at): _best(folder, entry) for one in models for at, entry in enumerate(one["layers"])}
     jobs: list[Job] = [_layer_job(outline, layer, cards, best[layer.key], probes) for layer in outline.layers]
     jobs += [_head_job(outline, slug, probes) for slug in outline.slugs if count_rows(outline.atlas, HEADS, slug)]
     jobs += [_model_job(outline, slug, best) for slug in outline.slugs]
+    about = manifest.get("clusters")
+    shown = min(cards.clusters, about["clusters"]) if about else 0
+    jobs += [_cluster_job(outline, folder / about["folder"], shown)] if shown else []
     paths = [path for found in pool.map(lambda job: _write_job(home, job, cards), jobs) for path in found]
     replace(home / "lead.js", _LEAD.encode())
     _prune(home, {job.name for job in jobs})
     replace(folder / "sitemap.xml", sitemap(cards, paths))
+    return shown
 
 
 @dataclass(frozen=True)
@@ -276,6 +298,24 @@ def _model_job(outline: Outline, slug: str, best: Mapping[tuple[str, int], Seque
     return Job(f"{slug}/about", (json.dumps(chosen).encode(), *shards), pages)
 
 
+def _cluster_job(outline: Outline, folder: Path, count: int) -> Job:
+    shards = [content_of(outline.atlas, layer.shard) for layer in outline.layers]
+    about = f"{count} {folder.name}".encode()
+    return Job(CLUSTERS, (about, *shards), lambda: islice(_of_clusters(outline, folder), count))
+
+
+def _of_clusters(outline: Outline, folder: Path) -> Iterator[Shared]:
+    packs = (load(path) for path in sorted(folder.glob("*.json.gz")))
+    for number, cluster in enumerate(one for pack in packs for one in pack):
+        addresses = [f"{slug}/mlp/{layer}/{unit}" for slug, layer, unit, _ in cluster["members"]]
+        label = shared_label([member[3] for member in cluster["members"]])
+        title = f"Rosetta cluster {number}: “{label}”" if label else f"Rosetta cluster {number}"
+        text = f"Neurons of {len(addresses)} models that fire on the same places of the same images: "
+        text += f"{', '.join(addresses)}."
+        shown = [_opened(picture) for picture in map(outline.atlas.picture_or_none, addresses) if picture]
+        yield Shared(f"{CLUSTERS}/{number}", f"r/{number}", title, text, None, shown)
+
+
 def _write_job(home: Path, job: Job, cards: Cards) -> list[str]:
     """Write the pages of a folder, unless they are there already; their paths. The mark is what they were made from."""
     mark = content_name("made", FORMAT.encode(), cards.url.encode(), cards.level.encode(), *job.inputs)
@@ -349,5 +389,5 @@ def _prune(home: Path, kept: set[str]) -> None:
         for own in [slug / "about", slug / "head", *(slug / "mlp").glob("*")]:
             if own.exists() and own.relative_to(home).as_posix() not in kept:
                 shutil.rmtree(own)
-        if not any(name.startswith(f"{slug.name}/") for name in kept):
+        if slug.name not in kept and not any(name.startswith(f"{slug.name}/") for name in kept):
             shutil.rmtree(slug)

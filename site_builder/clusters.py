@@ -9,6 +9,7 @@ other's best by chance.
 from __future__ import annotations
 
 import heapq
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +20,7 @@ import pyarrow.compute as pc
 
 from site_builder.outline import Neuron
 from site_builder.packs import dump, rounded
+from site_builder.search_index import Labelled, search_index
 
 #: A cluster has neurons of so many models at least.
 LEAST_MODELS = 3
@@ -96,11 +98,6 @@ def _cluster(clique: Iterable[Neuron], edges: Mapping[Neuron, Mapping[Neuron, Pa
     return Cluster(members, tuple(edges[a][b] for i, a in enumerate(members) for b in members[i + 1 :]))
 
 
-def numbers_of(clusters: Sequence[Cluster]) -> dict[Neuron, int]:
-    """Neuron -> number of its cluster, from 0, in the order of the list."""
-    return {neuron: number for number, cluster in enumerate(clusters) for neuron in cluster.members}
-
-
 def cluster_packs(clusters: Sequence[Cluster], labels: Mapping[Neuron, str]) -> dict[str, bytes]:
     """File name -> gzip JSON of CLUSTER_PACK clusters in their order."""
     return {
@@ -109,6 +106,27 @@ def cluster_packs(clusters: Sequence[Cluster], labels: Mapping[Neuron, str]) -> 
         )
         for start in range(0, len(clusters), CLUSTER_PACK)
     }
+
+
+def cluster_search(
+    clusters: Sequence[Cluster], labels: Mapping[Neuron, str]
+) -> tuple[dict[str, bytes], dict[str, Any] | None]:
+    """Search by what members are called (search_index.py): a cluster stands where a neuron would, its number as the
+    unit, the share of its members that carry the label where z would. Nothing where no member has a label.
+    """
+    named = [
+        Labelled(("", 0, number), text, count / len(cluster.members), None)
+        for number, cluster in enumerate(clusters)
+        for text, count in Counter(labels[one] for one in cluster.members if one in labels).items()
+    ]
+    return search_index(named, [""]) if named else ({}, None)
+
+
+def shared_label(labels: Sequence[str | None]) -> str:
+    """The label that at least half of the members of a cluster carry, or nothing: a page says the same."""
+    counts = Counter(label for label in labels if label is not None)
+    best = min(counts.items(), key=lambda one: (-one[1], one[0]), default=("", 0))
+    return best[0] if 2 * best[1] >= len(labels) else ""
 
 
 def _plain(cluster: Cluster, labels: Mapping[Neuron, str]) -> dict[str, Any]:

@@ -9,10 +9,9 @@ import pyarrow.compute as pc
 
 from atlas_schema.head_tables import HEAD_EXAMPLES, HEAD_FEATURES, HEAD_READS, HEAD_TABLES, HEAD_TEXTS, HEADS
 from atlas_schema.read import Atlas
+from atlas_schema.searching import FOUND_BY
 from site_builder.reading import count_rows, read_rows
 
-#: A head is found by a text that explains so much of its variance: the last of its texts explain next to nothing.
-FOUND_BY = 0.01
 #: Neurons of one file that says which heads read them: units [512 k, 512 k + 512) of a layer lie in file k.
 READ_PACK = 512
 
@@ -25,6 +24,8 @@ class HeadsSource:
     rows: dict[str, int]  # by table, of those that are there; `heads` always is
     layers: tuple[int, ...]  # attention layers that have heads, ascending
     map_bytes: int = 0  # of all examples
+    shown: int = 0  # probe images, each once for every head that shows it
+    probe_sets: frozenset[str] = frozenset()  # that these are of
     read_packs: tuple[int, ...] = ()  # files of each FFN layer that say which heads read which neurons
     texts: tuple[str, ...] = ()  # one a row of head_texts by which the head is found
     features: frozenset[str] = frozenset()
@@ -37,15 +38,19 @@ def heads_source(atlas: Atlas, slug: str) -> HeadsSource | None:
         return None
     texts = read_rows(atlas, HEAD_TEXTS, slug, ["text", "explained"])
     features = read_rows(atlas, HEAD_FEATURES, slug, ["feature"])
-    reads = read_rows(atlas, HEAD_READS, slug, ["layer", "unit"])
-    examples = read_rows(atlas, HEAD_EXAMPLES, slug, ["map_height", "map_width"])
+    reads = read_rows(atlas, HEAD_READS, slug, ["layer", "unit"]).group_by("layer").aggregate([("unit", "max")])
+    names = ["layer", "head", "map_height", "map_width", "probe_set", "image_index"]
+    examples = read_rows(atlas, HEAD_EXAMPLES, slug, names)
     tokens = zip(examples["map_height"].to_pylist(), examples["map_width"].to_pylist(), strict=True)
+    shown = examples.group_by(["layer", "head", "probe_set", "image_index"]).aggregate([])
     return HeadsSource(
         slug=slug,
         rows=rows,
         layers=tuple(sorted(set(read_rows(atlas, HEADS, slug, ["layer"])["layer"].to_pylist()))),
         map_bytes=sum(height * width for height, width in tokens),
-        read_packs=read_packs(reads["layer"].to_pylist(), reads["unit"].to_pylist()),
+        shown=len(shown),
+        probe_sets=frozenset(shown["probe_set"].to_pylist()),
+        read_packs=read_packs(reads["layer"].to_pylist(), reads["unit_max"].to_pylist()),
         texts=tuple(texts.filter(pc.greater_equal(texts["explained"], FOUND_BY))["text"].to_pylist()),
         features=frozenset(features["feature"].to_pylist()),
     )

@@ -3,6 +3,7 @@
     d/{slug}/heads-HASH/heads.json.gz               all heads: figures, label, feature scores
     d/{slug}/heads-HASH/00003.json.gz               heads of an attention layer: texts, features, images, neurons read
     d/{slug}/heads-HASH/reads/00003-00000.json.gz   which heads read the neurons of an FFN layer
+    d/{slug}/heads-HASH/images/00003-00001.images   the probe images that a head shows, untouched, for one request
 
 Tables in a file are columns, with a value that all rows share written once; `unit` is the head, or the neuron.
 """
@@ -10,7 +11,7 @@ Tables in a file are columns, with a value that all rows share written once; `un
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from atlas_schema.head_tables import HEAD_EXAMPLES, HEAD_FEATURES, HEAD_READS, HEAD_TEXTS, HEADS
@@ -20,6 +21,7 @@ from site_builder.maps import signed_texts
 from site_builder.outline import Neuron
 from site_builder.packs import columnar, dump, rounded
 from site_builder.reading import lists_of, read_rows
+from site_builder.sprites import told_bundle
 
 #: Neurons that a head's page names: those that it reads most.
 NEURONS_READ = 12
@@ -27,12 +29,16 @@ NEURONS_READ = 12
 DIGITS = 4
 #: Figures of a component and a feature, beside its score.
 FEATURE_FIGURES = ("variance_share", "selectivity", "ablation_effect", "ablation_margin", "ablation_flips")
+#: Columns of head_reads that the files are made of.
+READ_COLUMNS = ("slug", "layer", "unit", "reader_layer", "reader_head", "share", "level")
 Columns = dict[str, list[Any]]
+#: (probe set, index) of an image -> what a page says of it, and its thumbnail.
+Images = Mapping[tuple[str, int], tuple[dict[str, Any], bytes]]
 
 
 @dataclass(frozen=True)
 class HeadRows:
-    """All head tables of one model, as lists by column; tables that the atlas lacks have no rows."""
+    """The head tables of one model, as lists by column; tables that the atlas lacks have no rows."""
 
     heads: Columns
     texts: Columns
@@ -42,8 +48,15 @@ class HeadRows:
 
     @classmethod
     def of(cls, atlas: Atlas, slug: str) -> HeadRows:
-        tables = (HEADS, HEAD_TEXTS, HEAD_FEATURES, HEAD_EXAMPLES, HEAD_READS)
-        return cls(*(lists_of(read_rows(atlas, table, slug)) for table in tables))
+        """All tables: a row of head_reads for some readers of every neuron."""
+        own = cls.short(atlas, slug)
+        examples, reads = read_rows(atlas, HEAD_EXAMPLES, slug), read_rows(atlas, HEAD_READS, slug, READ_COLUMNS)
+        return replace(own, examples=lists_of(examples), reads=lists_of(reads))
+
+    @classmethod
+    def short(cls, atlas: Atlas, slug: str) -> HeadRows:
+        """Those of a few rows a head: no examples, and no neurons that heads read."""
+        return cls(*(lists_of(read_rows(atlas, table, slug)) for table in (HEADS, HEAD_TEXTS, HEAD_FEATURES)), {}, {})
 
     def counts(self) -> list[int]:
         """Heads of each attention layer, from 0; 0 for a layer without any."""
@@ -53,12 +66,37 @@ class HeadRows:
         return [most[layer] for layer in sorted(most)]
 
 
-def head_files(rows: HeadRows, neuron_labels: Mapping[Neuron, str], named: Set[str]) -> dict[str, bytes]:
-    """File name -> gzip JSON. neuron_labels: of the atlas's neurons; named: probe sets whose images it lists."""
+def head_files(
+    rows: HeadRows, neuron_labels: Mapping[Neuron, str], named: Set[str], images: Images | None = None
+) -> dict[str, bytes]:
+    """File name -> gzip JSON. neuron_labels: of the atlas's neurons; named: probe sets whose images it lists; images:
+    all that the examples name, where they come with thumbnails.
+    """
     files = {"heads.json.gz": dump(_all_heads(rows))}
+    slots = _slots(rows.examples) if images else {}
     for layer in sorted(set(rows.heads["layer"])):
-        files[f"{layer:05d}.json.gz"] = dump(_layer(rows, layer, neuron_labels, named))
-    return files | _readers(rows)
+        files[f"{layer:05d}.json.gz"] = dump(_layer(rows, layer, neuron_labels, named, slots))
+    return files | _readers(rows) | _bundles(slots, images or {})
+
+
+#: (layer, head) -> the images of its examples, (probe set, index), each once, with their places in its bundle.
+Slots = dict[tuple[int, int], dict[tuple[str, int], int]]
+
+
+def _slots(examples: Columns) -> Slots:
+    found: Slots = {}
+    names = ("layer", "head", "probe_set", "image_index")
+    for layer, head, probe_set, index in zip(*(examples[name] for name in names), strict=True):
+        own = found.setdefault((layer, head), {})
+        own.setdefault((probe_set, index), len(own))
+    return found
+
+
+def _bundles(slots: Slots, images: Images) -> dict[str, bytes]:
+    return {
+        f"images/{layer:05d}-{head:05d}.images": told_bundle(*zip(*(images[one] for one in own), strict=True))
+        for (layer, head), own in slots.items()
+    }
 
 
 def _all_heads(rows: HeadRows) -> dict[str, Any]:
@@ -81,7 +119,9 @@ def _all_heads(rows: HeadRows) -> dict[str, Any]:
     return rounded({**columnar(heads), "scores": {name: scores[name] for name in sorted(scores)}}, DIGITS)
 
 
-def _layer(rows: HeadRows, layer: int, neuron_labels: Mapping[Neuron, str], named: Set[str]) -> dict[str, Any]:
+def _layer(
+    rows: HeadRows, layer: int, neuron_labels: Mapping[Neuron, str], named: Set[str], slots: Slots
+) -> dict[str, Any]:
     texts = _renamed(
         rows.texts, {"head": "unit"}, ("text", "explained", "cumulative", "deviation"), _at(rows.texts, layer)
     )
@@ -91,7 +131,7 @@ def _layer(rows: HeadRows, layer: int, neuron_labels: Mapping[Neuron, str], name
     return {
         "texts": columnar(rounded(texts, DIGITS)),
         "features": columnar(rounded(features, DIGITS)),
-        "examples": columnar(_examples(rows.examples, _at(rows.examples, layer), named)),
+        "examples": columnar(_examples(rows.examples, _at(rows.examples, layer), named, slots)),
         "neurons": columnar(rounded(_neurons_read(rows, layer, neuron_labels), DIGITS)),
     }
 
@@ -106,7 +146,7 @@ def _renamed(columns: Columns, names: Mapping[str, str], kept: Sequence[str], pl
     return {new: [columns[name][at] for at in places] for name, new in wanted.items()}
 
 
-def _examples(columns: Columns, places: Sequence[int], named: Set[str]) -> Columns:
+def _examples(columns: Columns, places: Sequence[int], named: Set[str], slots: Slots) -> Columns:
     names = {"head": "unit", "image_index": "image", "probe_set": "probe"}
     names |= {"map_height": "rows", "map_width": "columns", "map_scale": "scale"}
     made = _renamed(columns, names, ("direction", "projection", "elsewhere"), places)
@@ -114,6 +154,10 @@ def _examples(columns: Columns, places: Sequence[int], named: Set[str]) -> Colum
     made["map"] = signed_texts([columns["map"][at] for at in places], made["rows"], made["columns"])
     if not set(made["probe"]) <= named:
         made["name"] = [columns["image"][at] for at in places]
+    if slots:
+        keys = zip(*(columns[name] for name in ("layer", "head", "probe_set", "image_index")), strict=True)
+        slot = [slots[layer, head][probe_set, index] for layer, head, probe_set, index in keys]
+        made["slot"] = [slot[at] for at in places]
     return made
 
 

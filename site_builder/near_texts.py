@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 
+from atlas_schema.searching import words_of
 from site_builder.packs import dump
-from site_builder.search_index import words_of
 
 #: Labels kept of a text, how alike they are at least, and how many neurons both stand out for at least.
 MOST, LEAST, SHARED = 5, 0.1, 2

@@ -5,7 +5,9 @@ It holds what several sections of the site need, read once. Of a layer's neurons
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from atlas_schema.read import Atlas
@@ -46,6 +48,14 @@ class Outline:
     layers: list[Layer] = field(default_factory=list)  # by model, from the input on
     labels: dict[Neuron, str] = field(default_factory=dict)  # of the neurons that have one
     probe_sets: frozenset[str] = frozenset()  # hashes of those whose images the atlas lists
+
+    @cached_property
+    def label_digests(self) -> dict[str, bytes]:
+        """What stands for all labels of a model, by slug: for names of files that speak of other neurons."""
+        found = {slug: hashlib.sha256() for slug in self.slugs}
+        for (slug, layer, unit), text in self.labels.items():
+            found[slug].update(f"{layer}/{unit} {len(text)} {text}".encode())
+        return {slug: digest.digest() for slug, digest in found.items()}
 
     @property
     def slugs(self) -> list[str]:

@@ -6,6 +6,7 @@ import gzip
 import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -57,6 +58,11 @@ def dump(value: Any, level: int = 9) -> bytes:
     """Compact JSON, gzip, the same bytes for the same value (no time stamp in the gzip header)."""
     text = json.dumps(plain(value), separators=(",", ":"), ensure_ascii=False, allow_nan=False)
     return gzip.compress(text.encode(), compresslevel=level, mtime=0)
+
+
+def load(path: Path) -> Any:
+    """What `dump` wrote into a file."""
+    return json.loads(gzip.decompress(path.read_bytes()))
 
 
 def pack_columns(rows: pa.Table) -> dict[str, list[Any]]:

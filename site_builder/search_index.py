@@ -6,12 +6,12 @@ most certain first. So a label of many words, or one that thousands of neurons c
 
 from __future__ import annotations
 
-import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from atlas_schema.searching import words_of
 from site_builder.outline import Neuron
 from site_builder.packs import VERDICTS, dump, rounded
 
@@ -32,13 +32,6 @@ class Labelled:
     z: float | None
     auroc: float | None
     verdict: str | None = None  # on the picture
-
-
-def words_of(text: str) -> list[str]:
-    """Words of a text, each once, in order: lower case, without accents. The browser does the same."""
-    kinds = ((letter, unicodedata.category(letter)[0]) for letter in unicodedata.normalize("NFKD", text.lower()))
-    plain = "".join(letter if kind in "LN" else " " for letter, kind in kinds if kind != "M")
-    return list(dict.fromkeys(plain.split()))
 
 
 def search_index(labelled: Iterable[Labelled], slugs: list[str]) -> tuple[dict[str, bytes], dict[str, Any]]:

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from atlas_schema.columns import Table
     from atlas_schema.read import Atlas
     from atlas_schema.store import Store
@@ -200,38 +202,62 @@ def search(
     limit: Annotated[int, Parameter(help="Neurons, and heads, to print at most.")] = 20,
     as_json: Json = False,
 ) -> int:
-    """Find neurons and heads by their label, the most certain first."""
+    """Find neurons by their label, heads by any text that explains a hundredth of them, features by their name."""
     from atlas_schema.errors import NothingThere
     from atlas_schema.read import Atlas
+    from atlas_schema.searching import best_first, ranked
 
     reader = Atlas(atlas)
-    wanted = text.casefold().split()
-    neurons, heads = reader.search("").to_pylist(), _labelled_heads(reader)
-    if not neurons and not heads:
+    neurons, heads, features = reader.search(""), _texts_of_heads(reader), _features(reader)
+    if not neurons.num_rows and not heads.num_rows:
         raise NothingThere(f"{atlas}: nothing has a label. Run the stages probe and label: see docs/evidence.md.")
-    found, of_heads = (
-        [row for row in rows if all(word in row["label"].casefold() for word in wanted)] for rows in (neurons, heads)
-    )
+    found = best_first(neurons, text, "label", "label_z")
+    of_heads = best_first(heads, text, "text", "explained")
+    named = ranked(text, features)
     if as_json:
-        print(json.dumps([*found[:limit], *of_heads[:limit]], indent=1))
+        listed = [*found.slice(0, limit).to_pylist(), *of_heads.slice(0, limit).to_pylist()]
+        print(json.dumps([*listed, *({"feature": name, "components": features[name]} for name in named)], indent=1))
     else:
-        shown = [f"{row['address']:40} z {row['label_z']:5.1f}  {row['label']}" for row in found[:limit]]
-        shown += [f"{row['address']:40} {row['explained']:7.0%}  {row['label']}" for row in of_heads[:limit]]
-        counts = f"{len(found):,} of {len(neurons):,} labelled neurons, {len(of_heads):,} of {len(heads):,} heads"
+        shown = [
+            f"{row['address']:40} z {row['label_z']:5.1f}  {row['label']}" for row in found.slice(0, limit).to_pylist()
+        ]
+        shown += [
+            f"{row['address']:40} {row['explained']:7.0%}  {row['text']}"
+            for row in of_heads.slice(0, limit).to_pylist()
+        ]
+        shown += [f"feature {name}: {features[name]:,} heads and FFNs are scored for it" for name in named]
+        total = len(set(heads["address"].to_pylist()))
+        counts = f"{found.num_rows:,} of {neurons.num_rows:,} labelled neurons"
+        counts += f", {len(set(of_heads['address'].to_pylist())):,} of {total:,} heads"
         print("\n".join([*shown, counts]))
-    return 0 if found or of_heads else 1
+    return 0 if found.num_rows or of_heads.num_rows or named else 1
 
 
-def _labelled_heads(reader: Atlas) -> list[dict[str, Any]]:
-    """Heads with a label, the one of which it explains most first."""
-    found = []
+def _texts_of_heads(reader: Atlas) -> pa.Table:
+    """Texts by which heads are found, as on the site."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    from atlas_schema.head_tables import HEAD_TEXTS
+    from atlas_schema.searching import FOUND_BY
+    from site_builder.reading import read_rows
+
+    names = ["address", "text", "explained"]
+    tables = [read_rows(reader, HEAD_TEXTS, model["slug"], names) for model in reader.models()]
+    rows = pa.concat_tables([pa.schema([HEAD_TEXTS.schema().field(name) for name in names]).empty_table(), *tables])
+    return rows.filter(pc.greater_equal(rows["explained"], FOUND_BY))
+
+
+def _features(reader: Atlas) -> dict[str, int]:
+    """Names of features, with how many heads and FFNs of all models are scored for each."""
+    from atlas_schema.head_tables import HEAD_FEATURES
+    from site_builder.reading import read_rows
+
+    counts: dict[str, int] = {}
     for model in reader.models():
-        texts = {(row["address"], row["text"]): row["explained"] for row in reader.head_texts(model["slug"])}
-        for row in reader.heads(model["slug"]):
-            if row["label"]:
-                explained = texts[row["address"], row["label"]]
-                found.append({"address": row["address"], "label": row["label"], "explained": explained})
-    return sorted(found, key=lambda row: (-row["explained"], row["address"]))
+        for name in read_rows(reader, HEAD_FEATURES, model["slug"], ["feature"])["feature"].to_pylist():
+            counts[name] = counts.get(name, 0) + 1
+    return counts
 
 
 def card(

@@ -8,7 +8,18 @@ from __future__ import annotations
 from typing import Any
 
 from site_builder.section import Section
-from site_builder.sections import examples, heads, inversions, labels, matches, neuron_map, neurons, pictures, probes
+from site_builder.sections import (
+    examples,
+    excited,
+    heads,
+    inversions,
+    labels,
+    matches,
+    neuron_map,
+    neurons,
+    pictures,
+    probes,
+)
 
 SECTIONS: tuple[Section[Any], ...] = (
     neurons.SECTION,
@@ -17,6 +28,7 @@ SECTIONS: tuple[Section[Any], ...] = (
     examples.SECTION,
     matches.SECTION,
     probes.SECTION,
+    excited.SECTION,
     heads.SECTION,
     inversions.SECTION,
 )

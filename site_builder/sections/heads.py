@@ -8,22 +8,34 @@ s/heads-HASH/          search by the texts of heads (site_builder/search_index.p
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from atlas_schema.head_tables import HEAD_TABLES
+from atlas_schema.read import Atlas
+from atlas_schema.searching import FOUND_BY
+from atlas_schema.shards import shard_path
 from site_builder.features import feature_files
-from site_builder.folders import write_by_content
-from site_builder.head_tables import FOUND_BY, READ_PACK, HeadsSource, heads_source
-from site_builder.heads import HeadRows, head_files
+from site_builder.folders import content_name, write_by_content, write_folder
+from site_builder.head_tables import READ_PACK, HeadsSource, heads_source
+from site_builder.heads import HeadRows, Images, head_files
 from site_builder.outline import Outline
+from site_builder.reading import content_of
 from site_builder.search_index import Labelled, index_files, search_index
 from site_builder.section import Section, Size, Stage, Work, Written
+from site_builder.sections.probes import PROBE_BYTES, SAID, set_shards
 from site_builder.start import head_start
 
+#: Raise it when the files of a model change for the same dataset.
+FORMAT = b"1"
 #: Bytes of a row of each table (gzip), of a token of a signed map (31 levels), and of what a text adds to search.
 ROW_BYTES = {"heads": 300, "head_texts": 30, "head_features": 50, "head_examples": 24, "head_reads": 9}
 SIGNED_BYTES, SAID_BYTES = 0.7, 12
+#: Bytes of a thumbnail of a probe image, from above: 112 pixels. Measured 3 to 5 kB.
+SHOWN_BYTES = 6000 + PROBE_BYTES
 
 
 def survey(outline: Outline) -> list[HeadsSource]:
@@ -33,7 +45,7 @@ def survey(outline: Outline) -> list[HeadsSource]:
 
 
 def size(held: Sequence[HeadsSource], images: str) -> Size:
-    """File counts are exact."""
+    """File counts are exact, but for heads without an image of their own."""
     texts = {text for source in held for text in source.texts}
     features = {feature for source in held for feature in source.features}
     index = index_files(texts)
@@ -43,11 +55,15 @@ def size(held: Sequence[HeadsSource], images: str) -> Size:
 
 def _model_size(source: HeadsSource) -> Size:
     rows = sum(ROW_BYTES[table] * count for table, count in source.rows.items())
-    reads = sum(source.read_packs)
+    reads, heads = sum(source.read_packs), source.rows["heads"]
+    shown = heads if source.shown else 0
     return Size(
-        files=1 + len(source.layers) + reads,
-        bytes=rows + round(SIGNED_BYTES * source.map_bytes) + SAID_BYTES * len(source.texts),
-        largest_folder=max(2 + len(source.layers), reads),
+        files=1 + len(source.layers) + reads + shown,
+        bytes=rows
+        + round(SIGNED_BYTES * source.map_bytes)
+        + SAID_BYTES * len(source.texts)
+        + SHOWN_BYTES * source.shown,
+        largest_folder=max(3 + len(source.layers), reads, shown),
     )
 
 
@@ -70,16 +86,48 @@ def write(work: Work, held: Sequence[HeadsSource]) -> Written:
 
 
 def _write_model(work: Work, source: HeadsSource) -> tuple[HeadRows, dict[str, Any]]:
-    """All rows of a model's heads, and its entry."""
-    rows = HeadRows.of(work.outline.atlas, source.slug)
-    files = head_files(rows, work.outline.labels, work.outline.probe_sets)
-    return rows, {
-        "folder": write_by_content(work.folder, f"d/{source.slug}/heads", files),
-        "layers": rows.counts(),
+    """The short tables of a model's heads, and its entry. The folder is named by the tables, by the labels of the
+    neurons that they name, and by the images: where all these stand nothing else is read.
+    """
+    outline, slug = work.outline, source.slug
+    atlas = outline.atlas
+    paths = [shard_path(table, slug) for table in HEAD_TABLES.values() if table.name in source.rows]
+    shown = [set_shards(atlas, name) for name in sorted(source.probe_sets & outline.probe_sets)]
+    contents = [content_of(atlas, path) for path in (*paths, *(path for own in shown for path in own))]
+    labels = outline.label_digests.get(slug, b"")
+    name = content_name(f"d/{slug}/heads", FORMAT, labels, str(sorted(outline.probe_sets)).encode(), *contents)
+
+    def files() -> dict[str, bytes]:
+        rows = HeadRows.of(atlas, slug)
+        return head_files(rows, outline.labels, outline.probe_sets, _images(atlas, rows, outline.probe_sets))
+
+    write_folder(work.folder, name, files)
+    short = HeadRows.short(atlas, slug)
+    return short, {
+        "folder": name,
+        "layers": short.counts(),
         "reads": list(source.read_packs),
-        "texts": len(rows.texts["text"]) > 0,
-        "labelled": sum(label is not None for label in rows.heads["label"]),
+        "images": (work.folder / name / "images").is_dir(),
+        "texts": len(short.texts["text"]) > 0,
+        "labelled": sum(label is not None for label in short.heads["label"]),
     }
+
+
+def _images(atlas: Atlas, rows: HeadRows, listed: Set[str]) -> Images | None:
+    """The images that a model's heads show; None where the atlas does not have the thumbnail of each."""
+    wanted: dict[str, set[int]] = {}
+    for probe_set, index in zip(rows.examples["probe_set"], rows.examples["image_index"], strict=True):
+        wanted.setdefault(probe_set, set()).add(index)
+    if not set(wanted) <= listed:
+        return None
+    found = {}
+    for probe_set, indices in wanted.items():
+        table = atlas.probe_images(probe_set, ["index", "thumbnail", *SAID])
+        for row in table.filter(pc.is_in(table["index"], pa.array(sorted(indices)))).to_pylist():
+            data = (row["thumbnail"] or {}).get("bytes")
+            if data:
+                found[probe_set, row["index"]] = ({name: row[name] for name in SAID if row.get(name)}, data)
+    return found if len(found) == sum(map(len, wanted.values())) else None
 
 
 def _write_features(work: Work, models: dict[str, HeadRows]) -> dict[str, Any] | None:

@@ -7,13 +7,14 @@ s/faces-HASH/   a small picture of each label's most certain neuron, for suggest
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 from dataclasses import dataclass
 
 from PIL import Image
 
 from atlas_schema.tables import NEURONS
-from site_builder.folders import content_name, write_by_content, write_folder
+from site_builder.folders import content_name, write_folder
 from site_builder.near_texts import near_file, near_labels
 from site_builder.outline import Layer, Neuron, Outline
 from site_builder.reading import content_of
@@ -21,6 +22,10 @@ from site_builder.search_index import TEXT_PACK, Labelled, index_files, most_cer
 from site_builder.section import Section, Size, Work, Written
 from site_builder.sprites import sheet, thumbnail
 
+#: Raise it when these files change for the same dataset.
+FORMAT = b"1"
+#: What a folder of the index says of itself.
+ABOUT = "about.json"
 #: Bytes that a labelled neuron adds to the index. Measured.
 LABEL_BYTES = 24
 #: Bytes that a text adds by its words. Measured.
@@ -49,19 +54,30 @@ def size(held: Labels, images: str) -> Size:
     index, sheets = index_files(held.texts), -(-len(held.texts) // TEXT_PACK)
     size = LABEL_BYTES * held.neurons + (FACE_BYTES + WORD_BYTES) * len(held.texts)
     near = min(NEAR_BYTES * held.neurons, MOST_NEAR_BYTES)
-    return Size(index + sheets + bool(held.neurons), size + near, index)
+    return Size(index + sheets + 2 * bool(held.neurons), size + near, index)
 
 
 def write(work: Work, held: Labels) -> Written:
-    """The index of all labels, the most certain neurons of each first."""
+    """The index of all labels, the most certain neurons of each first. Its files are named by what they follow from, so
+    that no layer is read where nothing has changed.
+    """
     layers = [layer for layer in work.outline.layers if held.neurons]
-    labelled = [one for found in work.pool.map(lambda layer: _labelled(work.outline, layer), layers) for one in found]
-    files, about = search_index(labelled, work.outline.slugs)
-    if not about["neurons"]:
+    if not layers:
         return Written(manifest={"search": None})
-    folder, faces = write_by_content(work.folder, "s/index", files), _write_faces(work, labelled)
+    contents = [
+        FORMAT,
+        json.dumps(work.outline.slugs).encode(),
+        *(content_of(work.outline.atlas, one.shard) for one in layers),
+    ]
+    folder, faces = (content_name(prefix, *contents) for prefix in ("s/index", "s/faces"))
+    if not all((work.folder / name).exists() for name in (folder, faces)):
+        labelled = [one for found in work.pool.map(lambda one: _labelled(work.outline, one), layers) for one in found]
+        files, about = search_index(labelled, work.outline.slugs)
+        write_folder(work.folder, folder, lambda: files | {ABOUT: json.dumps(about).encode()})
+        _write_faces(work, faces, labelled)
     near = _write_near(work, layers)
-    told = about | {"folder": folder, "faces": faces, "near": f"{near}/near.json.gz"}
+    told = json.loads((work.folder / folder / ABOUT).read_text())
+    told |= {"folder": folder, "faces": faces, "near": f"{near}/near.json.gz"}
     return Written(paths={folder, faces, near}, manifest={"search": told})
 
 
@@ -85,23 +101,19 @@ def _candidates(outline: Outline, layer: Layer) -> list[list[tuple[str, float]]]
     return [[(one["text"], one["z"]) for one in own or () if one["z"] is not None] for own in listed]
 
 
-def _write_faces(work: Work, labelled: list[Labelled]) -> str:
+def _write_faces(work: Work, name: str, labelled: list[Labelled]) -> None:
     """Sheets of small pictures, in the order of the labels' numbers: of each label's most certain neuron."""
-    outline, by_text = work.outline, defaultdict[str, list[Labelled]](list)
+    by_text = defaultdict[str, list[Labelled]](list)
     for one in labelled:
         by_text[one.text].append(one)
     chosen = [most_certain(by_text[text])[0].neuron for text in sorted(by_text)]
-    shards = {layer.key: layer.shard for layer in outline.layers}
-    contents = [content_of(outline.atlas, shards[key]) for key in sorted({neuron[:2] for neuron in chosen})]
-    name = content_name("s/faces", f"{FACE} {TEXT_PACK} {chosen}".encode(), *contents)
 
     def files() -> dict[str, bytes]:
         packs = [chosen[start : start + TEXT_PACK] for start in range(0, len(chosen), TEXT_PACK)]
-        made = work.pool.map(lambda pack: sheet([_face(outline, one) for one in pack], FACE_COLUMNS, FACE), packs)
+        made = work.pool.map(lambda pack: sheet([_face(work.outline, one) for one in pack], FACE_COLUMNS, FACE), packs)
         return {f"{number:05d}.webp": data for number, data in enumerate(made)}
 
     write_folder(work.folder, name, files)
-    return name
 
 
 def _face(outline: Outline, neuron: Neuron) -> Image.Image | None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from atlas_schema.read import Atlas
 from atlas_schema.shards import parse_shard_path
 from atlas_schema.tables import PROBE_IMAGES
 from site_builder.folders import content_name, write_folder
@@ -47,13 +48,17 @@ def survey(outline: Outline) -> list[ProbeSet]:
 
 
 def _probe_set(outline: Outline, name: str) -> ProbeSet:
-    found = outline.atlas.store.list(f"{PROBE_IMAGES.name}/{name}")
-    paths = sorted(path for path in found if parse_shard_path(path))
+    paths = set_shards(outline.atlas, name)
     footers = [footer_of(outline.atlas, path) for path in paths]
     # An absent thumbnail costs some bits in its page: what is less than a WebP file a row holds none.
     size = sum(bytes_of(footer, "thumbnail.bytes") for footer in footers)
     images = sum(footer.num_rows for footer in footers)
     return ProbeSet(name, tuple(paths), images, size if size > 20 * images else 0)
+
+
+def set_shards(atlas: Atlas, name: str) -> list[str]:
+    """Paths of the shards of a probe set in the dataset."""
+    return sorted(path for path in atlas.store.list(f"{PROBE_IMAGES.name}/{name}") if parse_shard_path(path))
 
 
 def size(held: Sequence[ProbeSet], images: str) -> Size:

@@ -3,8 +3,8 @@
 /**
  * @typedef {{width: number, folder: string|null, ranges: [number, number][], bundle: number, pictures?: string, further: number, examples?: string,
  *   matches?: string}} LayerEntry
- * @typedef {{folder: string, layers: number[], reads: number[], texts: boolean, labelled: number}} HeadsEntry
- *   layers: heads of each attention layer; reads: files of each FFN layer that say which heads read which neurons
+ * @typedef {{folder: string, layers: number[], reads: number[], images: boolean, texts: boolean, labelled: number}} HeadsEntry
+ *   layers: heads of each attention layer; reads: files of each FFN layer that say which heads read which neurons; images: whether the images of a head are one file
  * @typedef {{slug: string, model_id: string, family: string, source: string, neurons: number, described: number,
  *   inactive: number, labelled: number, stages: string[], file: string, depth: string|null, layers: LayerEntry[],
  *   heads: HeadsEntry|null, inversions: {folder: string, rows: number}|null, map?: {folder: string, neurons: number},
@@ -20,12 +20,13 @@
  *   models: ModelEntry[], wall: {file: string, side: number, columns: number, rows: number,
  *   tiles: ([number, number, number]|null)[]}|null, dataset: string, frame: string,
  *   probes: Record<string, {folder: string, images: number, thumbnails: boolean}>, probe_bundle: number,
- *   clusters: {folder: string, clusters: number, pack: number}|null,
+ *   excited: Record<string, {folder: string, images: number, pack: number, kept: number, most: number}>,
+ *   clusters: {folder: string, clusters: number, pack: number}|null, cluster_search: SearchIndex|null,
  *   search: SearchIndex|null, read_pack: number, head_search: SearchIndex|null,
  *   features: {folder: string, list: FeatureEntry[]}|null,
  *   map?: {folder: string, neurons: number}|null,
  *   start: {file: string, neurons: [string, number, number, number, string|null][]}|null, start_head: [string, number, number, string]|null,
- *   cards: "neurons"|"packs"|"layers"|null, revision: string, growing?: true,
+ *   cards: "neurons"|"packs"|"layers"|null, cluster_cards: number, revision: string, growing?: true,
  *   runtime: {folder: string, bytes: number}|null}} Manifest
  */
 

@@ -32,10 +32,17 @@ export const fetchMatches = (/** @type {string} */ slug, /** @type {number} */ l
 export async function fetchProbeImage(/** @type {string} */ probe, /** @type {number} */ index) {
   const about = site.probes[probe];
   const number = Math.floor(index / site.probe_bundle);
-  const path = `${about.folder}/${String(Math.floor(number / 1000)).padStart(2, "0")}/${number5(number)}.images`;
-  const images = await once(path, async () => readBundle(await (await request(path)).arrayBuffer(), path));
+  const images = await fetchBundle(`${about.folder}/${String(Math.floor(number / 1000)).padStart(2, "0")}/${number5(number)}.images`);
   return images[index % site.probe_bundle];
 }
+
+/** The probe image of an example: out of the bundle of its own, where it has one. @param {{probe: string, image: number, bundle?: string, slot?: number}} example @returns {Promise<ProbeImage>} */
+export const fetchImageOf = async ({ probe, image, bundle, slot }) => (bundle === undefined ? fetchProbeImage(probe, image) : (await fetchBundle(bundle))[slot ?? 0]);
+
+const fetchBundle = (/** @type {string} */ path) => once(path, async () => readBundle(await (await request(path)).arrayBuffer(), path));
+
+/** What leads to the page of a probe image; nothing where this atlas does not know what the image excites. */
+export const knowsExcited = (/** @type {string} */ probe) => site.excited[probe] !== undefined;
 
 /** The length of a JSON list as uint32 little-endian, the list, then the WebP files it gives the lengths of. */
 export function readBundle(/** @type {ArrayBuffer} */ buffer, /** @type {string} */ path) {

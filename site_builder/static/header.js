@@ -42,7 +42,7 @@ export function Header({ route }) {
     event.target.querySelector("input").blur();
     if (isAddress(text, route)) return void (location.hash = jumpTarget(text, route) ?? link.search({ q: text.trim() }));
     // Part of a model's name may also be a word of labels (coat): then both are listed.
-    Promise.all([findLabels(text), findLabels(text, site.head_search)]).catch(() => [[], []]).then(([labels, said]) => {
+    Promise.all([findLabels(text), findLabels(text, site.head_search)]).catch(() => [[], []]).then(([labels, said]) => { // labels of clusters are neurons'
       location.hash = (labels.length + said.length === 0 ? jumpTarget(text, route) : null) ?? link.search({ q: text.trim() });
     });
   };

@@ -9,7 +9,7 @@ import { fine, loss } from "./format.js";
  * @typedef {{feature: string, score: number, rank: number, variance_share: number|null, selectivity: number|null, ablation_effect: number|null,
  *   ablation_margin: number|null, ablation_flips: number, feature_set: string}} HeadFeature
  * @typedef {{unit: number, direction: string, image: number, name?: string, probe: string, projection: number, map: string,
- *   rows: number, columns: number, scale: number, elsewhere: number}} HeadExample
+ *   rows: number, columns: number, scale: number, elsewhere: number, slot?: number, bundle?: string}} HeadExample slot: its place in the bundle of the head's images
  * @typedef {{layer: number, neuron: number, share: number, label: string|null}} NeuronRead
  */
 
@@ -35,15 +35,16 @@ export async function fetchHeads(/** @type {string} */ slug) {
 
 /** One head with everything that is said of it. */
 export async function fetchHead(/** @type {string} */ slug, /** @type {number} */ layer, /** @type {number} */ head) {
-  const { folder, layers } = headsOf(slug);
+  const { folder, layers, images } = headsOf(slug);
   if (!layers[layer]) throw new Trouble(`${slug} has ${layers.length} attention layers, 0 to ${layers.length - 1}; there is no layer ${layer}.`);
   if (head >= layers[layer]) throw new Trouble(`Attention layer ${layer} of ${slug} has ${layers[layer]} heads, 0 to ${layers[layer] - 1}; there is no head ${head}.`);
   const [all, pack] = await Promise.all([fetchHeads(slug), fetchJson(`${folder}/${number5(layer)}.json.gz`)]);
+  const bundle = images ? `${folder}/images/${number5(layer)}-${number5(head)}.images` : undefined;
   const own = (/** @type {string} */ table) => rowsOf(pack[table], head);
   return {
     row: /** @type {HeadRow} */ (all.rows.find((one) => one.layer === layer && one.unit === head)), all: all.rows,
     texts: /** @type {HeadText[]} */ (own("texts")), features: /** @type {HeadFeature[]} */ (own("features")),
-    examples: /** @type {HeadExample[]} */ (own("examples")), neurons: /** @type {NeuronRead[]} */ (own("neurons")),
+    examples: /** @type {HeadExample[]} */ (own("examples").map((one) => ({ ...one, bundle }))), neurons: /** @type {NeuronRead[]} */ (own("neurons")),
   };
 }
 

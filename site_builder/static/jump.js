@@ -1,5 +1,6 @@
 // From what somebody typed to where it leads.
 import { described, holds, site } from "./data.js";
+import { findAmong } from "./labels.js";
 import { link, readJump } from "./route.js";
 
 /** The one place the text names, or null when it names none or several. @returns {string|null} */
@@ -33,13 +34,20 @@ export function anyNeuron() {
 export function jumpMatches(/** @type {string} */ text, /** @type {import("./route.js").Route} */ here) {
   const { models, layer, unit, heads } = readJump(text, site.models, here);
   const found = models.map((model) => (heads ? headPlace(/** @type {any} */ (model), layer, unit) : place(/** @type {any} */ (model), layer, unit)));
-  return [...found, ...featuresNamed(text).map((name) => ({ title: `feature ${name}`, note: "which heads carry it", href: link.feature(name), problem: "" }))];
+  return [...found, ...featuresNamed(text).map((name) => ({ title: `feature ${name}`, note: "which heads carry it", href: link.feature(name), problem: "" })), ...clusterNumbered(text)];
 }
 
-/** Features with a word that begins as the text does. */
-function featuresNamed(/** @type {string} */ text) {
-  const wanted = text.trim().toLowerCase();
-  return wanted === "" ? [] : (site.features?.list ?? []).map(({ name }) => name).filter((name) => ` ${name.toLowerCase()}`.includes(` ${wanted}`));
+/** Features whose name the text finds, ranked as labels are. */
+const featuresNamed = (/** @type {string} */ text) => findAmong(text,
+  (site.features?.list ?? []).map(({ name, heads, ffns }, number) => ({ number, text: name, neurons: heads + ffns, exact: false }))).map((one) => one.text);
+
+/** A Rosetta cluster by its number: “cluster 3”. */
+function clusterNumbered(/** @type {string} */ text) {
+  const number = Number(/^\s*(?:rosetta\s+)?cluster\s+(\d+)\s*$/i.exec(text)?.[1] ?? NaN);
+  const about = site.clusters;
+  if (Number.isNaN(number) || about === null) return [];
+  const problem = number < about.clusters ? "" : `its clusters are 0 to ${about.clusters - 1}`;
+  return [{ title: `Rosetta cluster ${number}`, note: "neurons that fire alike", href: problem === "" ? link.cluster(number) : link.clusters(), problem }];
 }
 
 /** @param {import("./data.js").ModelEntry} model @param {number|undefined} layer @param {number|undefined} head */

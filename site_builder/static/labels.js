@@ -51,9 +51,17 @@ export function distance(/** @type {string} */ one, /** @type {string} */ other,
   return last[b.length];
 }
 
-/** Labels that hold every word, the text itself first. @param {string[]} words @param {Map<number, FoundText>[]} found by word */
-function rankedBy(words, found) {
-  const common = [...found[0].values()].filter(({ number }) => found.every((one) => one.has(number)));
+/** Labels that hold every word. @param {string[]} words @param {Map<number, FoundText>[]} found by word */
+const rankedBy = (words, found) => ordered(words, [...found[0].values()].filter(({ number }) => found.every((one) => one.has(number))));
+
+/** Texts that a query finds among some that are all at hand: every word of it is a word of theirs, or begins one. @param {string} text @param {FoundText[]} texts */
+export function findAmong(text, texts) {
+  const words = wordsOf(text);
+  return words.length === 0 ? [] : ordered(words, texts.filter((one) => words.every((word) => wordsOf(one.text).some((own) => own.startsWith(word)))));
+}
+
+/** The text itself first, then those with the words whole, shorter ones first, then what more carry: as atlas_schema/searching.py ranks. @param {string[]} words @param {FoundText[]} common */
+function ordered(words, common) {
   const rank = (/** @type {FoundText} */ one) => {
     const own = wordsOf(one.text);
     const exact = words.every((word) => own.includes(word));
@@ -88,12 +96,7 @@ export async function fetchLabelled(/** @type {number} */ number) {
   return rows.map(([model, layer, unit, z, auroc, verdict]) => ({ slug: site.models[model].slug, layer, unit, z, auroc, verdict }));
 }
 
-/** Heads that a text describes, those first of whose variance it explains most. @returns {Promise<{slug: string, layer: number, head: number, explained: number}[]>} */
-export async function fetchSaid(/** @type {number} */ number) {
-  const rows = await fetchPostings(number, /** @type {import("./data.js").SearchIndex} */ (site.head_search));
-  return rows.map(([model, layer, head, explained]) => ({ slug: site.models[model].slug, layer, head, explained }));
-}
-
-async function fetchPostings(/** @type {number} */ number, /** @type {import("./data.js").SearchIndex} */ index) {
+/** What a pack holds of a text: rows as search_index.py writes them. @returns {Promise<any[][]>} */
+export async function fetchPostings(/** @type {number} */ number, /** @type {import("./data.js").SearchIndex} */ index) {
   return (await fetchJson(`${index.folder}/t/${number5(number / index.pack)}.json.gz`))[number % index.pack];
 }

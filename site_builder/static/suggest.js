@@ -7,7 +7,7 @@ import { nearLabels } from "./near_labels.js";
 import { tileStyle } from "./pictures.js";
 import { link } from "./route.js";
 
-const [PLACES, LABELS, TEXTS] = [3, 5, 3];
+const [PLACES, LABELS, TEXTS, CLUSTERS] = [3, 5, 3, 2];
 const FACES = { columns: 8 }; // as sections/labels.py lays them
 
 /** @typedef {{title: string, note: string, href: string, face?: Record<string, string>}} Suggestion */
@@ -15,11 +15,12 @@ const FACES = { columns: 8 }; // as sections/labels.py lays them
 /** @param {string} text @param {import("./route.js").Route} here @returns {Promise<Suggestion[]>} */
 export async function suggest(text, here) {
   const places = jumpMatches(text, here).filter(({ problem }) => problem === "").slice(0, PLACES);
-  const [labels, texts] = await Promise.all([findLabels(text), findLabels(text, site.head_search)]);
+  const [labels, texts, clusters] = await Promise.all([site.search, site.head_search, site.cluster_search].map((index) => findLabels(text, index)));
   const found = [
     ...places.map(({ title, note, href }) => ({ title, note, href })),
     ...labels.slice(0, LABELS).map((one) => ({ title: one.text, note: plural(one.neurons, "neuron"), href: link.search({ q: one.text }), face: faceOf(one.number) })),
     ...texts.slice(0, TEXTS).map((one) => ({ title: one.text, note: plural(one.neurons, "head"), href: link.search({ q: one.text }) })),
+    ...clusters.slice(0, CLUSTERS).map((one) => ({ title: one.text, note: plural(one.neurons, "Rosetta cluster"), href: link.search({ q: one.text }) })),
   ];
   if (found.length > 0) return found;
   const meant = await nearLabels(text).catch(() => []);

@@ -1,5 +1,5 @@
 // Runs before the first paint (a classic script in the head), so that a chosen theme never flashes the other one, and what
-// the address asks for is on its way while scripts still come: the first pictures of home, of a layer, of a neuron.
+// the address asks for is on its way while scripts still come: the first pictures of home, of a layer, of a neuron, of a head.
 (() => {
   try {
     const theme = localStorage.getItem("neuron-atlas.theme");
@@ -16,9 +16,15 @@
   const site = JSON.parse(document.getElementById("manifest")?.textContent ?? "null");
   if (site === null) return;
   if (/^#?\/?$/.test(location.hash)) return void (site.wall && preload(site.wall.file, "image"));
-  const [, kind, slug, layer, unit] = /^#\/([mn])\/([a-z0-9-]+)\/(\d+)(?:\/(\d+))?$/.exec(location.hash) ?? [];
+  const [, kind, slug, layer, unit] = /^#\/([mnh])\/([a-z0-9-]+)\/(\d+)(?:\/(\d+))?$/.exec(location.hash) ?? [];
   const model = site.models.find((one) => one.slug === slug), entry = model?.layers[layer];
-  if (!entry?.folder) return;
+  if (kind === "h" && unit < model?.heads?.layers[layer]) {
+    const { folder, images } = model.heads;
+    preload(`${folder}/heads.json.gz`, "fetch");
+    preload(`${folder}/${file(layer, 1)}.json.gz`, "fetch");
+    if (images) preload(`${folder}/images/${file(layer, 1)}-${file(unit, 1)}.images`, "fetch");
+  }
+  if (!entry?.folder || kind === "h") return;
   if (kind === "m" && unit === undefined && model.depth) {
     preload(`${entry.folder}/layer.json.gz`, "fetch");
     preload(`${entry.folder}/00000.webp`, "image");

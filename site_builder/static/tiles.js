@@ -1,7 +1,7 @@
 // Small pictures that link somewhere: a neuron's, and a probe image with its activation map.
 import { html, useEffect, useRef } from "./vendor/htm-preact.js";
 import { holds, site } from "./data.js";
-import { fetchProbeImage } from "./evidence.js";
+import { fetchImageOf, knowsExcited } from "./evidence.js";
 import { figure, signed } from "./format.js";
 import { clear, cropWindow, drawMap, drawSigned, patchBox } from "./maps.js";
 import { useNear } from "./near.js";
@@ -36,10 +36,11 @@ export function NeuronTile({ slug, layer, unit, bare = false, short = false, chi
 }
 
 /** A probe image, once its tile (the element of `box`) comes near the screen; missing: it came without a picture. */
-function useProbeImage({ probe, image: index }) {
+function useProbeImage(example) {
+  const { probe, image: index } = example;
   const box = useRef(null);
   const near = useNear(box);
-  const { value, error, stale } = useLoaded(async () => (near && site.probes[probe] ? fetchProbeImage(probe, index) : null), [probe, index, near]);
+  const { value, error, stale } = useLoaded(async () => (near && site.probes[probe] ? fetchImageOf(example) : null), [probe, index, near]);
   const image = stale ? null : value;
   return { box, image, error, missing: near && !stale && !image?.url };
 }
@@ -68,7 +69,7 @@ export function ExampleTile({ example, overlay, full, note }) {
       ${missing && html`<span class="none">${error ? error.message : name}</span>`}
     </div>
     <figcaption><b>${figure(example.activation)}</b>${note && html` <span>${note}</span>`}
-      <span class="class">${image?.class ?? name}</span>${example.scale > 0 && html` <span>scale ${example.scale}</span>`}</figcaption>
+      <${Named} example=${example} text=${image?.class ?? name} />${example.scale > 0 && html` <span>scale ${example.scale}</span>`}</figcaption>
   </figure>`;
 }
 
@@ -88,9 +89,13 @@ export function SignedTile({ example, overlay, full }) {
         <canvas width=${CANVAS} height=${CANVAS} ref=${canvas} aria-hidden="true"></canvas></div>
       ${missing && html`<span class="none">${error ? error.message : name}</span>`}
     </div>
-    <figcaption><b>${signed(example.projection)}</b><span class="class">${image?.class ?? name}</span></figcaption>
+    <figcaption><b>${signed(example.projection)}</b><${Named} example=${example} text=${image?.class ?? name} /></figcaption>
   </figure>`;
 }
+
+/** What an image is called: the way to all neurons that it excites, where this atlas knows them. */
+const Named = ({ example: { probe, image }, text }) => html`<span class="class">${knowsExcited(probe)
+  ? html`<a href=${link.probe(probe, image)} title="Neurons that it excites most">${text}</a>` : text}</span>`;
 
 export function Patch({ box: [left, top, right, bottom] }) {
   const share = (value) => `${100 * value}%`;

@@ -41,7 +41,7 @@ const PICTURES = {
 /** What fires the neuron, as far as it is known. @param {Row} row @param {boolean} tried */
 function firing(row, tried) {
   if (row.label_status === "labelled") return `${FIRES[certainty(row.label_auroc)]} ${row.label}`;
-  if (!has(row.probe_images)) return tried ? "It was tried on real images, but what it does on them is not summed up yet" : "Nobody has measured it on real images yet";
+  if (!has(row.probe_images)) return tried ? "Tried on real images, its figures are still to come" : "Nobody has measured it on real images yet";
   if (!has(row.fires_on)) return "No real image of the probe set fires it";
   return row.label_status === "unlabelled" ? "Fires on something that no text of the list says" : `Fires on ${percent(row.fires_on)} of real images; nobody has looked for words yet`;
 }

@@ -16,6 +16,7 @@ import pytest
 
 from atlas_schema.errors import BadConfig, ForeignAtlas
 from atlas_schema.read import Atlas
+from atlas_schema.searching import words_of
 from atlas_schema.store import Store
 from atlas_schema.tables import HEAD_TABLES
 from atlas_schema.validate import validate
@@ -132,10 +133,15 @@ def test_a_head_is_shown_and_read(clean_heads: Path, capsys: pytest.CaptureFixtu
     assert json.loads(capsys.readouterr().out)["address"] == "zoo-clip/head/1/1"
     assert call(["search", "background", "--atlas", str(clean_heads), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
-    labels = {row["address"]: row["label"] for row in Atlas(str(clean_heads)).heads("zoo-clip") if row["label"]}
-    wanted = {address for address, label in labels.items() if "background" in label}
-    assert {row["address"] for row in found if row["address"].startswith("zoo-clip/")} == wanted
-    assert [row["explained"] for row in found] == sorted((row["explained"] for row in found), reverse=True)
+    texts = Atlas(str(clean_heads)).head_texts("zoo-clip")
+    told = [row for row in texts if row["explained"] >= 0.01 and "background" in words_of(row["text"])]
+    mine = [(row["address"], row["text"]) for row in found if row.get("address", "").startswith("zoo-clip/")]
+    assert sorted(mine) == sorted((row["address"], row["text"]) for row in told)
+    for text in {row["text"] for row in told}:
+        explained = [row["explained"] for row in found if row.get("text") == text]
+        assert explained == sorted(explained, reverse=True)
+    assert call(["search", "colour", "--atlas", str(clean_heads)]) == 0
+    assert "feature colour: " in capsys.readouterr().out
     assert call(["show", "zoo-clip/head/9/1", "--atlas", str(clean_heads)]) == 2
     assert "layers 0-3" in capsys.readouterr().err
     assert call(["show", "zoo-clip/head/1/1", "--atlas", str(clean_heads), "--open"]) == 2

@@ -14,8 +14,8 @@ from drawn_evidence import disc_of, has_label, label_of
 from selenium.webdriver.common.keys import Keys
 
 from atlas_schema.read import Atlas
+from atlas_schema.searching import words_of
 from site_builder.layers import beats_all
-from site_builder.search_index import words_of
 
 pytestmark = [
     pytest.mark.browser,

@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 from browser import Page, Seen, missing, plain_server
 from drawn_evidence import label_of
-from PIL import Image
+from PIL import Image, ImageOps
+from test_build import manifest_of
 
 from atlas_schema.errors import BadConfig
 from atlas_schema.read import Atlas
@@ -62,13 +63,28 @@ def test_every_neuron_layer_head_and_model_has_one_and_the_sitemap_lists_them(bu
     held = survey(Atlas(str(evident_atlas)))
     counted = held.counts
     pages = {path.relative_to(built).as_posix() for path in built.glob("c/**/*.html")}
-    assert len(pages) == counted["neurons"] + counted["layers"] + counted["heads"] + len(held.outline.models)
+    clusters = {page for page in pages if page.startswith("c/_rosetta/")}
+    assert clusters == {f"c/_rosetta/{number}.html" for number in range(manifest_of(built)["clusters"]["clusters"])}
+    pages_of_units = counted["neurons"] + counted["layers"] + counted["heads"]
+    assert len(pages - clusters) == pages_of_units + len(held.outline.models)
     names = {element.text for element in ElementTree.parse(built / "sitemap.xml").iter() if element.tag.endswith("loc")}
     assert names == {f"{URL}/", *(f"{URL}/{re.sub('index.html$', '', page)}" for page in pages)}
     for page in pages:
         leads = re.search(r'href="((?:\.\./)+)#/([^"]+)"', (built / page).read_text())
         assert leads
         assert leads[1].count("../") == page.count("/"), page
+
+
+def test_a_clusters_link_shows_the_pictures_of_its_neurons(built: Path, evident_atlas: Path) -> None:
+    said = told(built / "c/_rosetta/0.html")
+    assert re.fullmatch(r"Rosetta cluster 0(: “.+”)?", said["og:title"])
+    members = re.findall(r"drawn-\w+/mlp/\d+/\d+", said["og:description"])
+    assert len(members) == 3
+    card = np.asarray(Image.open(built / "c/_rosetta/0.jpg").convert("RGB")).astype(float)
+    picture = Image.open(io.BytesIO(Atlas(str(evident_atlas)).picture(members[0]))).convert("RGB")
+    size = (600 // 3 - 2, 315 - 2)
+    shown = np.asarray(ImageOps.fit(picture, size, Image.Resampling.LANCZOS)).astype(float)
+    assert np.abs(card[: size[1], : size[0]] - shown).mean() < 12
 
 
 def test_the_size_is_foretold_and_nothing_is_made_twice(built: Path, evident_atlas: Path, tmp_path: Path) -> None:
@@ -82,7 +98,11 @@ def test_the_size_is_foretold_and_nothing_is_made_twice(built: Path, evident_atl
     bare, _ = plan_site(evident_atlas)
     own = measure(site / "c")
     more = size.files - bare.files
-    assert own.files + 1 <= more <= own.files + 12
+    outline = survey(Atlas(str(evident_atlas))).outline
+    neurons, clusters = sum(len(layer.units) for layer in outline.layers), manifest_of(site)["cluster_cards"]
+    assert own.files + 1 <= more <= own.files + 12 + 2 * (neurons // 3 - clusters), (
+        "as if all were in clusters of three"
+    )
     assert own.bytes <= size.bytes - bare.bytes
     build_site(evident_atlas, site)  # nobody asks for them any longer
     assert not (site / "c").exists()
@@ -113,9 +133,9 @@ def test_as_fine_as_the_limits_allow(
 
 def test_a_host_that_is_full_takes_none(evident_atlas: Path) -> None:
     outline = survey(Atlas(str(evident_atlas))).outline
-    assert cards.choose(outline, URL, lambda size: size.files < 1000, None) == cards.Cards(URL, "packs")
+    assert cards.choose(outline, URL, lambda size: size.files < 1000, None).level == "packs"
     assert cards.choose(outline, URL, lambda size: False, None) is None
-    assert cards.choose(outline, URL, lambda size: True, 800) == cards.Cards(URL, "packs"), "a quarter of its files"
+    assert cards.choose(outline, URL, lambda size: True, 800).level == "packs", "a quarter of its files"
 
 
 @pytest.mark.parametrize(
@@ -151,11 +171,12 @@ def address_copied(page: Page) -> str:
 @pytest.mark.browser
 def test_copy_link_hands_on_the_page_with_a_preview_and_that_leads_back(seen: Seen) -> None:
     page = seen.page
-    for where, shared in (
-        ("n/drawn-vit/1/8", "c/drawn-vit/mlp/1/8.html"),
-        ("h/drawn-vit/1/2", "c/drawn-vit/head/1-2.html"),
+    for where, shared, ready in (
+        ("n/drawn-vit/1/8", "c/drawn-vit/mlp/1/8.html", ".tells"),
+        ("h/drawn-vit/1/2", "c/drawn-vit/head/1-2.html", ".tells"),
+        ("r/0", "c/_rosetta/0.html", ".members"),
     ):
-        page.open(f"{seen.address}/site/#/{where}", ".tells")
+        page.open(f"{seen.address}/site/#/{where}", ready)
         copied = address_copied(page)
         assert copied == f"{seen.address}/site/{shared}"
         page.driver.get(copied)

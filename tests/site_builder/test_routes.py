@@ -62,6 +62,14 @@ ADDRESSES: dict[str, dict[str, Any]] = {
     "#/s?q=a%2Fb%26c&m=drawn-vit": {"page": "search", "query": {"q": "a/b&c", "m": "drawn-vit"}},
     "#/image": {"page": "images"},
     "#/image/drawn-vit?layer=3": {"page": "image", "slug": "drawn-vit", "query": {"layer": "3"}},
+    "#/p/5e7a11ce5e7a11ce": {"page": "probes", "set": "5e7a11ce5e7a11ce"},
+    "#/p/5e7a11ce5e7a11ce?page=2": {"page": "probes", "set": "5e7a11ce5e7a11ce", "query": {"page": "2"}},
+    "#/p/5e7a11ce5e7a11ce/7?m=drawn-vit&layer=1": {
+        "page": "probe",
+        "set": "5e7a11ce5e7a11ce",
+        "number": 7,
+        "query": {"m": "drawn-vit", "layer": "1"},
+    },
     "#/map": {"page": "map"},
     "#/map?by=verdict&q=dog&at=0.5%2C0.25%2C4": {
         "page": "map",

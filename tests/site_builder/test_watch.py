@@ -177,5 +177,5 @@ def test_a_neuron_whose_images_came_before_its_figures_does_not_say_that_nobody_
             told += page.wait(lambda: [one.text for one in page.all(".compare-table tbody tr:nth-child(2) td")])
     finally:
         page.close()
-    tried = "It was tried on real images, but what it does on them is not summed up yet"
+    tried = "Tried on real images, its figures are still to come"
     assert told == [f"{tried}; nobody has judged its picture yet."] * 4

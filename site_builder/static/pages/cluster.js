@@ -1,12 +1,14 @@
 // Rosetta clusters: neurons of three or more models, every two of them each other's best counterpart.
-import { html } from "../vendor/htm-preact.js";
+import { html, useState } from "../vendor/htm-preact.js";
 import { site } from "../data.js";
 import { fetchCluster, fetchClusters, fetchExamples, labelOf } from "../evidence.js";
 import { figure, plural } from "../format.js";
 import { useKeys } from "../keys.js";
+import { fetchPostings } from "../labels.js";
 import { nextOverlay, OVERLAYS } from "../maps.js";
 import { Choice, Failure, Trail, useLoaded, usePreference, useTitle } from "../parts.js";
 import { addressOf, link } from "../route.js";
+import { CopyLink } from "../share.js";
 import { ExampleTile, NeuronTile } from "../tiles.js";
 
 const SHOWN = 5; // exciting images of a member
@@ -29,7 +31,7 @@ export function ClusterPage({ route }) {
   const label = cluster && labelOf(cluster);
   return html`<${Trail} trail=${[["Models", link.home()], ["Rosetta clusters", link.clusters()], [`Cluster ${number}`, null]]} />
     <div class="head"><div><h1>Rosetta cluster ${number} ${label && html`<span class="of">“${label}”</span>`}</h1>
-      <p class="lede">${cluster ? words(cluster) : "\u00a0"}</p></div>
+      <p class="lede address">${cluster ? words(cluster) : "\u00a0"} <${CopyLink} route=${route} /></p></div>
       <nav class="steps" aria-label="Clusters">${step(number - 1, "←", last)}${step(number + 1, "→", last)}</nav></div>
     ${error && html`<${Failure} error=${error}><p><a href=${link.home()}>To the start</a></p><//>`}
     ${cluster && html`<div class="sortbar"><div><span>Overlay <kbd>h</kbd></span><${Choice} name="Overlay" value=${overlay} options=${OVERLAYS} onChange=${setOverlay} /></div></div>
@@ -76,6 +78,35 @@ export function ClustersPage({ route }) {
     <ol class="clusters" start=${page * (about?.pack ?? 0)}>${(stale ? [] : value ?? []).map((cluster, at) => html`<${ClusterRow} key=${at} number=${page * (about?.pack ?? 0) + at} cluster=${cluster} />`)}</ol>
     ${pages > 1 && html`<nav class="pager" aria-label="Pages">${page > 0 && html`<a href=${link.clusters({ page: page > 1 ? page : "" })}>← earlier</a>`}
       <span>page ${page + 1} of ${pages}</span>${page < pages - 1 && html`<a href=${link.clusters({ page: page + 2 })}>later →</a>`}</nav>`}`;
+}
+
+const GROUPS = 3, ROWS = 4; // texts, and clusters of a text, at first
+
+/** Clusters whose members have labels with the words that somebody searched for. @param {{texts: import("../labels.js").FoundText[]}} props */
+export function FoundClusters({ texts }) {
+  const [groups, setGroups] = useState(GROUPS);
+  return html`<section class="found-clusters" aria-labelledby="found-clusters"><h2 id="found-clusters">Rosetta clusters <span class="note">${plural(texts.length, "label")}</span></h2>
+    ${texts.slice(0, groups).map((text) => html`<${Called} key=${text.number} text=${text} />`)}
+    ${texts.length > groups && html`<p><button class="plain" type="button" onClick=${() => setGroups(groups + GROUPS)}>More labels: ${texts.slice(groups, groups + 3).map((one) => one.text).join(", ")} …</button></p>`}</section>`;
+}
+
+/** Rosetta clusters with members of that label, those first of which more members have it. @returns {Promise<{number: number, share: number}[]>} */
+async function fetchClustersCalled(/** @type {number} */ number) {
+  const rows = await fetchPostings(number, /** @type {import("./data.js").SearchIndex} */ (site.cluster_search));
+  return rows.map(([, , cluster, share]) => ({ number: cluster, share }));
+}
+
+function Called({ text }) {
+  const [rows, setRows] = useState(ROWS);
+  const { value, error, stale } = useLoaded(async () => {
+    const found = await fetchClustersCalled(text.number);
+    return { found, clusters: await Promise.all(found.slice(0, rows).map(({ number }) => fetchCluster(number))) };
+  }, [text.number, rows]);
+  const { found, clusters } = stale || !value ? { found: [], clusters: [] } : value;
+  return html`<div class="found-text"><h3>“${text.text}” <span class="note">${plural(text.neurons, "cluster")}</span></h3>
+    ${error && html`<${Failure} error=${error} />`}
+    <ol class="clusters">${clusters.map((cluster, at) => html`<${ClusterRow} key=${found[at].number} number=${found[at].number} cluster=${cluster} />`)}</ol>
+    ${found.length > rows && html`<button class="plain" type="button" onClick=${() => setRows(rows + 20)}>${found.length - rows} more</button>`}</div>`;
 }
 
 function ClusterRow({ number, cluster }) {

@@ -6,8 +6,8 @@ import { countKept, forgetKept } from "../offline.js";
 import { Choice, useLoaded, usePreference, useTitle } from "../parts.js";
 
 const KEYS = [
-  ["/", "search labels and what heads say, or jump to a model, a layer, a neuron or a head"],
-  ["← →", "previous and next unit, or head, of the layer; on a layer's wall or a map of heads, the one beside; previous and next feature"],
+  ["/", "search labels, what heads say, features and clusters, or jump to a model, a layer, a neuron or a head"],
+  ["← →", "previous and next unit, or head, of the layer; on a layer's wall or a map of heads, the one beside; previous and next feature, cluster, probe image"],
   ["[ ]", "the same unit, or head, one layer earlier or later"],
   ["↑ ↓", "on a wall or a map, the one above or below; elsewhere they scroll"],
   ["Home End", "first and last neuron of a wall, or head of a layer on a map"],
@@ -26,6 +26,7 @@ const WORDS = [
   ["picture", "An image that was optimized, from noise, to raise the neuron's activation averaged over patch tokens. It is what drives the neuron, not a photograph it has seen."],
   ["verdict", "Whether the picture holds when it is shifted, turned, recoloured, blurred or made noisy as a photograph may be. Holds: at least half of its activation is left on average, and a quarter under each. A picture that works pixel for pixel alone does not hold."],
   ["probe set", "The real images that a neuron was measured on. Its hash stands for the names and bytes of all of them."],
+  ["neurons like an image", "The name below a probe image leads to the neurons that it excites most: those that keep it among their strongest images, first those that no other image of the set excites more. Of other neurons the atlas does not tell what the image does."],
   ["strongest patch", "The patch token with the highest activation in an image; where it lies is framed. A neuron fires on an image whose strongest patch is over half of the strongest of all."],
   ["label", "The text that describes best what fires the neuron, if it is better than the best text on shuffled images (z, q) and tells firing from silent images that were not used to choose it (held-out AUROC)."],
   ["certain, likely, weak", "A held-out AUROC of 0.9 or more; of 0.75 or more; less. A neuron without a significant label is unlabelled."],
