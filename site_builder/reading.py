@@ -55,6 +55,12 @@ def largest_of(footer: pq.FileMetaData, leaf: str) -> int:
     return max((said.max for said in found if said is not None and said.has_min_max), default=0)
 
 
+def ends_of(footer: pq.FileMetaData, leaf: str) -> set[Any]:
+    """The least and the greatest value of a column in each row group, as far as the footer says."""
+    found = [column.statistics for column in _leaves(footer, leaf)]
+    return {end for said in found if said is not None and said.has_min_max for end in (said.min, said.max)}
+
+
 def values_of(footer: pq.FileMetaData, leaf: str) -> int:
     """Rows of a plain column that have a value; all of them where the footer does not say."""
     return sum(

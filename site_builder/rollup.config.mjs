@@ -28,7 +28,7 @@ export default {
       const ids = [...this.getModuleIds()], info = (id) => this.getModuleInfo(id);
       const entry = (name) => ids.find((id) => id.endsWith(`/${name}`));
       const main = reached(entry("main.js"), info), worker = reached(entry("image_worker.js"), info);
-      const below = new Set(["suggest.js", "neuron_below.js", "neuron_pictures.js"].flatMap((name) => [...reached(entry(name), info)]));
+      const below = new Set(["suggest.js", "neuron_below.js", "neuron_pictures.js", "sources.js"].flatMap((name) => [...reached(entry(name), info)]));
       const image = reached(entry("pages/image.js"), info); // what both it and the map need comes with late.js
       const map = new Set([...reached(entry("map/view.js"), info)].filter((id) => !image.has(id))), alone = (id) => ["growing", "offline"].find((name) => id === entry(`${name}.js`));
       const group = (id) => main.has(id) ? "main" : worker.has(id) ? "image_worker" : below.has(id) ? "below" : map.has(id) ? "map" : alone(id) ?? "late";

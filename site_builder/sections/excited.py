@@ -23,7 +23,7 @@ from atlas_schema.tables import NEURON_EXAMPLES
 from site_builder.folders import content_name, write_folder
 from site_builder.outline import Layer, Neuron, Outline
 from site_builder.packs import columnar, dump
-from site_builder.reading import content_of, footer_of, layer_footer
+from site_builder.reading import content_of, ends_of, footer_of, layer_footer
 from site_builder.section import Section, Size, Work, Written
 from site_builder.sections.probes import set_shards
 
@@ -31,6 +31,8 @@ from site_builder.sections.probes import set_shards
 FORMAT = b"1"
 #: Images of a pack, and neurons of an image at most: those that come first.
 IMAGE_PACK, MOST = 16, 256
+#: Digits of `lead`: what differs by less is equal, whatever the machine.
+LEAD_DIGITS = 4
 #: Packs of one folder: some hosts allow no more than 10,000 entries.
 FOLDER = 1000
 #: Bytes of a neuron in a pack (gzip, its label among them), and of a pack beside these.
@@ -47,6 +49,7 @@ class ExcitedLayer:
     layer: Layer
     shard: str  # path in the dataset
     rows: int
+    probe_sets: frozenset[str]  # that its footer names: the first and the last by name
 
 
 @dataclass(frozen=True)
@@ -85,7 +88,7 @@ def survey(outline: Outline) -> Excited:
     for layer in outline.layers:
         path, footer = layer_footer(outline.atlas, NEURON_EXAMPLES, layer.slug, layer.layer, layer.layers)
         if path is not None and footer is not None:
-            layers.append(ExcitedLayer(layer, path, footer.num_rows))
+            layers.append(ExcitedLayer(layer, path, footer.num_rows, frozenset(ends_of(footer, "probe_set"))))
     names = sorted(outline.probe_sets) if layers else ()
     shards = {name: set_shards(outline.atlas, name) for name in names}
     return Excited(
@@ -142,7 +145,7 @@ def places_of(rows: pa.Table, model: int, layer: int) -> Places:
     best, least = np.full(of.max(initial=-1) + 1, -np.inf), np.full(of.max(initial=-1) + 1, np.inf)
     np.maximum.at(best, of, activation)
     np.minimum.at(least, of, activation)
-    lead = (activation - least[of]) / np.maximum(np.abs(best[of]), 1e-12)
+    lead = np.round((activation - least[of]) / np.maximum(np.abs(best[of]), 1e-12), LEAD_DIGITS)
     count = len(unit)
     return Places(
         image.astype(np.int32),

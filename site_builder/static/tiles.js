@@ -94,7 +94,7 @@ export function SignedTile({ example, overlay, full }) {
 }
 
 /** What an image is called: the way to all neurons that it excites, where this atlas knows them. */
-const Named = ({ example: { probe, image }, text }) => html`<span class="class">${knowsExcited(probe)
+const Named = ({ example: { probe, image }, text }) => html`<span class="class">${knowsExcited(probe) && !location.hash.startsWith("#/e/")
   ? html`<a href=${link.probe(probe, image)} title="Neurons that it excites most">${text}</a>` : text}</span>`;
 
 export function Patch({ box: [left, top, right, bottom] }) {

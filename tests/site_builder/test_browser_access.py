@@ -36,6 +36,8 @@ PLACES = {
     "clusters": "#/rosetta",
     "cluster": "#/r/0",
     "search": "#/s?q=disc",
+    "probe images": "#/p/5e7a11ce5e7a11ce",
+    "probe image": "#/p/5e7a11ce5e7a11ce/7",
     "nothing found": "#/s?q=zzzz",
     "comparison": "#/cmp?u=drawn-vit/mlp/1/8,drawn-pit/mlp/1/8,drawn-vit/head/1/2",
     "embedded neuron": "#/e/n/drawn-vit/1/8",

@@ -18,6 +18,7 @@ from PIL import Image
 from selenium.webdriver.common.keys import Keys
 
 from atlas_schema.read import Atlas
+from atlas_schema.searching import ranked
 from site_builder.build import build_site
 
 pytestmark = [
@@ -167,3 +168,57 @@ def test_found_neurons_are_filtered_by_layer_verdict_and_certainty_in_the_addres
     page.choose("#of-certainty", "weak")
     page.choose("#of-verdict", "does not")
     page.wait(lambda: "verdict=does%20not" in page.driver.current_url)
+
+
+RANK = """
+  const [queries, texts, done] = arguments;
+  import("/modules/labels.js").then(({ findAmong }) => {
+    const list = texts.map(([text, neurons], number) => ({ text, neurons, number }));
+    done(queries.map((query) => findAmong(query, list).map(({ text }) => text)));
+  })"""
+
+
+def test_browser_and_python_rank_texts_alike(seen: Seen) -> None:
+    words = ["red", "redder", "disc", "discs", "blue", "éclair", "a"]
+    pairs = [f"{a} {b}" for a, b in itertools.product(words, words)]
+    texts = {text: 1 + len(text) * 7 % 5 for text in sorted({*words, *pairs, "a red disc", "Red-disc!"})}
+    queries = ["red", "re", "disc red", "ECLAIR", "a", "r d", "discs", "zz", "", "red disc"]
+    page = seen.open("#/help")
+    found = page.driver.execute_async_script(RANK, queries, list(texts.items()))
+    assert found == [ranked(query, texts) for query in queries]
+    assert sum(map(len, found)) > 50
+
+
+def test_labels_of_the_index_come_in_that_order(seen: Seen, evident_atlas: Path) -> None:
+    """What the files of the site hold is ranked as the atlas's own search ranks it."""
+    atlas = Atlas(str(evident_atlas))
+    page = seen.open("#/s?q=st", ".found-label h2")
+    page.wait(lambda: len(page.all(".found-label")) >= 2)
+    shown = [heading.text.partition("\n")[0] for heading in page.all(".found-label h2")]
+    labels = atlas.search("st")["label"].to_pylist()
+    assert [text.split(" ", 1)[0] for text in shown] == [text.split(" ", 1)[0] for text in dict.fromkeys(labels)]
+
+
+def test_clusters_are_found_by_what_their_members_are_called(seen: Seen, site: Path) -> None:
+    page = seen.open("#/s?q=vertical%20stripes", ".found-clusters .clusters a")
+    assert "Cluster " in page.text(".found-clusters .clusters a")
+    number = int(re.search(r"/r/(\d+)$", page.all(".found-clusters .clusters a")[0].get_attribute("href"))[1])
+    page.all(".found-clusters .clusters .name a")[0].click()
+    page.wait(lambda: page.all(".members .label-small"))
+    assert "vertical stripes" in [one.text.strip("“”") for one in page.all(".members .label-small")]
+    field = page.all("#jump")[0]
+    field.send_keys("vertical")
+    page.wait(lambda: any(text.endswith("Rosetta clusters") for text in offered(page)))
+    page.run("arguments[0].select()", field)
+    field.send_keys(f"cluster {number}", Keys.ENTER)
+    page.wait(lambda: page.driver.current_url.endswith(f"#/r/{number}"))
+    seen.open("#/s?q=cluster%209999", ".found")
+    assert "its clusters are 0 to" in page.text(".found")
+
+
+def test_features_are_found_by_any_of_their_words(seen: Seen) -> None:
+    page = seen.open("#/s?q=LIGHT", ".found a")
+    assert "feature weather/light" in [link.text for link in page.all(".found a")]
+    seen.open("#/s?q=ight")
+    page.settle()
+    assert not page.all(".found a[href^='#/f/']")

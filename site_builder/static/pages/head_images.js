@@ -6,7 +6,7 @@ import { has } from "../heads.js";
 import { useKeys } from "../keys.js";
 import { Choice, Explained, usePreference } from "../parts.js";
 import { SignedTile } from "../tiles.js";
-import { Sources } from "./neuron_images.js";
+import { Sources } from "./sources.js";
 
 /** "axis 0 high" -> ["axis 0", "high"]; "text 1" -> ["text 1", ""]. */
 const parted = (direction) => {

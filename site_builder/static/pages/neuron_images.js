@@ -1,15 +1,15 @@
 // Real images that excite a neuron, and images near lower quantiles, with the place that fires.
 import { html, useState } from "../vendor/htm-preact.js";
 import { site } from "../data.js";
-import { fetchExamples, fetchImageOf, hasExamples, knowsExcited } from "../evidence.js";
+import { fetchExamples, hasExamples } from "../evidence.js";
 import { count, figure, percent } from "../format.js";
 import { useKeys } from "../keys.js";
 import { nextOverlay, OVERLAYS } from "../maps.js";
-import { Choice, Failure, useLoaded, usePreference } from "../parts.js";
-import { link } from "../route.js";
+import { Choice, Failure, Lazy, useLoaded, usePreference } from "../parts.js";
 import { ExampleTile } from "../tiles.js";
 
 const BOXES = 9;
+const sources = () => import("./sources.js");
 const KINDS = { top: "strongest", quantile: "lower quantiles" };
 
 export function ImagesSection({ slug, layer, unit, row, model }) {
@@ -40,23 +40,8 @@ function Images({ examples, row, name }) {
       note=${kind === "quantile" ? `above ${percent(one.quantile)}` : ""} />`)}</div>
     <p class="note">${words(kind, shown.length, row, name)} ${MEANING[overlay]?.(full) ?? ""} The frame is the strongest patch.
       ${examples.length > 0 && (probe === undefined ? " This atlas lists no probe images." : !probe.thumbnails ? " The images themselves are not part of this atlas: their licence or the run's choice leaves their names alone." : "")}</p>
-    ${probe !== undefined && html`<${Sources} key=${kind} shown=${shown} />`}`;
+    ${probe !== undefined && html`<${Lazy} key=${kind} load=${sources} name="Sources" props=${{ shown }} />`}`;
 }
-
-/** Names, captions, licences and sources of the images shown; read when it is opened. said, more: of an image, its figure and what else there is */
-export function Sources({ shown, said = (one) => html`<b>${figure(one.activation)}</b>`, more = (one) => `mean over patches ${figure(one.mean)}` }) {
-  const [open, setOpen] = useState(false);
-  const { value, error, stale } = useLoaded(async () => (open ? Promise.all(shown.map(fetchImageOf)) : []),
-    [open, shown.map((one) => one.image).join()]);
-  return html`<details onToggle=${(event) => setOpen(event.target.open)}><summary>About these images</summary>
-    ${error && html`<${Failure} error=${error} />`}
-    <ol class="sources">${(stale ? [] : value ?? []).map((image, at) => html`<li key=${shown[at].image}>${said(shown[at])}
-      <span>${knowsExcited(shown[at].probe) ? html`<a href=${link.probe(shown[at].probe, shown[at].image)}>${image.image}</a>` : image.image}${image.class && ` · ${image.class}`}${image.caption && ` · “${image.caption}”`}
-      <span class="note"> ${more(shown[at])} · licence ${image.licence ?? "not stated"}${image.source && html` · <${Source} source=${image.source} />`}</span></span></li>`)}</ol></details>`;
-}
-
-/** Only an address of the web becomes a link: the text comes from the dataset. */
-export const Source = ({ source }) => (/^https?:\/\//.test(source) ? html`<a href=${source} rel="noreferrer">${source}</a>` : source);
 
 function words(kind, shown, row, name) {
   const set = html`${row.probe_images ? html`<b>${count(row.probe_images)}</b> images` : "images"} of ${name ? html`probe set ${name}` : "the probe set"}`;

@@ -9,7 +9,7 @@ import { Failure, Trail, useLoaded, useTitle } from "../parts.js";
 import { link } from "../route.js";
 import { styled } from "../styled.js";
 import { NeuronTile } from "../tiles.js";
-import { Source } from "./neuron_images.js";
+import { Source } from "./sources.js";
 
 const SHOWN = 24; // neurons at first, and with each press of the button
 const IMAGES = 48; // of a page of the set: twelve bundles
