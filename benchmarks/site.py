@@ -1,6 +1,6 @@
 """A site of a synthetic atlas: what building and rebuilding it takes, and what a reader waits for.
 
-python -m benchmarks.site --models 1 --out docs/benchmarks/site-37k.json
+python -m benchmarks.site --models 1 --drawn FOLDER --out docs/benchmarks/site-37k.json
 
 Models in the shape of ViT-B/16 (benchmarks/site_atlas.py), 36,864 neurons each, with pictures of as many pixels and
 bytes as real ones. Each build runs in a process of its own, so that its peak memory is its own; then nothing changes,
@@ -14,6 +14,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -25,7 +27,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from benchmarks.machine import description, public, put
-from benchmarks.site_atlas import Shape, draw_large
+from benchmarks.site_atlas import BESIDE, Shape, draw_large
 from site_builder.serve import make_server
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "site_builder"))
@@ -42,6 +44,7 @@ PAGES = {
     "head": ("h/large-0/1/2", ".direction .example img"),
     "clusters": ("rosetta", ".clusters .tile"),
     "cluster": ("r/0", ".members .example img"),
+    "probe image": (f"p/{PROBE_SET}/7", ".probe img"),
 }
 BUILD = """
 import json, re, sys, time
@@ -146,23 +149,32 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=Shape.width)
     parser.add_argument("--images", type=int, default=Shape.images, help="of the probe set")
     parser.add_argument("--repeats", type=int, default=3, help="visits of each page")
+    parser.add_argument("--drawn", help="keep the drawn atlas here, and take one that was drawn here before")
     parser.add_argument("--out", help="file for the report")
     options = parser.parse_args()
     if missing():
         sys.exit(missing())
     shape = Shape(layers=options.layers, width=options.width, images=options.images)
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        atlas, site = folder / "atlas", folder / "site"
-        large, neurons = draw_large(atlas, shape, options.models)
+        drawn, folder = Path(options.drawn or name), Path(name)
+        draw_large(drawn, shape, options.models)
+        atlas, site = folder / "merged", folder / "site"
+        joined(drawn / "atlas", atlas)
+        neurons = options.models * shape.layers * shape.width + 2 * shape.layers * min(BESIDE, shape.width)
         report: dict[str, Any] = {"command": public(sys.argv), "machine": description(), "neurons": neurons}
         report["builds"] = {"first": build(atlas, site), "nothing changed": build(atlas, site)}
         bundled = sum(path.stat().st_size for path in site.glob("d/**/*.pictures"))
         report["bytes of a picture"] = round(bundled / neurons)
         report["pages"] = pages(site, options.repeats)
-        large.add("third")
+        joined(drawn / "third", atlas)
         report["builds"]["one more model"] = build(atlas, site)
+        report["builds"]["nothing changed, with it"] = build(atlas, site)
     put(report, options.out)
+
+
+def joined(drawn: Path, atlas: Path) -> None:
+    """Add what is drawn to an atlas, parts of its run left out."""
+    shutil.copytree(drawn, atlas, ignore=shutil.ignore_patterns(".atlas"), copy_function=os.link, dirs_exist_ok=True)
 
 
 if __name__ == "__main__":

@@ -62,32 +62,23 @@ class Shape:
         )
 
 
-@dataclass(frozen=True)
-class LargeAtlas:
-    """An atlas in a folder, to which models are added."""
-
-    folder: Path
-    shape: Shape
-    rows: Callable[[Drawn, int, range], dict[str, list[Any]]]
-
-    def add(self, slug: str) -> int:
-        """Write one more model, compared with itself alone; its neurons."""
-        model = self.shape.model(slug)
-        write_model(Store(str(self.folder)), model, {slug: model.widths}, self.rows)
-        return sum(model.widths)
-
-
-def draw_large(folder: Path, shape: Shape, large: int) -> tuple[LargeAtlas, int]:
-    """An atlas with so many large models, `large-0` and so on, and the two small ones; how many neurons it has."""
-    atlas = LargeAtlas(folder, shape, repeated(shape))
+def draw_large(folder: Path, shape: Shape, large: int) -> None:
+    """Draw an atlas below the folder, unless it is there: so many large models, `large-0` and so on, and the two small
+    ones; and one with one more large model, `third`, that was compared with itself alone, to be joined to it.
+    """
+    if (folder / "third" / "models" / "third").exists():
+        return
+    rows = repeated(shape)
     models = [shape.model(f"large-{number}") for number in range(large)]
     models += [shape.model(f"small-{number}", min(BESIDE, shape.width)) for number in range(2)]
-    draw_atlas(folder, ())  # what the atlas says of its run
-    store, widths = Store(str(folder)), {model.slug: model.widths for model in models}
+    widths = {model.slug: model.widths for model in models}
+    draw_atlas(folder / "atlas", ())  # what the atlas says of its run
+    store = Store(str(folder / "atlas"))
     for model in models:
-        write_model(store, model, widths, atlas.rows)
+        write_model(store, model, widths, rows)
     write_rows(store, PROBE_IMAGES, PROBE_SET, probe_rows(PROBE_SET, shape.images), provenance=PROVENANCE)
-    return atlas, sum(sum(model.widths) for model in models)
+    third = shape.model("third")
+    write_model(Store(str(folder / "third")), third, {third.slug: third.widths}, rows)
 
 
 def repeated(shape: Shape) -> Callable[[Drawn, int, range], dict[str, list[Any]]]:

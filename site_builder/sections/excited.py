@@ -98,11 +98,13 @@ def survey(outline: Outline) -> Excited:
 
 
 def size(held: Excited, images: str) -> Size:
-    """From above: as if every probe set were the one that all neurons were measured on."""
-    packs = [-(-count // IMAGE_PACK) for count in (held.images or {}).values()]
-    rows = sum(layer.rows for layer in held.layers)
-    entries = min(rows, MOST * sum((held.images or {}).values()))
-    return Size(sum(packs) + len(packs), NEURON_BYTES * entries + PACK_BYTES * sum(packs), FOLDER)
+    """File counts are exact, unless probe sets that no neuron names are listed."""
+    sets = held.images or {}
+    packs = [-(-count // IMAGE_PACK) for count in sets.values()]
+    rows = {name: sum(one.rows for one in held.layers if name in one.probe_sets) for name in sets}
+    entries = sum(min(rows[name], MOST * count) for name, count in sets.items())
+    largest = min(FOLDER, max(packs, default=0))
+    return Size(sum(packs) + len(packs), NEURON_BYTES * entries + PACK_BYTES * sum(packs), largest)
 
 
 def write(work: Work, held: Excited) -> Written:
