@@ -4,7 +4,8 @@ python -m benchmarks.site --models 1 --drawn FOLDER --out docs/benchmarks/site-3
 
 Models in the shape of ViT-B/16 (benchmarks/site_atlas.py), 36,864 neurons each, with pictures of as many pixels and
 bytes as real ones. Each build runs in a process of its own, so that its peak memory is its own; then nothing changes,
-then a model is added. All layers are made in one thread; of the CPU time is said which section took it.
+then a model is added. All layers are made in one thread; of the CPU time and of the memory is said what each section
+took.
 Pages are opened in a headless Chromium with an empty cache, over its DevTools' model of a line: 1.6 Mbit/s with 150 ms,
 and 9 Mbit/s with 40 ms. Bytes are those on the line, headers among them; the time to the picture ends when the large
 picture (or, on other pages, the first of the wall) is drawn.
@@ -33,6 +34,7 @@ from site_builder.serve import make_server
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "site_builder"))
 
 from browser import Page, missing, running
+from drawn_evidence import PROBE_SET
 
 #: Name -> bytes a second, delay in milliseconds.
 LINES = {"1.6 Mbit/s, 150 ms": (1.6e6 / 8, 150), "9 Mbit/s, 40 ms": (9e6 / 8, 40)}
@@ -42,7 +44,7 @@ PAGES = {
     "layer": ("m/large-0/1", ".wall .tile"),
     "neuron": ("n/large-0/1/41", ".neuron .picture img"),
     "head": ("h/large-0/1/2", ".direction .example img"),
-    "clusters": ("rosetta", ".clusters .tile"),
+    "clusters": ("rosetta", ".clusters .neuron-tile img"),
     "cluster": ("r/0", ".members .example img"),
     "probe image": (f"p/{PROBE_SET}/7", ".probe img"),
 }
@@ -52,25 +54,32 @@ from site_builder.build import build_site
 from site_builder.sections import SECTIONS
 from dataclasses import replace
 
-took = {}
+took, peaks = {}, {}
+
+def most():
+    return 1024 * int(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1])  # of this program alone
 
 def timed(name, does):
     def call(*given):
+        peaks[""] = max(peaks.get("", 0), most())
+        open("/proc/self/clear_refs", "w").write("5")  # the peak begins anew
         began = time.process_time()
         try:
             return does(*given)
         finally:
             took[name] = round(took.get(name, 0) + time.process_time() - began, 2)
+            peaks[name] = max(peaks.get(name, 0), most())
     return call
 
 sections = [replace(one, survey=timed(one.name, one.survey), write=timed(one.name, one.write)) for one in SECTIONS]
 began = time.perf_counter()
 report = build_site(sys.argv[1], sys.argv[2], workers=1, sections=sections)
 seconds = time.perf_counter() - began
-peak = 1024 * int(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1])  # of this program alone
+peak = max(most(), *peaks.values())
 size = {"files": report.files, "bytes": report.bytes}
 cpu = round(time.process_time(), 2)
-print(json.dumps({"seconds": round(seconds, 2), "cpu_seconds": cpu, "peak_bytes": peak, **size, "by section": took}))
+print(json.dumps({"seconds": round(seconds, 2), "cpu_seconds": cpu, "peak_bytes": peak, **size, "cpu by section": took,
+    "peak by section": {name: value for name, value in peaks.items() if name}}))
 """
 
 
@@ -104,7 +113,13 @@ def cold(page: Page, url: str, seen: str, line: tuple[float, int]) -> dict[str, 
     page.settle()
     page.settle()
     events = [json.loads(entry["message"])["message"] for entry in driver.get_log("performance")]
-    finished = [event["params"] for event in events if event["method"] == "Network.loadingFinished"]
+    of_page = {
+        event["params"]["requestId"]
+        for event in events
+        if event["method"] == "Network.requestWillBeSent" and event["params"]["request"]["url"].startswith("blob:")
+    }  # what the page has in memory
+    done = [event["params"] for event in events if event["method"] == "Network.loadingFinished"]
+    finished = [one for one in done if one["requestId"] not in of_page]
     return {
         "bytes": sum(one["encodedDataLength"] for one in finished),
         "requests": len(finished),

@@ -69,13 +69,20 @@ def mutual_pairs(rows: pa.Table) -> list[Pair]:
 def rosetta_clusters(pairs: Iterable[Pair]) -> list[Cluster]:
     """Clusters of three or more models, the best first; each neuron in one at most.
 
-    A pair that both ends tell counts once.
+    A pair that both ends tell counts once. Neurons that no path of pairs connects are never in one cluster, so each
+    connected part of the graph is gone through by itself: memory follows the largest of them.
     """
     edges: dict[Neuron, dict[Neuron, Pair]] = {}
     for pair in pairs:
         edges.setdefault(pair.first, {})[pair.second] = pair
         edges.setdefault(pair.second, {})[pair.first] = pair
     graph = nx.Graph((first, second) for first, others in edges.items() for second in others)
+    parts = (graph.subgraph(part) for part in nx.connected_components(graph) if len(part) >= LEAST_MODELS)
+    return sorted((one for part in parts for one in _clusters_of(part, edges)), key=lambda cluster: cluster.rank)
+
+
+def _clusters_of(graph: nx.Graph, edges: Mapping[Neuron, Mapping[Neuron, Pair]]) -> list[Cluster]:
+    """Of a graph, the best clique first."""
     waiting = [_cluster(clique, edges) for clique in nx.find_cliques(graph) if len(clique) >= LEAST_MODELS]
     heap = [(cluster.rank, cluster) for cluster in waiting]
     heapq.heapify(heap)

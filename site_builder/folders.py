@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 
@@ -17,15 +17,16 @@ def content_name(prefix: str, *contents: bytes) -> str:
     return f"{prefix}-{digest.hexdigest()[:12]}"
 
 
-def write_folder(site: Path, name: str, files: Callable[[], Mapping[str, bytes]]) -> bool:
-    """Write the folder `name` of a site from `files()`, unless it is there; whether it was there."""
+def write_folder(site: Path, name: str, files: Callable[[], Mapping[str, bytes] | Iterable[tuple[str, bytes]]]) -> bool:
+    """Write the folder `name` of a site from `files()`, one by one, unless it is there; whether it was there."""
     final = site / name
     if final.exists():
         return True
     unfinished = final.with_name(f".{final.name}.tmp")
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True)
-    for inner, data in files().items():
+    made = files()
+    for inner, data in made.items() if isinstance(made, Mapping) else made:
         path = unfinished / inner
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)

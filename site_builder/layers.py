@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -56,8 +57,8 @@ class LayerSummary:
 
 def build_layer(
     rows: pa.Table, shard: str, mode: str, bundled: int, places: Sequence[tuple[int, int, int]] = ()
-) -> tuple[dict[str, bytes], LayerSummary]:
-    """Files of one layer by their name in its folder, and its summary.
+) -> tuple[Iterator[tuple[str, bytes]], LayerSummary]:
+    """Files of one layer with their name in its folder, made as they are asked for, and its summary.
 
     rows: all columns of the neurons table, image included, one row a unit, ascending. `mode` says where large
     pictures come from: `sprite` (bundles of so many, `bundled`), `files`, or `range`, which needs `places` (unit,
@@ -79,12 +80,12 @@ def build_layer(
 
     files = {f"{number:05d}.json.gz": data for number, data in packs(units, columns, shard).items()}
     files["layer.json.gz"] = layer_table(columns, order, colors)
-    files |= dict(_sheets([thumbs[i] for i in order]))
     strip = [thumbs[i] for i in order[:STRIP] if thumbs[i]]
     if strip:
         files["strip.webp"] = sheet(strip, columns=len(strip))
-    files |= dict(_originals(units, webps, mode, bundled))
-    return files, _summary(rows, columns, order, webps)
+    sheets = _sheets([thumbs[i] for i in order])
+    made = chain(files.items(), sheets, _originals(units, webps, mode, bundled))
+    return made, _summary(rows, columns, order, webps)
 
 
 def trust_order(columns: dict[str, list[Any]]) -> list[int]:

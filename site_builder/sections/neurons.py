@@ -8,8 +8,9 @@ d/start-HASH.webp        neurons to start with (site_builder/start.py)
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 from atlas_schema.errors import NothingThere
 from atlas_schema.tables import NEURONS
@@ -123,13 +124,13 @@ def _write_layer(work: Work, source: LayerSource) -> tuple[str, LayerSummary, bo
     settings = f"{FORMAT} {work.images} {PACK} {source.bundle} {THUMB}".encode()
     name = content_name(f"{layer.slug}/{layer.layer:05d}", content_of(atlas, layer.shard), settings)
 
-    def files() -> dict[str, bytes]:
+    def files() -> Iterator[tuple[str, bytes]]:
         rows = atlas.neurons(layer.slug, layer.layer, NEURONS.names)
         if rows is None:
             raise NothingThere(f"{layer.shard}: removed while the site was built; build it again")
         places = atlas.picture_locations(layer.slug, layer.layer) if work.images == "range" else ()
         made, summary = build_layer(rows, layer.shard, work.images, source.bundle, places)
-        return {**made, "summary.json": json.dumps(summary.as_json()).encode()}
+        return chain(made, [("summary.json", json.dumps(summary.as_json()).encode())])
 
     reused = write_folder(work.folder / "d", name, files)
     said = (work.folder / "d" / name / "summary.json").read_text()
