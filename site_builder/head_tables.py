@@ -26,6 +26,7 @@ class HeadsSource:
     map_bytes: int = 0  # of all examples
     shown: int = 0  # probe images, each once for every head that shows it
     probe_sets: frozenset[str] = frozenset()  # that these are of
+    shown_bytes: int = 0  # of these images with what is said of them, about
     read_packs: tuple[int, ...] = ()  # files of each FFN layer that say which heads read which neurons
     texts: tuple[str, ...] = ()  # one a row of head_texts by which the head is found
     features: frozenset[str] = frozenset()

@@ -9,6 +9,7 @@ s/heads-HASH/          search by the texts of heads (site_builder/search_index.p
 from __future__ import annotations
 
 from collections.abc import Sequence, Set
+from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
@@ -26,7 +27,8 @@ from site_builder.outline import Outline
 from site_builder.reading import content_of
 from site_builder.search_index import Labelled, index_files, search_index
 from site_builder.section import Section, Size, Stage, Work, Written
-from site_builder.sections.probes import PROBE_BYTES, SAID, set_shards
+from site_builder.sections import probes
+from site_builder.sections.probes import SAID, set_shards
 from site_builder.start import head_start
 
 #: Raise it when the files of a model change for the same dataset.
@@ -34,14 +36,21 @@ FORMAT = b"1"
 #: Bytes of a row of each table (gzip), of a token of a signed map (31 levels), and of what a text adds to search.
 ROW_BYTES = {"heads": 300, "head_texts": 30, "head_features": 50, "head_examples": 24, "head_reads": 9}
 SIGNED_BYTES, SAID_BYTES = 0.7, 12
-#: Bytes of a thumbnail of a probe image, from above: 112 pixels. Measured 3 to 5 kB.
-SHOWN_BYTES = 6000 + PROBE_BYTES
+#: How much larger than the mean of their set the thumbnails may be that heads show.
+SPREAD = 1.25
 
 
 def survey(outline: Outline) -> list[HeadsSource]:
     """What there is of the heads of each model that has a table of them."""
-    found = (heads_source(outline.atlas, slug) for slug in outline.slugs)
-    return [source for source in found if source is not None]
+    found = [source for source in (heads_source(outline.atlas, slug) for slug in outline.slugs) if source is not None]
+    sets = probes.survey(outline) if found else ()
+    mean = {one.name: one.thumbnail_bytes / max(1, one.images) for one in sets}
+
+    def bytes_of(source: HeadsSource) -> int:
+        one = max((mean.get(name, 0.0) for name in source.probe_sets), default=0.0)
+        return round(source.shown * (one * SPREAD + probes.PROBE_BYTES)) if one else 0
+
+    return [replace(source, shown_bytes=bytes_of(source)) for source in found]
 
 
 def size(held: Sequence[HeadsSource], images: str) -> Size:
@@ -59,10 +68,7 @@ def _model_size(source: HeadsSource) -> Size:
     shown = heads if source.shown else 0
     return Size(
         files=1 + len(source.layers) + reads + shown,
-        bytes=rows
-        + round(SIGNED_BYTES * source.map_bytes)
-        + SAID_BYTES * len(source.texts)
-        + SHOWN_BYTES * source.shown,
+        bytes=rows + round(SIGNED_BYTES * source.map_bytes) + SAID_BYTES * len(source.texts) + source.shown_bytes,
         largest_folder=max(3 + len(source.layers), reads, shown),
     )
 
