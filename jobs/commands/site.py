@@ -41,7 +41,7 @@ def build(
         Parameter(help="Address that the site will have: adds link previews and a sitemap.xml."),
     ] = None,
     workers: Annotated[
-        int | None, Parameter(help="Layers made at a time, 300 MB each (default: by cores and free memory).")
+        int | None, Parameter(help="Layers made at a time, 420 MB each (default: by cores and free memory).")
     ] = None,
     in_browser: Annotated[
         list[str] | None,

@@ -35,8 +35,8 @@ IMAGE_PACK, MOST = 16, 256
 LEAD_DIGITS = 4
 #: Packs of one folder: some hosts allow no more than 10,000 entries.
 FOLDER = 1000
-#: Bytes of a neuron in a pack (gzip, its label among them), and of a pack beside these.
-NEURON_BYTES, PACK_BYTES = 14, 200
+#: Bytes that an example adds to the packs (gzip, the neuron's label among them; measured 3.7), and of a pack beside.
+ROW_BYTES, PACK_BYTES = 5, 200
 #: What a folder says of itself.
 ABOUT = "about.json"
 _COLUMNS = ["unit", "kind", "rank", "activation", "probe_set", "image_index"]
@@ -104,7 +104,7 @@ def size(held: Excited, images: str) -> Size:
     rows = {name: sum(one.rows for one in held.layers if name in one.probe_sets) for name in sets}
     entries = sum(min(rows[name], MOST * count) for name, count in sets.items())
     largest = min(FOLDER, max(packs, default=0))
-    return Size(sum(packs) + len(packs), NEURON_BYTES * entries + PACK_BYTES * sum(packs), largest)
+    return Size(sum(packs) + len(packs), ROW_BYTES * entries + PACK_BYTES * sum(packs), largest)
 
 
 def write(work: Work, held: Excited) -> Written:

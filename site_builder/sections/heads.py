@@ -65,7 +65,7 @@ def size(held: Sequence[HeadsSource], images: str) -> Size:
 def _model_size(source: HeadsSource) -> Size:
     rows = sum(ROW_BYTES[table] * count for table, count in source.rows.items())
     reads, heads = sum(source.read_packs), source.rows["heads"]
-    shown = heads if source.shown else 0
+    shown = heads if source.shown_bytes else 0
     return Size(
         files=1 + len(source.layers) + reads + shown,
         bytes=rows + round(SIGNED_BYTES * source.map_bytes) + SAID_BYTES * len(source.texts) + source.shown_bytes,

@@ -42,7 +42,7 @@ export const fetchImageOf = async ({ probe, image, bundle, slot }) => (bundle ==
 const fetchBundle = (/** @type {string} */ path) => once(path, async () => readBundle(await (await request(path)).arrayBuffer(), path));
 
 /** What leads to the page of a probe image; nothing where this atlas does not know what the image excites. */
-export const knowsExcited = (/** @type {string} */ probe) => site.excited[probe] !== undefined;
+export const knowsExcited = (/** @type {string} */ probe) => site.excited?.[probe] !== undefined;
 
 /** The length of a JSON list as uint32 little-endian, the list, then the WebP files it gives the lengths of. */
 export function readBundle(/** @type {ArrayBuffer} */ buffer, /** @type {string} */ path) {

@@ -54,7 +54,7 @@ KEPT = [
     ("map", 390, "dark"),
 ]
 PAGES = ["home", "model", "layer", "neuron", "evidence", "filters", "search", "clusters", "cluster", "help"]
-PAGES += ["head", "heads", "features", "feature", "inversions", "inversion", "map", "image"]
+PAGES += ["head", "heads", "features", "feature", "inversions", "inversion", "map", "image", "probes", "probe"]
 EVERY = list(product(PAGES, [390, 768, 1280], ["light", "dark"]))
 #: Where the picture begins, on pages of which the upper end shows nothing new.
 FROM = {"evidence": ".images", "head-images": ".images"}
@@ -89,6 +89,9 @@ def places(site: Path, neuron: str | None, words: str | None, head: str | None) 
         where |= {"map": "map", "map-pictures": "map?at=0.62,0.55,5&by=verdict"}
     if manifest["clusters"]:
         where |= {"clusters": "rosetta", "cluster": "r/0"}
+    if manifest["excited"]:
+        first = next(iter(manifest["excited"]))
+        where |= {"probes": f"p/{first}", "probe": f"p/{first}/7"}
     if manifest["features"]:
         first = manifest["features"]["list"][0]
         where |= {"features": "features", "feature": f"f/{quote(first['name'], safe='')}"}

@@ -61,6 +61,19 @@ def test_a_heads_page_says_what_it_adds_in_the_datasets_order(seen: Seen) -> Non
     assert ends[-1][1] == pytest.approx(0.71, abs=0.01)
 
 
+def test_a_heads_images_come_with_one_request(seen: Seen) -> None:
+    page = seen.page
+    page.open("about:blank", "body")
+    page.requests()
+    seen.open("#/h/drawn-vit/1/2", ".direction .example")
+    page.through()
+    page.wait(lambda: len(page.all(".direction .example img")) == len(page.all(".direction .example")))
+    asked = [url for url in page.requests() if url.startswith("http")]
+    assert [url.partition("/images/")[2] for url in asked if ".images" in url] == ["00001-00002.images"]
+    below = [url for url in asked if url.endswith(".pictures")]  # of the neurons that it reads, further down
+    assert len(asked) - len(below) <= 14, asked
+
+
 def test_the_level_is_said_in_plain_words(seen: Seen, evident_atlas: Path) -> None:
     page = seen.open("#/h/drawn-vit/1/2", ".level")
     assert "Direct effect." in page.text(".level")

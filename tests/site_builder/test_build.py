@@ -22,7 +22,7 @@ from atlas_schema.read import Atlas
 from atlas_schema.store import Store
 from site_builder import app, budget, bundling, layers
 from site_builder.build import SiteReport, build_site, measure, plan_site
-from site_builder.sections import examples, matches
+from site_builder.sections import examples, excited, heads, labels, matches
 from site_builder.serve import make_server
 from site_builder.survey import survey
 
@@ -44,6 +44,29 @@ def manifest_of(site: Path) -> dict:
 
 def stamps(site: Path) -> dict[str, int]:
     return {path.relative_to(site).as_posix(): path.stat().st_mtime_ns for path in site.rglob("*") if path.is_file()}
+
+
+def test_where_nothing_changed_a_build_reads_no_rows_of_what_grows_with_neurons(
+    evident_atlas: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Counterparts, readers, examples and labels of large atlases are many rows: footers say that they are the same."""
+    build_site(evident_atlas, tmp_path / "site")
+    before = stamps(tmp_path / "site")
+
+    def read(*_: object, **__: object) -> None:
+        raise AssertionError("rows were read")
+
+    monkeypatch.setattr(matches, "read_clusters", read)
+    monkeypatch.setattr(matches, "match_packs", read)
+    monkeypatch.setattr(labels, "_labelled", read)
+    monkeypatch.setattr(excited, "read_places", read)
+    monkeypatch.setattr(examples, "example_packs", read)
+    monkeypatch.setattr(heads.HeadRows, "of", read)
+    build_site(evident_atlas, tmp_path / "site")
+    after = stamps(tmp_path / "site")
+    assert {path: stamp for path, stamp in after.items() if path.endswith(".gz")} == {
+        path: stamp for path, stamp in before.items() if path.endswith(".gz")
+    }
 
 
 def test_the_report_counts_what_is_there(built: tuple[Path, SiteReport]) -> None:

@@ -155,6 +155,31 @@ def test_a_block_is_the_mean_of_its_tokens_and_every_token_is_in_one(height: int
         assert means[row, column] == pytest.approx(own.mean())
 
 
+def test_the_images_of_a_head_are_one_file_untouched(built: tuple[Path, SiteReport], evident_atlas: Path) -> None:
+    """Each once, whatever directions show it; a host is asked once, not for each image."""
+    reader = Atlas(str(evident_atlas))
+    images = reader.probe_images(PROBE_SET, ["image", "class", "thumbnail"]).to_pylist()
+    for slug, layer, head in (("drawn-vit", 1, 2), ("drawn-pit", 0, 3)):
+        about = heads_of(built[0], slug)
+        assert about["images"]
+        folder = built[0] / about["folder"]
+        shown = rows_of(unpack(folder / f"{layer:05d}.json.gz")["examples"], head)
+        data = (folder / "images" / f"{layer:05d}-{head:05d}.images").read_bytes()
+        start = 4 + int.from_bytes(data[:4], "little")
+        told = json.loads(data[4:start])
+        assert len(told) == len({row["image"] for row in shown}) == max(row["slot"] for row in shown) + 1
+        webps = []
+        for one in told:
+            webps.append(data[start : start + one["length"]])
+            start += one["length"]
+        assert start == len(data)
+        for row in shown:
+            truth = images[row["image"]]
+            assert webps[row["slot"]] == truth["thumbnail"]["bytes"]
+            assert (told[row["slot"]]["image"], told[row["slot"]]["class"]) == (truth["image"], truth["class"])
+    assert not heads_of(built[0], "drawn-bare")
+
+
 def test_every_neuron_finds_its_readers(built: tuple[Path, SiteReport], evident_atlas: Path) -> None:
     entry = heads_of(built[0], "drawn-vit")
     assert entry["reads"] == [1, 1]  # nothing reads the last layer

@@ -36,7 +36,7 @@ export const PAGES = [
     entry: ({ clusters }, { html, link }) => clusters && html`<a href=${link.clusters()}>${plural(clusters.clusters, "Rosetta cluster")}</a>: neurons of three or more models that fire alike.` },
   { page: "cluster", form: "r/{number:whole}", late: "cluster.js" },
   { page: "probes", form: "p/{set}", late: "probe.js",
-    entry: ({ excited }, { html, link }) => Object.entries(excited).slice(0, 1).map(([set, { images }]) => html`<a href=${link.probes(set)}>${plural(images, "probe image")}</a>: what neurons each excites.`)[0] },
+    entry: ({ excited }, { html, link }) => Object.entries(excited ?? {}).slice(0, 1).map(([set, { images }]) => html`<a href=${link.probes(set)}>${plural(images, "probe image")}</a>: what neurons each excites.`)[0] },
   { page: "probe", form: "p/{set}/{number:whole}", late: "probe.js", stays: true },
   { page: "map", form: "map", late: "map.js",
     entry: ({ map, models }, { html, link }) => (map || models.some((model) => model.map)) && html`<a href=${link.map()}>The map</a>: all neurons laid out by what they fire on.` },
