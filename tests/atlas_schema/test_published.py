@@ -6,6 +6,7 @@ import importlib.util
 import json
 import shutil
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import partial
 from http.server import ThreadingHTTPServer
@@ -19,6 +20,7 @@ from atlas_schema.errors import BadConfig, NothingThere
 from atlas_schema.lookup import encode_lookup, lookup_path, read_lookup
 from atlas_schema.published import PinnedStore, opened
 from atlas_schema.read import Atlas, to_polars
+from atlas_schema.searching import ranked
 from atlas_schema.shards import shard_path, write_rows
 from atlas_schema.store import Store
 from atlas_schema.validate import Depth, check
@@ -284,8 +286,12 @@ def test_labels_are_searched(made: Path) -> None:
     rows = {row["address"]: row for layer in (0, 1) for row in atlas.neurons(SLUG, layer).to_pylist()}  # type: ignore
     some = next(row["label"] for row in rows.values() if row["label"])
     found = atlas.search(some)
-    assert set(found["address"].to_pylist()) == {a for a, row in rows.items() if some in (row["label"] or "")}
-    assert found["label_z"].to_pylist() == sorted(found["label_z"].to_pylist(), reverse=True)
+    texts = Counter(row["label"] for row in rows.values() if row["label"])
+    order = ranked(some, texts)
+    assert order[0] == some
+    expected = [row for row in rows.values() if row["label"] in order]
+    expected.sort(key=lambda row: (order.index(row["label"]), -row["label_z"], row["address"]))
+    assert found["address"].to_pylist() == [row["address"] for row in expected]
     assert atlas.search(some, limit=1).num_rows == 1
     assert atlas.search("no such words anywhere").num_rows == 0
     assert atlas.search(some, model=SLUG) == found
