@@ -144,7 +144,8 @@ def write(folder: Path, outline: Outline, cards: Cards, manifest: Mapping[str, A
     jobs += [_model_job(outline, slug, best) for slug in outline.slugs]
     about = manifest.get("clusters")
     shown = min(cards.clusters, about["clusters"]) if about else 0
-    jobs += [_cluster_job(outline, folder / about["folder"], shown)] if shown else []
+    if about and shown:
+        jobs.append(_cluster_job(outline, folder / about["folder"], shown))
     paths = [path for found in pool.map(lambda job: _write_job(home, job, cards), jobs) for path in found]
     replace(home / "lead.js", _LEAD.encode())
     _prune(home, {job.name for job in jobs})

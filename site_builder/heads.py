@@ -56,7 +56,10 @@ class HeadRows:
     @classmethod
     def short(cls, atlas: Atlas, slug: str) -> HeadRows:
         """Those of a few rows a head: no examples, and no neurons that heads read."""
-        return cls(*(lists_of(read_rows(atlas, table, slug)) for table in (HEADS, HEAD_TEXTS, HEAD_FEATURES)), {}, {})
+        heads, texts, features = (
+            lists_of(read_rows(atlas, table, slug)) for table in (HEADS, HEAD_TEXTS, HEAD_FEATURES)
+        )
+        return cls(heads, texts, features, {}, {})
 
     def counts(self) -> list[int]:
         """Heads of each attention layer, from 0; 0 for a layer without any."""

@@ -132,8 +132,10 @@ def read_places(outline: Outline, held: Excited) -> dict[str, Places]:
     numbers = {slug: number for number, slug in enumerate(outline.slugs)}
     for one in held.layers:
         rows = outline.atlas.examples(one.layer.slug, one.layer.layer, _COLUMNS)
-        top = rows.filter(pc.equal(rows["kind"], "top")) if rows is not None else None
-        for name in top["probe_set"].unique().to_pylist() if top is not None else ():
+        if rows is None:
+            continue
+        top = rows.filter(pc.equal(rows["kind"], "top"))
+        for name in top["probe_set"].unique().to_pylist():
             own = top.filter(pc.equal(top["probe_set"], name))
             parts.setdefault(name, []).append(places_of(own, numbers[one.layer.slug], one.layer.layer))
     return {name: Places.joined(own).ordered() for name, own in parts.items()}

@@ -43,8 +43,19 @@ ABOUT = "about.json"
 #: Packs of a layer that are made together.
 AT_A_TIME = 8
 #: Columns of neuron_matches that the packs are made of.
-_READ = ("slug", "layer", "unit", "partner_slug", "partner_layer", "partner_unit", "correlation", "null_correlation")
-_READ += ("threshold", "mutual", "significant")
+_READ = (
+    "slug",
+    "layer",
+    "unit",
+    "partner_slug",
+    "partner_layer",
+    "partner_unit",
+    "correlation",
+    "null_correlation",
+    "threshold",
+    "mutual",
+    "significant",
+)
 
 
 @dataclass(frozen=True)
