@@ -131,7 +131,7 @@ def test_a_head_is_shown_and_read(clean_heads: Path, capsys: pytest.CaptureFixtu
     assert "background" in shown
     assert call(["show", "zoo-clip/head/1/1", "--atlas", str(clean_heads), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["address"] == "zoo-clip/head/1/1"
-    assert call(["search", "background", "--atlas", str(clean_heads), "--json"]) == 0
+    assert call(["search", "background", "--atlas", str(clean_heads), "--limit", "1000", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     texts = Atlas(str(clean_heads)).head_texts("zoo-clip")
     told = [row for row in texts if row["explained"] >= 0.01 and "background" in words_of(row["text"])]
