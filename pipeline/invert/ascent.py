@@ -72,7 +72,11 @@ def value_of(outputs: Outputs, answers: Tensor, index: Tensor, objective: str, m
         return own - answers.masked_fill(~rivals, -math.inf).logsumexp(1)
     if objective == "logit":
         return own - (answers * rivals).sum(1) / rivals.sum(1)
-    raise ValueError(f"objective is {objective!r}; expected 'probability' or 'logit'")
+    if objective == "margin":
+        others = rivals.scatter(1, index[:, None], False)
+        others = torch.where(others.any(1, keepdim=True), others, rivals)  # it competes with none: nothing to climb
+        return own - answers.masked_fill(~others, -math.inf).logsumexp(1)
+    raise ValueError(f"objective is {objective!r}; expected 'probability', 'logit' or 'margin'")
 
 
 def _batch(
