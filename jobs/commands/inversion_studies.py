@@ -32,6 +32,7 @@ Sheet = Annotated[Path | None, Parameter(help="Draw the pictures: .webp, .png or
 AsJson = Annotated[bool, Parameter(name="--json", help="Print JSON.", negative="")]
 
 PICTURES = (".webp", ".png", ".jpg")
+SHORTER = {"steps": "steps a stage", "copies": "copies a step"}
 COLUMNS = {
     "own_score": "own score",
     "own_right": "own right",
@@ -103,6 +104,9 @@ def inversion_scale(
         Parameter(help="NAME=FILE, weights of --architecture under a name; repeat for several.", negative=""),
     ] = None,
     architecture: Annotated[str | None, Parameter(help="The model that --weights are of.")] = None,
+    class_names: Annotated[
+        str | None, Parameter(help="Of --weights: names of the outputs, a file, one a line.")
+    ] = None,
     classes: Classes = None,
     prompts: Annotated[str | None, Parameter(help="Of CLIPs: a file of texts, one a line, or zoo.")] = None,
     readers: Readers = None,
@@ -123,7 +127,7 @@ def inversion_scale(
     _check_files(out, sheet)
     cut = shortened(inversion_recipe(recipe), steps, copies)
     texts = _prompts(prompts, classes)
-    requests = [*_weighed(weights, architecture), *((name, _request(name)) for name in model or [])]
+    requests = [*_weighed(weights, architecture, class_names), *((name, _request(name)) for name in model or [])]
     _check_models([name for name, _ in requests])
     subjects = [_subject(name, request, device, texts) for name, request in requests]
     panel = [_subject(name, _request(name), device, texts) for name in _names(readers)]
@@ -164,7 +168,8 @@ def text_of(found: Mapping[str, Any]) -> str:
     about = found.get("model") or f"recipe {found['recipe']}"
     lines = [f"{found['study']}, {about}, {len(found['trials'][0]['targets'])} targets, seed {found['seed']}"]
     if found["shortened"]:
-        lines.append(f"Shortened: {found['shortened']}. The published recipe is longer.")
+        told = ", ".join(f"{value} {SHORTER[name]}" for name, value in found["shortened"].items())
+        lines.append(f"Shortened: at most {told}. The recipe itself is longer.")
     width = max(len(row["name"]) for row in found["trials"])
     titles = [*COLUMNS.values(), "less the first"]
     lines.append("  " + " ".join([" " * width, *(f"{title:>15}" for title in titles)]))
@@ -258,17 +263,19 @@ def _request(model: str, **more: Any) -> ModelRequest:
     return OwnCheckpoint().request(model, **more)
 
 
-def _weighed(weights: Sequence[str] | None, architecture: str | None) -> list[tuple[str, ModelRequest]]:
+def _weighed(
+    weights: Sequence[str] | None, architecture: str | None, class_names: str | None
+) -> list[tuple[str, ModelRequest]]:
     from atlas_schema.errors import BadConfig
 
     if (architecture is None) != (not weights):
         raise BadConfig("--architecture and --weights go together: the model, and NAME=FILE for each of its weights.")
-    found = []
+    found, names = [], {} if class_names is None else {"class_names": class_names}
     for one in weights or ():
         name, equals, file = one.partition("=")
         if not (name and equals and file):
             raise BadConfig(f"--weights {one}: expected NAME=FILE, such as --weights 500=weights/500/vit.safetensors.")
-        found.append((name, _request(str(architecture), weights=file, name=name)))
+        found.append((name, _request(str(architecture), weights=file, name=name, **names)))
     return found
 
 

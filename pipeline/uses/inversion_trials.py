@@ -52,8 +52,13 @@ class Trial:
 
 def check_readers(subject: Subject, targets: Sequence[Target], readers: Sequence[Subject]) -> list[list[int]]:
     """Each reader's outputs for the targets. BadConfig for one that is the model itself, stands there twice, or whose
-    classes do not correspond by name.
+    classes do not correspond by name, as those do not that have none.
     """
+    unnamed = [one.name for one in (subject, *readers) if _unnamed(one.outputs)] if readers else []
+    if unnamed:
+        raise BadConfig(
+            f"the classes of {unnamed[0]} have no names to find them by in other models. Give them with --class-names."
+        )
     seen: dict[str, str] = {subject.model.fingerprint: subject.name}
     for one in readers:
         if one.model.fingerprint in seen:
@@ -65,6 +70,10 @@ def check_readers(subject: Subject, targets: Sequence[Target], readers: Sequence
             )
         seen[one.model.fingerprint] = one.name
     return [counterpart_classes(targets, one.outputs.names, (subject.name, one.name)) for one in readers]
+
+
+def _unnamed(outputs: Outputs) -> bool:
+    return outputs.kind == "class" and all(name == str(index) for index, name in enumerate(outputs.names))
 
 
 def trial(
@@ -108,7 +117,7 @@ def means(values: dict[str, NDArray[np.float64]]) -> dict[str, dict[str, float] 
 
 def differences(one: Trial, other: Trial) -> dict[str, dict[str, float] | None]:
     """`one` less `other`, target by target, which must be the same: means and standard errors as of `means`."""
-    if [made.target for made in one.made] != [made.target for made in other.made]:
+    if [made.target.text for made in one.made] != [made.target.text for made in other.made]:
         raise ValueError("two trials are compared target by target: expected the same targets")
     return means({name: one.values[name] - other.values[name] for name in one.values})
 

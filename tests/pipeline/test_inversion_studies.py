@@ -132,6 +132,15 @@ def test_readers_that_read_nothing_of_worth_are_refused(vit: Subject, pit: Subje
         trial(vit, targets, VARIED, [])
 
 
+def test_classes_without_names_are_read_by_nobody(vit: Subject, pit: Subject) -> None:
+    numbers = replace(vit.outputs.readout, names=tuple(str(number) for number in range(40)))
+    unnamed = replace(vit, outputs=replace(vit.outputs, readout=numbers))
+    targets = targets_of(unnamed.outputs, ["0"])
+    assert check_readers(unnamed, targets, []) == []
+    with pytest.raises(BadConfig, match=r"the classes of zoo/vit have no names to find them by .* --class-names"):
+        check_readers(unnamed, targets, [pit])
+
+
 def test_the_command_of_ablations_says_what_each_part_does(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out, sheet = tmp_path / "found.json", tmp_path / "sheet.webp"
     words = ["study", "inversion-ablations", "--model", "zoo/vit", "--readers", "zoo/pit,zoo/deit", "--steps", "2"]
@@ -151,7 +160,7 @@ def test_the_command_of_ablations_says_what_each_part_does(tmp_path: Path, capsy
     printed = capsys.readouterr().out
     found = json.loads(out.read_text())
     assert printed.strip() == text_of(found)
-    assert "Shortened: {'steps': 2, 'copies': 2}. The published recipe is longer." in printed
+    assert "Shortened: at most 2 steps a stage, 2 copies a step. The recipe itself is longer." in printed
     assert "By chance the target comes first in 0.153" in printed
     assert [row["name"] for row in found["trials"]][:2] == [FULL, "without centring"]
     first, second = found["trials"][:2]
