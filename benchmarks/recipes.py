@@ -35,7 +35,7 @@ from pipeline.models.device import choose_precision
 from pipeline.visualize.ascent import visualize
 from pipeline.visualize.natural import NaturalSettings, Picture, natural_rows
 from pipeline.visualize.objective import fresh_responses
-from pipeline.visualize.picture import decode
+from pipeline.visualize.picture import stored_pixels
 from pipeline.visualize.recipes import RECIPES
 from pipeline.visualize.result import Visualization
 
@@ -181,7 +181,7 @@ def climb(model: LoadedModel, site: FfnSite, units: Sequence[int], recipe: str, 
 
 def under_fresh(model: LoadedModel, site: FfnSite, result: Visualization) -> float:
     """Mean over patches of the stored picture under DRAWS published transforms, the same for every recipe."""
-    picture = torch.from_numpy(decode(result.webp).copy()).permute(2, 0, 1)[None].to(model.device, torch.float32) / 255
+    picture = stored_pixels(result.webp)[None].to(model.device)
     with torch.no_grad():
         mean, _ = fresh_responses(model, site, [result.address.unit], picture, [(str(result.address), "robust")], DRAWS)
     return float(mean.mean())

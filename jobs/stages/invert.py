@@ -105,10 +105,10 @@ def transfer(recipe_name: str, work: Work, unit: WorkUnit) -> list[dict[str, Any
 
     from atlas_schema.units import Readings, Targets
     from jobs.chunks import chunk_of
-    from pipeline.invert.judge import stored_pixels
     from pipeline.invert.targets import class_outputs, text_outputs
     from pipeline.invert.transfer import counterpart_classes, read
     from pipeline.label.embedder import load_embedder
+    from pipeline.visualize.picture import stored_pixels
 
     assert isinstance(unit.cut, Readings)
     cut, reader = Targets(unit.cut.stop, unit.cut.digest), work.model(unit.cut.partner)

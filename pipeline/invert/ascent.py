@@ -22,7 +22,7 @@ from pipeline.invert.targets import Outputs, Target
 from pipeline.models import LoadedModel
 from pipeline.models.device import dtype_of
 from pipeline.seeds import generator
-from pipeline.visualize.initial_images import faded, own_noise
+from pipeline.visualize.initial_images import faded, own_noises
 from pipeline.visualize.objective import alike
 from pipeline.visualize.parametrize import Space, parameterization
 from pipeline.visualize.recipes import Ascent
@@ -250,8 +250,7 @@ def _start(
     """Noise of each target's own, with the pictures of the stage before in the middle, as latents."""
     dtype = torch.float64 if dtype_of(model) == torch.float64 else torch.float32
     like = torch.empty(0, dtype=dtype, device=model.device)
-    noise = torch.stack([own_noise(key, space, like) for key in keys])
-    noise = faded(noise, stage.ascent.start_strength, space)
+    noise = faded(own_noises(keys, space, like), stage.ascent.start_strength, space)
     if before is None:
         return noise
     picture = space.picture(noise).clone()

@@ -17,7 +17,7 @@ from pipeline.invert.targets import Outputs, Target
 from pipeline.invert.transfer import read
 from pipeline.models import LoadedModel
 from pipeline.visualize.natural import CHANGES, NaturalSettings, changed, drawn
-from pipeline.visualize.picture import decode, encode_webp, to_bytes
+from pipeline.visualize.picture import encode_webp, stored_pixels, to_bytes
 
 WEBP_QUALITY = 75  # as of neurons' pictures
 NATURAL = NaturalSettings()
@@ -51,11 +51,6 @@ class Inversion:
         if self.webp is None:
             raise ValueError(f"{self.address} has no picture: its ascent left the finite numbers")
         return stored_pixels(self.webp)
-
-
-def stored_pixels(webp: bytes) -> Tensor:
-    """A picture's file as float32 (3, height, width) in [0, 1]."""
-    return torch.from_numpy(decode(webp).copy()).permute(2, 0, 1).float() / 255
 
 
 def judged(

@@ -29,12 +29,13 @@ from pipeline.models.device import (
     quickest_attention,
 )
 from pipeline.seeds import generator
-from pipeline.visualize.initial_images import bank, best_of_bank, faded, own_noise
+from pipeline.visualize.initial_images import bank, best_of_bank, faded, own_noises
 from pipeline.visualize.objective import distance, fresh_responses, likeness, objective, respond
 from pipeline.visualize.parametrize import Space, parameterization
-from pipeline.visualize.picture import decode, encode_webp, to_bytes
+from pipeline.visualize.picture import encode_webp, stored_pixels, to_bytes
 from pipeline.visualize.recipes import Ascent, Recipe
 from pipeline.visualize.result import LEFT, NO_NUMBER, Visualization
+from pipeline.visualize.threads import each
 from pipeline.visualize.transforms import augment, draw, roll_each, total_variation, turn_each
 
 LEAST_VALUE = 0.1  # of what is climbed, where it weighs the distance from a photograph
@@ -214,7 +215,7 @@ class _Climber:
             with torch.no_grad():
                 space.project(latent)
             if step in kept:
-                result.curve.append((step, value.detach().cpu(), activation.detach().cpu()))
+                result.curve.append((step, value.detach(), activation.detach()))  # fetched later: a step waits for none
             if self.on_step:
                 self.on_step(step + 1, ascent.steps)
         pictures = self._best_placed(units, space.picture(latent).detach(), keys, ascent)
@@ -260,8 +261,7 @@ class _Climber:
             own = [self.photographs[unit][variant] for unit, variant in zip(units, variants, strict=True)]
             return faded(space.latent(torch.stack(own).to(like)), ascent.start_strength, space)
         if ascent.start != "bank":
-            noise = torch.stack([own_noise(key, space, like) for key in keys])
-            return faded(noise, ascent.start_strength, space)
+            return faded(own_noises(keys, space, like), ascent.start_strength, space)
         best = _best_initial_pictures(self.model, self.fast, self.site, ascent)
         pictures = bank(ascent.bank_size, *self.model.description.input_size)[best[list(units)]]
         latent = space.latent(pictures.to(like))
@@ -300,10 +300,9 @@ class _Climber:
         mean, peak = reached
         start_mean, start_peak = self.respond(units, torch.stack([p.initial_picture for p in picks]))
         fresh_mean, fresh_peak = self.fresh(units, pictures, "robust", self.recipe.robust_draws)
-        images = [to_bytes(p.float().cpu().numpy()) for p in pictures]
-        webps = [encode_webp(image, self.settings.webp_quality) for image in images]
-        read_back = torch.stack([torch.from_numpy(decode(w).copy()).permute(2, 0, 1) / 255 for w in webps])
-        stored, _ = self.respond(units, read_back.to(pictures))
+        images = each(to_bytes, pictures.float().cpu().numpy())
+        webps = each(lambda image: encode_webp(image, self.settings.webp_quality), images)
+        stored, _ = self.respond(units, torch.stack(each(stored_pixels, webps)).to(pictures))
         seconds = (time.perf_counter() - began) / len(units)
         numbers = torch.stack([mean, peak, stored, start_mean, start_peak, *fresh_mean.T, *fresh_peak.T])
         finite = torch.isfinite(numbers).all(0).tolist()

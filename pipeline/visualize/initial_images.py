@@ -8,6 +8,7 @@ them, for less than the cost of one unit's ascent.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -21,10 +22,15 @@ from pipeline.seeds import generator
 from pipeline.visualize.colours import COLOURS
 from pipeline.visualize.parametrize import Fourier, Phases, Pixels, Space
 from pipeline.visualize.recipes import Ascent
+from pipeline.visualize.threads import each
 
 
-def own_noise(key: tuple[object, ...], space: Space, like: Tensor) -> Tensor:
-    """A neuron's own random latent, (3, ...): U[0, 1] pixels, a random spectrum, or random phases."""
+def own_noises(keys: Sequence[tuple[object, ...]], space: Space, like: Tensor) -> Tensor:
+    """Of each key a random latent of its own, (keys, 3, ...): U[0, 1] pixels, a random spectrum, or random phases."""
+    return torch.stack(each(lambda key: _own_noise(key, space, like.dtype), keys)).to(like.device)
+
+
+def _own_noise(key: tuple[object, ...], space: Space, dtype: torch.dtype) -> Tensor:
     random = generator(*key, "start")
     if isinstance(space, Pixels):
         values = random.uniform(0, 1, (3, space.height, space.width))
@@ -32,7 +38,7 @@ def own_noise(key: tuple[object, ...], space: Space, like: Tensor) -> Tensor:
         values = random.uniform(-np.pi, np.pi, (3, space.height, space.width // 2 + 1))
     else:
         values = random.standard_normal((3, space.height, space.width // 2 + 1, 2))
-    return torch.from_numpy(values).to(like)
+    return torch.from_numpy(values).to(dtype)
 
 
 def faded(latent: Tensor, strength: float, space: Space) -> Tensor:

@@ -20,7 +20,8 @@ from atlas_schema.address import NeuronAddress
 from pipeline.models import FfnSite, LoadedModel
 from pipeline.seeds import generator
 from pipeline.visualize.objective import respond
-from pipeline.visualize.picture import decode
+from pipeline.visualize.picture import stored_pixels
+from pipeline.visualize.threads import each
 from pipeline.visualize.transforms import turn_each
 
 
@@ -103,16 +104,18 @@ def drawn(addresses: Sequence[str], draw: int, like: Tensor, settings: NaturalSe
 
     like: (n, 3, height, width), the pictures.
     """
-    sets = []
-    for address in addresses:
+
+    def own(address: str) -> tuple[object, ...]:
         random = generator(address, "natural", draw)
         shift = random.uniform(-settings.shift, settings.shift, 2)
         turn = np.deg2rad(random.uniform(-settings.degrees, settings.degrees))
         scale = 1 + random.uniform(-settings.zoom, settings.zoom)
         mean = random.uniform(-settings.colour, settings.colour, 3)
         std = np.exp(random.uniform(-settings.colour, settings.colour, 3))
-        sets.append((shift, turn, scale, mean, std, random.standard_normal(like.shape[1:], dtype=np.float32)))
-    return Change(*(torch.from_numpy(np.stack(part)).to(like) for part in zip(*sets, strict=True)))
+        return shift, turn, scale, mean, std, random.standard_normal(like.shape[1:], dtype=np.float32)
+
+    parts = zip(*each(own, addresses), strict=True)
+    return Change(*(torch.from_numpy(np.stack(part)).to(like) for part in parts))
 
 
 def changed(pictures: Tensor, kind: str, by: Change, settings: NaturalSettings) -> Tensor:
@@ -162,8 +165,7 @@ def _rows_of(
     on_step: Callable[[], None],
 ) -> dict[int, dict[str, object]]:
     units, own = list(pictures), list(pictures.values())
-    stored = torch.stack([torch.from_numpy(decode(one.webp).copy()).permute(2, 0, 1) / 255 for one in own])
-    stored = stored.to(model.device)
+    stored = torch.stack(each(stored_pixels, [one.webp for one in own])).to(model.device)
     clean = torch.stack(respond(model, site, units, stored), 1)  # (n, 2): mean over patches, strongest patch
     addresses = [str(NeuronAddress(model.description.slug, site.layer, unit)) for unit in units]
     sums = {kind: torch.zeros_like(clean) for kind in CHANGES}

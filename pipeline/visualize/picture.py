@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 
 import numpy as np
+import torch
 from PIL import Image
+from torch import Tensor
 
 
 def to_bytes(picture: np.ndarray) -> np.ndarray:
@@ -25,3 +27,8 @@ def encode_webp(picture: np.ndarray, quality: int) -> bytes:
 def decode(data: bytes) -> np.ndarray:
     """An image file as uint8 (height, width, 3)."""
     return np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
+
+
+def stored_pixels(webp: bytes) -> Tensor:
+    """A picture's file as float32 (3, height, width) in [0, 1]."""
+    return torch.from_numpy(decode(webp).copy()).permute(2, 0, 1).float() / 255

@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from pipeline.seeds import generator
 from pipeline.visualize.recipes import Ascent
+from pipeline.visualize.threads import each
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ def draw(
     size, patch: (height, width) in pixels of the picture, and of a patch for shifts by patches. A neuron's numbers
     depend on its key, on `ascent` and on these sizes alone.
     """
-    per_neuron = [_draw_one(generator(*key), ascent, np.array(size), np.array(patch)) for key in keys]
+    per_neuron = each(lambda key: _draw_one(generator(*key), ascent, np.array(size), np.array(patch)), keys)
     steps = []
     for phase in zip(*per_neuron, strict=True):  # of each neuron, the phase's arrays
         mean, std, offset, roll, turn = (torch.from_numpy(np.stack(part, axis=1)) for part in zip(*phase, strict=True))

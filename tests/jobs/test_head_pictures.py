@@ -19,9 +19,9 @@ from jobs.plan import Counts, Machine, make_plan
 from jobs.stages import stages_of
 from jobs.targets import guessed, guessed_readers, readers_of
 from pipeline.decompose import Contributing
-from pipeline.invert.judge import stored_pixels
 from pipeline.invert.targets import Target
 from pipeline.models import ModelRequest, describe, load
+from pipeline.visualize.picture import stored_pixels
 from pipeline.visualize.recipes import FAST
 
 DIRECTIONS = ("axis-0-high", "axis-0-low", "text-0", "text-1", "text-2")

@@ -21,11 +21,11 @@ from jobs.driver import run
 from jobs.plan import Counts, Machine, make_plan
 from jobs.stages import stages_of
 from jobs.targets import Answers, guessed, prompts_of, readers_of
-from pipeline.invert.judge import stored_pixels
 from pipeline.invert.recipes import INVERSION_RECIPES as RECIPES
 from pipeline.invert.targets import Target, class_outputs, text_targets, zoo_prompts
 from pipeline.invert.transfer import read
 from pipeline.models import ModelRequest, describe, load
+from pipeline.visualize.picture import stored_pixels
 from pipeline.visualize.recipes import FAST
 from pipeline.zoo.world import HELD_OUT_SEED, scenes
 from tests.jobs.conftest import Runner

@@ -11,7 +11,7 @@ from atlas_schema.rows import rows_to_table
 from atlas_schema.tables import NEURONS
 from pipeline.models import ModelRequest, load
 from pipeline.visualize.ascent import _Climber, visualize
-from pipeline.visualize.initial_images import own_noise
+from pipeline.visualize.initial_images import own_noises
 from pipeline.visualize.objective import over_patches
 from pipeline.visualize.recipes import PUBLISHED, RECIPES, Ascent, Phase, Recipe
 from pipeline.visualize.transforms import draw
@@ -44,7 +44,7 @@ def plain_picture(model, site, unit, recipe, steps, ascent=PUBLISHED):
     draws = draw([key], ascent, size, like)
     from pipeline.visualize.parametrize import Pixels
 
-    start = own_noise(key, Pixels(*size), like)[None]
+    start = own_noises([key], Pixels(*size), like)
     seen = {}
     hook = model.module.get_submodule(site.post).register_forward_pre_hook(
         lambda module, args: seen.__setitem__("hidden", args[0][:, len(site.prefix_tokens) :])
