@@ -43,8 +43,8 @@ from pipeline.visualize.recipes import RECIPES, Recipe
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 PASSES = 3  # a forward and a backward pass of a picture, in forwards
 SPENT_IN = {  # what of an ascent is not steps: functions by their names in the profile
-    "noise": ("own_noise", "draw"),
-    "encoding": ("encode_webp", "decode"),
+    "noise": ("own_noises", "draw"),
+    "encoding": ("_files",),
     "judging": ("fresh", "respond", "_best_placed"),
 }
 

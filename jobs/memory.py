@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -51,9 +50,10 @@ def give_back() -> None:
     """Return to the system what was freed: allocators keep it, over a GB after large sums, and count as taking it."""
     import pyarrow as pa
 
+    from pipeline import heap
+
     pa.default_memory_pool().release_unused()
-    with contextlib.suppress(OSError, AttributeError):  # glibc alone has it
-        ctypes.CDLL(None).malloc_trim(0)
+    heap.give_back()
 
 
 def _resident_peak() -> int:

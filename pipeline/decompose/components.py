@@ -32,6 +32,7 @@ from pipeline.decompose.paths import (
 from pipeline.decompose.pruning import Outputs
 from pipeline.decompose.replay import Calls, Replay, replay
 from pipeline.effects.readout import obstacles
+from pipeline.heap import Heap
 from pipeline.models import AttentionSite, LoadedModel
 from pipeline.models.families import convolution_maps
 
@@ -262,7 +263,10 @@ class Decomposition:
             rest = [component for component in chosen if component not in by_path]
             direction = torch.zeros_like(self._z, requires_grad=True)
             pulled = self._pulled(direction, again=True)
-            pushed = {component: self._pushed(component, pulled, direction) for component in rest}
+            pushed, heap = {}, Heap()
+            for component in rest:
+                pushed[component] = self._pushed(component, pulled, direction)
+                heap.keep_small()
             return torch.stack([(by_path | pushed)[component] for component in chosen], dim=1)
 
     @cached_property

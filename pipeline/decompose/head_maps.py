@@ -24,6 +24,7 @@ from pipeline.decompose.contributions import Contributing
 from pipeline.decompose.maps import Pulled, SiteMaps, check_reproduced, pull_back, site_maps
 from pipeline.decompose.paths import FORM, TokenWeights, pulled_into_heads
 from pipeline.decompose.replay import Replay, replay
+from pipeline.heap import Heap
 from pipeline.models import AttentionSite
 
 
@@ -213,6 +214,7 @@ class Recorded:
         traced = self.traced(level)
         heads = [site for site in self.model.description.attention_sites for _ in range(site.heads)]
         waiting: dict[int, list[Asked]] = {}
+        heap = Heap()
         for one in asked:
             waiting.setdefault(row[one.image], []).append(one)
         while waiting:
@@ -225,6 +227,7 @@ class Recorded:
             sites = {heads[one.head].layer: heads[one.head] for one in now.values()}
             maps = {layer: site_maps(self.model, site, traced, pulled, self.positions) for layer, site in sites.items()}
             yield from ((one, maps) for one in now.values())
+            heap.keep_small()
 
 
 def _into_values(traced: Replay, seeds: Mapping[str, list[Tensor | None]]) -> Pulled:

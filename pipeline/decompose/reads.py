@@ -23,6 +23,7 @@ from pipeline.decompose.contributions import Contributing
 from pipeline.decompose.head_maps import Recorded
 from pipeline.decompose.maps import Pulled, contributions_of, pull_back, value_map
 from pipeline.decompose.replay import Replay, Written, written_values
+from pipeline.heap import Heap
 from pipeline.hooks.activations import sequence
 from pipeline.models import AttentionSite, FfnSite, LoadedModel, ModelDescription
 
@@ -209,7 +210,7 @@ def passed_to_heads(
         written = written_values(model, recorded.cache, recorded.x)
         along = recorded.pulled_along(axes.to(x)) if closed and Level.DIRECT in levels else None
         own = {} if along is None else _own(model, recorded.traced(Level.DIRECT), along, len(x))
-        writing = _Writing(model, written)
+        writing, heap = _Writing(model, written), Heap()
         first = 0
         for site in model.description.attention_sites:
             numbers = range(first, first + site.heads)
@@ -225,6 +226,7 @@ def passed_to_heads(
                     contribution, pulled = _through_the_network(model, site, head, axes[number], traced)
                 contributed.append(contribution)
                 seeds.append([None if one is None else _only(one, made, site.heads, head) for one in pulled])
+                heap.keep_small()
             neurons = writing.neurons(site, made.path, seeds, len(x))
             yield from (Passed(*passed) for passed in zip(of_site, contributed, neurons, strict=True))
 

@@ -300,9 +300,8 @@ class _Climber:
         mean, peak = reached
         start_mean, start_peak = self.respond(units, torch.stack([p.initial_picture for p in picks]))
         fresh_mean, fresh_peak = self.fresh(units, pictures, "robust", self.recipe.robust_draws)
-        images = each(to_bytes, pictures.float().cpu().numpy())
-        webps = each(lambda image: encode_webp(image, self.settings.webp_quality), images)
-        stored, _ = self.respond(units, torch.stack(each(stored_pixels, webps)).to(pictures))
+        images, webps, read_back = self._files(pictures)
+        stored, _ = self.respond(units, read_back)
         seconds = (time.perf_counter() - began) / len(units)
         numbers = torch.stack([mean, peak, stored, start_mean, start_peak, *fresh_mean.T, *fresh_peak.T])
         finite = torch.isfinite(numbers).all(0).tolist()
@@ -336,6 +335,12 @@ class _Climber:
             )
             for i, unit in enumerate(units)
         ]
+
+    def _files(self, pictures: Tensor) -> tuple[list[np.ndarray], list[bytes], Tensor]:
+        """Pictures as bytes of colour, as files, and as these are read back."""
+        images = each(to_bytes, pictures.float().cpu().numpy())
+        files = each(lambda image: encode_webp(image, self.settings.webp_quality), images)
+        return images, files, torch.stack(each(stored_pixels, files)).to(pictures)
 
     @torch.no_grad()
     def _likeness(self, pictures: Tensor, count: int) -> list[float | None]:
