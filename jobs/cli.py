@@ -129,6 +129,16 @@ GROUPS = {
                 "Say which words a CLIP's text tower holds nearer to one group of words than to another.",
                 "words.toml --model open_clip/ViT-B-32/openai",
             ),
+            "inversion-ablations": (
+                "inversion_studies:inversion_ablations",
+                "Invert classes by Plug-In Inversion, whole and without each of its parts.",
+                "--model zoo/vit --classes 0-3 --readers zoo/deit,zoo/pit --steps 50 --sheet ablations.webp",
+            ),
+            "inversion-scale": (
+                "inversion_studies:inversion_scale",
+                "Compare inversions of models of other sizes, or trained on other amounts.",
+                "--model open_clip/ViT-B-32/openai --model open_clip/ViT-L-14/openai --prompts texts.txt",
+            ),
         },
     ),
     "zoo": (

@@ -17,6 +17,7 @@ from cyclopts import Parameter
 PORT = 8000
 INTERRUPTED = (130, 143)  # exit codes of a run that was told to stop
 LOOK_SECONDS = 2.0  # between two looks at whether there is more to show
+HEADS = ("3.0", "3.1")  # whose pictures are made: each model of the zoo has them, and adds by them to what it gives
 _FOLLOW = "import sys; from jobs.commands.demo import follow; follow(*sys.argv[1:])"
 
 
@@ -77,6 +78,7 @@ def _flags(atlas: Path, workers: int | None) -> dict[str, Any]:
         "match_images": 256,
         "classes": "all",
         "prompts": "zoo",
+        "head_pictures": list(HEADS),
         "workers": workers,
         "device": "cpu",
     }

@@ -18,6 +18,7 @@ def train(
     *names: Annotated[str, Parameter(help="vit, deit, swin, coat, convit, pit, twins, clip (default: all).")],
     out: Annotated[Path, Parameter(help="Folder for NAME.safetensors.")] = Path("zoo-weights"),
     steps: Annotated[int | None, Parameter(help="Training steps (default: the recipe's).")] = None,
+    scenes: Annotated[int | None, Parameter(help="Distinct scenes to train on (default: no scene twice).")] = None,
     seed: Annotated[int, Parameter(help="Seed of weights, images and order.")] = 0,
     threads: Annotated[int | None, Parameter(help="CPU threads (default: all cores).")] = None,
     as_json: Annotated[bool, Parameter(name="--json", help="Print the reports as JSON.", negative="")] = False,
@@ -32,7 +33,10 @@ def train(
     for name in names:
         weights_path(name)  # an unknown name is told before the first training
     torch.set_num_threads(threads or cores())
-    reports = [train_one(name, steps=steps, seed=seed, out=out, on_progress=_teller(name)) for name in names or ZOO]
+    reports = [
+        train_one(name, steps=steps, scenes=scenes, seed=seed, out=out, on_progress=_teller(name))
+        for name in names or ZOO
+    ]
     if as_json:
         print(json.dumps([asdict(report) for report in reports], indent=1, default=str))
     else:

@@ -26,6 +26,7 @@ from pipeline.visualize.initial_images import faded, own_noises
 from pipeline.visualize.objective import alike
 from pipeline.visualize.parametrize import Space, parameterization
 from pipeline.visualize.recipes import Ascent
+from pipeline.visualize.threads import each
 from pipeline.visualize.transforms import Draws, augment, draw, roll_each, total_variation, turn_each
 
 if TYPE_CHECKING:
@@ -72,7 +73,11 @@ def value_of(outputs: Outputs, answers: Tensor, index: Tensor, objective: str, m
         return own - answers.masked_fill(~rivals, -math.inf).logsumexp(1)
     if objective == "logit":
         return own - (answers * rivals).sum(1) / rivals.sum(1)
-    raise ValueError(f"objective is {objective!r}; expected 'probability' or 'logit'")
+    if objective == "margin":
+        others = rivals.scatter(1, index[:, None], False)
+        others = torch.where(others.any(1, keepdim=True), others, rivals)  # it competes with none: nothing to climb
+        return own - answers.masked_fill(~others, -math.inf).logsumexp(1)
+    raise ValueError(f"objective is {objective!r}; expected 'probability', 'logit' or 'margin'")
 
 
 def _batch(
@@ -123,8 +128,8 @@ def _climb(
         rolled = roll_each(space.picture(latent), numbers.roll)
         seen = turn_each(rolled, numbers.turn) if ascent.turn or ascent.zoom else rolled
         if recipe.noise:
-            drawn = np.stack([random.standard_normal((3, *size), dtype=np.float32) for random in noises])
-            seen = seen + recipe.noise * torch.from_numpy(drawn).to(seen)
+            drawn = each(lambda random: random.standard_normal((3, *size), dtype=np.float32), noises)
+            seen = seen + recipe.noise * torch.from_numpy(np.stack(drawn)).to(seen)
         copies = _copies(seen, numbers, recipe.colour)
         count = len(copies) // len(targets)
         if placed is not None:

@@ -40,8 +40,9 @@ class InversionRecipe:
     3.3). Numbers m ~ U[-c, c] and s = exp(U[-c, c]) are the same."""
     objective: str = "probability"
     """Of a class: `probability`, the logarithm of its softmax among the outputs that compete with it (cross-entropy);
-    `logit`, its logit minus the mean of theirs, which does not level off. Of a text it is always the cosine, of a
-    head's direction the projection."""
+    `logit`, its logit minus the mean of theirs, which does not level off; `margin`, the logarithm of its odds, its
+    logit minus the logarithm of the sum of the exponentials of the others', which does not level off either, and in
+    which the nearest rival counts most. Of a text it is always the cosine, of a head's direction the projection."""
     cosine_scale: float = 1.0
     """What the cosine with a text is multiplied by, so that it weighs as a logit does against total variation."""
     head_scale: float = 5.0
@@ -99,7 +100,7 @@ def inversion_recipe(name: str) -> InversionRecipe:
 
 FAST = InversionRecipe(
     name="fast",
-    version=1,
+    version=2,
     stages=(
         InversionStage(
             ascent=Ascent(
@@ -107,6 +108,7 @@ FAST = InversionRecipe(
                 phases=(Phase(steps=100, copies=1, colour_shift=(0.0, 0.0)),),
                 learning_rate=0.3,
                 start_strength=0.3,
+                spectrum_exponent=1.5,
                 jitter_share=1 / 14,
                 turn=5.0,
                 zoom=0.05,
@@ -114,12 +116,15 @@ FAST = InversionRecipe(
             )
         ),
     ),
-    objective="logit",
+    objective="margin",
     cosine_scale=20.0,
+    noise=0.15,
 )
-"""Fourier coefficients of one copy that is shifted, turned and zoomed a little, as photographs are. The logit goes on
+"""Fourier coefficients of one copy that is shifted, turned and zoomed a little, as photographs are. The odds go on
 rising where a probability has levelled off, so that the picture shows the class more strongly than its own model needs;
-total variation keeps what no output asks for plain; colours are not shifted, or a class that is one would have none."""
+noise in each step, and coarse coefficients that move more than fine ones, keep out patterns that this model alone
+answers to; total variation keeps what no output asks for plain; colours are not shifted, or a class that is one would
+have none."""
 
 PII_COPIES = 8
 PII = InversionRecipe(
@@ -178,7 +183,7 @@ side of 64, 128 and 224 of 224 pixels, each copy turned, shifted and zoomed half
 VARIED = replace(
     FAST,
     name="varied",
-    version=1,
+    version=2,
     stages=tuple(replace(stage, ascent=replace(stage.ascent, diversity=1.0)) for stage in FAST.stages),
     variants=4,
 )

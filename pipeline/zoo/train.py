@@ -1,7 +1,7 @@
 """Train a model of the zoo on the procedural set: `python -m pipeline.zoo.train NAME --out DIR`.
 
 Classifiers predict every attribute at once, one softmax group each. CLIP learns from captions that mention a
-random part of the attributes. Minutes on one CPU core; no picture is seen twice.
+random part of the attributes. Minutes on one CPU core; no picture is seen twice, but where `scenes` bounds them.
 """
 
 from __future__ import annotations
@@ -73,25 +73,29 @@ def train(
     name: str,
     *,
     steps: int | None = None,
+    scenes: int | None = None,
     seed: int = 0,
     out: str | Path,
     on_progress: Callable[[int, int, float], None] | None = None,
 ) -> TrainingReport:
     """Train `zoo/{name}` and write `{out}/{name}.safetensors`.
 
+    scenes: distinct scenes it is trained on, seen again in a new order each time all were seen (None: each scene once).
     on_progress: called after each step with (steps done, steps in all, loss). Raises UnknownModel,
     BadConfig, and NotFinite if the loss is not a number (then nothing is written).
     """
     started, cpu_started = time.monotonic(), time.process_time()
     if steps is not None and steps < 1:
         raise BadConfig(f"steps = {steps}: expected at least 1")
+    if scenes is not None and scenes < 1:
+        raise BadConfig(f"scenes = {scenes}: expected at least 1, or none for scenes without end")
     with torch.random.fork_rng(devices=[]):  # timm's constructors draw from the global generator
         torch.manual_seed(seed)
         model = build(name)
         _prepare(model)
     recipe = RECIPES[name] if steps is None else replace(RECIPES[name], steps=steps)
     losses = []
-    for step, loss in enumerate(_optimise(name, model, recipe, seed), start=1):
+    for step, loss in enumerate(_optimise(name, model, recipe, seed, scenes), start=1):
         if not math.isfinite(loss):
             raise NotFinite(f"zoo/{name}: loss {loss} at training step {step}; try another --seed")
         losses.append(loss)
@@ -106,6 +110,7 @@ def train(
         "licence": "apache-2.0",
         "accuracies": json.dumps(accuracies),
         "recipe": json.dumps(asdict(recipe)),
+        **({} if scenes is None else {"scenes": str(scenes)}),
         "seed": str(seed),
         "cpu_seconds": f"{time.process_time() - cpu_started:.0f}",
         "code_version": _code_version(),
@@ -114,7 +119,7 @@ def train(
     return TrainingReport(name, path, recipe.steps, seed, accuracies, tuple(losses), time.monotonic() - started)
 
 
-def _optimise(name: str, model: Any, recipe: TrainingRecipe, seed: int) -> Iterator[float]:
+def _optimise(name: str, model: Any, recipe: TrainingRecipe, seed: int, distinct: int | None) -> Iterator[float]:
     """Run the recipe on the model in place, yielding the loss of each step.
 
     CLIP's tower also feeds a linear classifier, which is thrown away: captions alone had not taught it
@@ -131,8 +136,7 @@ def _optimise(name: str, model: Any, recipe: TrainingRecipe, seed: int) -> Itera
         model.set_distilled_training(True)  # both heads learn, rather than their mean
     schedules = [torch.optim.lr_scheduler.LambdaLR(o, lambda step: _pace(step, recipe)) for o in optimisers]
     for step in range(recipe.steps):
-        first = (seed << 32) + step * recipe.batch
-        batch = scenes(TRAIN_SEED, np.arange(first, first + recipe.batch))
+        batch = scenes(TRAIN_SEED, (seed << 32) + scene_order(step * recipe.batch, recipe.batch, distinct, seed))
         pictures = _noisy(batch, recipe.noise, generator)
         if name == "clip":
             image = model.encode_image(normalise(pictures))
@@ -154,6 +158,19 @@ def _optimise(name: str, model: Any, recipe: TrainingRecipe, seed: int) -> Itera
     if name == "deit":
         model.set_distilled_training(False)
     model.eval()
+
+
+def scene_order(first: int, count: int, distinct: int | None, seed: int) -> np.ndarray:
+    """Which scenes are seen at places `first` to `first + count` of a training, int64 (count,).
+
+    distinct: how many there are; each is seen once before any is seen again, in an order drawn anew each time.
+    """
+    places = np.arange(first, first + count)
+    if distinct is None:
+        return places
+    rounds = places // distinct
+    orders = {int(one): np.random.default_rng([seed, 2, one]).permutation(distinct) for one in np.unique(rounds)}
+    return np.array([orders[int(one)][place % distinct] for one, place in zip(rounds, places, strict=True)])
 
 
 def _matrices(model: nn.Module) -> dict[str, Any]:
@@ -299,6 +316,7 @@ def main() -> None:
     parser.add_argument("name", choices=ZOO)
     parser.add_argument("--out", type=Path, required=True, help="folder for NAME.safetensors")
     parser.add_argument("--steps", type=int, default=None)
+    parser.add_argument("--scenes", type=int, default=None, help="distinct scenes (default: no scene twice)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
@@ -308,7 +326,7 @@ def main() -> None:
         if step % 100 == 0 or step == steps:
             print(f"zoo/{args.name} {step}/{steps} loss {loss:.3f}", flush=True)
 
-    report = train(args.name, steps=args.steps, seed=args.seed, out=args.out, on_progress=show)
+    report = train(args.name, steps=args.steps, scenes=args.scenes, seed=args.seed, out=args.out, on_progress=show)
     figures = " ".join(f"{attribute} {value:.3f}" for attribute, value in report.accuracies.items())
     print(f"{report.path} in {report.seconds:.0f} s: {figures}")
 

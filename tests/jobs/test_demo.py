@@ -14,6 +14,10 @@ import pytest
 
 from jobs.cli import call
 from jobs.commands import demo
+from jobs.config import load_config
+from jobs.targets import heads_of_model
+from pipeline.models import load
+from pipeline.zoo import ZOO
 from site_builder.build import build_site
 from tests.jobs.tiny import EVIDENCE, OPTIONS
 
@@ -92,6 +96,15 @@ def test_the_process_that_builds_ends_with_the_one_that_began_it(tmp_path: Path)
         builder.communicate(timeout=60)
         assert builder.returncode == 1, "no atlas: the demo builds again, and hears why"
     assert time.monotonic() - began < 60
+
+
+def test_every_model_of_the_zoo_has_the_heads_that_the_demo_shows(tmp_path: Path) -> None:
+    config = load_config(None, demo._flags(tmp_path / "atlas", None))
+    assert [entry.model for entry in config.models] == [f"zoo/{name}" for name in ZOO]
+    for entry in config.models:
+        targets = heads_of_model(config, load(entry.request()), 3)
+        assert {target.text.partition("/")[0] for target in targets} == set(demo.HEADS)
+        assert len(targets) == 5 * len(demo.HEADS), "both ends of the first axis and three texts"
 
 
 def test_a_folder_of_somebody_elses_is_refused_before_anything_is_done(

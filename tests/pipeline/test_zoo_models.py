@@ -3,13 +3,14 @@
 import json
 from dataclasses import asdict
 
+import numpy as np
 import pytest
 import torch
 
 from atlas_schema.errors import BadConfig, UnknownModel, WeightsUnreadable
 from pipeline.zoo import ZOO, build, load_state, weights_path, zoo_config
 from pipeline.zoo.card import card
-from pipeline.zoo.train import RECIPES, evaluate, predict, train
+from pipeline.zoo.train import RECIPES, evaluate, predict, scene_order, train
 from pipeline.zoo.weights import read_weights
 from pipeline.zoo.world import ATTRIBUTES, HELD_OUT_SEED, scenes
 
@@ -109,6 +110,19 @@ def test_training_reduces_the_loss_and_repeats(name, tmp_path):
         assert again.losses == report.losses
 
 
+def test_a_bounded_training_sees_its_scenes_again_in_new_orders_and_no_others(tmp_path):
+    order = np.concatenate([scene_order(first, 4, 10, seed=1) for first in range(0, 32, 4)])
+    rounds = [order[begin : begin + 10].tolist() for begin in (0, 10, 20)]
+    assert [sorted(one) for one in rounds] == [list(range(10))] * 3
+    assert len({tuple(one) for one in rounds}) == 3, "an order of its own each time"
+    assert scene_order(64, 3, None, seed=1).tolist() == [64, 65, 66]
+    free = train("vit", steps=3, seed=3, out=tmp_path / "free")
+    few = train("vit", steps=3, scenes=8, seed=3, out=tmp_path / "few")
+    assert few.losses[1:] != free.losses[1:]
+    assert read_weights(few.path)[1]["scenes"] == "8"
+    assert "scenes" not in read_weights(free.path)[1]
+
+
 def test_training_leaves_the_callers_generator_alone(tmp_path):
     torch.manual_seed(5)
     expected = torch.rand(3)
@@ -122,6 +136,8 @@ def test_mistakes_are_named(tmp_path):
         build("swim")
     with pytest.raises(UnknownModel, match="all: vit, deit"):
         train("resnet", out=tmp_path)
+    with pytest.raises(BadConfig, match="scenes = 0: expected at least 1, or none"):
+        train("vit", scenes=0, out=tmp_path)
     with pytest.raises(BadConfig, match="steps = 0"):
         train("vit", steps=0, out=tmp_path)
     broken = tmp_path / "vit.safetensors"
