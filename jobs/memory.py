@@ -8,6 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline import heap
+
 _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 _FORGET_PEAK = "5"  # written to clear_refs, it makes VmHWM begin anew (man 5 proc)
 
@@ -49,8 +51,6 @@ class Gauge:
 def give_back() -> None:
     """Return to the system what was freed: allocators keep it, over a GB after large sums, and count as taking it."""
     import pyarrow as pa
-
-    from pipeline import heap
 
     pa.default_memory_pool().release_unused()
     heap.give_back()

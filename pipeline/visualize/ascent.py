@@ -215,9 +215,11 @@ class _Climber:
             with torch.no_grad():
                 space.project(latent)
             if step in kept:
-                result.curve.append((step, value.detach(), activation.detach()))  # fetched later: a step waits for none
+                result.curve.append((step, value.detach(), activation.detach()))
             if self.on_step:
                 self.on_step(step + 1, ascent.steps)
+        # fetched once all steps are on their way: none waits for a figure
+        result.curve = [(step, value.cpu(), activation.cpu()) for step, value, activation in result.curve]
         pictures = self._best_placed(units, space.picture(latent).detach(), keys, ascent)
         finite = torch.isfinite(pictures).flatten(1).all(1)  # one that is not stands for no neighbour of its batch
         result.failed = (~finite).tolist()

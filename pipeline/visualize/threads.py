@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
 from typing import TypeVar
 
 import torch
@@ -19,8 +20,12 @@ def each(do: Callable[[Given], Made], items: Iterable[Given]) -> list[Made]:
     `do` raises for the first item that fails is raised.
     """
     wanted = list(items)
-    threads = min(torch.get_num_threads(), len(wanted))
-    if threads <= 1:
+    if min(torch.get_num_threads(), len(wanted)) <= 1:
         return [do(item) for item in wanted]
-    with ThreadPoolExecutor(threads) as pool:
-        return list(pool.map(do, wanted))
+    return list(_pool(torch.get_num_threads()).map(do, wanted))
+
+
+@lru_cache(maxsize=1)
+def _pool(threads: int) -> ThreadPoolExecutor:
+    """Kept: inversions ask for noise in every step."""
+    return ThreadPoolExecutor(threads)

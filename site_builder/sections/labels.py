@@ -66,7 +66,7 @@ def write(work: Work, held: Labels) -> Written:
         return Written(manifest={"search": None})
     contents = [
         FORMAT,
-        json.dumps(work.outline.slugs).encode(),
+        json.dumps([work.outline.slugs, FACE, FACE_COLUMNS, TEXT_PACK]).encode(),
         *(content_of(work.outline.atlas, one.shard) for one in layers),
     ]
     folder, faces = (content_name(prefix, *contents) for prefix in ("s/index", "s/faces"))
