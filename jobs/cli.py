@@ -52,7 +52,11 @@ COMMANDS = {
         "Print the numbers of a neuron or a head; save or open a neuron's picture.",
         "zoo-vit/mlp/3/17 --atlas demo/atlas --image neuron.png",
     ),
-    "search": ("data:search", "Find neurons by their label, heads by their texts, features by their name.", '"stripes" --atlas demo/atlas'),
+    "search": (
+        "data:search",
+        "Find neurons by their label, heads by their texts, features by their name.",
+        '"stripes" --atlas demo/atlas',
+    ),
     "diff": (
         "diff:diff",
         "Say what changed between two checkpoints of one architecture, or two versions of an atlas.",
