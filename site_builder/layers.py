@@ -12,12 +12,12 @@ import pyarrow as pa
 from PIL import Image
 
 from atlas_schema.tables import NEURONS
-from site_builder.packs import PACK, VERDICTS, layer_table, pack_columns, packs, plain
+from site_builder.packs import FIRST, PACK, VERDICTS, first_table, layer_table, pack_columns, packs, plain
 from site_builder.sprites import SHEET, SHEET_COLUMNS, bundle, mean_color, sheet, thumbnail
 from site_builder.start import candidates
 
 #: Raise it when the files of a layer change for the same dataset: folders are named by it and by the content.
-FORMAT = 5
+FORMAT = 6
 #: Pictures of a layer on its model's page.
 STRIP = 8
 #: Neurons remembered as the layer's best, for sheets that mix layers.
@@ -80,6 +80,8 @@ def build_layer(
 
     files = {f"{number:05d}.json.gz": data for number, data in packs(units, columns, shard).items()}
     files["layer.json.gz"] = layer_table(columns, order, colors)
+    if len(units) > FIRST:
+        files["first.json.gz"] = first_table(columns, order, colors)
     strip = [thumbs[i] for i in order[:STRIP] if thumbs[i]]
     if strip:
         files["strip.webp"] = sheet(strip, columns=len(strip))

@@ -16,6 +16,8 @@ from atlas_schema.tables import NEURONS
 
 #: Neurons of one pack: units [64 k, 64 k + 64) of a layer lie in pack k.
 PACK = 64
+#: Neurons of a layer's first table: what a wall 1,280 pixels wide shows before it scrolls, two sheets of thumbnails.
+FIRST = 128
 #: Columns a pack leaves out: the address says them, or (the image) they are served apart.
 IMPLIED = ("address", "slug", "layer", "image")
 #: Columns of the layer's table, by which the layer page sorts and filters.
@@ -114,12 +116,29 @@ def _constant(values: Sequence[Any]) -> bool:
     return all(value == values[0] for value in values[1:])
 
 
+def first_table(columns: Mapping[str, Sequence[Any]], order: Sequence[int], colors: Sequence[str]) -> bytes:
+    """The layer table of the first FIRST neurons in the order of the thumbnails, and `of`, how many the layer has.
+
+    What the wall of a wide layer shows before it scrolls: of 3,072 neurons a twentieth of the bytes.
+    """
+    some = list(order[:FIRST])
+    few = {name: [values[place] for place in some] for name, values in columns.items()}
+    table = _layer_table(few, range(len(some)), [colors[place] for place in some])
+    return dump(table | {"of": len(order)})
+
+
 def layer_table(columns: Mapping[str, Sequence[Any]], order: Sequence[int], colors: Sequence[str]) -> bytes:
     """What the layer page needs of every neuron: figures, status, label, mean colour, place among the thumbnails.
 
     order: (neurons,) positions in the order of the thumbnails; colors: (neurons,) six hex digits each. A figure
     that no neuron has is left out; labels are indices into `texts`, verdicts into VERDICTS, -1 for none.
     """
+    return dump(_layer_table(columns, order, colors))
+
+
+def _layer_table(
+    columns: Mapping[str, Sequence[Any]], order: Sequence[int], colors: Sequence[str]
+) -> dict[str, Any]:
     place = np.empty(len(order), dtype=int)
     place[np.asarray(order, dtype=int)] = np.arange(len(order))
     table: dict[str, Any] = {"unit": list(columns["unit"])}
@@ -134,4 +153,4 @@ def layer_table(columns: Mapping[str, Sequence[Any]], order: Sequence[int], colo
         table["texts"] = sorted({text for text in labels if text is not None})
         number = {text: i for i, text in enumerate(table["texts"])}
         table["label"] = [number.get(text, -1) for text in labels]
-    return dump(table | {"thumb": place.tolist(), "color": "".join(colors)})
+    return table | {"thumb": place.tolist(), "color": "".join(colors)}

@@ -18,7 +18,7 @@ from site_builder.folders import content_name, write_folder
 from site_builder.layers import FORMAT, LayerSummary, build_layer
 from site_builder.mosaics import Layers, write_depth, write_wall
 from site_builder.outline import Layer, Outline
-from site_builder.packs import PACK, packs_of
+from site_builder.packs import FIRST, PACK, packs_of
 from site_builder.reading import bytes_of, content_of, footer_of, values_of
 from site_builder.section import Section, Size, Stage, Work, Written
 from site_builder.sprites import SHEET, THUMB, bundle_size
@@ -28,7 +28,7 @@ from site_builder.start import neuron_starts, write_starts
 RECORD_BYTES, THUMB_BYTES = 420, 2400
 #: What a probe set adds to the record of a neuron: statistics, label, texts that came next, classes. Measured.
 MEASURED_BYTES = 450
-#: Beside its packs, sheets and pictures a layer has its table, its summary and its strip.
+#: Beside packs, sheets and pictures a layer has its table (a wide one also that of its first), summary and strip.
 LAYER_FILES, LAYER_BYTES = 3, 30_000
 #: Strip of depth of a model, and the wall of the home page.
 DEPTH_BYTES, WALL_BYTES = 20_000, 220_000
@@ -77,7 +77,7 @@ def size(held: Sequence[LayerSource], images: str) -> Size:
 def _layer_size(source: LayerSource, images: str) -> Size:
     units = source.layer.units
     packs, neurons, sheets = len(packs_of(units)), len(units), -(-len(units) // SHEET)
-    entries, files = LAYER_FILES + packs + sheets, 0
+    entries, files = LAYER_FILES + (neurons > FIRST) + packs + sheets, 0
     size = LAYER_BYTES + neurons * (RECORD_BYTES + MEASURED_BYTES * source.measured)
     if source.picture_bytes > 20 * neurons:  # absent pictures cost some bits each
         size += neurons * round(THUMB_BYTES * (source.thumb_side / 96) ** 2)
@@ -104,7 +104,7 @@ def write(work: Work, held: Sequence[LayerSource]) -> Written:
     neurons = sum(len(source.layer.units) for source in held)
     return Written(
         paths=folders | {path for path in (*depths.values(), *(one and one["file"] for one in (wall, start))) if path},
-        manifest={"pack": PACK, "wall": wall, "start": start},
+        manifest={"pack": PACK, "first": FIRST, "wall": wall, "start": start},
         models={slug: _model_entry(told) | {"depth": depths[slug]} for slug, told in summaries.items()},
         layers={
             (slug, site["layer"]): _layer_entry(made.get((slug, site["layer"])), bundles.get((slug, site["layer"]), 0))
@@ -121,7 +121,7 @@ def write(work: Work, held: Sequence[LayerSource]) -> Written:
 def _write_layer(work: Work, source: LayerSource) -> tuple[str, LayerSummary, bool]:
     """The layer's folder below d/, its summary, and whether it was there already."""
     atlas, layer = work.outline.atlas, source.layer
-    settings = f"{FORMAT} {work.images} {PACK} {source.bundle} {THUMB}".encode()
+    settings = f"{FORMAT} {work.images} {PACK} {FIRST} {source.bundle} {THUMB}".encode()
     name = content_name(f"{layer.slug}/{layer.layer:05d}", content_of(atlas, layer.shard), settings)
 
     def files() -> Iterator[tuple[str, bytes]]:

@@ -14,7 +14,7 @@
  * @typedef {{folder: string, prefix: number, prefixes: string[], pack: number, texts: number, neurons: number, faces?: string, near?: string}} SearchIndex
  * @typedef {{name: string, models: number, heads: number, ffns: number, best: [number, "head"|"ffn", number, number|null, number][]}} FeatureEntry
  * @typedef {{title: string, schema: string, images: {mode: "sprite"|"range"|"files", base: string},
- *   pack: number,
+ *   pack: number, first: number,
  *   columns: Record<string, Record<string, {means: string, unit: string, absent: string}>>,
  *   stages: [string, string, string, string][],
  *   models: ModelEntry[], wall: {file: string, side: number, columns: number, rows: number,
@@ -146,6 +146,12 @@ export async function fetchNeuron(/** @type {string} */ slug, /** @type {number}
 export const number5 = (/** @type {number} */ value) => String(Math.floor(value)).padStart(5, "0");
 
 export const fetchModel = async (/** @type {string} */ slug) => fetchJson(findModel(slug).file);
+
+/** Figures of the first neurons of a wide layer, and `of` how many these are; null where all come in one small file. */
+export async function fetchFirst(/** @type {string} */ slug, /** @type {number} */ layer) {
+  const folder = folderOf(slug, layer);
+  return described(findLayer(slug, layer).entry) > site.first ? fetchJson(`${folder}/first.json.gz`) : null;
+}
 
 /** Figures of all neurons of a layer, for sorting and filtering. */
 export const fetchLayer = async (/** @type {string} */ slug, /** @type {number} */ layer) =>

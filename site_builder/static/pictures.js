@@ -1,5 +1,5 @@
 // The large picture of a neuron: the dataset's own WebP bytes, in whichever way this site was built to find them.
-import { fetchNeuron, findLayer, folderHolding, number5, once, request, site, Trouble } from "./data.js";
+import { fetchNeuron, findLayer, folderHolding, folderOf, number5, once, request, site, Trouble } from "./data.js";
 
 /** Object URL of a neuron's picture, byte for byte as the dataset has it. @returns {Promise<string>} */
 export function pictureUrl(/** @type {string} */ slug, /** @type {number} */ layer, /** @type {number} */ unit) {
@@ -41,6 +41,12 @@ async function fromShard(/** @type {string} */ slug, /** @type {number} */ layer
     throw new Trouble(`${url}: this host does not serve parts of files. Build the site with --images sprite.`);
   }
   return new Uint8Array(await response.arrayBuffer());
+}
+
+/** When the first sheet of a layer's thumbnails has come, or could not. @returns {Promise<void>} */
+export async function thumbsSeen(/** @type {string} */ slug, /** @type {number} */ layer) {
+  const sheet = Object.assign(new Image(), { src: `${folderOf(slug, layer)}/00000.webp` });
+  await sheet.decode().catch(() => {});
 }
 
 /**

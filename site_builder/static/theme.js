@@ -26,7 +26,8 @@
   }
   if (!entry?.folder || kind === "h") return;
   if (kind === "m" && unit === undefined && model.depth) {
-    preload(`${entry.folder}/layer.json.gz`, "fetch");
+    const described = entry.ranges.reduce((sum, [start, stop]) => sum + stop - start, 0);
+    preload(`${entry.folder}/${described > site.first ? "first" : "layer"}.json.gz`, "fetch");
     preload(`${entry.folder}/00000.webp`, "image");
   } else if (kind === "n" && entry.ranges.some(([start, stop]) => unit >= start && unit < stop)) {
     preload(`${entry.folder}/${file(unit, site.pack)}.json.gz`, "fetch");

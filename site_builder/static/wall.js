@@ -12,14 +12,17 @@ const SPARE = 3; // rows kept above and below the screen
 const WORDS = { holds: "picture holds", partly: "picture holds in part", "does not": "picture does not hold" };
 const SHEET = { columns: 8, size: 64 };
 
-/** @param {{slug: string, layer: number, table: any, order: number[]}} props order: positions in the table */
-export function Wall({ slug, layer, table, order }) {
+/**
+ * @param {{slug: string, layer: number, table: any, order: number[], listed: number}} props
+ *   order: positions in the table; listed: neurons of the wall, more than these while the rest of the table is on its way
+ */
+export function Wall({ slug, layer, table, order, listed }) {
   const box = useRef(null);
   const [view, setView] = useState({ columns: 0, side: TILE, first: 0, last: 0 });
   const [focus, setFocus] = useState(0); // place in the order
   const [named, setNamed] = useState(false); // whether a neuron is pointed at, so that its label shows
   const [asked, setAsked] = useState(0); // how often the keyboard asked for the focus: each time it is given
-  const measure = useCallback(() => box.current && setView((old) => visible(box.current, order.length, old)), [order]);
+  const measure = useCallback(() => box.current && setView((old) => visible(box.current, listed, old)), [order]);
 
   useLayoutEffect(() => {
     measure();
@@ -53,7 +56,7 @@ export function Wall({ slug, layer, table, order }) {
   useArrows(focus, view.columns, order.length, move);
 
   const folder = folderOf(slug, layer);
-  const rows = view.columns ? Math.ceil(order.length / view.columns) : 0;
+  const rows = view.columns ? Math.ceil(listed / view.columns) : 0;
   const inactive = new Set(table.inactive);
   const tiles = [];
   for (let at = view.first * view.columns; at < Math.min(order.length, view.last * view.columns); at++) {
@@ -63,7 +66,7 @@ export function Wall({ slug, layer, table, order }) {
       style=${{ ...boxOf(at, view), ...thumb(folder, table, place) }} />`);
   }
   return html`<p class="status-line" aria-hidden="true">${html`<b>unit ${table.unit[order[focus]]}</b> ${words(table, order[focus], inactive)}`}</p>
-    <div class="wall" ref=${box} role="group" aria-label=${`${order.length} neurons; arrow keys move, Enter opens`}
+    <div class="wall" ref=${box} role="group" aria-label=${`${listed} neurons; arrow keys move, Enter opens`}
       onMouseLeave=${() => setNamed(false)} style=${{ height: `${Math.max(0, rows * (view.side + GAP) - GAP)}px` }}>${tiles}
       ${named && labelAt(table, order[focus]) !== "" && html`<${UnderTile} at=${focus} view=${view} text=${labelAt(table, order[focus])} />`}</div>`;
 }
@@ -121,7 +124,7 @@ const boxOf = (at, { columns, side }) => ({
 function thumb(folder, table, place) {
   const number = table.thumb[place];
   const sheet = Math.floor(number / SHEET.size);
-  const inSheet = Math.min(SHEET.size, table.unit.length - sheet * SHEET.size);
+  const inSheet = Math.min(SHEET.size, (table.of ?? table.unit.length) - sheet * SHEET.size);
   return {
     backgroundColor: `#${table.color.slice(place * 6, place * 6 + 6)}`,
     ...tileStyle(`${folder}/${number5(sheet)}.webp`, number % SHEET.size, SHEET.columns, Math.ceil(inSheet / SHEET.columns)),

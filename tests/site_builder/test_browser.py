@@ -359,6 +359,39 @@ def test_python_of_the_page_loads_exactly_this_row(seen: Seen, small_atlas: Path
     assert scope["row"]["image"].size == (64, 64)
 
 
+def test_a_wide_layer_shows_its_first_neurons_before_the_table_of_all_has_come(seen: Seen) -> None:
+    """On a slow line the table of all takes half a second; the wall is as long as it will be, and stays where it is."""
+    page = seen.open("", ".wall-of-models .tile", site="wide")
+    tell = page.driver.execute_cdp_cmd
+    tell("Network.enable", {})
+    tell("Network.setBypassServiceWorker", {"bypass": True})
+    tell("Network.setCacheDisabled", {"cacheDisabled": True})
+    tell("Fetch.enable", {"patterns": [{"urlPattern": "*layer.json.gz"}]})  # held from here on
+    try:
+        page.run("location.hash = '#/m/drawn-wide/0'")
+        page.wait(lambda: page.all(".wall .tile"))
+        shown = "return [...document.querySelectorAll('.wall .tile')].slice(0, 50).map((one) => one.outerHTML)"
+        height = "return document.querySelector('.wall').getBoundingClientRect().height"
+        first = page.run(shown), page.run(height)
+        assert page.text(".counted") == "3,072 neurons"
+        assert first[1] > 20_000
+        page.run("scrollTo(0, document.documentElement.scrollHeight)")
+        page.settle()
+        assert page.all(".wall .tile") == [], "the last of the wall are on their way"
+        page.run("location.replace('#/m/drawn-wide/0?sort=unit')")
+        page.wait(lambda: not page.all(".wall"), what="for the wall to wait for all neurons in another order")
+        page.run("location.replace('#/m/drawn-wide/0')")
+    finally:
+        tell("Fetch.disable", {})  # what was held goes on
+        tell("Network.setBypassServiceWorker", {"bypass": False})
+        tell("Network.setCacheDisabled", {"cacheDisabled": False})
+    page.run("scrollTo(0, document.documentElement.scrollHeight)")
+    page.wait(lambda: page.all(".wall .tile"), what="for the last of the wall")
+    page.run("scrollTo(0, 0)")
+    page.wait(lambda: page.run(shown) == first[0], what="for the same first neurons")
+    assert page.run(height) == first[1]
+
+
 def test_a_picture_is_found_in_a_bundle_of_two(seen: Seen, wide_atlas: Path) -> None:
     page = seen.open("#/n/drawn-wide/0/3059", ".neuron .picture img", site="wide")
     page.settle()
@@ -495,6 +528,7 @@ def test_home_counts_the_models_that_have_neurons(tmp_path: Path) -> None:
     ("where", "ready", "hinted"),
     [
         ("", ".wall-of-models .tile", [r"d/wall-\w+\.webp"]),
+        ("#/m/drawn-wide/0", ".wall .tile", [r"00000-\w+/first\.json\.gz", r"00000-\w+/00000\.webp"]),
         ("#/m/drawn-vit/0", ".wall .tile", [r"00000-\w+/layer\.json\.gz", r"00000-\w+/00000\.webp"]),
         ("#/n/drawn-vit/0/8", ".neuron .picture img", [r"00000-\w+/00000\.json\.gz", r"00000-\w+/00001\.pictures"]),
     ],
@@ -503,7 +537,7 @@ def test_first_pictures_are_on_their_way_before_the_scripts_run(
     seen: Seen, where: str, ready: str, hinted: list[str]
 ) -> None:
     """What is hinted at is used, and nothing is fetched twice: else the hint costs what it was to save."""
-    page = seen.open(where, ready)
+    page = seen.open(where, ready, site="wide" if "drawn-wide" in where else "small")
     page.settle()
     entries = page.run(
         "return performance.getEntriesByType('resource').map(({ name, initiatorType }) => [name, initiatorType])"

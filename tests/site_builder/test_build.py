@@ -134,6 +134,20 @@ def test_thumbnails_are_those_of_their_neurons(built: tuple[Path, SiteReport], s
         assert np.abs(np.array(mean) - truth.reshape(-1, 3).mean(0)).max() <= 1
 
 
+def test_the_first_table_of_a_wide_layer_says_what_the_whole_says(wide_atlas: Path, tmp_path: Path) -> None:
+    build_site(wide_atlas, tmp_path / "site")
+    folder = tmp_path / "site" / manifest_of(tmp_path / "site")["models"][0]["layers"][0]["folder"]
+    names = ("first.json.gz", "layer.json.gz")
+    first, whole = (json.loads(gzip.decompress((folder / name).read_bytes())) for name in names)
+    places = [whole["thumb"].index(place) for place in range(128)]
+    assert (first["of"], first["thumb"]) == (3072, list(range(128)))
+    assert first["inactive"] == [at for at, place in enumerate(places) if place in whole["inactive"]]
+    assert first["color"] == "".join(whole["color"][6 * place : 6 * place + 6] for place in places)
+    figures = first.keys() - {"of", "thumb", "inactive", "color", "texts", "label"}
+    assert figures >= {"unit", "activation", "robust_mean"}
+    assert {name: first[name] for name in figures} == {name: [whole[name][at] for at in places] for name in figures}
+
+
 def test_building_again_writes_nothing_new(small_atlas: Path, tmp_path: Path) -> None:
     first = build_site(small_atlas, tmp_path / "site")
     before = stamps(tmp_path / "site")

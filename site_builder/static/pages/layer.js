@@ -1,10 +1,11 @@
 // All neurons of a layer on one wall; sort and filter live in the address.
 import { html, useEffect, useMemo, useRef, useState } from "../vendor/htm-preact.js";
-import { fetchLayer, fetchModel, findModel } from "../data.js";
+import { fetchFirst, fetchLayer, fetchModel, findModel } from "../data.js";
 import { ordered, possible, readAsked, writeAsked } from "../filters.js";
 import { count, grids, plural } from "../format.js";
 import { useKeys } from "../keys.js";
 import { Failure, Trail, useLoaded, useTitle } from "../parts.js";
+import { thumbsSeen } from "../pictures.js";
 import { link } from "../route.js";
 import { Wall } from "../wall.js";
 
@@ -13,18 +14,26 @@ const NAMES = { show: "Show", label: "Label", fires: "Fires on", verdict: "Verdi
 export function LayerPage({ route }) {
   const { slug, layer } = route;
   useTitle(`${slug}, layer ${layer}`);
-  const wall = useLoaded(() => fetchLayer(slug, layer), [slug, layer]);
+  const first = useLoaded(() => fetchFirst(slug, layer), [slug, layer]);
+  const wall = useLoaded(() => fetchAfterFirst(slug, layer), [slug, layer]);
   const model = useLoaded(() => fetchModel(slug), [slug]);
   const asked = readAsked(route.query);
   const set = (next) => location.replace(link.layer(slug, layer, writeAsked({ ...asked, ...next })));
   useKeys({ u: () => (location.hash = link.model(slug)) }, [slug]);
   const error = wall.error ?? model.error;
-  const current = wall.stale ? undefined : wall.value;
+  const whole = wall.stale ? undefined : wall.value;
+  const current = whole ?? (first.stale || writeAsked(asked) !== "" ? undefined : first.value);
   const site = model.stale ? undefined : model.value?.sites[layer];
   return html`<${Trail} trail=${[["Models", link.home()], [slug, link.model(slug)], [`Layer ${layer}`, null]]} />
     <${Head} slug=${slug} layer=${layer} site=${site} />
     ${error && html`<${Failure} error=${error}><p><a href=${link.model(slug)}>All layers of ${slug}</a></p><//>`}
     ${!error && current && html`<${Found} key=${`${slug}/${layer}`} slug=${slug} layer=${layer} table=${current} asked=${asked} set=${set} />`}`;
+}
+
+/** The whole table; of a wide layer after the first of it and their pictures, which the reader sees before. */
+async function fetchAfterFirst(slug, layer) {
+  if ((await fetchFirst(slug, layer)) !== null) await thumbsSeen(slug, layer);
+  return fetchLayer(slug, layer);
 }
 
 function Head({ slug, layer, site }) {
@@ -46,15 +55,17 @@ function findModelLayers(slug) {
 function Found({ slug, layer, table, asked, set }) {
   const order = useMemo(() => ordered(table, asked), [table, writeAsked(asked)]);
   const { sorts, filters } = possible(table);
+  const all = table.of ?? table.unit.length; // of a wide layer the first come first, in the order that nobody asked for
+  const listed = table.of ?? order.length;
   return html`<div class="sortbar">
       <${Select} name="sort" label="Order by" value=${asked.sort} options=${sorts} onChange=${(sort) => set({ sort })} />
       ${filters.map(([name, options]) => html`<${Select} key=${name} name=${name} label=${NAMES[name]} value=${asked[name]} options=${options}
         onChange=${(value) => set({ [name]: value })} />`)}
       ${table.label && html`<${LabelText} value=${asked.text} texts=${table.texts} onChange=${(text) => set({ text })} />`}
-      <p class="counted" role="status">${order.length === table.unit.length ? plural(order.length, "neuron") : `${count(order.length)} of ${plural(table.unit.length, "neuron")}`}</p>
+      <p class="counted" role="status">${listed === all ? plural(all, "neuron") : `${count(listed)} of ${plural(all, "neuron")}`}</p>
     </div>
     ${order.length === 0 ? html`<p class="note">No neuron of this layer fits. <a href=${link.layer(slug, layer)}>Show all</a></p>`
-      : html`<${Wall} key=${writeAsked(asked)} slug=${slug} layer=${layer} table=${table} order=${order} />`}`;
+      : html`<${Wall} key=${writeAsked(asked)} slug=${slug} layer=${layer} table=${table} order=${order} listed=${listed} />`}`;
 }
 
 function Select({ name, label, value, options, onChange }) {
