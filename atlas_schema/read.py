@@ -149,6 +149,17 @@ class Atlas:
         """What other models read off a model's inversions, by address and reader; [] where none was asked."""
         return self._small(INVERSION_READINGS, slug)
 
+    def rows(self, table: Table, slug: str, columns: Sequence[str] | None = None) -> pa.Table:
+        """All rows of a model in a table that has one shard a model (heads, head_texts ...), by its key; none where the
+        atlas lacks the shard. A column that came to the table after the shard was written has no values.
+
+        Raises BadConfig for an unknown column, ShardCorrupt.
+        """
+        path, names = shard_path(table, slug), _columns(columns, table)
+        if not self.store.exists(path):
+            return pa.schema([table.column(name).field() for name in names]).empty_table()
+        return self._read(path, names, table)
+
     def heads(self, slug: str) -> list[dict[str, Any]]:
         """The rows of all heads of a model, by layer and head; [] where none are described."""
         return self._small(HEADS, slug)

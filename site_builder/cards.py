@@ -43,7 +43,7 @@ from site_builder.clusters import LEAST_MODELS, shared_label
 from site_builder.folders import content_name, replace
 from site_builder.outline import Layer, Outline
 from site_builder.packs import PACK, load, packs_of
-from site_builder.reading import content_of, count_rows, layer_footer, read_rows
+from site_builder.reading import content_of, count_rows, layer_footer
 from site_builder.section import Size
 
 #: Raise it when these files change for the same dataset.
@@ -273,11 +273,11 @@ def _head_job(outline: Outline, slug: str, probes: _Probes) -> Job:
 
 
 def _of_heads(outline: Outline, slug: str, probes: _Probes) -> Iterator[Shared]:
-    rows = read_rows(outline.atlas, HEAD_EXAMPLES, slug, ["layer", "head", "direction", "probe_set", "image_index"])
+    rows = outline.atlas.rows(HEAD_EXAMPLES, slug, ["layer", "head", "direction", "probe_set", "image_index"])
     images: dict[tuple[int, int], list[tuple[str, int]]] = {}
     for row in rows.filter(pc.equal(rows["direction"], "axis 0 high")).to_pylist():
         images.setdefault((row["layer"], row["head"]), []).append((row["probe_set"], row["image_index"]))
-    for row in read_rows(outline.atlas, HEADS, slug, ["layer", "head", "label"]).to_pylist():
+    for row in outline.atlas.rows(HEADS, slug, ["layer", "head", "label"]).to_pylist():
         layer, head, label = row["layer"], row["head"], row["label"]
         where = f"attention layer {layer} of {slug}"
         title = f"“{label}”, head {head}, {where}" if label else f"Head {head}, {where}"

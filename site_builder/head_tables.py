@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 from atlas_schema.head_tables import HEAD_EXAMPLES, HEAD_FEATURES, HEAD_READS, HEAD_TABLES, HEAD_TEXTS, HEADS
 from atlas_schema.read import Atlas
 from atlas_schema.searching import FOUND_BY
-from site_builder.reading import count_rows, read_rows
+from site_builder.reading import count_rows
 
 #: Neurons of one file that says which heads read them: units [512 k, 512 k + 512) of a layer lie in file k.
 READ_PACK = 512
@@ -37,17 +37,17 @@ def heads_source(atlas: Atlas, slug: str) -> HeadsSource | None:
     rows = {table.name: count for table in HEAD_TABLES.values() if (count := count_rows(atlas, table, slug))}
     if HEADS.name not in rows:
         return None
-    texts = read_rows(atlas, HEAD_TEXTS, slug, ["text", "explained"])
-    features = read_rows(atlas, HEAD_FEATURES, slug, ["feature"])
-    reads = read_rows(atlas, HEAD_READS, slug, ["layer", "unit"]).group_by("layer").aggregate([("unit", "max")])
+    texts = atlas.rows(HEAD_TEXTS, slug, ["text", "explained"])
+    features = atlas.rows(HEAD_FEATURES, slug, ["feature"])
+    reads = atlas.rows(HEAD_READS, slug, ["layer", "unit"]).group_by("layer").aggregate([("unit", "max")])
     names = ["layer", "head", "map_height", "map_width", "probe_set", "image_index"]
-    examples = read_rows(atlas, HEAD_EXAMPLES, slug, names)
+    examples = atlas.rows(HEAD_EXAMPLES, slug, names)
     tokens = zip(examples["map_height"].to_pylist(), examples["map_width"].to_pylist(), strict=True)
     shown = examples.group_by(["layer", "head", "probe_set", "image_index"]).aggregate([])
     return HeadsSource(
         slug=slug,
         rows=rows,
-        layers=tuple(sorted(set(read_rows(atlas, HEADS, slug, ["layer"])["layer"].to_pylist()))),
+        layers=tuple(sorted(set(atlas.rows(HEADS, slug, ["layer"])["layer"].to_pylist()))),
         map_bytes=sum(height * width for height, width in tokens),
         shown=len(shown),
         probe_sets=frozenset(shown["probe_set"].to_pylist()),

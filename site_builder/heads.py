@@ -20,7 +20,7 @@ from site_builder.head_tables import READ_PACK, read_packs
 from site_builder.maps import signed_texts
 from site_builder.outline import Neuron
 from site_builder.packs import columnar, dump, rounded
-from site_builder.reading import lists_of, read_rows
+from site_builder.reading import lists_of
 from site_builder.sprites import told_bundle
 
 #: Neurons that a head's page names: those that it reads most.
@@ -50,15 +50,13 @@ class HeadRows:
     def of(cls, atlas: Atlas, slug: str) -> HeadRows:
         """All tables: a row of head_reads for some readers of every neuron."""
         own = cls.short(atlas, slug)
-        examples, reads = read_rows(atlas, HEAD_EXAMPLES, slug), read_rows(atlas, HEAD_READS, slug, READ_COLUMNS)
+        examples, reads = atlas.rows(HEAD_EXAMPLES, slug), atlas.rows(HEAD_READS, slug, READ_COLUMNS)
         return replace(own, examples=lists_of(examples), reads=lists_of(reads))
 
     @classmethod
     def short(cls, atlas: Atlas, slug: str) -> HeadRows:
         """Those of a few rows a head: no examples, and no neurons that heads read."""
-        heads, texts, features = (
-            lists_of(read_rows(atlas, table, slug)) for table in (HEADS, HEAD_TEXTS, HEAD_FEATURES)
-        )
+        heads, texts, features = (lists_of(atlas.rows(table, slug)) for table in (HEADS, HEAD_TEXTS, HEAD_FEATURES))
         return cls(heads, texts, features, {}, {})
 
     def counts(self) -> list[int]:

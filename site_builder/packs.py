@@ -136,9 +136,7 @@ def layer_table(columns: Mapping[str, Sequence[Any]], order: Sequence[int], colo
     return dump(_layer_table(columns, order, colors))
 
 
-def _layer_table(
-    columns: Mapping[str, Sequence[Any]], order: Sequence[int], colors: Sequence[str]
-) -> dict[str, Any]:
+def _layer_table(columns: Mapping[str, Sequence[Any]], order: Sequence[int], colors: Sequence[str]) -> dict[str, Any]:
     place = np.empty(len(order), dtype=int)
     place[np.asarray(order, dtype=int)] = np.arange(len(order))
     table: dict[str, Any] = {"unit": list(columns["unit"])}

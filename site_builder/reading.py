@@ -1,8 +1,7 @@
-"""Reading a dataset's shards for the sections of the site: what footers tell, and whole tables of one model."""
+"""Reading a dataset's shards for the sections of the site: what footers tell, and rows as lists."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -10,7 +9,7 @@ import pyarrow.parquet as pq
 
 from atlas_schema.columns import Table
 from atlas_schema.errors import ShardCorrupt
-from atlas_schema.parquet import THREADS, damage, digest_of, read_footer, require_version
+from atlas_schema.parquet import damage, digest_of, read_footer, require_version
 from atlas_schema.read import Atlas
 from atlas_schema.shards import shard_path
 
@@ -78,24 +77,6 @@ def count_rows(atlas: Atlas, table: Table, slug: str) -> int:
         footer = pq.ParquetFile(file).metadata
         require_version(footer, path)
         return int(footer.num_rows)
-
-
-def read_rows(atlas: Atlas, table: Table, slug: str, columns: Sequence[str] | None = None) -> pa.Table:
-    """All rows of a table that has one shard a model, in the order of its key; none where the atlas lacks the shard.
-
-    A column that came to the table after the atlas was written has no values. Raises ShardCorrupt.
-    """
-    names = list(table.names if columns is None else columns)
-    path = shard_path(table, slug)
-    schema = pa.schema([table.schema().field(name) for name in names])
-    if not atlas.store.exists(path):
-        return schema.empty_table()
-    with atlas.store.open(path) as file, damage(path):
-        parquet = pq.ParquetFile(file, page_checksum_verification=True)
-        require_version(parquet.metadata, path)
-        found = parquet.read(columns=names, use_threads=THREADS)
-    absent = {name: pa.nulls(len(found), schema.field(name).type) for name in names if name not in found.column_names}
-    return pa.table({name: absent[name] if name in absent else found[name] for name in names})
 
 
 def lists_of(rows: pa.Table) -> dict[str, list[Any]]:

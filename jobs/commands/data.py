@@ -240,10 +240,9 @@ def _texts_of_heads(reader: Atlas) -> pa.Table:
 
     from atlas_schema.head_tables import HEAD_TEXTS
     from atlas_schema.searching import FOUND_BY
-    from site_builder.reading import read_rows
 
     names = ["address", "text", "explained"]
-    tables = [read_rows(reader, HEAD_TEXTS, model["slug"], names) for model in reader.models()]
+    tables = [reader.rows(HEAD_TEXTS, model["slug"], names) for model in reader.models()]
     rows = pa.concat_tables([pa.schema([HEAD_TEXTS.schema().field(name) for name in names]).empty_table(), *tables])
     return rows.filter(pc.greater_equal(rows["explained"], FOUND_BY))
 
@@ -251,11 +250,10 @@ def _texts_of_heads(reader: Atlas) -> pa.Table:
 def _features(reader: Atlas) -> dict[str, int]:
     """Names of features, with how many heads and FFNs of all models are scored for each."""
     from atlas_schema.head_tables import HEAD_FEATURES
-    from site_builder.reading import read_rows
 
     counts: dict[str, int] = {}
     for model in reader.models():
-        for name in read_rows(reader, HEAD_FEATURES, model["slug"], ["feature"])["feature"].to_pylist():
+        for name in reader.rows(HEAD_FEATURES, model["slug"], ["feature"])["feature"].to_pylist():
             counts[name] = counts.get(name, 0) + 1
     return counts
 

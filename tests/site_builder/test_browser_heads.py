@@ -15,7 +15,6 @@ from selenium.webdriver.common.keys import Keys
 
 from atlas_schema.head_tables import HEAD_EXAMPLES, HEAD_FEATURES, HEAD_READS, HEADS
 from atlas_schema.read import Atlas
-from site_builder.reading import read_rows
 
 pytestmark = [
     pytest.mark.browser,
@@ -31,7 +30,7 @@ def seen(evident_atlas: Path, alone_atlas: Path, tmp_path_factory: pytest.TempPa
 
 
 def truth(atlas: Path, table: Any, slug: str, layer: int, head: int) -> list[dict[str, Any]]:
-    rows = read_rows(Atlas(str(atlas)), table, slug).to_pylist()
+    rows = Atlas(str(atlas)).rows(table, slug).to_pylist()
     return [row for row in rows if (row["layer"], row["head"]) == (layer, head)]
 
 
@@ -93,7 +92,7 @@ def test_the_level_is_said_in_plain_words(seen: Seen, evident_atlas: Path) -> No
 
 def test_a_head_is_placed_among_all_of_its_model(seen: Seen, evident_atlas: Path) -> None:
     page = seen.open("#/h/drawn-vit/1/2", ".strips .dot-row")
-    rows = read_rows(Atlas(str(evident_atlas)), HEADS, "drawn-vit").to_pylist()
+    rows = Atlas(str(evident_atlas)).rows(HEADS, "drawn-vit").to_pylist()
     own = next(row for row in rows if row["address"] == "drawn-vit/head/1/2")
     above = sum(row["norm_share"] > own["norm_share"] for row in rows)
     assert f"length {own['norm_share'] * 100:.0f} % #{above + 1}" in words(page, ".strips")
@@ -243,7 +242,7 @@ def test_scripts_come_in_three_files_each_when_it_is_needed(seen: Seen) -> None:
 
 
 def test_a_head_leads_to_its_neurons_and_a_neuron_to_its_heads(seen: Seen, evident_atlas: Path) -> None:
-    rows = read_rows(Atlas(str(evident_atlas)), HEAD_READS, "drawn-vit").to_pylist()
+    rows = Atlas(str(evident_atlas)).rows(HEAD_READS, "drawn-vit").to_pylist()
     page = seen.open("#/h/drawn-vit/1/2", "#neurons")
     assert len(page.all("#neurons ~ .counterparts a")) == 12
     page.all("#neurons ~ .counterparts a")[0].click()
@@ -281,7 +280,7 @@ def test_the_map_is_coloured_by_the_measure_that_the_address_asks_for(seen: Seen
 
 def test_colours_of_a_skewed_measure_follow_its_square_root(seen: Seen, evident_atlas: Path) -> None:
     page = seen.open("#/h/drawn-vit?by=norm_share", ".headmap .cell")
-    rows = read_rows(Atlas(str(evident_atlas)), HEADS, "drawn-vit").to_pylist()
+    rows = Atlas(str(evident_atlas)).rows(HEADS, "drawn-vit").to_pylist()
     most = max(row["norm_share"] for row in rows)
     shown = page.run("""
       const cells = [...document.querySelectorAll(".headmap .cells .cell")];
@@ -419,7 +418,7 @@ def test_features_are_sorted_by_ablation_where_it_was_measured(seen: Seen) -> No
 
 def test_carriers_of_this_feature_alone_come_first_by_score_times_selectivity(seen: Seen, evident_atlas: Path) -> None:
     page = seen.open("#/f/colour?sort=merit&kind=head&model=drawn-vit", ".carriers li")
-    rows = read_rows(Atlas(str(evident_atlas)), HEAD_FEATURES, "drawn-vit").to_pylist()
+    rows = Atlas(str(evident_atlas)).rows(HEAD_FEATURES, "drawn-vit").to_pylist()
     own = [row for row in rows if row["feature"] == "colour" and row["kind"] == "head"]
     own.sort(key=lambda row: -row["score"] * row["selectivity"])
     assert carriers(page) == [f"drawn-vit layer {row['layer']}, head {row['head']}" for row in own]

@@ -28,7 +28,6 @@ from site_builder.features import CARRIERS, feature_files, spearman
 from site_builder.head_tables import READ_PACK, read_packs
 from site_builder.heads import FEATURE_FIGURES, NEURONS_READ, Columns, HeadRows, head_files
 from site_builder.maps import LEVELS, MAP_SIDE, block_means, signed_texts
-from site_builder.reading import read_rows
 from site_builder.survey import survey
 
 EMPTY_ROWS: dict[str, list[Any]] = {}
@@ -61,7 +60,7 @@ def rows_of(table: dict[str, Any], unit: int | None = None) -> list[dict[str, An
 
 
 def truth_of(atlas: Path, table: Any, slug: str) -> list[dict[str, Any]]:
-    return read_rows(Atlas(str(atlas)), table, slug).to_pylist()
+    return Atlas(str(atlas)).rows(table, slug).to_pylist()
 
 
 def near(value: Any) -> Any:
@@ -388,7 +387,7 @@ def test_a_column_that_came_later_has_no_values_in_an_older_atlas(alone_atlas: P
     shard = next((atlas / HEAD_FEATURES.name).rglob("*.parquet"))
     rows = pq.read_table(shard)
     pq.write_table(rows.drop_columns(["ablation_margin"]), shard)
-    found = read_rows(Atlas(str(atlas)), HEAD_FEATURES, "drawn-alone")
+    found = Atlas(str(atlas)).rows(HEAD_FEATURES, "drawn-alone")
     assert found.column_names == list(HEAD_FEATURES.names)
     assert found["ablation_margin"].null_count == len(rows) > 0
     assert found["score"].to_pylist() == rows["score"].to_pylist()

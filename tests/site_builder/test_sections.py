@@ -26,7 +26,7 @@ from site_builder.build import build_site
 from site_builder.folders import write_by_content
 from site_builder.outline import Outline
 from site_builder.packs import dump
-from site_builder.reading import count_rows, lists_of, read_rows
+from site_builder.reading import count_rows, lists_of
 from site_builder.section import Section, Size, Stage, Work, Written
 from site_builder.sections import SECTIONS
 from site_builder.survey import survey
@@ -45,7 +45,7 @@ TOYS = Table(
 
 def write_toys(work: Work, held: dict[str, int]) -> Written:
     """A folder a model, one file in it."""
-    rows = {slug: lists_of(read_rows(work.outline.atlas, TOYS, slug)) for slug in held}
+    rows = {slug: lists_of(work.outline.atlas.rows(TOYS, slug)) for slug in held}
     folders = {
         slug: write_by_content(work.folder, f"t/{slug}", {"toys.json.gz": dump(own["colour"])})
         for slug, own in rows.items()
