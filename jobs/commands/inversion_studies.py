@@ -6,6 +6,7 @@ import io
 import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,18 +19,6 @@ if TYPE_CHECKING:
     from pipeline.invert.targets import Target
     from pipeline.models import ModelRequest
     from pipeline.uses.inversion_trials import Subject, Trial
-
-Classes = Annotated[
-    list[str] | None, Parameter(help="Names, indices or ranges (12, 0-9) of classes; repeatable.", negative="")
-]
-Readers = Annotated[str | None, Parameter(help="Models that read the pictures, with commas between.")]
-Steps = Annotated[int | None, Parameter(help="Steps of a stage, at most; said in the result (default: the recipe's).")]
-Copies = Annotated[int | None, Parameter(help="Copies of a picture in a step, at most (default: the recipe's).")]
-Seed = Annotated[int, Parameter(help="Of the pictures' random numbers.")]
-Device = Annotated[str, Parameter(help="cpu or cuda.")]
-Out = Annotated[Path | None, Parameter(help="Write all figures, of each target too, as a JSON file.")]
-Sheet = Annotated[Path | None, Parameter(help="Draw the pictures: .webp, .png or .jpg.")]
-AsJson = Annotated[bool, Parameter(name="--json", help="Print JSON.", negative="")]
 
 PICTURES = (".webp", ".png", ".jpg")
 SHORTER = {"steps": "steps a stage", "copies": "copies a step"}
@@ -48,30 +37,72 @@ NOTE = (
 )
 
 
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Asked:
+    """What both studies are asked for: which targets, who reads them, how long, and where the result goes."""
+
+    classes: Annotated[
+        tuple[str, ...], Parameter(help="Names, indices or ranges (12, 0-9) of classes; repeatable.", negative="")
+    ] = ()
+    readers: Annotated[str | None, Parameter(help="Models that read the pictures, with commas between.")] = None
+    steps: Annotated[
+        int | None, Parameter(help="Steps of a stage, at most; said in the result (default: the recipe's).")
+    ] = None
+    copies: Annotated[int | None, Parameter(help="Copies of a picture in a step, at most (default: the recipe's).")] = (
+        None
+    )
+    seed: Annotated[int, Parameter(help="Of the pictures' random numbers.")] = 0
+    device: Annotated[str, Parameter(help="cpu or cuda.")] = "cpu"
+    out: Annotated[Path | None, Parameter(help="Write all figures, of each target too, as a JSON file.")] = None
+    sheet: Annotated[Path | None, Parameter(help="Draw the pictures: .webp, .png or .jpg.")] = None
+    as_json: Annotated[bool, Parameter(name="--json", help="Print JSON.", negative="")] = False
+
+    @property
+    def shortened(self) -> dict[str, int]:
+        """What the recipe is cut to, as the result says it."""
+        given = {"steps": self.steps, "copies": self.copies}
+        return {name: value for name, value in given.items() if value is not None}
+
+    def check_files(self) -> None:
+        """Before anything is computed: hours of work are not lost for a name. BadConfig."""
+        from atlas_schema.errors import BadConfig
+
+        for option, path in (("--out", self.out), ("--sheet", self.sheet)):
+            if path is not None and not path.absolute().parent.is_dir():
+                raise BadConfig(f"{option} {path}: there is no folder {path.parent}. Make it first, or name another.")
+        if self.sheet is not None and self.sheet.suffix.lower() not in PICTURES:
+            raise BadConfig(f"--sheet {self.sheet}: expected a file name that ends in {', '.join(PICTURES)}.")
+
+    def give(self, found: dict[str, Any], made: Sequence[tuple[str, Trial]]) -> None:
+        """Print the result, and write the files that are asked for."""
+        out = self.out
+        if out is not None:
+            _write(out, "--out", lambda: out.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n"))
+        if self.sheet is not None:
+            _draw(self.sheet, made)
+        print(json.dumps(found, indent=1, ensure_ascii=False) if self.as_json else text_of(found))
+
+
+AS_IT_IS = Asked()
+
+
 def inversion_ablations(
     *,
     model: Annotated[str, Parameter(help="A classifier: timm/NAME, zoo/NAME, hf://ORG/NAME, a folder.")],
-    classes: Classes = None,
-    readers: Readers = None,
-    steps: Steps = None,
-    copies: Copies = None,
-    seed: Seed = 0,
     checkpoint: OwnCheckpoint = NONE,
-    device: Device = "cpu",
-    out: Out = None,
-    sheet: Sheet = None,
-    as_json: AsJson = False,
+    asked: Asked = AS_IT_IS,
 ) -> int:
     """Invert classes by Plug-In Inversion, whole and without each of its parts, and say what that changes."""
     from pipeline.invert.ablations import ablations
     from pipeline.invert.targets import targets_of
     from pipeline.uses.inversion_trials import by_chance, check_readers, differences, told, trial
 
-    _check_files(out, sheet)
-    trials = ablations(steps, copies)
-    subject = _classifier(checkpoint.request(model), device)
-    targets = targets_of(subject.outputs, classes or [])
-    panel = [_classifier(_request(name), device) for name in _names(readers)]
+    asked.check_files()
+    trials = ablations(asked.steps, asked.copies)
+    subject = _classifier(checkpoint.request(model), asked.device)
+    targets = targets_of(subject.outputs, asked.classes)
+    panel = [_classifier(_request(name), asked.device) for name in _names(asked.readers)]
     check_readers(subject, targets, panel)
     made: list[tuple[str, Trial]] = []
     rows: list[dict[str, Any]] = []
@@ -79,21 +110,22 @@ def inversion_ablations(
         _say(
             f"{one.name}: {number} of {len(trials)}, {one.recipe.image_steps} passes a picture, {len(targets)} targets"
         )
-        made.append((one.name, trial(subject, targets, one.recipe, panel, seed)))
+        made.append((one.name, trial(subject, targets, one.recipe, panel, asked.seed)))
         less = {} if number == 1 else {"less_the_first": differences(made[-1][1], made[0][1])}
         rows.append({"name": one.name, "means": one.means, **told(made[-1][1]), **less})
     found = {
         "study": "inversion-ablations",
         "model": subject.model.description.id,
         "readers": [one.name for one in panel],
-        "seed": seed,
+        "seed": asked.seed,
         "steps_of_a_stage": trials[0].recipe.stages[0].ascent.steps,
         "copies": trials[0].recipe.copies,
-        "shortened": _shortened(steps, copies),
+        "shortened": asked.shortened,
         "chance": round(by_chance(subject.outputs, targets), 4),
         "trials": rows,
     }
-    return _given(found, made, out, sheet, as_json)
+    asked.give(found, made)
+    return 0
 
 
 def inversion_scale(
@@ -107,39 +139,31 @@ def inversion_scale(
     class_names: Annotated[
         str | None, Parameter(help="Of --weights: names of the outputs, a file, one a line.")
     ] = None,
-    classes: Classes = None,
     prompts: Annotated[str | None, Parameter(help="Of CLIPs: a file of texts, one a line, or zoo.")] = None,
-    readers: Readers = None,
     recipe: Annotated[str, Parameter(help="The recipe of inversion: fast, pii, clip-inversion.")] = "fast",
-    steps: Steps = None,
-    copies: Copies = None,
-    seed: Seed = 0,
-    device: Device = "cpu",
-    out: Out = None,
-    sheet: Sheet = None,
-    as_json: AsJson = False,
+    asked: Asked = AS_IT_IS,
 ) -> int:
     """Invert the same targets of models of other sizes, or trained on other amounts, and compare the pictures."""
     from pipeline.invert.ablations import shortened
     from pipeline.invert.recipes import inversion_recipe
     from pipeline.uses.inversion_trials import by_chance, check_readers, differences, told, trial
 
-    _check_files(out, sheet)
-    cut = shortened(inversion_recipe(recipe), steps, copies)
-    texts = _prompts(prompts, classes)
+    asked.check_files()
+    cut = shortened(inversion_recipe(recipe), asked.steps, asked.copies)
+    texts = _prompts(prompts, asked.classes)
     requests = [*_weighed(weights, architecture, class_names), *((name, _request(name)) for name in model or [])]
     _check_models([name for name, _ in requests])
-    subjects = [_subject(name, request, device, texts) for name, request in requests]
-    panel = [_subject(name, _request(name), device, texts) for name in _names(readers)]
-    wanted = _same_targets(subjects, classes or [])
-    reading = [panel if readers else [other for other in subjects if other is not one] for one in subjects]
+    subjects = [_subject(name, request, asked.device, texts) for name, request in requests]
+    panel = [_subject(name, _request(name), asked.device, texts) for name in _names(asked.readers)]
+    wanted = _same_targets(subjects, asked.classes)
+    reading = [panel if asked.readers else [other for other in subjects if other is not one] for one in subjects]
     for one, targets, others in zip(subjects, wanted, reading, strict=True):
         check_readers(one, targets, others)
     made: list[tuple[str, Trial]] = []
     rows: list[dict[str, Any]] = []
     for number, (one, targets, others) in enumerate(zip(subjects, wanted, reading, strict=True), start=1):
         _say(f"{one.name}: {number} of {len(subjects)}, {cut.image_steps} passes a picture, {len(targets)} targets")
-        made.append((one.name, trial(one, targets, cut, others, seed)))
+        made.append((one.name, trial(one, targets, cut, others, asked.seed)))
         about = one.model.description
         rows.append(
             {
@@ -154,13 +178,14 @@ def inversion_scale(
     found = {
         "study": "inversion-scale",
         "recipe": cut.name,
-        "seed": seed,
-        "shortened": _shortened(steps, copies),
-        "readers": "the same for all" if readers else "of each model the others",
+        "seed": asked.seed,
+        "shortened": asked.shortened,
+        "readers": "the same for all" if asked.readers else "of each model the others",
         "chance": round(by_chance(subjects[0].outputs, wanted[0]), 4),
         "trials": rows,
     }
-    return _given(found, made, out, sheet, as_json)
+    asked.give(found, made)
+    return 0
 
 
 def text_of(found: Mapping[str, Any]) -> str:
@@ -185,17 +210,6 @@ def _cell(value: Mapping[str, float] | None, sign: str = "") -> str:
     if value is None:
         return "-"
     return f"{value['mean']:{sign}.3f}" + (f" ± {value['error']:.3f}" if "error" in value else "")
-
-
-def _given(
-    found: dict[str, Any], made: Sequence[tuple[str, Trial]], out: Path | None, sheet: Path | None, as_json: bool
-) -> int:
-    if out is not None:
-        _write(out, "--out", lambda: out.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n"))
-    if sheet is not None:
-        _draw(sheet, made)
-    print(json.dumps(found, indent=1, ensure_ascii=False) if as_json else text_of(found))
-    return 0
 
 
 def _draw(path: Path, made: Sequence[tuple[str, Trial]]) -> None:
@@ -227,17 +241,6 @@ def _write(path: Path, option: str, write: Callable[[], object]) -> None:
         ) from error
 
 
-def _check_files(out: Path | None, sheet: Path | None) -> None:
-    """Before anything is computed: hours of work are not lost for a name."""
-    from atlas_schema.errors import BadConfig
-
-    for option, path in (("--out", out), ("--sheet", sheet)):
-        if path is not None and not path.absolute().parent.is_dir():
-            raise BadConfig(f"{option} {path}: there is no folder {path.parent}. Make it first, or name another.")
-    if sheet is not None and sheet.suffix.lower() not in PICTURES:
-        raise BadConfig(f"--sheet {sheet}: expected a file name that ends in {', '.join(PICTURES)}.")
-
-
 def _check_models(names: Sequence[str]) -> None:
     from atlas_schema.errors import BadConfig
 
@@ -253,10 +256,6 @@ def _check_models(names: Sequence[str]) -> None:
 
 def _names(text: str | None) -> list[str]:
     return [one.strip() for one in text.split(",") if one.strip()] if text else []
-
-
-def _shortened(steps: int | None, copies: int | None) -> dict[str, int]:
-    return {name: value for name, value in (("steps", steps), ("copies", copies)) if value is not None}
 
 
 def _request(model: str, **more: Any) -> ModelRequest:
@@ -279,7 +278,7 @@ def _weighed(
     return found
 
 
-def _prompts(prompts: str | None, classes: Sequence[str] | None) -> Prompts | None:
+def _prompts(prompts: str | None, classes: Sequence[str]) -> Prompts | None:
     """The texts that CLIPs are inverted for; None: classes of classifiers."""
     from atlas_schema.errors import BadConfig
     from jobs.config import config_from_mapping

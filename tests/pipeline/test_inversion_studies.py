@@ -15,7 +15,7 @@ from PIL import Image
 
 from atlas_schema.errors import AtlasError, BadConfig
 from jobs.cli import call
-from jobs.commands.inversion_studies import inversion_ablations, inversion_scale, text_of
+from jobs.commands.inversion_studies import Asked, inversion_ablations, inversion_scale, text_of
 from jobs.commands.own_checkpoint import OwnCheckpoint
 from pipeline.invert.ablations import FULL, ablations, shortened
 from pipeline.invert.recipes import CLIP_INVERSION, FAST, PII, VARIED
@@ -223,12 +223,15 @@ def test_a_model_without_a_text_tower_is_named(tmp_path: Path, capsys: pytest.Ca
     ("options", "message"),
     [
         ({"model": "zoo/clip"}, "zoo/clip has no classes to invert"),
-        ({"model": "zoo/vit", "classes": ["colour: rad"]}, "'colour: rad' is no class of the model"),
-        ({"model": "zoo/vit", "readers": "zoo/clip"}, "zoo/clip has no classes to invert"),
-        ({"model": "zoo/vit", "readers": "zoo/vit"}, "it has the weights of the model that is inverted"),
-        ({"model": "zoo/vit", "steps": 0}, "steps = 0: expected at least 1"),
-        ({"model": "zoo/vit", "sheet": Path("a.txt")}, "expected a file name that ends in .webp, .png, .jpg"),
-        ({"model": "zoo/vit", "out": Path("nowhere/a.json")}, "there is no folder nowhere"),
+        ({"model": "zoo/vit", "asked": Asked(classes=("colour: rad",))}, "'colour: rad' is no class of the model"),
+        ({"model": "zoo/vit", "asked": Asked(readers="zoo/clip")}, "zoo/clip has no classes to invert"),
+        ({"model": "zoo/vit", "asked": Asked(readers="zoo/vit")}, "it has the weights of the model that is inverted"),
+        ({"model": "zoo/vit", "asked": Asked(steps=0)}, "steps = 0: expected at least 1"),
+        (
+            {"model": "zoo/vit", "asked": Asked(sheet=Path("a.txt"))},
+            "expected a file name that ends in .webp, .png, .jpg",
+        ),
+        ({"model": "zoo/vit", "asked": Asked(out=Path("nowhere/a.json"))}, "there is no folder nowhere"),
     ],
 )
 def test_ablations_of_what_cannot_be_are_refused_by_name(options: dict[str, Any], message: str) -> None:
@@ -244,7 +247,10 @@ def test_ablations_of_what_cannot_be_are_refused_by_name(options: dict[str, Any]
         ({"model": ["zoo/vit"], "weights": ["a=b"]}, "--architecture and --weights go together"),
         ({"architecture": "zoo/vit", "weights": ["b.safetensors"]}, "expected NAME=FILE, such as"),
         ({"model": ["zoo/vit", "zoo/pit"], "recipe": "fest"}, "'fest'.*nearest: fast"),
-        ({"model": ["zoo/vit", "zoo/pit"], "prompts": "zoo", "classes": ["0"]}, "--prompts of CLIPs: expected one"),
+        (
+            {"model": ["zoo/vit", "zoo/pit"], "prompts": "zoo", "asked": Asked(classes=("0",))},
+            "--prompts of CLIPs: expected one",
+        ),
     ],
 )
 def test_comparisons_of_what_cannot_be_are_refused_by_name(options: dict[str, Any], message: str) -> None:
@@ -259,4 +265,4 @@ def test_models_whose_classes_do_not_correspond_are_named(tmp_path: Path) -> Non
     with pytest.raises(
         BadConfig, match=r"zoo/pit cannot read the pictures of .*no.* exactly one class called 'thing 0'"
     ):
-        inversion_ablations(model="zoo/vit", checkpoint=mine, readers="zoo/pit", steps=1)
+        inversion_ablations(model="zoo/vit", checkpoint=mine, asked=Asked(readers="zoo/pit", steps=1))
