@@ -16,7 +16,7 @@ from atlas_schema.tables import NEURON_EXAMPLES
 from site_builder.folders import content_name, write_folder
 from site_builder.maps import MAP_SIDE, map_texts
 from site_builder.outline import Layer, Outline
-from site_builder.packs import packs, packs_of, rounded, with_empty_packs
+from site_builder.packs import PACK, packs, packs_of, rounded, with_empty_packs
 from site_builder.reading import bytes_of, content_of, largest_of, layer_footer
 from site_builder.section import Section, Size, Stage, Work, Written
 
@@ -81,7 +81,7 @@ def _write(work: Work, own: Examples) -> str:
     atlas, layer = work.outline.atlas, own.layer
     names = not own.probe_sets <= work.outline.probe_sets
     content = content_of(atlas, own.shard)
-    name = content_name(f"d/{layer.slug}/{layer.layer:05d}-examples", FORMAT, content, str(names).encode())
+    name = content_name(f"d/{layer.slug}/{layer.layer:05d}-examples", FORMAT, content, f"{PACK} {names}".encode())
 
     def files() -> dict[str, bytes]:
         rows = atlas.examples(layer.slug, layer.layer)

@@ -112,7 +112,8 @@ def write(work: Work, held: Excited) -> Written:
     if not held.layers or not held.images:
         return Written(manifest={"excited": {}})
     outline = work.outline
-    about = [FORMAT, json.dumps([outline.slugs, dict(held.images)]).encode()]
+    settings = [IMAGE_PACK, MOST, LEAD_DIGITS]
+    about = [FORMAT, json.dumps([settings, outline.slugs, dict(held.images)]).encode()]
     contents = [*about, *(content_of(outline.atlas, one.shard) for one in held.layers), *outline.label_digests.values()]
     folders = {name: content_name(f"x/{name}", *contents) for name in held.images}
     if not all((work.folder / folder / ABOUT).is_file() for folder in folders.values()):

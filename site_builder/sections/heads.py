@@ -100,8 +100,8 @@ def _write_model(work: Work, source: HeadsSource) -> tuple[HeadRows, dict[str, A
     paths = [shard_path(table, slug) for table in HEAD_TABLES.values() if table.name in source.rows]
     shown = [set_shards(atlas, name) for name in sorted(source.probe_sets & outline.probe_sets)]
     contents = [content_of(atlas, path) for path in (*paths, *(path for own in shown for path in own))]
-    labels = outline.label_digests.get(slug, b"")
-    name = content_name(f"d/{slug}/heads", FORMAT, labels, str(sorted(outline.probe_sets)).encode(), *contents)
+    labels, settings = outline.label_digests.get(slug, b""), str([READ_PACK, sorted(outline.probe_sets)]).encode()
+    name = content_name(f"d/{slug}/heads", FORMAT, labels, settings, *contents)
 
     def files() -> dict[str, bytes]:
         rows = HeadRows.of(atlas, slug)

@@ -93,8 +93,8 @@ def write(work: Work, held: Sequence[Inverted]) -> Written:
 def _write(work: Work, own: Inverted) -> str:
     atlas = work.outline.atlas
     told = [content_of(atlas, path) for path in (own.shard, own.readings) if path]
-    links = _links(atlas, own)
-    name = content_name(f"d/{own.slug}/inversions", FORMAT, *told, dump(links))
+    links, settings = _links(atlas, own), str([SHEET, SHEET_COLUMNS, BUNDLE, LISTED, SAID]).encode()
+    name = content_name(f"d/{own.slug}/inversions", FORMAT, settings, *told, dump(links))
 
     def files() -> dict[str, bytes]:
         rows = atlas.inversions(own.slug, [*SAID, "image"])

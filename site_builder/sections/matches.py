@@ -113,7 +113,8 @@ def _write_clusters(work: Work, held: Sequence[Matches]) -> tuple[str, str, dict
     from, so that no counterpart is read where nothing has changed.
     """
     outline = work.outline
-    inputs = [FORMAT, *(content_of(outline.atlas, one.shard) for one in held), *outline.label_digests.values()]
+    contents = [content_of(outline.atlas, one.shard) for one in held]
+    inputs = [FORMAT, str(CLUSTER_PACK).encode(), *contents, *outline.label_digests.values()]
     folder, search = content_name("r/clusters", *inputs), content_name("s/clusters", *inputs)
     if not all((work.folder / name / ABOUT).is_file() for name in (folder, search)):
         clusters = read_clusters(outline.atlas, held)
@@ -151,7 +152,7 @@ def _write(work: Work, own: Matches, clusters: Mapping[Neuron, int]) -> str:
     partners = [] if named is None else sorted(named["partner_slug"].unique().to_pylist())
     said = [outline.label_digests.get(slug, b"").hex() for slug in partners]
     member_of = [clusters.get((layer.slug, layer.layer, unit)) for unit in layer.units]
-    about = json.dumps([partners, said, member_of, list(layer.units)], ensure_ascii=False).encode()
+    about = json.dumps([PACK, partners, said, member_of, list(layer.units)], ensure_ascii=False).encode()
     name = content_name(f"d/{layer.slug}/{layer.layer:05d}-matches", FORMAT, content_of(atlas, own.shard), about)
 
     def files() -> dict[str, bytes]:

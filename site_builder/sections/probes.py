@@ -80,7 +80,8 @@ def write(work: Work, held: Sequence[ProbeSet]) -> Written:
 
 def _write(work: Work, own: ProbeSet) -> str:
     atlas = work.outline.atlas
-    name = content_name(f"p/{own.name}", FORMAT, *(content_of(atlas, path) for path in own.shards))
+    settings = str(PROBE_BUNDLE).encode()
+    name = content_name(f"p/{own.name}", FORMAT, settings, *(content_of(atlas, path) for path in own.shards))
     columns = ["index", "thumbnail", *SAID]
     write_folder(work.folder, name, lambda: dict(probe_bundles(atlas.probe_images(own.name, columns))))
     return name

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pyarrow as pa
@@ -28,7 +29,18 @@ from site_builder.outline import Outline
 from site_builder.packs import dump
 from site_builder.reading import count_rows, lists_of
 from site_builder.section import Section, Size, Stage, Work, Written
-from site_builder.sections import SECTIONS
+from site_builder.sections import (
+    SECTIONS,
+    examples,
+    excited,
+    heads,
+    inversions,
+    labels,
+    matches,
+    neurons,
+    pictures,
+    probes,
+)
 from site_builder.survey import survey
 
 TOYS = Table(
@@ -262,3 +274,49 @@ def test_the_site_gives_each_model_its_own_runs(tmp_path: Path, unpacked: Callab
         for entry in manifest_of(tmp_path / "site")["models"]
     }
     assert runs == {"vit": 0, "vit-small": 1}
+
+
+@pytest.mark.parametrize(
+    ("module", "setting", "value", "folders"),
+    [
+        (neurons, "FIRST", 16, r"d/[\w-]+/\d{5}-[0-9a-f]{12}$"),
+        (pictures, "FORMAT", "next", r"d/[\w-]+/\d{5}-pictures-"),
+        (examples, "PACK", 32, r"d/[\w-]+/\d{5}-examples-"),
+        (matches, "PACK", 32, r"d/[\w-]+/\d{5}-matches-"),
+        (matches, "CLUSTER_PACK", 8, "[rs]/clusters-"),
+        (excited, "IMAGE_PACK", 8, "x/"),
+        (excited, "MOST", 8, "x/"),
+        (labels, "TEXT_PACK", 8, "s/(index|faces)-"),
+        (probes, "PROBE_BUNDLE", 2, "p/"),
+        (heads, "READ_PACK", 64, r"d/[\w-]+/heads-"),
+        (inversions, "SHEET", 16, r"d/[\w-]+/inversions-"),
+    ],
+)
+def test_a_folder_is_named_by_every_setting_that_decides_its_files(
+    built_evident: frozenset[str],
+    evident_atlas: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    module: ModuleType,
+    setting: str,
+    value: object,
+    folders: str,
+) -> None:
+    """Else a site that was built before the setting changed would keep files that the new scripts read otherwise."""
+    monkeypatch.setattr(module, setting, value)
+    needed = [one for one in SECTIONS if one in (module.SECTION, inversions.SECTION)]  # inversions: something to show
+    made = folders_of(evident_atlas, tmp_path, needed)
+    own, before = ({one for one in names if re.match(folders, one)} for names in (made, built_evident))
+    assert len(own) == len(before) > 0
+    assert not own & before
+
+
+@pytest.fixture(scope="module")
+def built_evident(evident_atlas: Path, tmp_path_factory: pytest.TempPathFactory) -> frozenset[str]:
+    return folders_of(evident_atlas, tmp_path_factory.mktemp("as-it-is"), SECTIONS)
+
+
+def folders_of(atlas: Path, folder: Path, sections: Sequence[Section[Any]]) -> frozenset[str]:
+    """Paths of all folders that hold files, of a site with these sections."""
+    build_site(atlas, folder / "site", workers=1, sections=sections)
+    return frozenset(path.parent.relative_to(folder / "site").as_posix() for path in (folder / "site").rglob("*.*"))
