@@ -28,9 +28,7 @@ from torch.nn import functional
 from benchmarks.machine import description
 from pipeline.decompose.ablation import MeanAblation
 from pipeline.decompose.align import (
-    Alignment,
     AlignSettings,
-    Batch,
     Question,
     fit_alignment,
     least_squares,
@@ -38,10 +36,12 @@ from pipeline.decompose.align import (
     procrustes,
     zero_shot,
 )
+from pipeline.decompose.alignment import Alignment
 from pipeline.decompose.components import Component, Level
 from pipeline.decompose.contributions import Contributing, direct_components
 from pipeline.decompose.features import FeatureSums, Lens, read_features
 from pipeline.decompose.second_pass import classifier_of
+from pipeline.decompose.stock import Batch
 from pipeline.images.probe_set import ProbeSet, batches, open_probe_set
 from pipeline.label.embedder import load_embedder
 from pipeline.models import LoadedModel, ModelRequest, load

@@ -25,7 +25,8 @@ from torch import Tensor
 
 from benchmarks.align import Stored, contributions, seen, write_table
 from benchmarks.machine import description
-from pipeline.decompose.align import Alignment, fit_alignment
+from pipeline.decompose.align import fit_alignment
+from pipeline.decompose.alignment import Alignment
 from pipeline.decompose.contributions import Contributing
 from pipeline.decompose.features import FeatureSums, Lens
 from pipeline.models import LoadedModel, ModelRequest, load

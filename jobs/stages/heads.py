@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from atlas_schema.units import WorkUnit
     from jobs.inputs import Inputs
     from jobs.work import Work
-    from pipeline.decompose.align import Alignment, Question
+    from pipeline.decompose.align import Question
+    from pipeline.decompose.alignment import Alignment
     from pipeline.decompose.contributions import Contributing
     from pipeline.models import LoadedModel, ModelDescription
 
@@ -74,7 +75,8 @@ def align(work: Work, unit: WorkUnit) -> dict[str, np.ndarray]:
     """The maps of a model's components to the embedder's space; the embedder itself needs none."""
     import torch
 
-    from pipeline.decompose.align import Alignment, fit_alignment
+    from pipeline.decompose.align import fit_alignment
+    from pipeline.decompose.alignment import Alignment
     from pipeline.decompose.moments import ContributionMoments
     from pipeline.label.views import Views
 
@@ -128,7 +130,7 @@ def _embedded(work: Work) -> dict[str, Tensor]:
 
 
 def _alignment(work: Work, slug: str) -> Alignment:
-    from pipeline.decompose.align import Alignment
+    from pipeline.decompose.alignment import Alignment
 
     return Alignment.of(work.arrays("align", slug))
 

@@ -12,7 +12,8 @@ What users of a decomposition need, by what they want:
 The stages of a run (moments, spans, second pass, rows) are modules of their own.
 """
 
-from pipeline.decompose.align import Alignment, Batch, Held, fit_alignment
+from pipeline.decompose.align import fit_alignment
+from pipeline.decompose.alignment import Alignment
 from pipeline.decompose.check import check_decomposition, perturb, random_pictures
 from pipeline.decompose.classifiers import class_outputs
 from pipeline.decompose.components import Component, Decomposition, Level, components_of, decompose
@@ -20,6 +21,7 @@ from pipeline.decompose.contributions import Contributing, direct_components
 from pipeline.decompose.features import FeatureSet, FeatureSums, Lens, read_features
 from pipeline.decompose.live import LiveHeads
 from pipeline.decompose.maps import example_maps, heatmap, spread
+from pipeline.decompose.stock import Batch, Held
 from pipeline.models.representation import representation
 
 __all__ = [

@@ -11,22 +11,18 @@ A head writes to a space of few dimensions (`Spaces`), and its map is one of thi
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from atlas_schema.errors import BadConfig, NotFinite
+from pipeline.decompose.alignment import Alignment, Spaces
 from pipeline.decompose.components import Level
 from pipeline.decompose.contributions import direct_components
-
-Batch = tuple[Tensor, Tensor]  # images (n,) int64, numbers in the panel; vectors (n, components, d)
-Batches = Callable[[], Iterable[Batch]]  # the whole panel, anew at each call
-
-FIGURES = ("cosine", "cosine_fit", "cosine_shared", "cosine_chance", "accuracy")
+from pipeline.decompose.stock import Batch, Batches, Stock, joined
 
 
 @dataclass(frozen=True)
@@ -57,144 +53,6 @@ class AlignSettings:
     patience: int = 3  # looks at which the cosine did not rise, before the fit ends
     rise: float = 1e-4  # of the cosine: what counts as rising
     seed: int = 0
-
-
-@dataclass(frozen=True)
-class Spaces:
-    """The spaces that components write to, as orthonormal coordinates.
-
-    width: d. bases: of each component (d, r), or None where its coordinates are those of the representation.
-    """
-
-    width: int
-    bases: tuple[Tensor | None, ...]
-
-    @classmethod
-    def whole(cls, components: int, width: int) -> Spaces:
-        """The representation's own coordinates, for all components."""
-        return cls(width, (None,) * components)
-
-    @property
-    def ranks(self) -> tuple[int, ...]:
-        return tuple(self.width if basis is None else basis.shape[1] for basis in self.bases)
-
-    def coordinates(self, vectors: Tensor) -> Tensor:
-        """(images, sum of ranks): those of all components side by side, of vectors (images, components, d)."""
-        return torch.cat([vectors[:, k] @ self._in(vectors, k) if b is not None else vectors[:, k]
-                          for k, b in enumerate(self.bases)], dim=1)  # fmt: skip
-
-    def written(self, maps: Tensor, component: int) -> Tensor:
-        """(d, e): the map of a component as one of the whole representation; maps: (its rank, e)."""
-        return maps if self.bases[component] is None else self._in(maps, component) @ maps
-
-    def within(self, whole: Tensor, component: int) -> Tensor:
-        """(rank, e): a map of the whole representation (d, e), on the space of a component."""
-        return whole if self.bases[component] is None else self._in(whole, component).mT @ whole
-
-    def _in(self, like: Tensor, component: int) -> Tensor:
-        basis = self.bases[component]
-        assert basis is not None
-        return basis.to(like)
-
-    def arrays(self) -> dict[str, np.ndarray]:
-        given = [basis for basis in self.bases if basis is not None]
-        columns = torch.cat([basis.mT for basis in given]) if given else torch.zeros(0, self.width)
-        ranks = [-1 if basis is None else basis.shape[1] for basis in self.bases]
-        return {"space_ranks": np.array(ranks, dtype=np.int32), "spaces": columns.float().cpu().numpy()}
-
-    @classmethod
-    def of(cls, arrays: Mapping[str, np.ndarray]) -> Spaces:
-        ranks = arrays["space_ranks"].tolist()
-        columns = torch.tensor(arrays["spaces"])
-        parts = iter(columns.split([rank for rank in ranks if rank >= 0]))
-        return cls(columns.shape[1], tuple(None if rank < 0 else next(parts).mT for rank in ranks))
-
-
-@dataclass(frozen=True)
-class Alignment:
-    """Linear maps of a model's components to the space of a CLIP: f_i(c) = W_i^T c + bias / n.
-
-    spaces: of the components. maps: float32 (sum of ranks, e), on the coordinates of each component, one after the
-    other; None where the space is the CLIP's own. bias: float32 (e,). The figures are cosines to the CLIP's embeddings,
-    mean over the images that nothing was fitted on, unless said otherwise.
-    """
-
-    spaces: Spaces
-    maps: Tensor | None
-    bias: Tensor
-    cosine: float
-    cosine_fit: float  # over the images of the fit
-    cosine_shared: float  # of one least-squares map for all components
-    cosine_chance: float  # to the embeddings of other images: what a cosine is to be compared with
-    accuracy: float | None = None  # zero-shot, mean over questions; None where no answer is known
-
-    @classmethod
-    def own(cls, components: int, width: int, accuracy: float | None = None) -> Alignment:
-        """The alignment of a CLIP to its own space, which maps nothing."""
-        return cls(Spaces.whole(components, width), None, torch.zeros(width), 1.0, 1.0, 1.0, math.nan, accuracy)
-
-    @classmethod
-    def of_maps(cls, maps: Tensor, bias: Tensor, *figures: float) -> Alignment:
-        """From maps of the whole representation, (components, d, e), the bias and the figures in their order."""
-        return cls(Spaces.whole(*maps.shape[:2]), maps.flatten(0, 1), bias, *figures)
-
-    @property
-    def components(self) -> int:
-        return len(self.spaces.bases)
-
-    def map(self, component: int) -> Tensor | None:
-        """W of one component, (d, e); None where nothing is mapped."""
-        if self.maps is None:
-            return None
-        ranks = self.spaces.ranks
-        first = sum(ranks[:component])
-        return self.spaces.written(self.maps[first : first + ranks[component]], component)
-
-    def applied(self, vectors: Tensor, component: int) -> Tensor:
-        """Vectors of one component in the CLIP's space, (..., d) -> (..., e); no bias is added."""
-        onto = self.map(component)
-        return vectors if onto is None else vectors @ onto.to(vectors)
-
-    def apply(self, vectors: Tensor) -> Tensor:
-        """Contributions mapped to the CLIP's space, (images, components, d) -> (images, components, e); no bias is
-        added.
-        """
-        if self.maps is None:
-            return vectors
-        return torch.stack([self.applied(vectors[:, k], k) for k in range(vectors.shape[1])], dim=1)
-
-    def whole(self, vectors: Tensor, direct: Tensor) -> Tensor:
-        """The aligned representation, (images, e): the mapped contributions with a direct effect, summed, and the bias.
-
-        vectors: (images, components, d); direct: (components,) bool.
-        """
-        if self.maps is None:
-            return vectors[:, direct].sum(1) + self.bias.to(vectors)
-        held = vectors * direct.to(vectors)[:, None]
-        return self.spaces.coordinates(held) @ self.maps.to(vectors) + self.bias.to(vectors)
-
-    def pull(self, directions: Tensor) -> Tensor:
-        """Directions of the CLIP's space in each component's own, (T, e) -> (components, T, d): their product with a
-        contribution is that of the direction with the aligned contribution.
-        """
-        if self.maps is None:
-            return directions.expand(self.components, *directions.shape)
-        pulled = (self.maps.to(directions) @ directions.mT).split(self.spaces.ranks)
-        return torch.stack([self.spaces.written(part, k).mT for k, part in enumerate(pulled)])
-
-    def arrays(self) -> dict[str, np.ndarray]:
-        accuracy = math.nan if self.accuracy is None else self.accuracy
-        figures = [self.cosine, self.cosine_fit, self.cosine_shared, self.cosine_chance, accuracy]
-        held = {"bias": self.bias.cpu().numpy(), "figures": np.array(figures), **self.spaces.arrays()}
-        return held if self.maps is None else held | {"maps": self.maps.cpu().numpy()}
-
-    @classmethod
-    def of(cls, arrays: Mapping[str, np.ndarray]) -> Alignment:
-        maps = torch.tensor(arrays["maps"]) if "maps" in arrays else None
-        figures = dict(zip(FIGURES, map(float, arrays["figures"]), strict=True))
-        accuracy = figures.pop("accuracy")
-        known_accuracy = None if math.isnan(accuracy) else accuracy
-        return cls(Spaces.of(arrays), maps, torch.tensor(arrays["bias"]), **figures, accuracy=known_accuracy)
 
 
 def fit_alignment(
@@ -230,7 +88,7 @@ def fit_alignment(
     fit = fit.to(targets.device)
     direct = direct_components(levels, targets.device)
     _check(targets, fit, direct)
-    stock = _Stock(batches, targets, direct, spaces, settings.buffer_bytes, on_step)
+    stock = Stock(batches, targets, direct, spaces, settings.buffer_bytes, on_step)
     representation = stock.representation
     z, y = representation[fit].double(), targets[fit].double()
     shared, offset = least_squares(z, y, settings.ridge)
@@ -307,88 +165,6 @@ def zero_shot(aligned: Tensor, questions: Sequence[Question], rows: Tensor) -> f
     return sum(shares) / len(shares) if shares else None
 
 
-class Held:
-    """Batches that are read anew for each pass, or held from the first whole pass on where all fit in `capacity`
-    bytes.
-    """
-
-    def __init__(self, batches: Batches, capacity: int) -> None:
-        self._batches, self._capacity = batches, capacity
-        self._held: list[Batch] | None = None
-
-    def __call__(self) -> Iterator[Batch]:
-        if self._held is not None:
-            yield from self._held
-            return
-        held: list[Batch] = []
-        size = 0
-        for images, vectors in self._batches():
-            size += vectors.nbytes
-            if size <= self._capacity:
-                held.append((images, vectors))
-            else:
-                held.clear()
-            yield images, vectors
-        self._held = held if size <= self._capacity else None
-
-
-class _Stock:
-    """The contributions of the panel in their coordinates, and of every image their sum. representation: (images, d).
-
-    all: called anew for each pass, batches (images, (n, sum of ranks)).
-    """
-
-    def __init__(
-        self,
-        batches: Batches,
-        targets: Tensor,
-        direct: Tensor,
-        spaces: Spaces | None,
-        capacity: int,
-        on_step: Callable[[], None],
-    ) -> None:
-        self.targets, self.capacity, self.on_step = targets, capacity, on_step
-        self._batches, self._direct, self._spaces = batches, direct, spaces
-        self._sums: list[tuple[Tensor, Tensor]] | None = []
-        self.all = Held(self._read, capacity)
-        for _ in self.all():
-            pass
-        assert self._sums is not None
-        order = _checked([images for images, _ in self._sums], len(targets))
-        self.representation = torch.cat([sums for _, sums in self._sums])[order.argsort()]
-        self._sums = None
-
-    @property
-    def spaces(self) -> Spaces:
-        assert self._spaces is not None
-        return self._spaces
-
-    def _read(self) -> Iterator[Batch]:
-        for given, contributions in self._batches():
-            self.on_step()
-            images, vectors = given.to(self.targets.device), contributions.to(self.targets)
-            _check_batch(images, vectors, len(self._direct))
-            if self._spaces is None:
-                self._spaces = Spaces.whole(vectors.shape[1], vectors.shape[2])
-            if self._sums is not None:
-                self._sums.append((images, vectors[:, self._direct].sum(1)))
-            yield images, self._spaces.coordinates(vectors)
-
-    def buffers(self, fit: Tensor, taking_part: Tensor) -> Iterator[Batch]:
-        """(images, coordinates that take part) of the images of the fit, as many at a time as the buffer holds."""
-        parts: list[Batch] = []
-        size = 0
-        for images, coordinates in self.all():
-            chosen = fit[images]
-            part = images[chosen], coordinates[chosen][:, taking_part]
-            if parts and size + part[1].nbytes > self.capacity:
-                yield _joined(parts)
-                parts, size = [], 0
-            parts.append(part)
-            size += part[1].nbytes
-        yield _joined(parts)
-
-
 @dataclass(frozen=True)
 class _Fitted:
     maps: Tensor  # (sum of ranks, e), of all components
@@ -396,7 +172,7 @@ class _Fitted:
 
 
 def _descend(
-    stock: _Stock, fit: Tensor, direct: Tensor, start: Tensor, bias: Tensor, settings: AlignSettings
+    stock: Stock, fit: Tensor, direct: Tensor, start: Tensor, bias: Tensor, settings: AlignSettings
 ) -> _Fitted:
     """Adam on the loss of CompAlign, its rate falling to zero; start: (sum of ranks, e), bias: (e,)."""
     ranks = torch.tensor(stock.spaces.ranks, device=direct.device)
@@ -404,7 +180,7 @@ def _descend(
     own_ranks = ranks[direct].tolist()
     watched = _watched(fit, settings)
     watch = (
-        _Watch(_joined(list(stock.buffers(watched, taking_part))), stock.targets, settings) if watched.any() else None
+        _Watch(joined(list(stock.buffers(watched, taking_part))), stock.targets, settings) if watched.any() else None
     )
     with torch.inference_mode(False), torch.enable_grad():
         maps, bias = start[taking_part].clone().requires_grad_(), bias.clone().requires_grad_()
@@ -476,7 +252,7 @@ class _Watch:
         return self.held
 
 
-def _shuffled(stock: _Stock, fit: Tensor, taking_part: Tensor, settings: AlignSettings) -> Iterator[Batch]:
+def _shuffled(stock: Stock, fit: Tensor, taking_part: Tensor, settings: AlignSettings) -> Iterator[Batch]:
     """`steps` batches of fit images: some epochs over a buffer in new orders, then the next buffer."""
     generator = torch.Generator().manual_seed(settings.seed)
     left = settings.steps
@@ -489,10 +265,6 @@ def _shuffled(stock: _Stock, fit: Tensor, taking_part: Tensor, settings: AlignSe
                     left -= 1
             if not left:
                 break
-
-
-def _joined(parts: Sequence[Batch]) -> Batch:
-    return torch.cat([images for images, _ in parts]), torch.cat([vectors for _, vectors in parts])
 
 
 def _cosine(aligned: Tensor, targets: Tensor) -> float:
@@ -521,23 +293,3 @@ def _check(targets: Tensor, fit: Tensor, direct: Tensor) -> None:
         raise BadConfig("alignment: no component has a direct effect, so there is no sum to align.")
     if not torch.isfinite(targets).all():
         raise NotFinite("alignment: NaN or infinity among the CLIP's embeddings.")
-
-
-def _check_batch(images: Tensor, vectors: Tensor, components: int) -> None:
-    if vectors.ndim != 3 or vectors.shape[:2] != (len(images), components):
-        raise BadConfig(
-            f"alignment: contributions of shape {tuple(vectors.shape)}, expected ({len(images)}, {components}, d)."
-        )
-    if not torch.isfinite(vectors).all():
-        raise NotFinite("alignment: NaN or infinity among the contributions.")
-
-
-def _checked(seen: Sequence[Tensor], images: int) -> Tensor:
-    """The numbers of all images as they came, each once."""
-    places = torch.cat(list(seen)) if seen else torch.empty(0, dtype=torch.int64)
-    if len(places) != images or not torch.equal(places.sort().values, torch.arange(images, device=places.device)):
-        raise BadConfig(
-            f"alignment: contributions of {len(places.unique())} of {images} images ({len(places)} in all); "
-            "expected each image of the panel once."
-        )
-    return places

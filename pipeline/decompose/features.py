@@ -32,7 +32,7 @@ import torch
 from torch import Tensor
 
 from atlas_schema.errors import BadConfig, nearest
-from pipeline.decompose.align import Alignment
+from pipeline.decompose.alignment import Alignment
 from pipeline.decompose.components import Level
 from pipeline.decompose.contributions import direct_components
 from pipeline.label.concepts import fetched

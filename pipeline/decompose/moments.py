@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from atlas_schema.errors import BadConfig
-from pipeline.decompose.align import Spaces
+from pipeline.decompose.alignment import Spaces
 from pipeline.decompose.components import Level
 from pipeline.decompose.contributions import Contributing, Contributions, indirect_components, levels_of
 

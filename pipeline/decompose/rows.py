@@ -12,7 +12,7 @@ import numpy as np
 from torch import Tensor
 
 from atlas_schema.head_tables import HEAD_EXAMPLES, HEAD_FEATURES, HEAD_READS, HEAD_TEXTS, HEADS
-from pipeline.decompose.align import Alignment
+from pipeline.decompose.alignment import Alignment
 from pipeline.decompose.components import Component, Level, components_of
 from pipeline.decompose.features import FeatureSet, Lens
 from pipeline.decompose.head_maps import Asked, HeadMaps

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from pipeline.decompose.ablation import MeanAblation
-from pipeline.decompose.align import Alignment
+from pipeline.decompose.alignment import Alignment
 from pipeline.decompose.classifiers import CLASS, Classifier, own_classifier, zero_shot_classifier
 from pipeline.decompose.components import Level
 from pipeline.decompose.contributions import Contributions

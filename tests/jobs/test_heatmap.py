@@ -10,7 +10,7 @@ import jobs.commands.comparing
 from atlas_schema.errors import BadConfig, NothingThere
 from jobs.commands.heatmap import heatmap
 from pipeline.decompose import components_of
-from pipeline.decompose.align import Alignment
+from pipeline.decompose.alignment import Alignment
 from pipeline.models import ModelRequest, load
 from pipeline.zoo.world import HELD_OUT_SEED, scenes
 

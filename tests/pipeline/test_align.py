@@ -11,18 +11,17 @@ import torch
 from torch.nn import functional
 
 from atlas_schema.errors import BadConfig, NotFinite
-from pipeline.decompose import align
+from pipeline.decompose import align, stock
 from pipeline.decompose.align import (
-    Alignment,
     AlignSettings,
     Question,
-    Spaces,
     fit_alignment,
     least_squares,
     orthogonality,
     procrustes,
     zero_shot,
 )
+from pipeline.decompose.alignment import Alignment, Spaces
 from pipeline.decompose.components import Level
 from pipeline.decompose.contributions import direct_components
 from tests.pipeline.close import assert_close
@@ -145,7 +144,7 @@ def test_no_more_than_the_buffer_is_held(monkeypatch: pytest.MonkeyPatch) -> Non
     planted = Planted()
     capacity = 3 * 37 * COMPONENTS * 8 * 4  # three batches
     given: list[weakref.ref[torch.Tensor]] = []
-    alive, joined = [], []
+    alive, sizes = [], []
 
     def watched():
         for places, vectors in planted():
@@ -154,18 +153,19 @@ def test_no_more_than_the_buffer_is_held(monkeypatch: pytest.MonkeyPatch) -> Non
             yield places, vectors
 
     def joining(parts):
-        joined.append(sum(vectors.nbytes for _, vectors in parts))
+        sizes.append(sum(vectors.nbytes for _, vectors in parts))
         return join(parts)
 
-    join = align._joined
-    monkeypatch.setattr(align, "_joined", joining)
+    join = stock.joined
+    for module in (align, stock):
+        monkeypatch.setattr(module, "joined", joining)
     fit_alignment(
         watched, planted.targets, planted.fit, LEVELS, settings=replace(SETTINGS, steps=60, buffer_bytes=capacity)
     )
     assert planted.passes >= 2
     assert max(alive) <= 4
-    assert len(joined) >= 2
-    assert max(joined) <= capacity
+    assert len(sizes) >= 2
+    assert max(sizes) <= capacity
 
 
 def test_chance_tells_a_cosine_that_is_worth_nothing() -> None:

@@ -8,7 +8,7 @@ import torch
 from torch.nn import functional
 
 from atlas_schema.errors import BadConfig
-from pipeline.decompose.align import Alignment
+from pipeline.decompose.alignment import Alignment
 from pipeline.decompose.components import Level
 from pipeline.decompose.features import (
     LONGEST,

@@ -11,7 +11,7 @@ import torch
 
 from atlas_schema.rows import rows_to_table
 from atlas_schema.tables import HEAD_TABLES
-from pipeline.decompose.align import Alignment
+from pipeline.decompose.alignment import Alignment
 from pipeline.decompose.components import Level, decompose
 from pipeline.decompose.contributions import Contributing
 from pipeline.decompose.features import read_features

@@ -12,9 +12,10 @@ from torch.nn import functional
 
 from atlas_schema.errors import BadConfig, NothingThere
 from jobs.commands.retrieve import retrieve
-from pipeline.decompose.align import Alignment, Held
+from pipeline.decompose.alignment import Alignment
 from pipeline.decompose.components import Component, Level
 from pipeline.decompose.features import Lens
+from pipeline.decompose.stock import Held
 from pipeline.draw.contact_sheet import Row, contact_sheet
 from pipeline.uses.choosing import merits, named, ranked
 from pipeline.uses.retrieval import along, first, likeness, precision, restricted

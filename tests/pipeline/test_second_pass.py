@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from pipeline.decompose.ablation import MeanAblation
-from pipeline.decompose.align import Alignment
+from pipeline.decompose.alignment import Alignment
 from pipeline.decompose.classifiers import class_outputs, own_classifier, zero_shot_classifier
 from pipeline.decompose.contributions import Contributing, Contributions
 from pipeline.decompose.features import read_features

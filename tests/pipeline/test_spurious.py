@@ -96,7 +96,7 @@ def test_the_worst_group_gains_where_the_background_has_its_components() -> None
     """On the zoo's CLIP, three scenes in 60 against the rule: shape is told by what is left."""
     from benchmarks.align import contributions, seen
     from benchmarks.spurious import choices, trial
-    from pipeline.decompose.align import Alignment
+    from pipeline.decompose.alignment import Alignment
     from pipeline.decompose.features import Lens
     from pipeline.models import ModelRequest, load
 

@@ -5,7 +5,7 @@ import torch
 
 from atlas_schema.errors import BadConfig
 from pipeline.decompose import Level, components_of
-from pipeline.decompose.align import Alignment
+from pipeline.decompose.alignment import Alignment
 from pipeline.decompose.contributions import Contributing
 from pipeline.decompose.maps import heatmap, source_maps, spread
 from pipeline.uses.text_heat import text_heat
