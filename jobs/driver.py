@@ -11,23 +11,23 @@ import contextlib
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 from atlas_schema.card import write_card
 from atlas_schema.errors import AtlasError, AtlasLocked, NothingThere, StoreFailed, StoreFull, WorkFailed
 from atlas_schema.parts import part_path
-from atlas_schema.shards import shard_path, write_rows
+from atlas_schema.shards import shard_path
 from atlas_schema.store import PatientStore
-from atlas_schema.tables import MODELS, SITES, TABLES
+from atlas_schema.tables import MODELS, TABLES
 from atlas_schema.units import Neurons, WorkUnit
+from jobs.announce import claim
 from jobs.assembly import MOST_REPAIRS, Shards, Target
-from jobs.claim import model_row, planned_before, planned_with, refuse_foreign, site_rows
 from jobs.config import RunConfig
 from jobs.damage import is_sound, put_part_aside, release, replaced_in
 from jobs.events import Fault, Listener, Outcome, Policy, Stop
 from jobs.failpoints import failpoint
-from jobs.graph import Graph, Job
+from jobs.graph import Graph
 from jobs.held import Held
 from jobs.lock import Holder, Lock, living, locked
 from jobs.loop import Loop
@@ -36,9 +36,9 @@ from jobs.memory import BASE, Peak, in_gigabytes
 from jobs.metrics import Meters, by_ray
 from jobs.node_labels import selector
 from jobs.plan import Machine, Plan
+from jobs.plan_told import memory_lines
 from jobs.prepare import Prepared, Say, prepare
-from jobs.probe_images import write_probe_images
-from jobs.progress import Progress, duration
+from jobs.progress import Progress
 from jobs.ranges import Range, length, union
 from jobs.records import (
     RunRow,
@@ -48,32 +48,14 @@ from jobs.records import (
     now,
     record_failure,
 )
+from jobs.report import RunReport, missing_text
 from jobs.run_log import Overheard, RunLog
 from jobs.signals import StopRequest, end_at_once, sigterm_kept
 from jobs.task import Assembly, Receipt, ShardReceipt, Task
-from jobs.version import code_version
 
 LOOK_SECONDS = 15.0  # between two looks at whether the atlas is still there
 MOST_CARDS = 5  # written at the end of a run beside others; the last driver to end finds all of them ended
 REST_SECONDS = 8.0  # ... and then for shards that no worker wrote any more
-
-
-@dataclass
-class RunReport:
-    """How a run ended. `status`: done, failed (something is missing) or interrupted."""
-
-    run_id: str
-    atlas: str
-    status: str = "done"
-    exit_code: int = 0
-    neurons: int = 0  # of this run's selection, that the atlas now holds
-    units_done: int = 0
-    units_reused: int = 0
-    units_failed: int = 0
-    workers_lost: int = 0
-    seconds: float = 0.0
-    missing: list[str] = field(default_factory=list)
-    error: str = ""
 
 
 def run(config: RunConfig, *, command: str, say: Say) -> RunReport:
@@ -127,18 +109,6 @@ def _run(config: RunConfig, command: str, say: Say) -> RunReport:
         return Run(prepared, plan, graph, shards, lock, log, row, say, ray_is_up=ray_is_up).carry_out()
 
 
-def memory_lines(plan: Plan) -> list[str]:
-    """What a user should know of memory before hours are spent: where there is less than the workers take."""
-    machine = plan.machine
-    if plan.peak <= machine.memory:
-        return []
-    has = f"{in_gigabytes(machine.workers * machine.memory)} free for {machine.workers} worker(s)"
-    return [
-        f"Memory may run out: a worker needs about {in_gigabytes(plan.peak)}, and there are {has}. "
-        "Units for which it does are done alone at the end; fewer --workers leave more to each."
-    ]
-
-
 def _machine(stack: ExitStack, config: RunConfig, needs: Needs) -> Machine:
     """This machine, without starting Ray yet: there may be nothing to do. Or the cluster, joined to be asked."""
     if config.address is None:
@@ -147,41 +117,6 @@ def _machine(stack: ExitStack, config: RunConfig, needs: Needs) -> Machine:
 
     stack.enter_context(ray_session(config.address, None))
     return machine_of_cluster(config, needs)
-
-
-def claim(
-    prepared: Prepared, plan: Plan, graph: Graph, earlier: Sequence[Job]
-) -> dict[str, dict[int, tuple[Range, ...]]]:
-    """Write the rows that say whose atlas this is and what it sets out to describe.
-
-    Gives by slug and layer the neurons that any stage, of this run or an earlier one, describes.
-    """
-    store, provenance = prepared.store, {"code_version": code_version()}
-    write_probe_images(store, prepared.inputs.probe_set, prepared.config.probe_images)
-    planned: dict[str, dict[int, tuple[Range, ...]]] = {}
-    selected = {model.slug: model.ranges for model in plan.models}
-    for model in prepared.models:
-        slug, description, keys = model.description.slug, model.description, model.keys
-        there = refuse_foreign(store, description, model.fingerprint, keys)
-        precision, inputs = prepared.config.precision, prepared.inputs
-        row = model_row(description, model.fingerprint, model.notes, keys, inputs, precision, there)
-        own = [job for job in (*graph.jobs.values(), *earlier) if job.slug == slug and job.stage.cut == "neurons"]
-        wanted = [
-            (job.stage.name, layer, union(job.wanted(layer), job.covered(layer)))
-            for job in own
-            for layer in dict.fromkeys((*job.layers, *job.held_layers))
-            if layer is not None
-        ]
-        whole, by_stage = planned_with(planned_before(store, slug), wanted)
-        for job in graph.jobs.values():
-            if job.stage.cut == "pair" and job.slug == slug:  # of whatever is described, else of what is selected
-                whole = whole or dict(selected[slug])
-                for layer, ranges in whole.items():
-                    by_stage.setdefault(layer, {})[job.stage.name] = ranges
-        planned[slug] = whole
-        write_rows(store, MODELS, slug, [row], provenance=provenance)
-        write_rows(store, SITES, slug, site_rows(description, whole, by_stage), provenance=provenance)
-    return planned
 
 
 class Run(Listener):
@@ -547,29 +482,3 @@ class Run(Listener):
             report.status, report.exit_code = "interrupted", self.stop.exit_code
         elif report.missing:
             report.status, report.exit_code = "failed", WorkFailed.exit_code
-
-
-def missing_text(unit: Task) -> str:
-    """What is missing, as people say it: neurons by their address, with the stage behind it."""
-    text = str(unit)
-    stage, _, rest = text.partition(" ")
-    return rest if stage == "visualize" else f"{rest} ({stage})"
-
-
-def summary(report: RunReport) -> list[str]:
-    """The last lines of a run, for people."""
-    lines = [
-        f"{report.neurons:,} neurons in {report.atlas} after {duration(report.seconds)}: "
-        f"{report.units_done} units done, {report.units_reused} reused, {report.units_failed} failed."
-    ]
-    if report.error:
-        lines.append(f"Stopped: {report.error}")
-    if report.missing:
-        shown = report.missing[:8]
-        lines.append(
-            f"Missing ({len(report.missing)}): "
-            + "; ".join(shown)
-            + ("; ..." if len(report.missing) > len(shown) else "")
-        )
-        lines.append("What is committed stays. Run the same command again to do what is missing.")
-    return lines

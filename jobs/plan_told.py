@@ -1,11 +1,11 @@
-"""What a plan says, as data: models, stages, hours, bytes, requests, memory."""
+"""What a plan says, as data: models, stages, hours, bytes, requests, memory; and whether memory may run out."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Any
 
-from jobs.memory import BASE, UNLIMITED
+from jobs.memory import BASE, UNLIMITED, in_gigabytes
 from jobs.plan import ModelPlan, Plan
 from jobs.schedule import clock_seconds, longest_chain
 
@@ -86,3 +86,15 @@ def _model_as_dict(model: ModelPlan) -> dict[str, Any]:
         "arguments": dict(description.arguments),
         "planned_neurons": model.neurons,
     }
+
+
+def memory_lines(plan: Plan) -> list[str]:
+    """What a user should know of memory before hours are spent: where there is less than the workers take."""
+    machine = plan.machine
+    if plan.peak <= machine.memory:
+        return []
+    has = f"{in_gigabytes(machine.workers * machine.memory)} free for {machine.workers} worker(s)"
+    return [
+        f"Memory may run out: a worker needs about {in_gigabytes(plan.peak)}, and there are {has}. "
+        "Units for which it does are done alone at the end; fewer --workers leave more to each."
+    ]

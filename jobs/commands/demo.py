@@ -35,7 +35,8 @@ def demo(
     """Run all stages on the zoo models, and show the site as it fills: no network, no GPU, no account."""
     from jobs.commands.work import command_line, say
     from jobs.config import load_config
-    from jobs.driver import run, summary
+    from jobs.driver import run
+    from jobs.report import summary
     from site_builder.build import build_site, claim
     from site_builder.serve import serving
 

@@ -203,7 +203,7 @@ def run(
     """Compute what is missing of an atlas; run the same command again to resume."""
     config = flags.resolve()
     from jobs.driver import run as carry_out
-    from jobs.driver import summary
+    from jobs.report import summary
 
     report = carry_out(config, command=command_line(), say=say)
     if as_json:

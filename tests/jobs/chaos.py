@@ -38,10 +38,11 @@ from atlas_schema.validate import validate
 from jobs.cleaning import carry_out as carry_out_cleaning
 from jobs.cleaning import decide
 from jobs.config import load_config
-from jobs.driver import Run, RunReport
+from jobs.driver import Run
 from jobs.driver import run as carry_out
 from jobs.events import Committed, Event, HeadLost, Ready, UnitFailed, WorkerLost
 from jobs.lock import locked
+from jobs.report import RunReport
 from jobs.worker import Worker, WorkerSettings
 from tests.jobs.tiny import OPTIONS
 

@@ -15,9 +15,9 @@ import pytest
 from atlas_schema.read import Atlas
 from atlas_schema.tables import NEURONS
 from jobs.config import load_config
-from jobs.driver import RunReport
 from jobs.driver import run as carry_out
 from jobs.plan import Machine
+from jobs.report import RunReport
 from tests.jobs.tiny import EVIDENCE, OPTIONS
 
 

@@ -18,13 +18,13 @@ from ray.exceptions import OutOfMemoryError, RayActorError
 
 from atlas_schema.units import Whole, WorkUnit
 from jobs.config import load_config
-from jobs.driver import RunReport
 from jobs.inputs import Inputs
 from jobs.memory import BASE, UNLIMITED, Gauge, fitting_batch
 from jobs.opening import counts_of
 from jobs.plan import Machine, make_plan
 from jobs.prepare import describe_all
 from jobs.ray_run import RayExecutor, memory_to_ask
+from jobs.report import RunReport
 from jobs.settings import Settings
 from jobs.stages import Cost, Sizes, Stage, stages_of
 from jobs.worker import Worker, WorkerSettings

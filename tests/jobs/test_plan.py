@@ -15,11 +15,10 @@ from atlas_schema.inversion_recipes import HEAD_PICTURE_STAGES, INVERSION_STAGES
 from atlas_schema.picture_recipes import PICTURE_RECIPES
 from atlas_schema.units import Identity, Images, Neurons, Whole
 from jobs.config import config_from_mapping
-from jobs.driver import memory_lines
 from jobs.graph import Job as GraphJob
 from jobs.memory import BASE, UNLIMITED
 from jobs.plan import LEAST_BATCH, Counts, Machine, Partner, make_plan
-from jobs.plan_told import plan_as_dict
+from jobs.plan_told import memory_lines, plan_as_dict
 from jobs.ranges import as_ranges, intersect, length, subtract, union
 from jobs.stages import STAGES, Sizes, groups, stage_named, stages_of
 from jobs.stages.visualize import VISUALIZE, image_steps
