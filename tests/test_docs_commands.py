@@ -21,6 +21,7 @@ from pathlib import Path
 import pytest
 from cyclopts import CycloptsError
 
+from atlas_schema.tables import TABLES
 from jobs.cli import COMMANDS, GROUPS, make_app
 
 ROOT = Path(__file__).parents[1]
@@ -82,3 +83,8 @@ def test_there_are_commands_to_read_and_a_misspelt_one_is_noticed() -> None:
             APP.parse_args(words, exit_on_error=False, print_error=False)
     two = "```\nneuron-atlas plan --model zoo/vit \\\n    --json > plan.json && neuron-atlas status atlas\n```\n"
     assert list(commands_of(two)) == [["plan", "--model", "zoo/vit", "--json"], ["status", "atlas"]]
+
+
+def test_the_first_page_names_every_table_that_can_be_loaded() -> None:
+    text = (ROOT / "README.md").read_text()
+    assert [name for name in TABLES if f"`{name}`" not in text and f'"{name}"' not in text] == []
