@@ -273,12 +273,17 @@ def wilson(wins: int, of: int, z: float = 1.96) -> list[float]:
     return [round(float(value), 3) for value in (share, centre - half, centre + half)]
 
 
-def difference(a: np.ndarray, b: np.ndarray, draws: int = 10_000) -> list[float]:
-    """Mean of b - a over the mean of |a|, and its 95 % interval by resampled neurons: [value, low, high]."""
+def difference(a: np.ndarray, b: np.ndarray, draws: int = 10_000) -> list[float | None]:
+    """Mean of b - a over the mean of |a|, and its 95 % interval by resampled neurons: [value, low, high].
+
+    None for what has no bound: where every a, or every one of too many resamplings, is 0.
+    """
     some = np.random.default_rng(0).integers(len(a), size=(draws, len(a)))
-    shares = (b - a)[some].mean(1) / np.abs(a)[some].mean(1)
-    value = (b - a).mean() / np.abs(a).mean()
-    return [_figure(one) for one in (value, *np.quantile(shares, [0.025, 0.975]))]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        shares = (b - a)[some].mean(1) / np.abs(a)[some].mean(1)
+        value = (b - a).mean() / np.abs(a).mean()
+        bounds = np.quantile(shares, [0.025, 0.975])
+    return [_figure(one) if np.isfinite(one) else None for one in (value, *bounds)]
 
 
 def raw(own: Sequence[dict[str, Any]], recipes: Sequence[str]) -> dict[str, Any]:

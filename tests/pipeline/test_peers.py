@@ -10,6 +10,7 @@ import torch
 
 import tests.jobs.tiny  # noqa: F401  (the recipe of a few steps)
 from benchmarks import peers, recipes
+from pipeline.hooks.activations import ffn_pre_and_post
 from pipeline.models import LoadedModel, ModelRequest, load
 from pipeline.visualize.ascent import visualize
 from pipeline.visualize.objective import respond
@@ -61,6 +62,14 @@ def test_a_library_climbs_what_is_judged_and_its_passes_are_counted(neuron: peer
     assert neuron.passes == 4
 
 
+def test_a_library_may_climb_what_fast_climbs(neuron: peers.Neuron) -> None:
+    soft = peers.Neuron(neuron.model[0], neuron.site, UNIT, "float32", "softplus")
+    pictures = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(2))
+    x, own = neuron.model[0].normalise(pictures), torch.full((2,), UNIT)
+    before = ffn_pre_and_post(neuron.model[0], neuron.site, x, own)[0][0]
+    torch.testing.assert_close(soft(pictures)[:, 0], torch.nn.functional.softplus(before).mean(1))
+
+
 def test_the_middle_of_a_picture_is_what_a_crop_shows() -> None:
     picture = torch.zeros(3, 40, 40)
     picture[:, 10:30, 10:30] = 1
@@ -82,13 +91,24 @@ def test_fast_stands_beside_each_way_on_the_neurons_that_both_have() -> None:
     assert told["long"]["fast"]["natural"]["not_lower"][0] == 1.0
 
 
+def test_a_difference_over_nothing_has_no_bound_and_no_number() -> None:
+    """A library that leaves neurons at exactly 0: JSON knows no infinity."""
+    zero, some, ours = np.zeros(4), np.array([0.0, 0.0, 0.0, 2.0]), np.ones(4)
+    assert recipes.difference(zero, ours) == [None, None, None]
+    value, low, high = recipes.difference(some, ours)
+    assert value == pytest.approx(1.0)
+    assert high is None
+    assert low is None or low < 1
+    assert None not in recipes.difference(ours, zero)
+
+
 def test_a_missing_library_is_said_in_a_sentence_that_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "horama", None)
     with pytest.raises(SystemExit, match=r"horama cannot be imported.*pip install horama==0.3.0 torch-lucent==0.1.8"):
         peers.installed()
 
 
-@pytest.mark.parametrize("at", range(3))
+@pytest.mark.parametrize("at", range(6))
 def test_libraries_draw_a_picture_of_the_models_size_twice_the_same(neuron: peers.Neuron, at: int) -> None:
     why = "is not installed: no picture of another library was made"
     pytest.importorskip("horama", reason=f"horama {why}")
