@@ -183,7 +183,7 @@ def lucent(neuron: Neuron, passes: int, seed: int) -> tuple[Tensor, Tensor]:
     """A picture by Lucent: its Fourier parameterization, its standard transforms, and the middle of what they make.
 
     Its transforms leave a picture larger than it was, which a transformer does not take: the middle is cut out, so that
-    patterns keep their scale. (Its own way out, shrinking, came out lower.)
+    patterns keep their scale. (Its own way out is to shrink all: docs/benchmarks/README.md has what that does.)
     """
     from lucent.optvis import objectives, param, render, transform
     from torchvision.transforms import CenterCrop
