@@ -23,21 +23,22 @@ import json
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from atlas_schema.address import NeuronAddress
 from benchmarks.machine import description, public, put
 from pipeline.models import FfnSite, LoadedModel, ModelRequest, load
 from pipeline.models.device import choose_precision
 from pipeline.visualize.ascent import visualize
 from pipeline.visualize.natural import NaturalSettings, Picture, natural_rows
-from pipeline.visualize.objective import fresh_responses
+from pipeline.visualize.objective import fresh_responses, respond
 from pipeline.visualize.picture import stored_pixels
 from pipeline.visualize.recipes import RECIPES
-from pipeline.visualize.result import Visualization
 
 MEASURES = ("clean", "natural", "natural_peak", "published")
 DRAWS = RECIPES["reference"].robust_draws
@@ -48,14 +49,7 @@ SETTINGS = NaturalSettings()
 def main() -> None:
     asked = arguments()
     torch.set_num_threads(1)
-    request = ModelRequest(
-        model=asked.model,
-        weights=asked.weights,
-        name=asked.name,
-        random_weights=asked.random_weights,
-        input_size=asked.input_size,
-    )
-    model = load(request, device="cuda" if torch.cuda.is_available() else "cpu")
+    model = loaded(asked)
     precision = asked.precision or choose_precision(model)
     state = State(asked.state)
     chosen = {layer: chosen_units(model.description.ffn_sites[layer], asked.units) for layer in asked.layers}
@@ -66,7 +60,10 @@ def main() -> None:
     known: dict[int, list[tuple[dict[str, Any], ...]]] = {}
     for layer, units in chosen.items():
         site = model.description.ffn_sites[layer]
-        found = [[state.of(key_of(model, site, unit, one, precision)) for one in asked.recipes] for unit in units]
+        found = [
+            [state.of(key_of(model, site, unit, RECIPES[one].hash, precision)) for one in asked.recipes]
+            for unit in units
+        ]
         known[layer] = [tuple(row for row in own if row) for own in found if all(own)]
     report = {
         "benchmark": "recipes",
@@ -89,8 +86,21 @@ def main() -> None:
     put(report, asked.out)
 
 
-def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def loaded(asked: argparse.Namespace) -> LoadedModel:
+    """The model that `model_arguments` ask for, on a GPU where there is one."""
+    request = ModelRequest(
+        model=asked.model,
+        weights=asked.weights,
+        name=asked.name,
+        random_weights=asked.random_weights,
+        input_size=asked.input_size,
+    )
+    return load(request, device="cuda" if torch.cuda.is_available() else "cpu")
+
+
+def model_arguments(description: str | None) -> argparse.ArgumentParser:
+    """A parser that asks for a model, and for neurons of it."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="zoo/vit")
     parser.add_argument("--weights")
     parser.add_argument("--as", dest="name")
@@ -98,6 +108,11 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--input-size", type=int)
     parser.add_argument("--layers", type=lambda text: [int(part) for part in text.split(",")], default=[0, 1, 2, 3])
     parser.add_argument("--units", type=int, default=6, help="neurons a layer")
+    return parser
+
+
+def arguments() -> argparse.Namespace:
+    parser = model_arguments(__doc__)
     parser.add_argument(
         "--recipes", type=lambda text: text.split(","), default=["placed", "fast"], help="yardstick last"
     )
@@ -135,6 +150,10 @@ class State:
     def of(self, key: str) -> dict[str, Any] | None:
         return self.rows.get(key)
 
+    def without(self, keys: Mapping[int, str]) -> list[int]:
+        """The units whose key has no result yet."""
+        return [unit for unit, key in keys.items() if key not in self.rows]
+
     def add(self, rows: Sequence[dict[str, Any]]) -> None:
         self.rows |= {row["key"]: row for row in rows}
         if self.path:
@@ -142,49 +161,82 @@ class State:
                 file.writelines(json.dumps(row) + "\n" for row in rows)
 
 
-def key_of(model: LoadedModel, site: FfnSite, unit: int, recipe: str, precision: str) -> str:
-    """Everything that decides a result: weights, size of the input, neuron, recipe, number format."""
+def key_of(model: LoadedModel, site: FfnSite, unit: int, way: str, precision: str) -> str:
+    """Everything that decides a result: weights, size of the input, neuron, the way's own settings (of a recipe its
+    hash), number format."""
     size = "x".join(map(str, model.description.input_size))
-    return f"{model.fingerprint[:16]} {size} {site.layer} {unit} {RECIPES[recipe].hash} {precision}"
+    return f"{model.fingerprint[:16]} {size} {site.layer} {unit} {way} {precision}"
 
 
 def climb(model: LoadedModel, site: FfnSite, units: Sequence[int], recipe: str, precision: str, state: State) -> None:
     """Run a recipe on the neurons that the state does not have, and judge what it reached."""
-    missing = [unit for unit in units if state.of(key_of(model, site, unit, recipe, precision)) is None]
+    keys = {unit: key_of(model, site, unit, RECIPES[recipe].hash, precision) for unit in units}
+    missing = state.without(keys)
     if not missing:
         return
+    rows = judged(model, site, made(model, site, missing, recipe, precision))
+    state.add([{"key": keys[row["unit"]]} | row for row in rows])
+    note(f"layer {site.layer}, {recipe}: {len(missing)} neurons, {rows[0]['cpu_seconds']:.1f} s of a core each")
+
+
+@dataclass(frozen=True)
+class Made:
+    """A picture of a neuron, whoever made it, as a dataset would store it; and what it cost."""
+
+    unit: int
+    webp: bytes
+    start: float  # activation of the image that the ascent began with, mean over patches
+    image_steps: int  # forward and backward passes of one picture
+    cpu_seconds: float  # of a core, the judging left out
+    rescue: str | None = None
+
+
+def made(model: LoadedModel, site: FfnSite, units: Sequence[int], recipe: str, precision: str) -> list[Made]:
+    """Pictures of neurons by a recipe of ours; seconds are of the whole, what a row's own numbers take among them."""
     began = time.process_time()
-    results = list(visualize(model, site, missing, RECIPES[recipe], precision=precision))
-    seconds = (time.process_time() - began) / len(missing)
-    pictures = {one.address.unit: Picture(one.webp, one.activation_start) for one in results}
-    natural = {row["unit"]: row for row in natural_rows(model, site, pictures, SETTINGS)}
-    state.add(
-        [
-            {
-                "key": key_of(model, site, one.address.unit, recipe, precision),
-                "unit": one.address.unit,
-                "clean": one.activation_stored,
-                "natural": natural[one.address.unit]["natural_mean"],
-                "natural_peak": natural[one.address.unit]["natural_peak"],
-                "published": under_fresh(model, site, one),
-                "verdict": natural[one.address.unit]["verdict"],
-                "rescue": one.rescue,
-                "image_steps": one.image_steps,
-                "cpu_seconds": seconds,
-            }
-            for one in results
-        ]
-    )
-    done = f"layer {site.layer}, {recipe}: {len(missing)} neurons, {seconds:.1f} s of a core each"
-    print(done, file=sys.stderr, flush=True)
+    results = visualize(model, site, units, RECIPES[recipe], precision=precision)
+    seconds = (time.process_time() - began) / len(units)
+    return [
+        Made(one.address.unit, one.webp, one.activation_start, one.image_steps, seconds, one.rescue) for one in results
+    ]
 
 
-def under_fresh(model: LoadedModel, site: FfnSite, result: Visualization) -> float:
+def judged(model: LoadedModel, site: FfnSite, pictures: Sequence[Made]) -> list[dict[str, Any]]:
+    """What each stored picture reaches by MEASURES, its verdict and its cost: the same for all ways to make one."""
+    natural = natural_rows(model, site, {one.unit: Picture(one.webp, one.start) for one in pictures}, SETTINGS)
+    by_unit = {row["unit"]: row for row in natural}
+    return [
+        {
+            "unit": one.unit,
+            "clean": unchanged(model, site, one),
+            "natural": by_unit[one.unit]["natural_mean"],
+            "natural_peak": by_unit[one.unit]["natural_peak"],
+            "published": under_fresh(model, site, one),
+            "verdict": by_unit[one.unit]["verdict"],
+            "rescue": one.rescue,
+            "image_steps": one.image_steps,
+            "cpu_seconds": one.cpu_seconds,
+        }
+        for one in pictures
+    ]
+
+
+def unchanged(model: LoadedModel, site: FfnSite, picture: Made) -> float:
+    """Mean over patches of the stored picture as it is."""
+    return float(respond(model, site, [picture.unit], stored_pixels(picture.webp)[None].to(model.device))[0])
+
+
+def under_fresh(model: LoadedModel, site: FfnSite, picture: Made) -> float:
     """Mean over patches of the stored picture under DRAWS published transforms, the same for every recipe."""
-    picture = stored_pixels(result.webp)[None].to(model.device)
+    pixels = stored_pixels(picture.webp)[None].to(model.device)
+    key = (str(NeuronAddress(model.description.slug, site.layer, picture.unit)), "robust")
     with torch.no_grad():
-        mean, _ = fresh_responses(model, site, [result.address.unit], picture, [(str(result.address), "robust")], DRAWS)
+        mean, _ = fresh_responses(model, site, [picture.unit], pixels, [key], DRAWS)
     return float(mean.mean())
+
+
+def note(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
 
 
 # --- comparison -------------------------------------------------------------------------------------------
@@ -221,12 +273,17 @@ def wilson(wins: int, of: int, z: float = 1.96) -> list[float]:
     return [round(float(value), 3) for value in (share, centre - half, centre + half)]
 
 
-def difference(a: np.ndarray, b: np.ndarray, draws: int = 10_000) -> list[float]:
-    """Mean of b - a over the mean of |a|, and its 95 % interval by resampled neurons: [value, low, high]."""
+def difference(a: np.ndarray, b: np.ndarray, draws: int = 10_000) -> list[float | None]:
+    """Mean of b - a over the mean of |a|, and its 95 % interval by resampled neurons: [value, low, high].
+
+    None for what has no bound: where every a, or every one of too many resamplings, is 0.
+    """
     some = np.random.default_rng(0).integers(len(a), size=(draws, len(a)))
-    shares = (b - a)[some].mean(1) / np.abs(a)[some].mean(1)
-    value = (b - a).mean() / np.abs(a).mean()
-    return [_figure(one) for one in (value, *np.quantile(shares, [0.025, 0.975]))]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        shares = (b - a)[some].mean(1) / np.abs(a)[some].mean(1)
+        value = (b - a).mean() / np.abs(a).mean()
+        bounds = np.quantile(shares, [0.025, 0.975])
+    return [_figure(one) if np.isfinite(one) else None for one in (value, *bounds)]
 
 
 def raw(own: Sequence[dict[str, Any]], recipes: Sequence[str]) -> dict[str, Any]:
