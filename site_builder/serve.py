@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import os
 import re
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -27,6 +28,14 @@ HOST = "127.0.0.1"
 
 class PortTaken(AtlasError):
     """Another program listens on the port."""
+
+
+class QuietServer(ThreadingHTTPServer):
+    """A reader who closes a page in the middle of an answer is no error of ours: nothing is printed of it."""
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(request, client_address)
 
 
 class RangeHandler(SimpleHTTPRequestHandler):
@@ -141,7 +150,7 @@ def make_server(
         raise NothingThere(f"{folder}: no site here (no index.html); build one with `neuron-atlas site build`")
     handler = WaitingHandler if waiting else RangeHandler
     try:
-        return ThreadingHTTPServer((host, port), partial(handler, directory=os.fspath(folder)))
+        return QuietServer((host, port), partial(handler, directory=os.fspath(folder)))
     except OSError as error:
         raise PortTaken(f"port {port}: {error.strerror}; name another with --port, or 0 for any free one") from error
 

@@ -9,6 +9,8 @@ import json
 import os
 import re
 import shutil
+import socket
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -447,6 +449,23 @@ def test_the_server_keeps_connections_shows_no_folders_and_takes_any_address(bui
     for port in (99999, -1):
         with pytest.raises(BadConfig, match=rf"port {port}: expected a number from 0"):
             make_server(out, port)
+
+
+def test_a_reader_who_hangs_up_leaves_no_traceback(
+    built: tuple[Path, SiteReport], capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Browsers cut connections when a page is closed; a terminal full of tracebacks hides what matters."""
+    out, _ = built
+    with running(make_server(out, 0)) as address:
+        host, port = address.removeprefix("http://").split(":")
+        for _ in range(3):
+            reader = socket.create_connection((host, int(port)), timeout=5)
+            reader.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # closing sends a reset
+            reader.sendall(b"GET /index.html HTTP/1.1\r\nHost: here\r\n\r\n")
+            reader.recv(1)
+            reader.close()
+        assert get(address, "/index.html")[0] == 200  # and goes on serving
+    assert "Traceback" not in capfd.readouterr().err
 
 
 @pytest.mark.parametrize(
