@@ -247,7 +247,7 @@ class _Climber:
 
     def _key(self, unit: int, purpose: str, variant: int = 0) -> tuple[object, ...]:
         address = NeuronAddress(self.model.description.slug, self.site.layer, unit)
-        return (self.recipe.hash, str(address), purpose, self.seed, *((f"variant {variant}",) if variant else ()))
+        return (self.recipe.draws, str(address), purpose, self.seed, *((f"variant {variant}",) if variant else ()))
 
     def _initial_latents(
         self,

@@ -113,6 +113,9 @@ class Recipe:
     """Fresh colour shifts and circular shifts under which the finished picture is measured."""
     variants: int = 1
     """Pictures of each neuron, with random numbers, or photographs to start from, of their own."""
+    drawn_as: str = ""
+    """Hash of the version whose random numbers are drawn; its own where it is empty. A version that changes some bands
+    leaves the pictures at the others what they were, to the byte, and two versions can be compared neuron by neuron."""
 
     @property
     def photographs(self) -> bool:
@@ -134,6 +137,11 @@ class Recipe:
         A setting that is added later, with a default that changes nothing, leaves old hashes as they are.
         """
         return settings_hash(self)
+
+    @property
+    def draws(self) -> str:
+        """What random numbers are keyed by, beside the neuron and the seed."""
+        return self.drawn_as or self.hash
 
 
 def settings_hash(settings: Any) -> str:
@@ -195,6 +203,7 @@ DEEP = replace(LATE, phases=(Phase(steps=46, copies=1, colour_shift=(0.0, 0.0)),
 FAST = Recipe(
     name="fast",
     version=3,
+    drawn_as="f53ba779218effb0",  # version 2, which differs in the last band alone
     bands=((0.2, (EARLY,)), (0.4, (MIDDLE,)), (0.6, (LATE,)), (1.0, (DEEP,))),
     rescue=(
         replace(
@@ -316,6 +325,7 @@ VARIED = replace(
     FAST,
     name="varied",
     version=2,
+    drawn_as="bbb7a98cfe550e4d",  # version 1,
     bands=tuple((upto, tuple(replace(one, diversity=1.0) for one in ascents)) for upto, ascents in FAST.bands),
     variants=4,
 )

@@ -233,6 +233,20 @@ def test_shifts_in_proportion_to_the_picture():
     assert plain.abs().amax(0).tolist() == [32, 32]
 
 
-@pytest.mark.parametrize(("name", "known"), [("fast", "a7830bad809bb2df"), ("reference", "1d637d39d60a1701")])
+@pytest.mark.parametrize(("name", "known"), [("fast", "81f960d183e41e0b"), ("reference", "1d637d39d60a1701")])
 def test_settings_that_come_later_leave_known_recipes_what_they_were(name, known):
     assert RECIPES[name].hash == known
+
+
+def test_a_version_that_changes_the_last_band_leaves_the_pictures_of_the_others_as_they_were():
+    fast = RECIPES["fast"]
+    (_, early), (_, middle), (_, late), _ = fast.bands
+    second = replace(fast, version=2, drawn_as="", bands=((0.2, early), (0.4, middle), (1.0, late)))
+    assert second.hash == fast.draws
+    model = load(ModelRequest("zoo/vit"))
+    before, now = (
+        [one.webp for site in model.description.ffn_sites[1:3] for one in visualize(model, site, [5], recipe)]
+        for recipe in (second, fast)
+    )
+    assert [site.depth > 0.6 for site in model.description.ffn_sites[1:3]] == [False, True]
+    assert (before[0] == now[0], before[1] == now[1]) == (True, False)
