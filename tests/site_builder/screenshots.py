@@ -52,12 +52,24 @@ KEPT = [
     ("map", 1280, "light"),
     ("map-pictures", 1280, "dark"),
     ("map", 390, "dark"),
+    ("model", 1280, "dark"),
+    ("clusters", 1280, "light"),
+    ("features", 390, "light"),
+    ("probes", 390, "dark"),
+    ("probe", 1280, "light"),
+    ("probe", 390, "dark"),
+    ("compare", 1280, "light"),
+    ("compare", 390, "dark"),
+    ("help", 390, "light"),
 ]
 PAGES = ["home", "model", "layer", "neuron", "evidence", "filters", "search", "clusters", "cluster", "help"]
 PAGES += ["head", "heads", "features", "feature", "inversions", "inversion", "map", "image", "probes", "probe"]
+PAGES += ["compare"]
 EVERY = list(product(PAGES, [390, 768, 1280], ["light", "dark"]))
 #: Where the picture begins, on pages of which the upper end shows nothing new.
 FROM = {"evidence": ".images", "head-images": ".images"}
+#: On phones the images flow around the picture, and have no box of their own to begin at.
+FROM_ON_PHONES = FROM | {"evidence": ".images .example"}
 #: Pages of which another shows everything.
 PARTS = ("evidence", "head-images")
 
@@ -86,9 +98,9 @@ def places(site: Path, neuron: str | None, words: str | None, head: str | None) 
     if manifest["search"]:
         where["search"] = f"s?q={quote(words or most_common(site, manifest['search']))}"
     if manifest.get("map"):
-        where |= {"map": "map", "map-pictures": "map?at=0.62,0.55,5&by=verdict"}
+        where |= {"map": "map", "map-pictures": "map?at=0.62,0.55,12&by=verdict"}
     if manifest["clusters"]:
-        where |= {"clusters": "rosetta", "cluster": "r/0"}
+        where |= {"clusters": "rosetta", "cluster": "r/0", "compare": f"cmp?u={','.join(alike(site, manifest))}"}
     if manifest["excited"]:
         first = next(iter(manifest["excited"]))
         where |= {"probes": f"p/{first}", "probe": f"p/{first}/7"}
@@ -109,6 +121,12 @@ def places(site: Path, neuron: str | None, words: str | None, head: str | None) 
     if head is not None:
         where |= {"head": f"h/{head}", "head-images": f"h/{head}", "heads": f"h/{head.split('/')[0]}"}
     return where
+
+
+def alike(site: Path, manifest: dict[str, Any]) -> list[str]:
+    """Addresses of three neurons of the first Rosetta cluster, of three models."""
+    first = json.loads(gzip.decompress((site / manifest["clusters"]["folder"] / "00000.json.gz").read_bytes()))[0]
+    return list({slug: f"{slug}/mlp/{layer}/{unit}" for slug, layer, unit, _ in first["members"]}.values())[:3]
 
 
 def most_common(site: Path, about: dict[str, Any]) -> str:
@@ -177,7 +195,8 @@ def main() -> None:
                 page.scheme(scheme)
                 url = f"{address}/{options.site.resolve().name}/#/{where[name]}"
                 out = options.out / f"{name}-{width}-{scheme}.png"
-                shoot(page, url, out, whole=options.all, start=FROM.get(name, ""), image=options.image)
+                start = (FROM_ON_PHONES if width < 600 else FROM).get(name, "")
+                shoot(page, url, out, whole=options.all, start=start, image=options.image)
     finally:
         page.close()
 
