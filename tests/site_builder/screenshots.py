@@ -8,19 +8,21 @@ does not have (evidence, search, a Rosetta cluster, heads) are left out.
 from __future__ import annotations
 
 import argparse
+import base64
 import gzip
 import json
 import re
 import sys
+from html import escape, unescape
 from itertools import product
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 from browser import Page, missing, plain_server
 from PIL import Image
 
-#: What docs/screenshots keeps: each page wide and narrow, the neuron's in both themes. (page, width, theme)
+#: What docs/screenshots keeps: each kind of page wide and narrow, one of them dark. (page, width, theme)
 KEPT = [
     ("home", 1280, "light"),
     ("layer", 1280, "dark"),
@@ -61,6 +63,14 @@ KEPT = [
     ("compare", 1280, "light"),
     ("compare", 390, "dark"),
     ("help", 390, "light"),
+    ("model", 390, "light"),
+    ("clusters", 390, "dark"),
+    ("features", 1280, "dark"),
+    ("probes", 1280, "light"),
+    ("help", 1280, "dark"),
+    ("inversions", 390, "dark"),
+    ("inversion", 1280, "light"),
+    ("filters", 390, "dark"),
 ]
 PAGES = ["home", "model", "layer", "neuron", "evidence", "filters", "search", "clusters", "cluster", "help"]
 PAGES += ["head", "heads", "features", "feature", "inversions", "inversion", "map", "image", "probes", "probe"]
@@ -171,6 +181,27 @@ def shoot(page: Page, address: str, out: Path, *, whole: bool, start: str = "", 
     picture.convert("RGB").quantize(colors, method, dither=dither).save(out, optimize=True)
 
 
+CARD = """<body style="margin:0;font:15px/1.4 system-ui;background:#fff;color:#111">
+<div style="width:600px;border:1px solid #ccc;border-radius:12px;overflow:hidden">
+<img src="data:image/jpeg;base64,{image}" width="600" style="display:block">
+<div style="padding:10px 14px"><div style="color:#666;font-size:13px">{host}</div><b>{title}</b><div>{description}</div>
+</div></div>"""
+
+
+def shoot_card(page: Page, stub: Path, out: Path) -> None:
+    """The stub page of a neuron as a messenger draws it: from what its head says, in the order of most."""
+    said = {
+        name: unescape(text)
+        for name, text in re.findall(r'<meta property="og:(\S+)" content="([^"]*)"', stub.read_text())
+    }
+    image = base64.b64encode((stub.parent / said["image"].rpartition("/")[2]).read_bytes()).decode()
+    told = {name: escape(said[name]) for name in ("title", "description")}
+    card = CARD.format(image=image, host=urlsplit(said["url"]).hostname, **told)
+    page.size(640, 480)
+    page.driver.get("data:text/html;charset=utf-8;base64," + base64.b64encode(card.encode()).decode())
+    Image.fromarray(page.pixels()).crop((0, 0, 602, 420)).convert("RGB").quantize(256).save(out, optimize=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("site", type=Path)
@@ -197,6 +228,10 @@ def main() -> None:
                 out = options.out / f"{name}-{width}-{scheme}.png"
                 start = (FROM_ON_PHONES if width < 600 else FROM).get(name, "")
                 shoot(page, url, out, whole=options.all, start=start, image=options.image)
+        slug, layer, unit = where["neuron"].removeprefix("n/").split("/")
+        stub = options.site / "c" / slug / "mlp" / layer / f"{unit}.html"
+        if stub.exists():  # of a site that was built with --url
+            shoot_card(page, stub, options.out / "card.png")
     finally:
         page.close()
 

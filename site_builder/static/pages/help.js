@@ -49,7 +49,7 @@ export function HelpPage() {
   return html`<h1>Help</h1>
     <section><h2>Keyboard</h2><dl class="forms">${KEYS.map(([key, does]) => html`<div key=${key}>
       <dt>${key.split(" ").map((one) => html`<kbd>${one}</kbd> `)}</dt><dd>${does}</dd></div>`)}</dl>
-      <p><${Choice} name="Keys of one letter or sign" value=${keys} options=${[["on", "on"], ["off", "off"]]} onChange=${setKeys} />
+      <p><${Choice} name="Keys of one letter or sign" value=${keys} options=${[["on", "on"], ["off", "off"]]} onChange=${setKeys} />${" "}
         <span class="note">Off, they do nothing here, so that speech input and other tools have them.</span></p></section>
     <${Kept} />
     <section><h2>Words</h2><dl class="forms words">${WORDS.map(([word, means]) => html`<div key=${word}><dt>${word}</dt><dd>${means}</dd></div>`)}</dl></section>
