@@ -233,8 +233,9 @@ def peer_way(name: str, settings: str, draw: Draw, passes: int | None = None, cl
         count = passes or passes_of_fast(site)
         return [drawn(Neuron(model, site, unit, precision, climbed), draw, count) for unit in units]
 
+    spent = f"{passes} passes" if passes else f"the passes of fast, {steps_of_fast()}"
     soft = "" if climbed == "activation" else "; softplus of the value before the activation function"
-    return Way(name, f"{settings}; {f'{passes} passes' if passes else 'the passes of fast'}{soft}", make)
+    return Way(name, f"{settings}; {spent}{soft}", make)
 
 
 def peer_ways(spectrum: str | None) -> tuple[list[Way], list[Way]]:
@@ -269,6 +270,12 @@ def handed_back(neuron: Neuron, start: Tensor, picture: Tensor, seconds: float) 
     webp = encode_webp(to_bytes(picture.float().cpu().numpy()), VisualizeSettings().webp_quality)
     before, _ = respond(neuron.model[0], neuron.site, [neuron.unit], start[None].float().to(neuron.device))
     return Made(neuron.unit, webp, float(before[0]), neuron.passes, seconds)
+
+
+def steps_of_fast() -> str:
+    """Passes of `fast` by depth, as far as which: of a version that spends others no result is taken for this one's."""
+    bands = RECIPES["fast"].bands
+    return ", ".join(f"{sum(ascent.image_steps for ascent in ascents)} to {upto:g}" for upto, ascents in bands)
 
 
 def passes_of_fast(site: FfnSite) -> int:

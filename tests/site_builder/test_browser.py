@@ -247,6 +247,8 @@ def test_sort_and_filter_live_in_the_address(seen: Seen, small_atlas: Path) -> N
 
 def test_3072_neurons_keep_the_page_small_and_every_one_can_be_reached(seen: Seen) -> None:
     page = seen.open("#/m/drawn-wide/0?sort=unit", ".wall .tile", site="wide")
+    names = page.run("return performance.getEntriesByType('resource').map(({ name }) => name)")
+    assert not any("first.json" in name for name in names), "another order waits for nothing but the figures of all"
     assert page.run("return document.querySelectorAll('*').length") < 600
     height = page.run("return document.querySelector('.wall').getBoundingClientRect().height")
     assert height > 20_000

@@ -14,15 +14,16 @@ const NAMES = { show: "Show", label: "Label", fires: "Fires on", verdict: "Verdi
 export function LayerPage({ route }) {
   const { slug, layer } = route;
   useTitle(`${slug}, layer ${layer}`);
-  const first = useLoaded(() => fetchFirst(slug, layer), [slug, layer]);
-  const wall = useLoaded(() => fetchAfterFirst(slug, layer), [slug, layer]);
-  const model = useLoaded(() => fetchModel(slug), [slug]);
   const asked = readAsked(route.query);
+  const plain = writeAsked(asked) === ""; // any other order or choice needs the figures of all
+  const first = useLoaded(async () => (plain ? fetchFirst(slug, layer) : null), [slug, layer]);
+  const wall = useLoaded(() => (plain ? fetchAfterFirst : fetchLayer)(slug, layer), [slug, layer]);
+  const model = useLoaded(() => fetchModel(slug), [slug]);
   const set = (next) => location.replace(link.layer(slug, layer, writeAsked({ ...asked, ...next })));
   useKeys({ u: () => (location.hash = link.model(slug)) }, [slug]);
   const error = wall.error ?? model.error;
   const whole = wall.stale ? undefined : wall.value;
-  const current = whole ?? (first.stale || writeAsked(asked) !== "" ? undefined : first.value);
+  const current = whole ?? (first.stale || !plain ? undefined : first.value);
   const site = model.stale ? undefined : model.value?.sites[layer];
   return html`<${Trail} trail=${[["Models", link.home()], [slug, link.model(slug)], [`Layer ${layer}`, null]]} />
     <${Head} slug=${slug} layer=${layer} site=${site} />
