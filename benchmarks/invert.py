@@ -1,17 +1,22 @@
 """What other models of the zoo read off the inversions of its classes, and of the sentences of its CLIP.
 
     python -m benchmarks.invert [--recipes fast,pii,pixels] [--models vit,swin,clip] [--classes 0-7] [--sheet FILE]
+    python -m benchmarks.invert --recipes pii --state FILE.jsonl --out docs/benchmarks/NAME.json
 
 Each classifier is inverted for all 40 values of the six attributes; the stored pictures are read by the other six. The
 CLIP is inverted for a sentence about each value ("a red object"), and read by the seven classifiers.
 Right is a reader that finds the target first among the values of its attribute. Beside it: chance, and the ceiling,
 what the same readers say of real scenes with that value (24 held-out scenes a value). `pixels` is a recipe of this
 script: U[0, 1] noise, eight colour-shifted copies, 200 steps, which is Plug-In Inversion without its stages.
+
+`pii` takes one to three minutes a target of a core: with --state every batch of results is kept, and the next run goes
+on from there.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import sys
 import time
 from dataclasses import dataclass, replace
@@ -24,7 +29,8 @@ from PIL import Image
 from torch import Tensor
 
 from benchmarks.machine import description, public, put
-from pipeline.invert.ascent import invert
+from benchmarks.recipes import State
+from pipeline.invert.ascent import PICTURES_AT_ONCE, invert
 from pipeline.invert.judge import Inversion, judged
 from pipeline.invert.recipes import InversionRecipe, InversionStage, inversion_recipe
 from pipeline.invert.targets import Outputs, Target, class_outputs, targets_of, text_outputs
@@ -106,23 +112,55 @@ def by_attribute(values: np.ndarray, index: list[int]) -> dict[str, float]:
     return told | {"all": round(float(values.mean()), 3)}
 
 
-def measured(reader: Reader, targets: list[Target], recipe: InversionRecipe) -> tuple[list[Inversion], float]:
-    """The judged inversions of a model, and process seconds a target of making them."""
-    began = time.process_time()
-    pictures = invert(reader.model, reader.outputs, targets, recipe)
-    seconds = (time.process_time() - began) / len(targets)
-    return judged(reader.model, reader.outputs, targets, pictures, recipe, 0), seconds
+def measured(
+    reader: Reader, readers: list[Reader], targets: list[Target], recipe: InversionRecipe, state: State
+) -> tuple[list[dict[str, Any]], list[Inversion]]:
+    """What a model's inversions reach, a row a target, from `state` where it has it; and those that were made now."""
+    keys = {target.index: key_of(reader, readers, target, recipe) for target in targets}
+    missing = [target for target in targets if state.of(keys[target.index]) is None]
+    made: list[Inversion] = []
+    step = max(1, PICTURES_AT_ONCE["cpu"] // recipe.copies)
+    for some in (missing[begin : begin + step] for begin in range(0, len(missing), step)):
+        began = time.process_time()
+        pictures = invert(reader.model, reader.outputs, some, recipe)
+        seconds = (time.process_time() - began) / len(some)
+        own = judged(reader.model, reader.outputs, some, pictures, recipe, 0)
+        right = transferred(readers, reader, [one.index for one in some], torch.stack([one.pixels() for one in own]))
+        state.add(
+            [
+                {
+                    "key": keys[one.target.index],
+                    "score": one.score,
+                    "rank": one.rank,
+                    "natural_right": one.natural_right,
+                    "right": right[:, column].tolist(),
+                    "process_seconds": seconds,
+                }
+                for column, one in enumerate(own)
+            ]
+        )
+        made += own
+        print(f"{recipe.name} {reader.name}: {len(some)}, {seconds:.1f} s each", file=sys.stderr, flush=True)
+    return [state.rows[keys[target.index]] for target in targets], made
 
 
-def figures(made: list[Inversion], right: np.ndarray, limit: np.ndarray, seconds: float) -> dict[str, Any]:
+def key_of(reader: Reader, readers: list[Reader], target: Target, recipe: InversionRecipe) -> str:
+    """Everything that decides a result: weights of the model and of those that read, target, the recipe's settings."""
+    read_by = "".join(one.model.fingerprint for one in readers if one is not reader)
+    digest = hashlib.sha256(read_by.encode()).hexdigest()[:16]
+    return " ".join([reader.model.fingerprint[:16], digest, recipe.name, recipe.hash, *map(str, target.key(""))])
+
+
+def figures(rows: list[dict[str, Any]], targets: list[Target], limit: np.ndarray) -> dict[str, Any]:
     """What is told of one model's inversions by one recipe."""
+    right = np.array([one["right"] for one in rows], dtype=float).T
     error = right.mean(0).std(ddof=1) / np.sqrt(right.shape[1]) if right.shape[1] > 1 else 0.0
     return {
-        "process_seconds_a_target": round(seconds, 3),
-        "own_score": round(float(np.mean([one.score for one in made])), 3),
-        "own_right": round(float(np.mean([one.rank == 1 for one in made])), 3),
-        "natural_right": round(float(np.mean([one.natural_right for one in made])), 3),
-        "transfer": by_attribute(right, [one.target.index for one in made]),
+        "process_seconds_a_target": round(float(np.mean([one["process_seconds"] for one in rows])), 3),
+        "own_score": round(float(np.mean([one["score"] for one in rows])), 3),
+        "own_right": round(float(np.mean([one["rank"] == 1 for one in rows])), 3),
+        "natural_right": round(float(np.mean([one["natural_right"] for one in rows])), 3),
+        "transfer": by_attribute(right, [target.index for target in targets]),
         "standard_error_over_targets": round(float(error), 3),
         "share_of_ceiling": round(float(right.mean() / limit.mean()), 3),
     }
@@ -161,6 +199,7 @@ def main() -> None:
     parser.add_argument("--copies", type=int, default=8, help="of a picture in a step, at most")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--sheet", help="where the pictures are drawn, as a file of pictures")
+    parser.add_argument("--state", help="JSON lines: what each inversion reached, kept and reused")
     parser.add_argument("--out")
     asked = parser.parse_args()
     several = [name for name in asked.recipes.split(",") if name != "pixels" and inversion_recipe(name).variants > 1]
@@ -168,11 +207,14 @@ def main() -> None:
         parser.error(
             f"--recipes {several[0]}: makes several pictures of a target, expected one; see inversion_readings"
         )
+    if asked.sheet and asked.state:
+        parser.error("--sheet draws what this run makes, and --state keeps no pictures; leave one of them out")
     torch.set_num_threads(asked.threads)
     loaded = [(name, load(ModelRequest(f"zoo/{name}"))) for name in CLASSIFIERS]
     readers = [Reader(name, model, class_outputs(model)) for name, model in loaded]
     targets = targets_of(readers[0].outputs, [one for one in asked.classes.split(",") if one])
     index = [target.index for target in targets]
+    state = State(asked.state)
     limits, rows, told, wanted = ceiling(readers, targets), [], {}, asked.models.split(",")
     for name in asked.recipes.split(","):
         recipe, results = recipe_of(name, asked.copies), {}
@@ -180,10 +222,9 @@ def main() -> None:
             if reader.name not in wanted:
                 continue
             own = [Target(reader.outputs.kind, one, reader.outputs.names[one]) for one in index]
-            made, seconds = measured(reader, own, recipe)
-            right = transferred(readers, reader, index, torch.stack([one.pixels() for one in made]))
+            known, made = measured(reader, readers, own, recipe, state)
             limit = np.delete(limits, place, axis=0) if place < len(readers) else limits
-            results[reader.name] = figures(made, right, limit, seconds)
+            results[reader.name] = figures(known, own, limit)
             print(f"{name} {reader.name}: {results[reader.name]}", file=sys.stderr, flush=True)
             rows.append(made)
         told[name] = {"image_steps": recipe.image_steps, "hash": recipe.hash, "models": results, **mean_of(results)}
