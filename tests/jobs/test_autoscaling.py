@@ -21,7 +21,10 @@ from tests.jobs.test_processes import REPO, wait_until
 from tests.jobs.tiny import UNITS, flags
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+# One worker is at these for so long that the other's node goes during the first, and has time to come for the second.
 LAST = "visualize zoo-vit--random/mlp/1 units 48 to 63"
+FIRST_VERDICT, OTHER_VERDICT = (f"verdict zoo-vit--random/mlp/1 units {units}" for units in ("0 to 31", "32 to 63"))
+LONG = f"start@{LAST}=sleep:40;start@{FIRST_VERDICT}=sleep:60"
 # Prints how many nodes with CPUs are alive, whenever that changes; a process of its own, as Ray ends one that loses its
 # head.
 WATCH = """
@@ -118,7 +121,7 @@ def test_a_node_goes_while_one_worker_is_at_a_long_unit_and_comes_again_for_what
     folder = tmp_path / "scaled"
     command = [sys.executable, "-m", "tests.jobs.tiny", "run"]
     options = {"out": folder, "address": scaled.address, "idle_seconds": 2, "stages": BOTH}
-    marks = {"ATLAS_FAILPOINTS": f"start@{LAST}=sleep:40", "ATLAS_FAILPOINT_MARKS": str(tmp_path)}
+    marks = {"ATLAS_FAILPOINTS": LONG, "ATLAS_FAILPOINT_MARKS": str(tmp_path)}
     driver = subprocess.Popen(
         [*command, *flags(**options)],
         env={**scaled.environment, **marks},
@@ -136,6 +139,8 @@ def test_a_node_goes_while_one_worker_is_at_a_long_unit_and_comes_again_for_what
     assert "was lost" not in errors
     log = [json.loads(line) for file in folder.glob(".atlas/logs/*.jsonl") for line in file.open()]
     assert "workers let go" in {line["event"] for line in log}
+    done = {line["unit"]: line["worker"] for line in log if line["event"] == "committed"}
+    assert done[OTHER_VERDICT] != done[FIRST_VERDICT], "the node that came again took what was ready"
 
     report = run_into(tmp_path / "here", stages=BOTH)
     assert report.exit_code == 0
