@@ -19,12 +19,12 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from atlas_schema.citing import bibtex
 from atlas_schema.columns import SCHEMA_VERSION, Column, Table, feature
 from atlas_schema.errors import NothingThere
-from atlas_schema.parquet import THREADS, damage, digest_of, read_footer
+from atlas_schema.parquet import digest_of, read_footer
+from atlas_schema.parquet_columns import read_columns
 from atlas_schema.read import Atlas
 from atlas_schema.shards import shard_path
 from atlas_schema.store import Store
@@ -250,11 +250,8 @@ def _shown_images(atlas: Atlas, known: _Known) -> list[str | None]:
 
 
 def _shown(store: Store, path: str) -> list[str | None]:
-    with store.open(path) as file, damage(path):
-        # of a thumbnail its name alone: whether it is there, without its bytes
-        rows = pq.ParquetFile(file, page_checksum_verification=True).read(
-            columns=["licence", "thumbnail.path"], use_threads=THREADS
-        )
+    # of a thumbnail its name alone: whether it is there, without its bytes
+    rows = read_columns(store, path, read_footer(store, path), ["licence", "thumbnail.path"])
     licences: list[str | None] = pc.unique(rows.filter(pc.is_valid(rows["thumbnail"]))["licence"]).to_pylist()
     return licences
 

@@ -26,7 +26,7 @@ import pyarrow.parquet as pq
 
 from atlas_schema.columns import SCHEMA_VERSION
 from atlas_schema.errors import ShardCorrupt
-from atlas_schema.parquet import damage, digest_of, read_footer, versions_agree
+from atlas_schema.parquet import THREADS, damage, digest_of, read_footer, versions_agree
 from atlas_schema.pictures import picture_places
 from atlas_schema.store import Store
 
@@ -46,7 +46,7 @@ def encode_lookup(encoded: bytes, path: str) -> bytes:
     with damage(path):
         parquet = pq.ParquetFile(pa.BufferReader(encoded))
         names = [name for name in parquet.schema_arrow.names if name != "image"]
-        found = parquet.read(columns=names).to_pylist()
+        found = parquet.read(columns=names, use_threads=THREADS).to_pylist()
     places = {unit: (offset, length) for unit, offset, length in picture_places(encoded, path)}
     texts = [json.dumps(row, separators=(",", ":"), allow_nan=False).encode() for row in found]
     dictionary = texts[0] if texts else b""

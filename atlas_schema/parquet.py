@@ -24,9 +24,10 @@ from atlas_schema.store import Store
 PREFIX = "atlas."
 ROWS_PER_PAGE = 16  # one page of images is some 200 kB: what a reader with the page index fetches
 IMAGE_ROWS_PER_GROUP, ROWS_PER_GROUP = 256, 8192
-TAIL_BYTES = 256 << 10  # read to find a footer: those of large shards are a third of it
-#: Whether a file that Python opened is decoded by Arrow's threads. One that still holds it when the interpreter ends
-#: aborts or hangs the process (apache/arrow#50482): about one command in fifteen on a busy machine.
+TAIL_BYTES = 64 << 10  # read to find a footer; of large shards, whose footers are half as long again, the rest after it
+#: Whether what Python opened or holds is decoded by Arrow's threads. One that still holds it when the interpreter ends
+#: aborts or hangs the process (apache/arrow#50482): about one command in fifteen on a busy machine. The same do those
+#: that read ahead (`pre_buffer`, which `pq.read_table` turns on by itself): see parquet_columns.
 THREADS = False
 _DIGEST = b"atlas.sha256"
 _UNKNOWN_DIGEST = b"0" * 64
@@ -78,7 +79,7 @@ def decode(encoded: bytes, path: str) -> tuple[pa.Table, dict[str, str]]:
     """Rows and footer metadata of a file of this project; ShardCorrupt where a byte has changed."""
     metadata = check_whole(encoded, path)
     with damage(path):
-        table = pq.ParquetFile(pa.BufferReader(encoded), page_checksum_verification=True).read()
+        table = pq.ParquetFile(pa.BufferReader(encoded), page_checksum_verification=True).read(use_threads=THREADS)
     return table, metadata
 
 
@@ -110,43 +111,21 @@ def read_footer(store: Store, path: str) -> pq.FileMetaData:
 
     What lies before the footer is not looked at.
     """
-    tail = store.tail(path, TAIL_BYTES)
+    size = store.size(path)
+    begin = max(0, size - TAIL_BYTES)
+    tail = store.read_range(path, begin, size - begin)
     with damage(path):
         if tail[-4:] != b"PAR1":
             raise ValueError("it does not end as a Parquet file does")
         length = int.from_bytes(tail[-8:-4], "little") + 8
         if length > len(tail):
-            tail = store.tail(path, length)
+            tail = store.read_range(path, max(0, size - length), length - len(tail)) + tail
         return pq.read_metadata(pa.BufferReader(tail[-length:]))
 
 
 def digest_of(parquet: pq.FileMetaData) -> str:
     """The SHA-256 that a footer names of its whole file; "" where it names none."""
     return str((parquet.metadata or {}).get(_DIGEST, b"").decode())
-
-
-def read_rows(store: Store, path: str, parquet: pq.FileMetaData, wanted: Mapping[str, Any]) -> pa.Table:
-    """Rows of the row groups that may hold `wanted` values, by the statistics of a footer read before.
-
-    Only the bytes of these are read, each page with its checksum. Other rows of the same groups are among them.
-    """
-    groups = [group for group in range(parquet.num_row_groups) if _may_hold(parquet.row_group(group), wanted)]
-    if not groups:
-        return parquet.schema.to_arrow_schema().empty_table()
-    with store.open(path) as file, damage(path):
-        return pq.ParquetFile(file, metadata=parquet, page_checksum_verification=True).read_row_groups(
-            groups, use_threads=THREADS
-        )
-
-
-def _may_hold(group: pq.RowGroupMetaData, wanted: Mapping[str, Any]) -> bool:
-    for index in range(group.num_columns):
-        column = group.column(index)
-        if column.path_in_schema in wanted and column.is_stats_set and column.statistics.has_min_max:
-            value = wanted[column.path_in_schema]
-            if not column.statistics.min <= value <= column.statistics.max:
-                return False
-    return True
 
 
 def footer_metadata(parquet: pq.FileMetaData) -> dict[str, str]:

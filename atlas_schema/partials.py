@@ -7,14 +7,14 @@ layer of a model reads the bytes of that layer.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from atlas_schema.errors import NothingThere
-from atlas_schema.parquet import THREADS, damage, encode
+from atlas_schema.parquet import damage, encode, read_footer
+from atlas_schema.parquet_columns import columns_at
 from atlas_schema.parts import PartReceipt, commit_encoded, part_footer, part_path
 from atlas_schema.rows import rows_to_table
 from atlas_schema.store import Store
@@ -50,11 +50,11 @@ def commit_partial(store: Store, unit: WorkUnit, arrays: NamedArrays, *, provena
 def partial_sizes(store: Store, unit: WorkUnit) -> dict[str, int]:
     """The arrays of a committed partial, and the bytes of each, by its footer. Raises as `read_partial`."""
     sizes: dict[str, int] = {}
-    with _opened(store, unit) as parquet:
-        for group in range(parquet.num_row_groups):
-            stored = parquet.metadata.row_group(group)
-            name = stored.column(0).statistics.min
-            sizes[name] = sizes.get(name, 0) + stored.total_byte_size
+    footer = _footer(store, unit)
+    for group in range(footer.num_row_groups):
+        stored = footer.row_group(group)
+        name = stored.column(0).statistics.min
+        sizes[name] = sizes.get(name, 0) + stored.total_byte_size
     return sizes
 
 
@@ -63,14 +63,14 @@ def read_partial(store: Store, unit: WorkUnit, names: Iterable[str] | None = Non
 
     Raises ShardCorrupt where it is damaged, NothingThere where it is absent or has no such array.
     """
-    with _opened(store, unit) as parquet:
-        listed = [parquet.metadata.row_group(g).column(0).statistics.min for g in range(parquet.num_row_groups)]
-        wanted = sorted(set(listed)) if names is None else list(names)
-        groups: dict[str, list[int]] = {name: [] for name in wanted if name in listed}
-        for group, name in enumerate(listed):
-            if name in groups:
-                groups[name].append(group)
-        arrays = {name: _assembled(parquet, of) for name, of in groups.items()}
+    footer = _footer(store, unit)
+    listed = [footer.row_group(g).column(0).statistics.min for g in range(footer.num_row_groups)]
+    wanted = sorted(set(listed)) if names is None else list(names)
+    groups: dict[str, list[int]] = {name: [] for name in wanted if name in listed}
+    for group, name in enumerate(listed):
+        if name in groups:
+            groups[name].append(group)
+    arrays = {name: _assembled(store, part_path(unit), footer, of) for name, of in groups.items()}
     lacking = [name for name in wanted if name not in arrays]
     if lacking:
         held = ", ".join(sorted(set(listed)))
@@ -78,13 +78,11 @@ def read_partial(store: Store, unit: WorkUnit, names: Iterable[str] | None = Non
     return arrays
 
 
-@contextmanager
-def _opened(store: Store, unit: WorkUnit) -> Iterator[pq.ParquetFile]:
-    """The file of a committed partial, with its faults told as `read_partial` tells them."""
+def _footer(store: Store, unit: WorkUnit) -> pq.FileMetaData:
+    """The footer of a committed partial. Raises as `read_partial`."""
     path = part_path(unit)
     try:
-        with store.open(path) as file, damage(path):
-            yield pq.ParquetFile(file, page_checksum_verification=True)
+        return read_footer(store, path)
     except FileNotFoundError:
         raise NothingThere(f"{unit}: not committed (no {path}); run the stage {unit.stage} first") from None
 
@@ -106,20 +104,21 @@ def _pieces(name: str, array: np.ndarray) -> Iterator[pa.Table]:
         yield table.set_column(schema.get_field_index("data"), schema.field("data"), data)
 
 
-def _assembled(parquet: pq.ParquetFile, groups: Sequence[int]) -> np.ndarray:
+def _assembled(store: Store, path: str, footer: pq.FileMetaData, groups: Sequence[int]) -> np.ndarray:
     """The array whose pieces lie in some row groups, in their order; one of them is held beside it at a time."""
     array: np.ndarray | None = None
     filled = 0
-    for group in groups:
-        table = parquet.read_row_group(group, use_threads=THREADS)
-        for index in range(table.num_rows):
-            row = {name: table[name][index] for name in table.column_names}
-            if array is None:
-                array = np.empty(row["shape"].as_py(), dtype=row["dtype"].as_py())
-            raw = array.reshape(-1).view(np.uint8)
-            some = np.frombuffer(row["data"].as_buffer(), np.uint8)
-            raw[filled : filled + len(some)] = some  # ValueError, as damage is, where it is longer than its place
-            filled += len(some)
-    if array is None or filled != array.nbytes:
-        raise ValueError(f"{filled} bytes of an array of {0 if array is None else array.nbytes}")
+    with damage(path):
+        for group in groups:
+            table = columns_at(store, path, footer, groups=[group])
+            for index in range(table.num_rows):
+                row = {name: table[name][index] for name in table.column_names}
+                if array is None:
+                    array = np.empty(row["shape"].as_py(), dtype=row["dtype"].as_py())
+                raw = array.reshape(-1).view(np.uint8)
+                some = np.frombuffer(row["data"].as_buffer(), np.uint8)
+                raw[filled : filled + len(some)] = some  # ValueError, as damage is, where it is longer than its place
+                filled += len(some)
+        if array is None or filled != array.nbytes:
+            raise ValueError(f"{filled} bytes of an array of {0 if array is None else array.nbytes}")
     return array

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from atlas_schema.errors import ShardCorrupt
-from atlas_schema.parquet import damage
+from atlas_schema.parquet import THREADS, damage
 
 
 def picture_places(encoded: bytes, path: str) -> list[tuple[int, int, int]]:
@@ -18,7 +18,7 @@ def picture_places(encoded: bytes, path: str) -> list[tuple[int, int, int]]:
         parquet = pq.ParquetFile(pa.BufferReader(encoded))
         for group in range(parquet.num_row_groups):
             start = _image_chunk(parquet.metadata.row_group(group)).data_page_offset
-            rows = parquet.read_row_group(group, columns=["unit", "image"]).combine_chunks()
+            rows = parquet.read_row_group(group, columns=["unit", "image"], use_threads=THREADS).combine_chunks()
             found += _locate(encoded, start, rows, path)
     return found
 

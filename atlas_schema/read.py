@@ -26,7 +26,8 @@ from atlas_schema.errors import AtlasError, BadConfig, NothingThere, nearest
 from atlas_schema.lookup import Lookup, read_lookup
 from atlas_schema.neuron_card import SHOWN, Neuron
 from atlas_schema.pages import picture_in_page
-from atlas_schema.parquet import THREADS, check_whole, conformed, damage, require_version
+from atlas_schema.parquet import check_whole, conformed, decode, read_footer, require_version
+from atlas_schema.parquet_columns import read_columns
 from atlas_schema.pictures import picture_places
 from atlas_schema.published import opened
 from atlas_schema.searching import best_first
@@ -106,19 +107,21 @@ class Atlas:
     def _row(self, address: NeuronAddress, names: Sequence[str]) -> dict[str, Any]:
         """The row of one neuron from its shard."""
         path = self._path(address)
-        with self.store.open(path) as file, damage(path):
-            parquet = pq.ParquetFile(file, page_checksum_verification=True, pre_buffer=not self.store.is_local)
-            require_version(parquet.metadata, path)
-            group = _row_group_of(parquet.metadata, address.unit)
-            if group is not None:
-                rows = parquet.read_row_group(group, columns=list(dict.fromkeys(["unit", *names])), use_threads=THREADS)
-                rows = rows.filter(pc.equal(rows["unit"], address.unit))
-                if rows.num_rows:
-                    row: dict[str, Any] = _as_today(rows.slice(0, 1), names).to_pylist()[0]
-                    return row
-        raise NothingThere(
-            f"{address}: the atlas holds layer {address.layer} but not this unit ({_span(parquet.metadata)})"
-        )
+        footer = self._footer(path)
+        group = _row_group_of(footer, address.unit)
+        if group is not None:
+            rows = read_columns(self.store, path, footer, list(dict.fromkeys(["unit", *names])), [group])
+            rows = rows.filter(pc.equal(rows["unit"], address.unit))
+            if rows.num_rows:
+                row: dict[str, Any] = _as_today(rows.slice(0, 1), names).to_pylist()[0]
+                return row
+        raise NothingThere(f"{address}: the atlas holds layer {address.layer} but not this unit ({_span(footer)})")
+
+    def _footer(self, path: str) -> pq.FileMetaData:
+        """The footer of a shard that this code can read. Raises FileNotFoundError, ShardCorrupt, ForeignAtlas."""
+        footer = read_footer(self.store, path)
+        require_version(footer, path)
+        return footer
 
     def neurons(self, slug: str, layer: int, columns: Sequence[str] | None = None) -> pa.Table | None:
         """All neurons of a layer by unit: `columns`, or all but the image; None where no shard is there."""
@@ -211,10 +214,7 @@ class Atlas:
         return self._read(found[layer], _columns(columns, table), table) if layer in found else None
 
     def _read(self, path: str, columns: Sequence[str], table: Table) -> pa.Table:
-        with self.store.open(path) as file, damage(path):
-            parquet = pq.ParquetFile(file, page_checksum_verification=True, pre_buffer=not self.store.is_local)
-            require_version(parquet.metadata, path)
-            return _as_today(parquet.read(columns=list(columns), use_threads=THREADS), columns, table)
+        return _as_today(read_columns(self.store, path, self._footer(path), columns), columns, table)
 
     def picture(self, address: NeuronAddress | str) -> bytes:
         """The WebP bytes of a neuron's visualization: one short read of a published atlas, else the shard's tail and
@@ -277,11 +277,10 @@ class Atlas:
         if slug not in self._counts:
             path = shard_path(MODELS, slug)
             try:
-                with damage(path):
-                    rows = pq.read_table(pa.BufferReader(self.store.read(path)), columns=["ffn_sites"])
+                encoded = self.store.read(path)
             except FileNotFoundError:
                 return 0
-            self._counts[slug] = rows["ffn_sites"][0].as_py()
+            self._counts[slug] = decode(encoded, path)[0]["ffn_sites"][0].as_py()
         return self._counts[slug]
 
     def picture_or_none(self, address: NeuronAddress | str) -> bytes | None:
@@ -336,10 +335,8 @@ class Atlas:
         rows = []
         for path in self.store.list(f"{table.name}/{slug}" if slug else table.name):
             if parse_shard_path(path):
-                with self.store.open(path) as file, damage(path):
-                    parquet = pq.ParquetFile(file, page_checksum_verification=True)
-                    require_version(parquet.metadata, path)
-                    rows += _as_today(parquet.read(use_threads=THREADS), table.names, table).to_pylist()
+                found = read_columns(self.store, path, self._footer(path))
+                rows += _as_today(found, table.names, table).to_pylist()
         return sorted(rows, key=lambda row: tuple(row[name] for name in table.key))
 
     def _neuron_shards(self, slug: str) -> dict[int, str]:

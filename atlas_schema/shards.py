@@ -26,10 +26,10 @@ from atlas_schema.parquet import (
     encode,
     footer_metadata,
     read_footer,
-    read_rows,
     tried_twice,
     versions_agree,
 )
+from atlas_schema.parquet_columns import read_rows
 from atlas_schema.parts import is_whole, part_path, read_file
 from atlas_schema.quarantine import keep_copy
 from atlas_schema.rows import rows_to_table

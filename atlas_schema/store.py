@@ -73,10 +73,6 @@ class Store:
         with _failures(self.url, "read", path):
             return self._files.read(_checked(path), offset, length)
 
-    def tail(self, path: str, length: int) -> bytes:
-        """The last `length` bytes of the file, all where it has fewer: where a Parquet file says what it holds."""
-        return self.read_range(path, max(0, self.size(path) - length), length)
-
     def open(self, path: str) -> BinaryIO:
         """The file opened for reading at places; nothing is read ahead: a remote read costs its bytes."""
         with _failures(self.url, "open", path):

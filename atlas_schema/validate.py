@@ -32,7 +32,8 @@ from atlas_schema.head_faults import head_faults
 from atlas_schema.kept import Shelf, part_in_shards, read_kept
 from atlas_schema.lookup import FOLDER as LOOKUPS
 from atlas_schema.lookup import lookup_faults
-from atlas_schema.parquet import THREADS, check_whole, damage, footer_metadata, versions_agree
+from atlas_schema.parquet import THREADS, check_whole, damage, footer_metadata, read_footer, versions_agree
+from atlas_schema.parquet_columns import read_columns
 from atlas_schema.partials import read_partial
 from atlas_schema.parts import KEPT, PARTS, is_part_path, kept_path, parse_part_path, read_file
 from atlas_schema.shards import parse_shard_path, shard_path
@@ -233,19 +234,17 @@ def _read(
     """Rows, footer and this project's metadata; `deep` also compares the file's digest."""
     if deep:
         encoded = store.read(path)
-        check_whole(encoded, path)
-        source: Any = pa.BufferReader(encoded)
+        own, footer = check_whole(encoded, path), pq.read_metadata(pa.BufferReader(encoded))
     else:
-        source = store.open(path)
-    with source, damage(path):
-        parquet = pq.ParquetFile(source, page_checksum_verification=True)
-        own = footer_metadata(parquet.metadata)
-        if not versions_agree(own.get("schema_version", "")):
-            raise ForeignAtlas(
-                f"schema version {own.get('schema_version', 'unknown')}; this code reads {SCHEMA_VERSION}"
-            )
-        held = None if columns is None else [name for name in columns if name in parquet.schema_arrow.names]
-        return parquet.read(columns=held, use_threads=THREADS), (parquet.metadata, own)
+        footer = read_footer(store, path)
+        own = footer_metadata(footer)
+    if not versions_agree(own.get("schema_version", "")):
+        raise ForeignAtlas(f"schema version {own.get('schema_version', 'unknown')}; this code reads {SCHEMA_VERSION}")
+    if not deep:
+        return read_columns(store, path, footer, columns), (footer, own)
+    with damage(path):
+        whole = pq.ParquetFile(pa.BufferReader(encoded), page_checksum_verification=True)
+        return whole.read(columns=columns, use_threads=THREADS), (footer, own)
 
 
 def _address_faults(path: str, slug: str, layer: int, data: pa.Table) -> Iterator[Violation]:

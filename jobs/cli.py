@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from typing import Any
 
-from cyclopts import App, CycloptsError
+from cyclopts import App, CycloptsError, Parameter
 
 from atlas_schema.errors import AtlasError
 
@@ -167,6 +168,7 @@ def make_app() -> App:
         help_format="markdown",
         result_action="return_value",
         suppress_keyboard_interrupt=False,
+        default_parameter=Parameter(show_default=_default),
     )
     for name, entry in COMMANDS.items():
         _register(app, "neuron-atlas", name, *entry)
@@ -176,6 +178,11 @@ def make_app() -> App:
             _register(inner, f"neuron-atlas {group}", name, *entry)
         app.command(inner)
     return app
+
+
+def _default(value: Any) -> str | None:
+    """What the help says is taken where an option is not given; nothing where nothing is."""
+    return None if value is None or value is False or value == () else str(value)
 
 
 def _register(app: App, parent: str, name: str, path: str, line: str, example: str) -> None:

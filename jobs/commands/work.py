@@ -37,7 +37,7 @@ def _flags_of(fields: Mapping[str, FieldInfo]) -> Iterator[tuple[str, Any, Any]]
         kinds = [list[str]] if get_origin(info.annotation) is dict or name in _REPEATED else kinds
         text = info.description or ""
         given = info.get_default(call_default_factory=True)
-        if given is not None and given != {} and not isinstance(given, bool) and "(default:" not in text:
+        if given not in (None, {}, ()) and not isinstance(given, bool) and "(default:" not in text:
             text = f"{text.removesuffix('.')} (default: {given})."
         yield name, Annotated[(kinds or [str])[0] | None, _flag(text, _OTHER_NAMES.get(name))], None
 

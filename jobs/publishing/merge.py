@@ -14,14 +14,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-import pyarrow.parquet as pq
-
 from atlas_schema.card import write_card
 from atlas_schema.columns import Table
 from atlas_schema.errors import AtlasLocked, BadConfig, ForeignAtlas, NothingThere, NotValid, ShardCorrupt
 from atlas_schema.file_faults import reached
 from atlas_schema.kept import Kept, Shelf, part_in_shards, read_kept, write_kept
-from atlas_schema.parquet import THREADS, check_whole, damage, decode, encode, footer_metadata, read_footer, tried_twice
+from atlas_schema.parquet import check_whole, decode, encode, footer_metadata, read_footer, tried_twice
+from atlas_schema.parquet_columns import read_columns
 from atlas_schema.parts import (
     ROWS_PER_PAGE,
     Listing,
@@ -188,10 +187,7 @@ def _said_by(store: Store, path: str, table: Table, stage: str) -> set[tuple[Any
     """Keys of the rows of a shard of which a stage filled something; none where the shard is not there."""
     columns = [column for column in table.part_columns(stage) if column.name in table.key or not column.is_image]
     try:
-        with store.open(path) as file, damage(path):
-            parquet = pq.ParquetFile(file)
-            names = [one.name for one in columns if one.name in parquet.schema_arrow.names]
-            rows = parquet.read(columns=names, use_threads=THREADS)
+        rows = read_columns(store, path, read_footer(store, path), [one.name for one in columns])
     except FileNotFoundError:
         return set()
     rows = table.rows_of(stage, rows)

@@ -13,12 +13,12 @@ from functools import lru_cache
 
 import numpy as np
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from atlas_schema.columns import Table
 from atlas_schema.errors import ShardCorrupt
 from atlas_schema.kept import Kept, read_kept
-from atlas_schema.parquet import THREADS, damage, footer_metadata, read_footer
+from atlas_schema.parquet import damage, footer_metadata, read_footer
+from atlas_schema.parquet_columns import read_columns
 from atlas_schema.parts import part_path
 from atlas_schema.shards import parse_shard_path
 from atlas_schema.store import Store
@@ -82,8 +82,7 @@ def _of_part(store: Store, unit: WorkUnit, table: Table) -> tuple[Mapping[str, s
             raise ValueError("its footer names another unit")
         if not isinstance(unit.cut, Pair):
             return footer, {unit.slug: parquet.num_rows} if parquet.num_rows else {}
-        with store.open(path) as file:
-            slugs = pq.ParquetFile(file, metadata=parquet).read(columns=["slug"], use_threads=THREADS)["slug"]
+        slugs = read_columns(store, path, parquet, ["slug"])["slug"]
     counted = {one["values"]: one["counts"] for one in slugs.value_counts().to_pylist()}
     return footer, dict(sorted(counted.items()))
 
@@ -113,17 +112,16 @@ class _Counting:
 
     def _read(self, path: str, table: Table) -> _Shard:
         names = [name for name in ("unit", "partner_slug", "together", "reader") if name in table.names]
-        with self.store.open(path) as file, damage(path):
-            parquet = pq.ParquetFile(file)
-            rows = parquet.read(columns=names, use_threads=THREADS)
-            parts = frozenset(footer_metadata(parquet.metadata).get("parts", "").split(","))
+        footer = read_footer(self.store, path)
+        rows = read_columns(self.store, path, footer, names)
+        parts = frozenset(footer_metadata(footer).get("parts", "").split(","))
         units = rows["unit"].to_numpy() if "unit" in names else np.zeros(0, np.int32)
         others = [rows[name].combine_chunks() for name in names if name != "unit"]
         if len(others) > 1:
             others = [pc.binary_join_element_wise(*others, "/")]
         counted = pc.value_counts(others[0]).to_pylist() if others else []
         partners = {one["values"]: one["counts"] for one in counted}
-        return _Shard(parts, parquet.metadata.num_rows, units, partners)
+        return _Shard(parts, footer.num_rows, units, partners)
 
 
 def _own(unit: WorkUnit, slug: str, shard: _Shard) -> int:

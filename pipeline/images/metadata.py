@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from atlas_schema.errors import BadConfig
+from atlas_schema.parquet import THREADS
 from atlas_schema.store import Store
 from pipeline.images.entry import FIELDS, Remark
 from pipeline.images.naming import counted, decoded_text, some
@@ -95,8 +96,9 @@ def _csv(text: str) -> list[Row]:
 
 
 def _table(data: bytes) -> list[Row]:
-    table = pq.ParquetFile(io.BytesIO(data))
-    return table.read(columns=[name for name in table.schema_arrow.names if name in _COLUMNS]).to_pylist()
+    table = pq.ParquetFile(pa.BufferReader(data))
+    names = [name for name in table.schema_arrow.names if name in _COLUMNS]
+    return table.read(columns=names, use_threads=THREADS).to_pylist()
 
 
 def _expected(suffix: str) -> str:

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from datasets import Features
 
 from atlas_schema.errors import BadConfig
-from atlas_schema.parquet import THREADS
+from atlas_schema.parquet_columns import columns_at
 from atlas_schema.store import Store
 from pipeline.images.choice import Choice
 from pipeline.images.columns import bytes_of, columns_of, image_columns
@@ -53,7 +53,7 @@ class Tables(Source):
         columns = columns_of(features, self.choice, f"{self.store.url}/{file}")
         first = 0
         for group in range(table.num_row_groups):
-            rows = table.read_row_group(group, columns=list(columns.known), use_threads=THREADS)
+            rows = columns_at(self.store, file, table.metadata, list(columns.known), [group])
             for row, told in enumerate(rows.to_pylist() or [{}] * rows.num_rows):
                 id = f"{file}/{first + row:08d}"
                 facts = columns.facts(told)
@@ -84,7 +84,7 @@ def rows_with_images(store: Store, file: str) -> int:
 @lru_cache(maxsize=2)
 def _cells(url: str, file: str, column: str, group: int) -> pa.ChunkedArray:
     with _opened(Store(url), file) as table:
-        return table.read_row_group(group, columns=[column], use_threads=THREADS).column(column)
+        return columns_at(Store(url), file, table.metadata, [column], [group]).column(column)
 
 
 def _features(table: pq.ParquetFile) -> Features:

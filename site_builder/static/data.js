@@ -86,9 +86,12 @@ export function fetchJson(/** @type {string} */ path) {
   });
 }
 
+/** Ends a sentence on what an atlas lacks: of one that is still being made, that more is to come. */
+const soFar = site?.growing ? " so far; more of it is being made." : ".";
+
 export function findModel(/** @type {string} */ slug) {
   const model = site.models.find((entry) => entry.slug === slug);
-  if (model === undefined) throw new Trouble(`This atlas has no model “${slug}”.`);
+  if (model === undefined) throw new Trouble(`This atlas has no model “${slug}”${soFar}`);
   return model;
 }
 
@@ -104,7 +107,7 @@ export function findLayer(/** @type {string} */ slug, /** @type {number} */ laye
 /** Folder of a layer's files; a layer that this atlas does not describe says so. */
 export function folderOf(/** @type {string} */ slug, /** @type {number} */ layer) {
   const { entry } = findLayer(slug, layer);
-  if (entry.folder === null) throw new Trouble(`This atlas describes no neuron of layer ${layer} of ${slug}.`);
+  if (entry.folder === null) throw new Trouble(`This atlas describes no neuron of layer ${layer} of ${slug}${soFar}`);
   return entry.folder;
 }
 
@@ -131,7 +134,7 @@ export function folderHolding(/** @type {string} */ slug, /** @type {number} */ 
   throw new Trouble(
     unit >= entry.width
       ? `Layer ${layer} of ${slug} has ${entry.width} units, 0 to ${entry.width - 1}; there is no unit ${unit}.`
-      : `This atlas does not describe unit ${unit} of layer ${layer} of ${slug}; the nearest it has is ${neighbour(entry, unit, 0)}.`,
+      : `This atlas does not describe unit ${unit} of layer ${layer} of ${slug}; the nearest it has is ${neighbour(entry, unit, 0)}${soFar}`,
   );
 }
 

@@ -510,13 +510,9 @@ def test_a_folder_whose_clock_is_days_behind_keeps_what_is_new_there(folder: Sto
     assert folder.sweep() == [".b.1-aa.tmp"]
 
 
-def test_tails_sizes_and_stamps(store: Store) -> None:
+def test_sizes_and_stamps(store: Store) -> None:
     store.replace("a/one.bin", b"0123456789")
     store.replace("a/two.bin", b"01")
-    assert store.tail("a/one.bin", 4) == b"6789"
-    assert store.tail("a/two.bin", 4) == b"01", "all of a file that is shorter"
-    with pytest.raises(FileNotFoundError):
-        store.tail("a/three.bin", 4)
     assert store.sizes("a") == {"a/one.bin": 10, "a/two.bin": 2}
     before = store.stamps("a")
     assert list(before) == ["a/one.bin", "a/two.bin"]

@@ -55,6 +55,7 @@ def test_every_command_has_help_with_an_example(words: list[str], capsys: pytest
     assert call([*words, "--help"]) == 0
     text = capsys.readouterr().out
     assert "Usage: neuron-atlas " + " ".join(words) in text
+    assert "()" not in text, "no default is none"
     example = text.split("Example:")[1]
     assert "neuron-atlas " + " ".join(words) in example
 
