@@ -355,10 +355,12 @@ def test_counterparts_stand_until_a_pair_or_a_planned_neuron_is_added(
         assert {(row["layer"], row["unit"], row["partner_slug"]) for row in rows} == {
             (layer, neuron, partner) for neuron in range(WIDTH) for partner in partners
         }
-    for held_bytes, opened in ((HELD_BYTES, 0), (0, len(units) * LAYERS)):
+    for held_bytes, again in ((HELD_BYTES, 0), (0, len(units) * (1 + LAYERS))):
         monkeypatch.setattr("atlas_schema.shards.HELD_BYTES", held_bytes)
         store.asked.clear()
         task(3, 24).write(store)
         assert store.asked["read", "parts"] == len(units), "each part once in full"
-        assert store.asked["open", "parts"] == opened, "then, where not all can be held, the rows of a layer at a time"
+        assert store.asked["read range", "parts"] == again, (
+            "where not all can be held, a tail, then the rows of a layer"
+        )
         assert ("write", "neuron_matches") not in store.asked, "equal shards are left alone"
