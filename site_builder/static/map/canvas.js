@@ -10,7 +10,7 @@ import { boxOf, draw, projection } from "./draw.js";
 import { enlarged, keyed, useMoves, WHOLE } from "./moves.js";
 import { eachIn, inside, nearestTo, nodesFor, readNode, tileOf, toldOf } from "./points.js";
 
-const REACH = 22, REACH_OF_KEYS = 60; // pixels from a pointer, and from the cross, within which a neuron is meant
+const REACH = 22; // pixels from a pointer within which a neuron is meant; the cross means the nearest in view, however far
 
 /**
  * @param {{plane: import("./points.js").Plane, by: string, named: Set<number>|null, only: number, setOnly: (kind: number) => void,
@@ -87,7 +87,7 @@ export function Canvas({ plane, by, named, only, setOnly, view, setView, setChos
     setLine([]);
     setChosen({ dots, title: "in view", whole, focus });
   };
-  const atCross = () => point(dotAt(width / 2, height / 2, REACH_OF_KEYS));
+  const atCross = () => point(dotAt(width / 2, height / 2, Math.hypot(width, height) / 2));
   const onKey = (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
     const next = keyed(current.current, event.key, width, height);
