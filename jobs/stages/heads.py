@@ -359,7 +359,7 @@ def heads_cost(sizes: Sizes) -> Cost:
 
 # All but the last are times the hidden vectors of one image in all layers.
 CONTRIBUTION = 2.0  # what an image's contributions take along paths
-WINDOWED = 4.1  # the same through shifted windows and merges (Swin-B: 2 GB more than that at 16 images)
+WINDOWED = 5.5  # the same through shifted windows and merges (Swin-B: 2.4 GB more than weights and moments at 8 images)
 PUSHED = 11.0  # the same with the graphs that each component is pushed through (ConViT-B: through all later attention)
 FINDING = 4 * 2.8  # what the pictures take by which paths are found
 MAPPED = 6.5  # an image with its live attention
