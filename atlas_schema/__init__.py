@@ -13,6 +13,6 @@
 | `card`, `docs` | README.md of the dataset and docs/tables.md, generated |
 
 Below these: `rows` (rows against declarations), `parquet` (the bytes of a file), `parquet_columns` (columns of it by
-the bytes that they lie in), `pages` (one picture by the page index), `file_faults` (what can be wrong with one file), and
-`errors`, the exceptions of the whole project.
+their bytes), `pages` (one picture by the page index), `file_faults` (what can be wrong with one file), and `errors`,
+the exceptions of the whole project.
 """
