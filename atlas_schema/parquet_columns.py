@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from itertools import pairwise
 from mmap import mmap
 from typing import Any
 
@@ -110,13 +109,18 @@ def _spans(footer: pq.FileMetaData, columns: Sequence[str] | None, groups: Seque
             chunk = group.column(index)
             path = chunk.path_in_schema
             if columns is None or any(path == name or path.startswith(f"{name}.") for name in columns):
-                begin = chunk.dictionary_page_offset if chunk.has_dictionary_page else chunk.data_page_offset
+                first = chunk.dictionary_page_offset if chunk.has_dictionary_page else None
+                begin = min(first or chunk.data_page_offset, chunk.data_page_offset)  # some writers say 0 for none
                 found.append((begin, begin + chunk.total_compressed_size))
     return sorted(found)
 
 
 def _joined(spans: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
     """Spans, sorted by where they begin, with those in one that lie no further apart than MOST_GAP."""
-    starts = [0, *(place for place, (one, other) in enumerate(pairwise(spans), 1) if other[0] - one[1] > MOST_GAP)]
-    ends = [*starts[1:], len(spans)]
-    return [(spans[start][0], spans[end - 1][1]) for start, end in zip(starts, ends, strict=True)] if spans else []
+    joined: list[tuple[int, int]] = []
+    for begin, end in spans:
+        if joined and begin - joined[-1][1] <= MOST_GAP:
+            joined[-1] = (joined[-1][0], max(joined[-1][1], end))
+        else:
+            joined.append((begin, end))
+    return joined

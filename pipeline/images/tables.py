@@ -83,8 +83,9 @@ def rows_with_images(store: Store, file: str) -> int:
 
 @lru_cache(maxsize=2)
 def _cells(url: str, file: str, column: str, group: int) -> pa.ChunkedArray:
-    with _opened(Store(url), file) as table:
-        return columns_at(Store(url), file, table.metadata, [column], [group]).column(column)
+    store = Store(url)
+    with _opened(store, file) as table:
+        return columns_at(store, file, table.metadata, [column], [group]).column(column)
 
 
 def _features(table: pq.ParquetFile) -> Features:
