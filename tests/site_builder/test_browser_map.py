@@ -38,6 +38,11 @@ def opened(seen: Seen, where: str) -> Page:
     return page
 
 
+def small_pictures(requests: list[str]) -> list[str]:
+    """Those asked for by the map of all models."""
+    return [url for url in requests if "/map/_all-" in url and url.endswith(".webp")]
+
+
 def listed(page: Page) -> int:
     """How many neurons the list has, by its heading."""
     found = re.match(r"[\d,]+", page.text(".chosen h2"))
@@ -112,10 +117,17 @@ def test_colours_words_and_kinds_change_what_is_shown_and_the_address_keeps_them
 
 
 def test_small_pictures_come_where_there_is_room_and_not_before(seen: Seen) -> None:
-    page = opened(seen, "#/map")
-    assert not [url for url in page.requests() if "/map/_all-" in url and url.endswith(".webp")]
+    tell, page = seen.page.driver.execute_cdp_cmd, seen.page
+    tell("Fetch.enable", {"patterns": [{"urlPattern": f"*0000{piece}.points.gz"} for piece in range(1, 10)]})
+    try:
+        opened(seen, "#/map")  # of a slow line the first piece alone has come: the others will need the room
+        assert not small_pictures(page.requests())
+    finally:
+        tell("Fetch.disable", {})  # what was held goes on
+    page.settle()
+    assert not small_pictures(page.requests())
     page = opened(seen, "#/map?at=0.5,0.5,6")
-    assert any("/map/_all-" in url and url.endswith(".webp") for url in page.requests())
+    assert small_pictures(page.requests())
     page.size(390, phone=True)
     assert painted(opened(seen, "#/map/drawn-vit").pixels(CANVAS))
     assert page.run("return document.documentElement.scrollWidth <= innerWidth")

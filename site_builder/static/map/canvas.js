@@ -46,7 +46,7 @@ export function Canvas({ plane, by, named, only, setOnly, view, setView, setChos
     if (width > 0) chosen.filter((number) => !plane.loaded.has(number)).forEach((number) => readNode(plane, number).then(more, setProblem));
   }, [chosen.join(), width > 0]);
   useEffect(() => {
-    const frame = requestAnimationFrame(() => paint(canvas.current, { plane, view, width, height, kinds, kindOf, shown, marked: pointed, cross, line, fetched }));
+    const frame = requestAnimationFrame(() => paint(canvas.current, { plane, view, width, height, chosen, kinds, kindOf, shown, marked: pointed, cross, line, fetched }));
     return () => cancelAnimationFrame(frame);
   }, [view, width, height, kinds, named, only, pointed, cross, line, drawn]);
 

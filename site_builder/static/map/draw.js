@@ -1,12 +1,12 @@
 // A map on a canvas: dots, names of regions, small pictures once there is room for them. Nothing moves by itself.
-import { eachIn, SIDE, tileOf } from "./points.js";
+import { awaited, eachIn, SIDE, tileOf } from "./points.js";
 
 /**
  * @typedef {{x: number, y: number, zoom: number}} View the middle of what is seen, in shares of the map, and how much it is enlarged
- * @typedef {{plane: import("./points.js").Plane, view: View, width: number, height: number, kinds: import("./colours.js").Kind[],
+ * @typedef {{plane: import("./points.js").Plane, view: View, width: number, height: number, chosen: number[], kinds: import("./colours.js").Kind[],
  *   kindOf: (points: any, at: number) => number, shown: (points: any, at: number) => boolean, marked: import("./points.js").Dot|null,
  *   cross: boolean, line: [number, number][], ink: string, paper: string, fetched: (file: string) => HTMLImageElement|null}} Scene
- *   line: corners of what is being drawn around, in places of the map
+ *   chosen: nodes that belong in this view, read or on their way; line: corners of what is being drawn around, in places of the map
  */
 
 const ROOM = 30; // CSS pixels between neurons, about, from which on their pictures are shown
@@ -45,13 +45,16 @@ export function draw(context, scene) {
   context.fillRect(0, 0, width, height);
   /** @type {[number, number, any, number][][]} */
   const byKind = kinds.map(() => []);
-  let count = 0;
-  eachIn(plane, boxOf(view, width, height, ROOM), (points, at) => {
+  const box = boxOf(view, width, height, ROOM);
+  let count = 0, read = 0;
+  eachIn(plane, box, (points, at) => {
+    read++;
     if (shown(points, at)) count++;
     byKind[kindOf(points, at)].push([...to(points.x[at], points.y[at]), points, at]);
   });
   const seen = Math.min(1, (SIDE * scale) / width) * Math.min(1, (SIDE * scale) / height) * width * height;
-  const room = Math.sqrt(seen / Math.max(count, 1));
+  const coming = awaited(plane, scene.chosen, box) * (read > 0 ? count / read : 1); // else the first to come have room for a moment
+  const room = Math.sqrt(seen / Math.max(count + coming, 1));
   const pictures = room > ROOM, side = Math.min(72, Math.max(24, 0.8 * room)), size = Math.min(8, Math.max(2, 0.28 * room));
   const taken = new Set();
   byKind.forEach((dots, kind) => {

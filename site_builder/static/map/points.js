@@ -31,6 +31,16 @@ export function nodesFor(/** @type {Index} */ { nodes }, /** @type {Box} */ box,
   return { chosen, whole: chosen.length === inside.length };
 }
 
+/** About how many neurons of these nodes lie in view that were not read yet: a node's neurons are spread over its box. @param {Plane} plane @param {number[]} chosen @param {Box} box */
+export function awaited({ index, loaded }, chosen, box) {
+  const share = (/** @type {number} */ low, /** @type {number} */ high, /** @type {number} */ from, /** @type {number} */ to) =>
+    Math.max(0, Math.min(high, to) - Math.max(low, from) + 1) / (high - low + 1);
+  return chosen.filter((number) => !loaded.has(number)).reduce((sum, number) => {
+    const [left, top, right, bottom, neurons] = index.nodes[number];
+    return sum + neurons * share(left, right, box.left, box.right) * share(top, bottom, box.top, box.bottom);
+  }, 0);
+}
+
 /** Read a node, once. @param {Plane} plane @param {number} number */
 export function readNode(plane, number) {
   const path = `${plane.folder}/${number5(number)}.points.gz`;
