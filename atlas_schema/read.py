@@ -80,7 +80,7 @@ class Atlas:
         """The attention and FFN sites of one model, by kind and layer; NothingThere for an unknown slug."""
         rows = self._small(SITES, slug)
         if not rows:
-            raise self._no_model(slug)
+            raise self._no_model(slug, "sites")
         return rows
 
     def runs(self) -> list[dict[str, Any]]:
@@ -355,17 +355,19 @@ class Atlas:
             return path
         held = sorted(self._layers[address.slug])
         if not held:
-            raise self._no_model(address.slug)
+            raise self._no_model(address.slug, "neurons")
         raise NothingThere(f"{address}: the atlas holds layers {_ranges(held)} of {address.slug}")
 
-    def _no_model(self, slug: str) -> AtlasError:
+    def _no_model(self, slug: str, what: str) -> AtlasError:
         paths = [*self.store.list(MODELS.name), *self.store.list(NEURONS.name)]
         known = sorted({place[1] for place in map(parse_shard_path, paths) if place})
         if not known:
             return NothingThere(f"{self.store.url}: no atlas here: expected a folder with models/ and neurons/ in it")
+        if slug in known:
+            return NothingThere(f"{slug}: {self.store.url} has the model, but no {what} of it, or none so far")
         close = nearest(slug, known)
         hint = f"nearest: {', '.join(close)}" if close else f"it holds {', '.join(known[:8])}"
-        return NothingThere(f"{slug}: no such model, or none of its neurons, in {self.store.url}; {hint}")
+        return NothingThere(f"{slug}: no such model in {self.store.url}; {hint}")
 
 
 def to_polars(table: pa.Table) -> Any:

@@ -5,11 +5,12 @@
 
 Needs neither Ray nor a hub: random weights, generated images. Parts, each with its seconds and its highest memory:
 
-*equality*: pictures of some neurons on the CPU and on the device, float64; and activations of float32 and of the
-precision that ascents would choose, against the CPU.
+*equality*: pictures of some neurons on the CPU and on the device, float64; and activations of float32, of float32 by
+TF32 units, and of the precision that ascents would choose, against the CPU.
 *peak*: TFLOP/s of large products of matrices, by precision: what the device can do.
 *ascents*: at some depths one batch of neurons as the pipeline does it, whole: seconds a neuron, the share of the peak
 that its forward and backward passes reach, and where the rest of the time goes. Extrapolated to all neurons by depth.
+*judging*: seconds of a picture judged with exact products and by TF32 units, and how far figures and verdicts differ.
 *probe* and *contributions*: images a second beside plain inference.
 
 A part for which no time is left is named under `left_out`.
@@ -30,17 +31,21 @@ import torch
 from torch import Tensor
 
 from benchmarks.machine import description, public, put
+from benchmarks.tf32 import compared, judged
 from pipeline.decompose.contributions import Contributing
 from pipeline.decompose.moments import ContributionMoments
+from pipeline.hooks import tf32
 from pipeline.hooks.device_check import deviation
 from pipeline.images.probe_set import batches, open_probe_set
 from pipeline.models import FfnSite, LoadedModel, ModelRequest, load
 from pipeline.models.device import choose_precision, in_precision, synchronize
 from pipeline.probe.model import Membership, ModelProbe, ProbeSettings, probe
 from pipeline.visualize.ascent import default_batch, visualize
+from pipeline.visualize.natural import Picture
 from pipeline.visualize.recipes import RECIPES, Recipe
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+JUDGED = 256  # pictures that are judged
 PASSES = 3  # a forward and a backward pass of a picture, in forwards
 SPENT_IN = {  # what of an ascent is not steps: functions by their names in the profile
     "noise": ("own_noises", "draw"),
@@ -51,6 +56,7 @@ SPENT_IN = {  # what of an ascent is not steps: functions by their names in the 
 
 def main() -> None:
     asked = arguments()
+    tf32.exactly()
     began = time.perf_counter()
     report: dict[str, Any] = {
         "benchmark": "gpu",
@@ -128,6 +134,8 @@ def equality(asked: argparse.Namespace, report: dict[str, Any]) -> dict[str, Any
         "pictures_differ_by_at_most": worst,
         "activations_differ_by_at_most": float(f"{activations:.2g}"),
         "float32_activations_against_the_cpu": float(f"{deviation(model, on_cpu)[0]:.2g}"),
+        "tf32_activations_against_the_cpu": float(f"{deviation(model, on_cpu, around=tf32.by_units)[0]:.2g}"),
+        "tf32_judges": tf32.has_units(model.device) and tf32.agrees(model),
         "precision_of_ascents": precision,
         "its_activations_against_the_cpu": float(f"{deviation(in_precision(model, precision), on_cpu)[0]:.2g}"),
     }
@@ -204,6 +212,27 @@ def one_batch(
     }
 
 
+# ----------------------------------------------------------------------------------------------------------- judging
+
+
+def judging(asked: argparse.Namespace, report: dict[str, Any]) -> dict[str, Any]:
+    """A batch of neurons of the last layer that is asked for: their pictures judged as a run does it, by both ways."""
+    model, recipe = loaded(asked), RECIPES[asked.recipe]
+    site = model.description.ffn_sites[asked.layers[-1]]
+    units = range(min(site.width, asked.units or JUDGED))
+    made = visualize(model, site, units, recipe)
+    pictures = {one.address.unit: Picture(one.webp, one.activation_start) for one in made}
+    rows, seconds = {}, {"exact": float("inf"), "tf32": float("inf")}
+    for name in (*seconds, *seconds):  # the first time also warms up
+        tf32.decide(model, name == "tf32")
+        began = time.perf_counter()
+        rows[name] = judged(model, site, pictures)
+        seconds[name] = min(seconds[name], time.perf_counter() - began)
+    return {f"{name}_seconds_a_neuron": float(f"{own / len(units):.3g}") for name, own in seconds.items()} | {
+        "differences": compared(rows["exact"], rows["tf32"])
+    }
+
+
 # --------------------------------------------------------------------------------------------- probe, contributions
 
 
@@ -263,7 +292,14 @@ def timed(model: LoadedModel, do: Callable[[], Any]) -> float:
     return time.perf_counter() - began
 
 
-PARTS = {"equality": equality, "peak": peak, "ascents": ascents, "probe": probed, "contributions": contributed}
+PARTS = {
+    "equality": equality,
+    "peak": peak,
+    "ascents": ascents,
+    "judging": judging,
+    "probe": probed,
+    "contributions": contributed,
+}
 
 if __name__ == "__main__":
     main()

@@ -112,7 +112,10 @@ class Worker:
         """Host name, once torch is there and the atlas is seen to be the driver's own folder."""
         import torch
 
+        from pipeline.hooks.tf32 import exactly
+
         torch.set_num_threads(self.settings.threads)
+        exactly()
         holder = read_holder(self.store, self.settings.lock)
         if self.settings.nonce and (holder is None or holder.nonce != self.settings.nonce):
             raise StoreFailed(

@@ -9,6 +9,8 @@ from __future__ import annotations
 import copy
 import math
 import platform
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 
 import torch
@@ -41,15 +43,20 @@ def require_sound(model: LoadedModel) -> None:
 
 
 @torch.no_grad()
-def deviation(model: LoadedModel, reference: LoadedModel) -> tuple[float, int]:
+def deviation(
+    model: LoadedModel, reference: LoadedModel, around: Callable[[], AbstractContextManager[object]] = nullcontext
+) -> tuple[float, int]:
     """The greatest relative deviation (root mean square) of hidden activations over FFN sites, and the site.
 
-    Both models get the same images of noise; infinity where one of them leaves the finite numbers.
+    Both models get the same images of noise; infinity where one of them leaves the finite numbers. around: what the
+    first of them is run within.
     """
     shape = (IMAGES, *model.description.input_size, 3)
     noise = generator("device check").uniform(0, 1, shape).astype("float32")
     pictures = torch.from_numpy(noise).permute(0, 3, 1, 2)
-    found, expected = (_hidden(one, pictures) for one in (model, reference))
+    with around():
+        found = _hidden(model, pictures)
+    expected = _hidden(reference, pictures)
     worst, layer = 0.0, 0
     for number, values in expected.items():
         off = float((found[number] - values).square().mean().sqrt() / values.square().mean().sqrt().clamp(min=1e-12))

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pipeline.hooks.activations import ffn_activations, ffn_pre_and_post
+from pipeline.hooks.tf32 import judging
 from pipeline.models import FfnSite, LoadedModel
 from pipeline.models.device import dtype_of
 from pipeline.visualize.recipes import Ascent, Phase
@@ -141,15 +142,17 @@ def respond(
 ) -> tuple[Tensor, Tensor]:
     """Mean over patches, and strongest patch, of each unit on its own picture: (n,), (n,), in main memory.
 
-    pictures: (n, 3, height, width), in [0, 1].
+    pictures: (n, 3, height, width), in [0, 1]. Of float32 weights on a GPU by its TF32 units where
+    these agree (pipeline/hooks/tf32.py).
     """
     units = torch.as_tensor(units)
     means, peaks = [], []
-    for chunk, own in _chunks(pictures, units, 32):
-        x = model.normalise(chunk).to(dtype_of(model))
-        calls = ffn_activations(model, site, x, own.to(chunk.device))
-        means.append(mean_of(calls))
-        peaks.append(torch.stack([call.amax(1) for call in calls]).amax(0))
+    with judging(model):
+        for chunk, own in _chunks(pictures, units, 32):
+            x = model.normalise(chunk).to(dtype_of(model))
+            calls = ffn_activations(model, site, x, own.to(chunk.device))
+            means.append(mean_of(calls))
+            peaks.append(torch.stack([call.amax(1) for call in calls]).amax(0))
     return torch.cat(means).cpu(), torch.cat(peaks).cpu()
 
 

@@ -18,6 +18,9 @@ def test_every_part_gives_its_figures() -> None:
         report[name] = measured(part, asked, report)
     assert report["equality"]["pictures_differ_by_at_most"] == 0
     assert report["equality"]["float32_activations_against_the_cpu"] == 0
+    assert report["equality"]["tf32_judges"] is False, "a CPU has no such units"
+    assert report["judging"]["differences"]["other_verdicts"] == 0
+    assert report["judging"]["tf32_seconds_a_neuron"] > 0
     assert [row["layer"] for row in report["ascents"]["layers"]] == [0, 3]
     assert all(0 < row["share_of_peak"] < 1 for row in report["ascents"]["layers"])
     assert all(0 < share < 1 for row in report["ascents"]["layers"] for share in row["time_goes_to"].values())
@@ -33,6 +36,9 @@ def test_an_estimate_adds_up_and_threads_take_from_the_host_alone():
     assert alone["host"] == pytest.approx(0.008 * model.neurons, abs=0.1)
     assert beside["host"] == pytest.approx(alone["host"] / 16, abs=0.1)
     assert alone["all"] - alone["host"] == pytest.approx(beside["all"] - beside["host"], abs=0.2)
+    exact = host.estimate(model, RECIPES["fast"], costs, 16, "float32")
+    for part in ("judging", "natural changes"):
+        assert exact[part] == pytest.approx(beside[part] * 494 / 67, rel=0.05, abs=0.5)
     larger = describe(ModelRequest("timm/vit_base_patch16_224", random_weights=True))
     seconds = host.estimate(larger, RECIPES["fast"], costs, 16)
     passes = [3 * one.flops * RECIPES["fast"].ascents_at(one.depth)[0].image_steps for one in larger.ffn_sites]
