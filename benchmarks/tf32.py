@@ -95,8 +95,7 @@ def main() -> None:
         "models": {},
     }
     for name in asked.models:
-        weights = {"weights": asked.weights, "alias": asked.alias, "input_size": asked.input_size}
-        model = load(ModelRequest(name, **{key: value for key, value in weights.items() if value}), "cpu")
+        model = load(ModelRequest(name, weights=asked.weights, name=asked.name, input_size=asked.input_size))
         report["models"][model.description.slug] = measured(model, asked.units)
         print(f"{name}: {report['models'][model.description.slug]}", file=sys.stderr, flush=True)
     put(report, asked.out)
@@ -106,7 +105,7 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", type=lambda text: text.split(","), default=MODELS)
     parser.add_argument("--weights")
-    parser.add_argument("--as", dest="alias")
+    parser.add_argument("--as", dest="name")
     parser.add_argument("--input-size", type=int)
     parser.add_argument("--units", type=int, default=16, help="neurons of each of three layers")
     parser.add_argument("--out")
