@@ -29,7 +29,7 @@ from PIL import Image
 from torch import Tensor
 
 from benchmarks.machine import description, public, put
-from benchmarks.recipes import State
+from benchmarks.recipes import JUDGED_BY, State
 from pipeline.invert.ascent import PICTURES_AT_ONCE, invert
 from pipeline.invert.judge import Inversion, judged
 from pipeline.invert.recipes import InversionRecipe, InversionStage, inversion_recipe
@@ -145,10 +145,12 @@ def measured(
 
 
 def key_of(reader: Reader, readers: list[Reader], target: Target, recipe: InversionRecipe) -> str:
-    """Everything that decides a result: weights of the model and of those that read, target, the recipe's settings."""
+    """Everything that decides a result: weights of the model and of those that read, the recipe's settings, the natural
+    changes that judge it, target."""
     read_by = "".join(one.model.fingerprint for one in readers if one is not reader)
     digest = hashlib.sha256(read_by.encode()).hexdigest()[:16]
-    return " ".join([reader.model.fingerprint[:16], digest, recipe.name, recipe.hash, *map(str, target.key(""))])
+    settings = (recipe.name, recipe.hash, JUDGED_BY)
+    return " ".join([reader.model.fingerprint[:16], digest, *settings, *map(str, target.key(""))])
 
 
 def figures(rows: list[dict[str, Any]], targets: list[Target], limit: np.ndarray) -> dict[str, Any]:

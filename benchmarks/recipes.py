@@ -19,11 +19,12 @@ the next run goes on from there; --known compares what the state has of all reci
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,7 @@ MEASURES = ("clean", "natural", "natural_peak", "published")
 DRAWS = RECIPES["reference"].robust_draws
 AT_ONCE = 8  # neurons whose results are kept together
 SETTINGS = NaturalSettings()
+JUDGED_BY = hashlib.sha256(json.dumps(asdict(SETTINGS), sort_keys=True).encode()).hexdigest()[:8]  # of keys: all values
 
 
 def main() -> None:
@@ -163,9 +165,9 @@ class State:
 
 def key_of(model: LoadedModel, site: FfnSite, unit: int, way: str, precision: str) -> str:
     """Everything that decides a result: weights, size of the input, neuron, the way's own settings (of a recipe its
-    hash), number format."""
+    hash), number format, the natural changes that judge it."""
     size = "x".join(map(str, model.description.input_size))
-    return f"{model.fingerprint[:16]} {size} {site.layer} {unit} {way} {precision}"
+    return f"{model.fingerprint[:16]} {size} {site.layer} {unit} {way} {precision} {JUDGED_BY}"
 
 
 def climb(model: LoadedModel, site: FfnSite, units: Sequence[int], recipe: str, precision: str, state: State) -> None:
