@@ -5,7 +5,8 @@
 Each model is run once with random weights, two workers, four neurons of the first and of the last layer, by the command
 that users run; its log says what every unit took. Plain inference of the same images is timed before and after in a
 process of one thread, as a worker has one, and everything is given as a multiple of it: this machine's speed falls out.
-With --atlas nothing is run: the logs of atlases that were made so, one in each folder NAME of it, are read.
+With --atlas nothing is run: the logs of atlases that were made so, one in each folder NAME of it, are read. With --into
+the figures of other models in a report stay as they are; each model's say on which machine it ran.
 
 What a whole model would take follows from these multiples (`extrapolated`): work that grows with images at 50,000 of
 them, work that grows with neurons for all of the model's, the rest as it is; on GPUs at the FLOP/s that `plan` assumes.
@@ -14,6 +15,7 @@ them, work that grows with neurons for all of the model's, the rest as it is; on
 from __future__ import annotations
 
 import argparse
+import json
 import subprocess
 import sys
 import tempfile
@@ -126,6 +128,8 @@ def measured(model_id: str, folder: Path, probe: str, images: int) -> dict[str, 
     for row in stages.values():
         row["forwards_an_image"] = row["seconds"] / plain / images
     return {
+        "machine": description(),
+        "images": images,
         "forward_seconds": round(plain, 4),
         "neurons": model.description.neurons,
         "heads": model.description.heads,
@@ -143,15 +147,18 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=100, help="how many are in it")
     parser.add_argument("--atlas", help="a folder with the atlases that an earlier run of this made")
     parser.add_argument("--out", help="a file for the report")
+    parser.add_argument("--into", help="a file of such a report, into which these models go")
     asked = parser.parse_args()
     kept = Path(asked.atlas) if asked.atlas else Path(tempfile.mkdtemp(prefix="real-size-"))
-    report: dict[str, Any] = {"benchmark": "real_size", "machine": description(), "images": asked.images, "models": {}}
+    report: dict[str, Any] = {"benchmark": "real_size", "models": {}}
+    if asked.into:
+        report = json.loads(Path(asked.into).read_text())
     for model_id in asked.models.split(","):
         folder = kept / model_id.replace("/", "_").replace(".", "_")
         if not asked.atlas:
             made(model_id, asked.probe, folder)
         report["models"][model_id] = measured(model_id, folder, asked.probe, asked.images)
-    put(report, asked.out)
+    put(report, asked.into or asked.out)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 FROZEN_BATCH = 16  # images whose norms are frozen at a time, at most
 REPLAYED_BATCH = 16  # images that ablations are measured on at a time, at most
-REPLAY = 6.0  # times its widest hidden vectors, what a replay holds of an image
+REPLAY = 6.0  # times its widest hidden vectors, what a replay holds of an image,
+REPLAY_LAST = 3.0  # ... and of the last site, behind which no other FFN is replayed
 BEFORE = 0.5  # times the hidden vectors of the layers before: the outputs of their attention and FFNs
 TEXTS = "texts"  # the array in which `writes` keeps a CLIP's own embeddings of the texts that labels are chosen from
 DOUBLE = 8.0  # bytes of a number that sums are kept in
@@ -136,7 +137,9 @@ def memory(sizes: Sizes, batch: int) -> float:
     from pipeline.effects.rows import EffectSettings
 
     pictures = EffectSettings().measured_images * sizes.pixels
-    replayed = copies_at_once(batch) * (REPLAY * sizes.hidden + BEFORE * sizes.hidden_up_to_site)
+    last = sizes.site is not None and sizes.site.layer == sizes.description.ffn_sites[-1].layer
+    held = (REPLAY_LAST if last else REPLAY) * sizes.hidden
+    replayed = copies_at_once(batch) * (held + BEFORE * sizes.hidden_up_to_site)
     return sizes.all_weights + layer_memory(sizes, batch) + pictures + replayed
 
 
