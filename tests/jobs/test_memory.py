@@ -266,7 +266,7 @@ def test_what_stages_say_they_take_is_what_they_take(run_into: Runner, tmp_path:
     options: dict[str, Any] = {
         "models": [model],
         "stages": stages,
-        "layers": "0,-1",
+        "layers": "-1",
         "units": "0:16",
         "probe": "zoo:64",
         "panel": 64,
