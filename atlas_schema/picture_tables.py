@@ -85,9 +85,9 @@ MADE = {
         _seen(
             "precision",
             TEXT,
-            "Arithmetic of the optimization: float32, float64 or bfloat16. What it reaches is measured in float64 where "
-            "that is named, else in float32, which a GPU may multiply with 10 bits of mantissa (TF32): figures then move "
-            "by 0.1 % as a rule",
+            "Arithmetic of the optimization: float32, float64 or bfloat16. What it reaches is measured in float64 "
+            "where that is named, else in float32, which a GPU may multiply with 10 bits of mantissa (TF32): figures "
+            "then move by 0.1 % as a rule",
         ),
     )
 }

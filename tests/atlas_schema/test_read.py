@@ -129,7 +129,7 @@ def test_a_growing_atlas_is_seen(folder: Store) -> None:
     make_atlas(folder, widths=(16,), slug="zoo-deit")
     for path in list(folder.list("neurons/zoo-deit")):
         folder.delete(path)
-    with pytest.raises(NothingThere, match="^zoo-deit: .* has the model, but no neurons of it, or none so far$"):
+    with pytest.raises(NothingThere, match=r"^zoo-deit: .* has the model, but no neurons of it, or none so far$"):
         atlas.neuron("zoo-deit/mlp/0/0")
     make_atlas(folder, widths=(16,), slug="zoo-deit")
     assert atlas.neuron("zoo-deit/mlp/0/0")["slug"] == "zoo-deit"

@@ -180,6 +180,23 @@ class Page:
         self.wait(lambda: self.all(ready))
         self.run("document.querySelectorAll('details.fold').forEach((one) => (one.open = true))")
 
+    @contextmanager
+    def holding(self, *patterns: str) -> Iterator[None]:
+        """Requests for such addresses (* stands for anything) wait until the end, as on a slow line: also those that
+        the browser or the site's own worker has an answer to.
+        """
+        tell = self.driver.execute_cdp_cmd
+        tell("Network.enable", {})
+        tell("Network.setBypassServiceWorker", {"bypass": True})
+        tell("Network.setCacheDisabled", {"cacheDisabled": True})
+        tell("Fetch.enable", {"patterns": [{"urlPattern": pattern} for pattern in patterns]})
+        try:
+            yield
+        finally:
+            tell("Fetch.disable", {})  # what was held goes on
+            tell("Network.setBypassServiceWorker", {"bypass": False})
+            tell("Network.setCacheDisabled", {"cacheDisabled": False})
+
     def key(self, key: str) -> None:
         webdriver.ActionChains(self.driver).send_keys(key).perform()
 

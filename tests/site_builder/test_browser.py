@@ -364,12 +364,7 @@ def test_python_of_the_page_loads_exactly_this_row(seen: Seen, small_atlas: Path
 def test_a_wide_layer_shows_its_first_neurons_before_the_table_of_all_has_come(seen: Seen) -> None:
     """On a slow line the table of all takes half a second; the wall is as long as it will be, and stays where it is."""
     page = seen.open("", ".wall-of-models .tile", site="wide")
-    tell = page.driver.execute_cdp_cmd
-    tell("Network.enable", {})
-    tell("Network.setBypassServiceWorker", {"bypass": True})
-    tell("Network.setCacheDisabled", {"cacheDisabled": True})
-    tell("Fetch.enable", {"patterns": [{"urlPattern": "*layer.json.gz"}]})  # held from here on
-    try:
+    with page.holding("*layer.json.gz"):
         page.run("location.hash = '#/m/drawn-wide/0'")
         page.wait(lambda: page.all(".wall .tile"))
         shown = "return [...document.querySelectorAll('.wall .tile')].slice(0, 50).map((one) => one.outerHTML)"
@@ -383,10 +378,6 @@ def test_a_wide_layer_shows_its_first_neurons_before_the_table_of_all_has_come(s
         page.run("location.replace('#/m/drawn-wide/0?sort=unit')")
         page.wait(lambda: not page.all(".wall"), what="for the wall to wait for all neurons in another order")
         page.run("location.replace('#/m/drawn-wide/0')")
-    finally:
-        tell("Fetch.disable", {})  # what was held goes on
-        tell("Network.setBypassServiceWorker", {"bypass": False})
-        tell("Network.setCacheDisabled", {"cacheDisabled": False})
     page.run("scrollTo(0, document.documentElement.scrollHeight)")
     page.wait(lambda: page.all(".wall .tile"), what="for the last of the wall")
     page.run("scrollTo(0, 0)")

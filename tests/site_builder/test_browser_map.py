@@ -116,14 +116,17 @@ def test_colours_words_and_kinds_change_what_is_shown_and_the_address_keeps_them
     assert not page.all(".chosen li .note"), "those without a label are left out"
 
 
-def test_small_pictures_come_where_there_is_room_and_not_before(seen: Seen) -> None:
-    tell, page = seen.page.driver.execute_cdp_cmd, seen.page
-    tell("Fetch.enable", {"patterns": [{"urlPattern": f"*0000{piece}.points.gz"} for piece in range(1, 10)]})
-    try:
+def test_on_a_slow_line_pictures_wait_for_room_and_a_list_for_all_its_neurons(seen: Seen) -> None:
+    page = seen.page
+    with page.holding(*(f"*0000{piece}.points.gz" for piece in range(1, 10))):
         opened(seen, "#/map")  # of a slow line the first piece alone has come: the others will need the room
         assert not small_pictures(page.requests())
-    finally:
-        tell("Fetch.disable", {})  # what was held goes on
+        next(button for button in page.all("button") if button.text == "List what is in view").click()
+        assert listed(page) == 100, "a piece holds so many"
+        assert page.text(".chosen [role=status]") == "More of them are on their way …"
+    page.wait(lambda: listed(page) > 100, what="for those that were on their way")
+    assert listed(page) == int(re.sub(r"\D", "", page.text(".lede").split(" neurons")[0]))
+    assert not page.all(".chosen [role=status]")
     page.settle()
     assert not small_pictures(page.requests())
     page = opened(seen, "#/map?at=0.5,0.5,6")

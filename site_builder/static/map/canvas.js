@@ -64,6 +64,14 @@ export function Canvas({ plane, by, named, only, setOnly, view, setView, setChos
     const { slug, layer, unit } = toldOf(plane, dot);
     location.hash = link.neuron(slug, layer, unit);
   };
+  /** List what `find` finds, and again once all of the view was read, unless another list was asked for or this one closed. */
+  const choose = (find, title, focus) => {
+    const missing = chosen.filter((number) => !plane.loaded.has(number)), asked = {};
+    setChosen({ dots: find(), title, whole, coming: missing.length > 0, focus, asked });
+    if (missing.length === 0) return;
+    const all = () => setChosen((last) => (last?.asked === asked ? { ...last, dots: find(), coming: false, focus: false } : last));
+    Promise.all(missing.map((number) => readNode(plane, number))).then(all, setProblem);
+  };
   useMoves(canvas, {
     view: () => current.current, change, around,
     point: (px, py) => (setCross(false), point(dotAt(px, py, REACH))),
@@ -77,15 +85,18 @@ export function Canvas({ plane, by, named, only, setOnly, view, setView, setChos
       setLine(corners);
       if (!done) return;
       setAround(false);
-      setChosen({ dots: inside(plane, corners).filter(({ points, at }) => shown(points, at)), title: "inside the line", whole, focus: false });
+      choose(() => inside(plane, corners).filter(({ points, at }) => shown(points, at)), "inside the line", false);
     },
   });
   const listView = (focus) => {
-    /** @type {import("./points.js").Dot[]} */
-    const dots = [];
-    eachIn(plane, boxOf(current.current, width, height), (points, at) => void (shown(points, at) && dots.push({ points, at })));
+    const box = boxOf(current.current, width, height);
     setLine([]);
-    setChosen({ dots, title: "in view", whole, focus });
+    choose(() => {
+      /** @type {import("./points.js").Dot[]} */
+      const dots = [];
+      eachIn(plane, box, (points, at) => void (shown(points, at) && dots.push({ points, at })));
+      return dots;
+    }, "in view", focus);
   };
   const atCross = () => point(dotAt(width / 2, height / 2, Math.hypot(width, height) / 2));
   const onKey = (event) => {

@@ -9,10 +9,10 @@ const ROWS = 40; // until more are asked for
 const LABELS = 6; // that are counted
 
 /**
- * @param {{plane: import("./points.js").Plane, dots: import("./points.js").Dot[], title: string, whole: boolean, focus: boolean, onClose: () => void}} props
- *   whole: all neurons of the region were read; focus: it was asked for by a key
+ * @param {{plane: import("./points.js").Plane, dots: import("./points.js").Dot[], title: string, whole: boolean, coming: boolean, focus: boolean, onClose: () => void}} props
+ *   whole: all neurons of the region are read; coming: some of them are still on their way; focus: it was asked for by a key
  */
-export function Chosen({ plane, dots, title, whole, focus, onClose }) {
+export function Chosen({ plane, dots, title, whole, coming, focus, onClose }) {
   const [rows, setRows] = useState(ROWS);
   const heading = useRef(null);
   const tray = useTray();
@@ -25,6 +25,7 @@ export function Chosen({ plane, dots, title, whole, focus, onClose }) {
   const first = list.slice(0, MOST).map(({ address }) => address);
   return html`<section class="chosen" aria-labelledby="chosen"><h2 id="chosen" tabindex="-1" ref=${heading}>${plural(list.length, "neuron")} ${title}</h2>
     ${labels.length > 0 && html`<p class="sum note">${labels.slice(0, LABELS).map(([text, own], at) => html`${at > 0 ? "; " : ""}${count(own)} “${text}”`)}${labels.length > LABELS && `; ${plural(labels.length - LABELS, "other label")}`}</p>`}
+    ${coming && html`<p class="note" role="status">More of them are on their way …</p>`}
     ${!whole && html`<p class="note">Of a sample: here are more neurons than a browser draws at once. Look closer to have all.</p>`}
     <p>${list.length > 1 && html`<a href=${compareLink(first)}>Compare ${list.length > MOST ? `the first ${MOST}` : "them"} side by side</a> `}<button class="plain" type="button" onClick=${onClose}>Close the list</button></p>
     <ul>${list.slice(0, rows).map(({ slug, layer, unit, label, address }) => {
