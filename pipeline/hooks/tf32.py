@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 import torch
 from torch import nn
@@ -32,16 +32,21 @@ def exactly() -> None:
 
 
 @contextmanager
-def by_units() -> Iterator[None]:
-    """Within it, TF32 units multiply float32 numbers; afterwards as before."""
+def products(exact: bool) -> Iterator[None]:
+    """Within it, float32 numbers are multiplied exactly, or by TF32 units; afterwards as before."""
     before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
-    torch.set_float32_matmul_precision("high")
-    torch.backends.cudnn.allow_tf32 = True
+    torch.set_float32_matmul_precision("highest" if exact else "high")
+    torch.backends.cudnn.allow_tf32 = not exact
     try:
         yield
     finally:
         torch.set_float32_matmul_precision(before[0])
         torch.backends.cudnn.allow_tf32 = before[1]
+
+
+def by_units() -> AbstractContextManager[None]:
+    """Within it, TF32 units multiply float32 numbers."""
+    return products(exact=False)
 
 
 @contextmanager
@@ -67,7 +72,9 @@ def has_units(device: torch.device) -> bool:
 def agrees(model: LoadedModel) -> bool:
     """Whether no layer's activations deviate by more than MOST when TF32 units multiply."""
     if model.module not in _agree:
-        _agree[model.module] = deviation(model, model, around=by_units)[0] <= MOST  # NaN is no agreement
+        with products(exact=True):
+            worst, _ = deviation(model, model, around=by_units)
+        _agree[model.module] = worst <= MOST
     return _agree[model.module]
 
 

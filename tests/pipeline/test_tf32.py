@@ -102,6 +102,8 @@ def test_torch_is_told_and_told_back_whatever_happens(flags: Callable[[], tuple[
         fails()
     assert seen == [("high", True)]
     assert flags() == ("highest", False)
+    with tf32.by_units(), tf32.products(exact=True):
+        assert flags() == ("highest", False)
 
 
 def test_all_families_agree_within_what_is_asked_of_a_gpu() -> None:
