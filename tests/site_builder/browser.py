@@ -140,7 +140,10 @@ class Page:
                 return value
             if time.monotonic() > until:
                 shown = self.run("return document.body.innerText")[:500]
-                raise AssertionError(f"waited {seconds} s {what or 'in vain'}; {problem or ''} page shows: {shown}")
+                raise AssertionError(
+                    f"waited {seconds} s {what or 'in vain'}; {problem or ''} page shows: {shown}; "
+                    f"not answered: {self.unanswered()}"
+                )
             time.sleep(0.03)
 
     def settle(self) -> None:
@@ -219,8 +222,23 @@ class Page:
 
     def requests(self) -> list[str]:
         """Addresses asked for by the page since the last call."""
+        return [event["params"]["request"]["url"] for event in self._events("Network.requestWillBeSent")]
+
+    def unanswered(self) -> list[str]:
+        """Those of them that nobody has answered yet."""
+        ended = ("Network.loadingFinished", "Network.loadingFailed")
+        asked: dict[str, str] = {}
+        for event in self._events("Network.requestWillBeSent", *ended):
+            if event["method"] in ended:
+                asked.pop(event["params"]["requestId"], None)
+            else:
+                asked[event["params"]["requestId"]] = event["params"]["request"]["url"]
+        return list(asked.values())
+
+    def _events(self, *methods: str) -> list[Any]:
+        """What the browser has told of these since it was last asked."""
         events = [json.loads(entry["message"])["message"] for entry in self.driver.get_log("performance")]
-        return [event["params"]["request"]["url"] for event in events if event["method"] == "Network.requestWillBeSent"]
+        return [event for event in events if event["method"] in methods]
 
 
 @dataclass(frozen=True)
