@@ -45,8 +45,8 @@ async function asked(event, cache) {
 async function keep(cache, request, answer) {
   try {
     await cache.put(request, answer);
-  } catch {
-    await drop(cache, 0.75); // the browser allows no more bytes
+  } catch (error) {
+    if (error.name === "QuotaExceededError") await drop(cache, 0.75); // else the answer was broken off, by leaving the page
   }
   if (Math.random() < 1 / 64) await drop(cache, 1);
 }

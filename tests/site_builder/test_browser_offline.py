@@ -18,6 +18,18 @@ pytestmark = [pytest.mark.browser, pytest.mark.skipif(bool(missing()), reason=mi
 SLUG = "drawn-vit"
 
 
+class Breaking(PlainHandler):
+    """Ends an answer in its middle where the file's name says so, as a line does that breaks."""
+
+    def do_GET(self) -> None:
+        if "broken" not in self.path:
+            return super().do_GET()
+        self.send_response(200)
+        self.send_header("Content-Length", "1000")
+        self.end_headers()
+        return self.wfile.write(b"a few bytes") and None
+
+
 class Host:
     """A server of a site that can be switched off and on at the same address."""
 
@@ -26,7 +38,7 @@ class Host:
         self.on()
 
     def on(self) -> None:
-        handler = type("Handler", (PlainHandler,), {"asked": [], "extra": {}})  # one request a connection: off is off
+        handler = type("Handler", (Breaking,), {"asked": [], "extra": {}})  # one request a connection: off is off
         self.server = ThreadingHTTPServer(("127.0.0.1", self.port), partial(handler, directory=str(self.site)))
         self.port = self.server.server_address[1]
         Thread(target=self.server.serve_forever, daemon=True).start()
@@ -68,6 +80,29 @@ def test_what_was_opened_is_there_without_a_connection(host: tuple[Host, Path]) 
         assert page.run("return document.title").endswith("Built anew"), "with a connection the newest site is shown"
         next(one for one in page.all("main button") if one.text == "Forget them").click()
         page.wait(lambda: "0 files at present" in page.run("return document.body.innerText"))
+    finally:
+        page.close()
+
+
+def test_an_answer_that_breaks_off_costs_nothing_that_is_kept(host: tuple[Host, Path]) -> None:
+    """Only a browser that allows no more bytes makes the oldest go."""
+    count = """
+      const done = arguments[0];
+      caches.open("neuron-atlas-1").then((cache) => cache.keys()).then((keys) => done(keys.length));"""
+    page = Page()
+    try:
+        page.open(host[0].at(f"#/n/{SLUG}/1/3"), ".neuron .picture img")
+        page.wait(lambda: kept(page), what="for the worker to keep what was loaded")
+        page.settle()
+        before = page.driver.execute_async_script(count)
+        assert before > 4
+        asked = """
+          const done = arguments[0];
+          const text = fetch("data/broken-0123456789ab.json").then((answer) => answer.text());
+          text.then(() => done("whole"), () => done("broken"));"""
+        assert page.driver.execute_async_script(asked) == "broken"
+        page.run("return new Promise((done) => setTimeout(done, 1500))")
+        assert page.driver.execute_async_script(count) >= before
     finally:
         page.close()
 
