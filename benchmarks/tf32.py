@@ -34,8 +34,9 @@ from pipeline.visualize.natural import NaturalSettings, Picture, natural_rows
 from pipeline.visualize.objective import fresh_responses, respond
 from pipeline.visualize.picture import stored_pixels
 from pipeline.visualize.recipes import FAST
+from pipeline.zoo import ZOO
 
-MODELS = ("zoo/vit", "zoo/deit", "zoo/swin", "zoo/coat", "zoo/convit", "zoo/pit", "zoo/twins", "zoo/clip")
+MODELS = tuple(f"zoo/{name}" for name in ZOO)
 COLUMNS = ("activation_stored", "activation_peak", "robust_mean", "natural_mean", "natural_peak", "natural_kept")
 LEAST = 1e-3  # of the largest of its column: figures below it are compared with this instead of with themselves
 aten = torch.ops.aten
@@ -46,8 +47,8 @@ FACTORS: Mapping[Any, tuple[int, ...]] = {  # places of what is multiplied
     aten.baddbmm.default: (1, 2),
     aten.convolution.default: (0, 1),
 }
-
 MULTIPLY = ("attention", "aten::linear", "conv", "aten::mm", "bmm", "addmm", "mkldnn", "aten::dot", "aten::mv", "addmv")
+"""Parts of the names of operations that would have to stand in FACTORS: one that comes is an error, not left exact."""
 
 
 class Tf32Products(TorchDispatchMode):
@@ -143,7 +144,7 @@ def layers(model: LoadedModel, other: LoadedModel, context: Callable[[], Any]) -
 def judged(model: LoadedModel, site: FfnSite, pictures: Mapping[int, Picture]) -> list[dict[str, Any]]:
     """COLUMNS and the verdict of each picture."""
     units = list(pictures)
-    stored = torch.stack([stored_pixels(pictures[unit].webp) for unit in units])
+    stored = torch.stack([stored_pixels(pictures[unit].webp) for unit in units]).to(model.device)
     mean, peak = respond(model, site, units, stored)
     keys = [(str(NeuronAddress(model.description.slug, site.layer, unit)), "robust") for unit in units]
     fresh, _ = fresh_responses(model, site, units, stored, keys, FAST.robust_draws)

@@ -115,6 +115,14 @@ def by_batch(sizes: Sizes, batch: int) -> float:
 UNIT = WorkUnit("texts", "zoo-vit", Whole(), "f" * 64, "r" * 16)
 
 
+def test_a_worker_that_is_ready_multiplies_float32_exactly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Convolutions too, which torch leaves to a GPU's TF32 units."""
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)  # and as it was before, afterwards
+    Worker(settings(stages=(), store_url=str(tmp_path))).ready()
+    assert torch.backends.cudnn.allow_tf32 is False
+    assert torch.get_float32_matmul_precision() == "highest"
+
+
 def test_a_worker_whose_memory_runs_out_halves_the_batch_and_goes_on(tmp_path: Path) -> None:
     stage, tried = counting(fits=5)
     answer = Worker(settings(stages=(stage,), store_url=str(tmp_path))).run(UNIT, 1)

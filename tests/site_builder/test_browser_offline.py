@@ -22,12 +22,13 @@ class Breaking(PlainHandler):
     """Ends an answer in its middle where the file's name says so, as a line does that breaks."""
 
     def do_GET(self) -> None:
-        if "broken" not in self.path:
-            return super().do_GET()
-        self.send_response(200)
-        self.send_header("Content-Length", "1000")
-        self.end_headers()
-        return self.wfile.write(b"a few bytes") and None
+        if "broken" in self.path:
+            self.send_response(200)
+            self.send_header("Content-Length", "1000")
+            self.end_headers()
+            self.wfile.write(b"a few bytes")
+        else:
+            super().do_GET()
 
 
 class Host:
