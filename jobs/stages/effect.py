@@ -29,7 +29,7 @@ PASSES = 7.0  # forwards that the direct effects of all layers cost an image, ab
 
 def writes(work: Work, unit: WorkUnit) -> dict[str, np.ndarray]:
     """The outputs that each neuron of a model raises and lowers most, through all that is linear behind it; and of a
-    CLIP the texts that its outputs are read by, embedded.
+    CLIP that reads texts those that its outputs are read by, embedded.
     """
     from pipeline.effects.written import written_effects
     from pipeline.images.probe_set import batches
@@ -37,7 +37,8 @@ def writes(work: Work, unit: WorkUnit) -> dict[str, np.ndarray]:
 
     model, inputs = work.model(unit.slug), work.inputs
     settings = inputs.settings.writes
-    texts = {TEXTS: _embedded(work, unit.slug, inputs.concepts.prompts)} if is_clip(model) else {}
+    read = _embedded(work, unit.slug, inputs.concepts.prompts) if is_clip(model) else None
+    texts = {} if read is None else {TEXTS: read}
     readout = _readout(work, model, texts)
     work.step()
     chosen = inputs.panel[: settings.frozen_images]
@@ -69,17 +70,18 @@ def ablations(work: Work, slug: str) -> Ablations:
 
     from pipeline.effects.answers import answers_for, first_captions
     from pipeline.effects.rows import Ablations, answered_images
-    from pipeline.models.representation import is_clip
 
     inputs, settings = work.inputs, work.inputs.settings.effect
     captions: dict[str, torch.Tensor] = {}
     model = work.model(slug)
-    readout = _readout(work, model, work.arrays("writes", slug, [TEXTS]) if is_clip(model) else {})
+    kept = TEXTS in work.sizes_of(work.whole("writes", slug))
+    readout = _readout(work, model, work.arrays("writes", slug, [TEXTS]) if kept else {})
     if readout.texts is not None:
         # without captions nothing is right for a CLIP, and its text tower is not loaded
         texts = first_captions((inputs.images.images[index] for index in inputs.panel), settings.measured_images)
-        if texts:
-            captions = dict(zip(texts, torch.from_numpy(_embedded(work, slug, texts)), strict=True))
+        read = _embedded(work, slug, texts) if texts else None
+        if read is not None:
+            captions = dict(zip(texts, torch.from_numpy(read), strict=True))
     answer = answers_for(readout, captions)
     batch = min(work.batch, REPLAYED_BATCH)
     answered = answered_images(model, inputs.images, inputs.panel, answer, work.step, settings, batch)
@@ -97,12 +99,12 @@ def _readout(work: Work, model: LoadedModel, texts: Mapping[str, np.ndarray]) ->
     return readout_of(model, texts=(work.inputs.concepts.texts, torch.from_numpy(texts[TEXTS].copy())))
 
 
-def _embedded(work: Work, slug: str, texts: Sequence[str]) -> np.ndarray:
-    """float32 (texts, d), by a CLIP's own text tower."""
+def _embedded(work: Work, slug: str, texts: Sequence[str]) -> np.ndarray | None:
+    """float32 (texts, d), by a CLIP's own text tower; None where its weights came without one."""
     from pipeline.label.embedder import load_embedder
 
-    vectors = load_embedder(work.request(slug), work.device, vision=work.model(slug)).texts(texts, on_step=work.step)
-    return vectors.cpu().numpy()
+    embedder = load_embedder(work.request(slug), work.device, vision=work.model(slug))
+    return None if embedder.language is None else embedder.texts(texts, on_step=work.step).cpu().numpy()
 
 
 def graph_bytes(batch: int) -> int:
@@ -173,7 +175,7 @@ WRITES = Stage(
     compute=writes,
     cost=writes_cost,
     memory=writes_memory,
-    version=2,
+    version=3,  # 3: random weights of a CLIP's text tower are drawn without its picture tower before them
 )
 EFFECT = Stage(
     name="effect",

@@ -15,16 +15,15 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional
 
-from atlas_schema.errors import BadConfig, NoNetwork, NotFinite
+from atlas_schema.errors import AtlasError, BadConfig, NoNetwork, NotFinite
 from pipeline import zoo
 from pipeline.images.windows import VIEWS, WINDOWS
 from pipeline.label.concepts import knows_few_words
-from pipeline.models import LoadedModel, ModelDescription, ModelRequest, load
+from pipeline.models import LoadedModel, ModelRequest, load
+from pipeline.models.description import blueprint_of
+from pipeline.models.open_clip_text import TextSide, Tokenizer, fill
 from pipeline.models.preprocess import RESAMPLING, centre_of, pixels_of
 from pipeline.models.representation import representation
-from pipeline.models.sources import blueprint
-
-Tokenizer = Callable[[Sequence[str]], Tensor]  # texts -> int64 (texts, context)
 
 
 @dataclass(frozen=True)
@@ -32,7 +31,7 @@ class Embedder:
     """A model as a measure of likeness between pictures and, for a CLIP, between pictures and texts."""
 
     vision: LoadedModel
-    language: nn.Module | None = None  # the whole CLIP, of which only `encode_text` is used
+    language: nn.Module | None = None  # of a CLIP, what has `encode_text`; its picture tower is `vision`
     tokenizer: Tokenizer | None = None
 
     @property
@@ -110,16 +109,16 @@ class Embedder:
 def load_embedder(
     request: ModelRequest, device: str | torch.device = "cpu", *, vision: LoadedModel | None = None
 ) -> Embedder:
-    """The embedder of a model id: picture and text of zoo/clip and open_clip/..., pictures alone of all others.
+    """The embedder of a model id: picture and text of zoo/clip and of CLIPs that open_clip builds, else pictures alone.
 
     The vision side is exactly what `pipeline.models.load` gives; `vision`: this, where the caller has it. Raises what
     that raises, and NoNetwork where the text side needs files that are not there.
     """
     vision = vision or load(request, device)
-    source, _, name = vision.description.id.partition("/")
-    if source == "open_clip":
-        language = _open_clip_language(request, vision)
-        return Embedder(vision, _ready(language, vision), _open_clip_tokenizer(request, name.partition("/")[0]))
+    texts = blueprint_of(request).texts
+    if texts is not None:
+        language, tokenizer = _text_side(texts, request, vision)
+        return Embedder(vision, _ready(language, vision), tokenizer)
     own = zoo.zoo_name(vision.description.id)
     if own in zoo.READS_TEXT:
         from pipeline.zoo.captions import WordTokenizer
@@ -185,63 +184,42 @@ def _unit(vectors: Tensor, slug: str, what: str) -> Tensor:
 
 
 def _ready(language: nn.Module, vision: LoadedModel) -> nn.Module:
-    """A whole CLIP as the text side: its own vision tower is dropped, so that it is not held twice."""
+    """Beside the vision tower, as it is: on its device, in its precision. zoo/clip's own one is not held twice."""
     language.visual = None  # type: ignore[assignment]
     dtype = next(p.dtype for p in vision.module.parameters() if p.is_floating_point())
     return language.eval().requires_grad_(False).to(device=vision.device, dtype=dtype)
 
 
-def _open_clip_language(request: ModelRequest, vision: LoadedModel) -> nn.Module:
-    """The whole CLIP of an open_clip id with the text weights of the request."""
-    import open_clip
-
+def _text_side(texts: TextSide, request: ModelRequest, vision: LoadedModel) -> tuple[nn.Module, Tokenizer]:
+    """What reads texts in an open_clip model, with the weights of the request, and its tokenizer."""
     from pipeline.models.load import RANDOM_SEED
 
-    plan = blueprint(request.model, request.input_size)
-    own = bool(request.weights or request.random_weights)
-    record = open_clip.get_pretrained_cfg(plan.architecture, plan.tag) if plan.tag and not own else {}
     try:
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=[]), torch.device("cpu"):
             torch.manual_seed(RANDOM_SEED)
-            whole = open_clip.create_model(
-                plan.architecture,
-                pretrained=None if own else plan.tag,
-                load_weights=not own,
-                force_quick_gelu=bool(record.get("quick_gelu")),
-            )
+            language = texts.build()
+        tensors = {} if request.random_weights else _tensors(request)
+    except AtlasError:
+        raise
     except Exception as error:
         raise NoNetwork(_unreachable(request.model, "text tower", error)) from error
-    if request.weights:
-        _fit_language(whole, request.weights, vision.description)
-    return whole
-
-
-def _fit_language(whole: nn.Module, location: str, description: ModelDescription) -> None:
-    """Load the text side of a file of weights: every tensor of it, or WeightsMismatch."""
-    from open_clip.convert import convert_state_dict
-
-    from atlas_schema.errors import WeightsMismatch
-    from pipeline.models.weights import listed, read_weights, under_best_prefix
-
-    given = convert_state_dict(whole, under_best_prefix(read_weights(location).tensors, whole.state_dict()))
-    own = {key: value for key, value in whole.state_dict().items() if not key.startswith("visual.")}
-    lacking = [key for key, value in own.items() if key not in given or given[key].shape != value.shape]
-    if lacking:
-        raise WeightsMismatch(
-            f"{location}: {len(lacking)} tensors of the text side of {description.id} are missing or of another "
-            f"shape: {listed(lacking)}. For labels the file must hold the whole CLIP, not its vision tower alone."
-        )
-    whole.load_state_dict({key: given[key] for key in own}, strict=False)
-
-
-def _open_clip_tokenizer(request: ModelRequest, architecture: str) -> Tokenizer:
-    import open_clip
-
+    if tensors:
+        fill(language, tensors, request.weights or request.model, vision.module, vision.description.id)
     try:
-        tokenizer: Tokenizer = open_clip.get_tokenizer(architecture)
+        return language, texts.tokenizer()
     except Exception as error:
         raise NoNetwork(_unreachable(request.model, "tokenizer", error)) from error
-    return tokenizer
+
+
+def _tensors(request: ModelRequest) -> dict[str, Tensor]:
+    """All tensors of the weights of a request, of the file or of the hub."""
+    from pipeline.models.weights import Names, read_weights
+
+    if request.weights:
+        return read_weights(request.weights).tensors
+    got = blueprint_of(request).fetch()
+    assert not isinstance(got, nn.Module), "open_clip's weights come as tensors"
+    return got.tensors if isinstance(got, Names) else got
 
 
 def _unreachable(model: str, what: str, error: Exception) -> str:

@@ -31,6 +31,7 @@ class OpenClipModel:
     quick_gelu: bool
     tags: tuple[str, ...]
     fetch: Callable[[], dict[str, Tensor]]
+    place: str = ""  # as open_clip takes it, where that is not its name
 
 
 def kept_elsewhere(rest: str) -> OpenClipModel | None:
@@ -55,7 +56,11 @@ def _of_folder(path: str) -> OpenClipModel:
     with open(place, encoding="utf-8") as file:
         config, record = _config(file.read(), place)
     name = f"{LOCAL}{os.path.basename(os.path.abspath(path))}"
-    return OpenClipModel(name, "local", name, config, record, quick(config), (), lambda: read_weights(path).tensors)
+
+    def fetch() -> dict[str, Tensor]:
+        return read_weights(path).tensors
+
+    return OpenClipModel(name, "local", name, config, record, quick(config), (), fetch, f"{LOCAL}{path}")
 
 
 def _of_hub(repository: str) -> OpenClipModel:

@@ -19,6 +19,7 @@ from pipeline.models.arguments import Arguments, as_arguments, check_names
 from pipeline.models.hub_ids import id_for_hub_name
 from pipeline.models.hub_models import HubModel, hub_model
 from pipeline.models.open_clip_elsewhere import OpenClipModel, kept_elsewhere, quick
+from pipeline.models.open_clip_text import TextSide, text_side
 from pipeline.models.weights import Names
 
 
@@ -43,6 +44,7 @@ class Blueprint:
     # network   or the library's cache
     arguments: Arguments = ()  # of the constructor, where they are not the architecture's
     notes: tuple[str, ...] = ()  # what of it is not as the library's name says
+    texts: TextSide | None = None  # of open_clip's models: what reads texts beside the vision tower
 
 
 Size = tuple[int, int]
@@ -185,7 +187,8 @@ def _of_hub(found: HubModel, size: Size | None, arguments: Arguments) -> Bluepri
     """An architecture of timm or open_clip, built and fed as a repository's own files say."""
     given = as_arguments({**dict(found.arguments), **dict(arguments)})
     plan = blueprint(found.architecture, size or found.input_size, given, own_weights=True)
-    return replace(plan, id=found.id, tag="hub", licence="", tags=(), fetch=found.fetch, **found.pictures)
+    texts = plan.texts if found.texts else None
+    return replace(plan, id=found.id, tag="hub", licence="", tags=(), fetch=found.fetch, texts=texts, **found.pictures)
 
 
 # ----------------------------------------------------------------------------------------------- open_clip
@@ -230,6 +233,7 @@ def _open_clip(rest: str, input_size: Size | None, arguments: Arguments, own_wei
         build=build,
         fetch=found.fetch,
         arguments=arguments,
+        texts=text_side(found.place or name, config, quick_gelu),
     )
 
 

@@ -177,6 +177,99 @@ def test_a_file_of_a_whole_open_clip_gives_both_sides(tiny_open_clip, tmp_path):
         load_embedder(ModelRequest(tiny_open_clip, weights=str(tmp_path / "vision.pt"), name="half"))
 
 
+SIZES = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 256}
+
+
+def _same_texts(request: ModelRequest, whole) -> None:
+    """Texts as a whole CLIP of open_clip embeds them."""
+    import open_clip
+
+    words = ["a dog", "two cats on a red sofa"]
+    with torch.no_grad():
+        wanted = whole.encode_text(open_clip.get_tokenizer("ViT-B-32")(words), normalize=True)
+    assert torch.allclose(load_embedder(request).texts(words), wanted, atol=1e-5)
+
+
+@pytest.fixture
+def quick_clip():
+    """A small CLIP with QuickGELU in both towers, and its configuration."""
+    from open_clip.model import CLIP
+
+    config = {
+        "embed_dim": 32,
+        "vision_cfg": {"image_size": 64, "layers": 2, "width": 64, "head_width": 16, "patch_size": 16},
+        "text_cfg": {"width": 32, "heads": 2, "layers": 2},
+    }
+    torch.manual_seed(2)
+    whole = CLIP(**config, quick_gelu=True).eval()
+    for part in whole.parameters():
+        part.data += 0.1 * torch.randn_like(part)  # far from its start, so that activation functions differ
+    return whole, config
+
+
+def test_a_folder_of_open_clip_reads_texts(quick_clip, tmp_path):
+    """`open_clip/local-dir:FOLDER` is known by its last part alone, and its text side was looked for under that."""
+    import safetensors.torch
+
+    whole, config = quick_clip
+    folder = tmp_path / "kept" / "my-clip"
+    folder.mkdir(parents=True)
+    (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": config | {"quick_gelu": True}}))
+    safetensors.torch.save_file(whole.state_dict(), folder / "open_clip_model.safetensors")
+    _same_texts(ModelRequest(f"open_clip/local-dir:{folder}"), whole)
+
+
+def test_arguments_hold_for_the_text_side_too(quick_clip, tiny_open_clip, tmp_path):
+    """`--model-args quick_gelu=true`: both towers were trained with it."""
+    whole, _ = quick_clip
+    torch.save({f"module.{key}": value for key, value in whole.state_dict().items()}, tmp_path / "clip.pt")
+    request = ModelRequest(
+        tiny_open_clip, weights=str(tmp_path / "clip.pt"), name="quick", arguments=(("quick_gelu", True),)
+    )
+    _same_texts(request, whole)
+
+
+def test_transformers_clip_reads_texts(tmp_path, monkeypatch):
+    """A folder of the hub, as transformers writes it: its embeddings of texts are transformers' own."""
+    import open_clip
+    from transformers import CLIPConfig, CLIPModel
+
+    from pipeline.models import hub_models
+
+    text = {**SIZES, "vocab_size": 49408, "eos_token_id": 49407, "bos_token_id": 49406}
+    vision = {**SIZES, "image_size": 64, "patch_size": 32}
+    torch.manual_seed(3)
+    theirs = CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=32)).eval()
+    for part in theirs.parameters():
+        part.data += 0.1 * torch.randn_like(part)
+    theirs.save_pretrained(tmp_path / "their-clip")
+    config = {
+        "embed_dim": 32,
+        "vision_cfg": {"image_size": 64, "layers": 2, "width": 64, "head_width": 32, "patch_size": 32},
+        "text_cfg": {"width": 64, "heads": 2, "layers": 2},
+    }
+    (tmp_path / "their-tiny.json").write_text(json.dumps(config))
+    open_clip.add_model_config(tmp_path / "their-tiny.json")
+    monkeypatch.setitem(hub_models.CLIP, (64, 2, 32), "their-tiny")
+    embedder = load_embedder(ModelRequest(str(tmp_path / "their-clip")))
+    words, picture = ["a dog", "two cats on a red sofa"], torch.rand(2, 3, 64, 64)
+    tokens = open_clip.get_tokenizer("their-tiny")(words)
+    with torch.no_grad():
+        read = theirs(input_ids=tokens, pixel_values=embedder.vision.normalise(picture))
+    assert torch.allclose(embedder.texts(words), read.text_embeds, atol=1e-5)
+    assert torch.allclose(embedder.pictures(picture), read.image_embeds, atol=1e-5)
+
+
+def test_the_text_side_is_not_built_with_a_second_picture_tower(tiny_open_clip):
+    """A ViT-L's 1.2 GB more, for the time in which its texts are read."""
+    from pipeline.models.sources import blueprint
+
+    side = blueprint(tiny_open_clip).texts.build()
+    assert side.visual is None
+    assert "token_embedding.weight" in side.state_dict()
+    assert not [key for key in side.state_dict() if key.startswith("visual")]
+
+
 def test_refusals(clip):
     with pytest.raises(BadConfig, match="zoo/vit has no text tower"):
         load_embedder(ModelRequest("zoo/vit")).texts(["a red object"])

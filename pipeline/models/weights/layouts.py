@@ -258,6 +258,24 @@ TRANSFORMERS_CLIP_FOR_OPEN_CLIP = Layout(
     ),
 )
 
+_TEXT = "text_model.encoder.layers.{i}."
+TRANSFORMERS_CLIP_TEXT = Layout(
+    "transformers' CLIP, its text side",
+    (
+        Rule("token_embedding.weight", ("text_model.embeddings.token_embedding.weight",)),
+        Rule("positional_embedding", ("text_model.embeddings.position_embedding.weight",)),
+        Rule(f"{_RES}ln_1.{{p}}", (f"{_TEXT}layer_norm1.{{p}}",)),
+        Rule(f"{_RES}attn.in_proj_{{p}}", tuple(f"{_TEXT}self_attn.{one}_proj.{{p}}" for one in "qkv")),
+        Rule(f"{_RES}attn.out_proj.{{p}}", (f"{_TEXT}self_attn.out_proj.{{p}}",)),
+        Rule(f"{_RES}ln_2.{{p}}", (f"{_TEXT}layer_norm2.{{p}}",)),
+        Rule(f"{_RES}mlp.c_fc.{{p}}", (f"{_TEXT}mlp.fc1.{{p}}",)),
+        Rule(f"{_RES}mlp.c_proj.{{p}}", (f"{_TEXT}mlp.fc2.{{p}}",)),
+        Rule("ln_final.{p}", ("text_model.final_layer_norm.{p}",)),
+        Rule("text_projection", ("text_projection.weight",), "transposed"),
+        Rule("logit_scale", ("logit_scale",)),
+    ),
+)
+
 OPEN_CLIP = Layout(
     "OpenAI's CLIP",
     (
