@@ -23,6 +23,7 @@ import hashlib
 import json
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -52,21 +53,21 @@ def main() -> None:
     asked = arguments()
     torch.set_num_threads(1)
     model = loaded(asked)
-    precision = asked.precision or choose_precision(model)
+    precisions = asked.precision or [choose_precision(model)]
     state = State(asked.state)
     chosen = {layer: chosen_units(model.description.ffn_sites[layer], asked.units) for layer in asked.layers}
     if not asked.known:
         for layer, some in turns(chosen):
+            site = model.description.ffn_sites[layer]
             for recipe in asked.recipes:
-                climb(model, model.description.ffn_sites[layer], some, recipe, precision, state)
+                new = [unit for unit in some if found_of(model, site, unit, recipe, precisions, state) is None]
+                climb(model, site, new, recipe, precisions[-1], state)
     known: dict[int, list[tuple[dict[str, Any], ...]]] = {}
     for layer, units in chosen.items():
         site = model.description.ffn_sites[layer]
-        found = [
-            [state.of(key_of(model, site, unit, RECIPES[one].hash, precision)) for one in asked.recipes]
-            for unit in units
-        ]
+        found = [[found_of(model, site, unit, one, precisions, state) for one in asked.recipes] for unit in units]
         known[layer] = [tuple(row for row in own if row) for own in found if all(own)]
+    every = [own for of_layer in known.values() for own in of_layer]
     report = {
         "benchmark": "recipes",
         "command": " ".join(["python -m benchmarks.recipes", *public(sys.argv[1:])]),
@@ -74,7 +75,10 @@ def main() -> None:
         "model": model.description.slug,
         "fingerprint": model.fingerprint[:16],
         "input_size": list(model.description.input_size),
-        "precision": precision,
+        "precision": {
+            recipe: dict(Counter(own[at]["key"].split()[-2] for own in every))
+            for at, recipe in enumerate(asked.recipes)
+        },
         "recipes": {name: RECIPES[name].hash for name in asked.recipes},
         "natural": {"draws": SETTINGS.draws, "holds": SETTINGS.holds, "fails": SETTINGS.fails},
         "layers": [
@@ -82,10 +86,18 @@ def main() -> None:
             | compared(known[layer], asked.recipes)
             for layer in known
         ],
-        "all": compared([own for of_layer in known.values() for own in of_layer], asked.recipes),
+        "all": compared(every, asked.recipes),
         "raw": {str(layer): [raw(own, asked.recipes) for own in known[layer]] for layer in known},
     }
     put(report, asked.out)
+
+
+def found_of(
+    model: LoadedModel, site: FfnSite, unit: int, recipe: str, precisions: Sequence[str], state: State
+) -> dict[str, Any] | None:
+    """What the state has of a neuron by a recipe, in the first precision that it has; None where it has none."""
+    keys = (key_of(model, site, unit, RECIPES[recipe].hash, precision) for precision in precisions)
+    return next((row for row in map(state.of, keys) if row), None)
 
 
 def loaded(asked: argparse.Namespace) -> LoadedModel:
@@ -118,7 +130,11 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--recipes", type=lambda text: text.split(","), default=["placed", "fast"], help="yardstick last"
     )
-    parser.add_argument("--precision")
+    parser.add_argument(
+        "--precision",
+        type=lambda text: text.split(","),
+        help="of the ascents; of several, what the state has in any counts, and what it lacks climbs in the last",
+    )
     parser.add_argument("--state", help="JSON lines: what each recipe reached on each neuron, kept and reused")
     parser.add_argument("--known", action="store_true", help="climb nothing: compare what the state has of all")
     parser.add_argument("--out")

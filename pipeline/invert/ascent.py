@@ -22,6 +22,7 @@ from pipeline.invert.targets import Outputs, Target
 from pipeline.models import LoadedModel
 from pipeline.models.device import dtype_of
 from pipeline.seeds import generator
+from pipeline.visualize.adam import optimizer_of
 from pipeline.visualize.initial_images import faded, own_noises
 from pipeline.visualize.objective import alike
 from pipeline.visualize.parametrize import Space, parameterization
@@ -119,7 +120,7 @@ def _climb(
     space = parameterization(ascent.parameterization, size, ascent.spectrum_exponent)
     latent = _start(model, stage, space, keys, before, recipe.scaling).requires_grad_()
     index = torch.tensor([target.index for target in targets], device=latent.device)
-    optimizer = torch.optim.Adam([latent], lr=ascent.learning_rate, betas=ascent.betas, eps=1e-8)
+    optimizer = optimizer_of(latent, ascent.learning_rate, ascent.betas, ascent.shared_moment, fused=False)
     noises = [generator(*key, "noise") for key in keys]
     placed = _placements(keys, recipe, ascent, latent) if _moves_copies(recipe) else None
     for step, numbers in enumerate(draw(keys, ascent, size, latent)):

@@ -54,7 +54,7 @@ class Embedder:
         return _unit(torch.cat(parts), self.slug, "pictures")
 
     @torch.inference_mode()
-    def texts(self, texts: Sequence[str], *, batch: int = 256, on_step: Callable[[], None] = lambda: None) -> Tensor:
+    def texts(self, texts: Sequence[str], *, batch: int = 64, on_step: Callable[[], None] = lambda: None) -> Tensor:
         """float32 (texts, d), each of length 1. on_step: called before each batch.
 
         BadConfig where the model reads no text or not these words.

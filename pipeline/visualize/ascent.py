@@ -29,6 +29,7 @@ from pipeline.models.device import (
     quickest_attention,
 )
 from pipeline.seeds import generator
+from pipeline.visualize.adam import optimizer_of
 from pipeline.visualize.initial_images import bank, best_of_bank, faded, own_noises
 from pipeline.visualize.objective import distance, fresh_responses, likeness, objective, respond
 from pipeline.visualize.parametrize import Space, parameterization
@@ -191,7 +192,7 @@ class _Climber:
         latent = self._initial_latents(units, variants, keys, ascent, space).requires_grad_()
         draws = draw(keys, ascent, size, latent, patch_size(self.site, size))
         own = torch.tensor(units, device=latent.device)
-        optimizer = torch.optim.Adam([latent], lr=ascent.learning_rate, betas=ascent.betas, eps=1e-8, fused=True)
+        optimizer = optimizer_of(latent, ascent.learning_rate, ascent.betas, ascent.shared_moment)
         result = _Result(ascent, latent, space.picture(latent).detach().clone())
         first = own.new_zeros(len(own), dtype=latent.dtype)  # what is climbed, at the start
         kept = set(np.linspace(0, ascent.steps - 1, self.settings.curve_points).round().astype(int).tolist())

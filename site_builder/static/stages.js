@@ -19,6 +19,7 @@ export function Lacking({ slug }) {
   if (lacking.length === 0) return null;
   const commands = [...new Set(lacking.map(({ command }) => command))];
   return html`<section aria-labelledby="lacking"><h2 id="lacking">Not in this atlas yet</h2>
+    ${site.growing && html`<p>A run is adding to this atlas: what it was asked for comes by itself. What it was not asked for, these commands add.</p>`}
     <dl class="lacking">${commands.map((command) => html`<div key=${command}>
       <dt>This atlas has no ${command.split(",").pop()} stage for ${slug}, which adds ${lacking.filter((one) => one.command === command).map(({ adds }) => adds).join("; ")}.</dt>
       <dd>Run <code>neuron-atlas run --model ${model.model_id} --stages ${command}${!OF_PICTURES.includes(command) && " --probe FOLDER"}</code></dd></div>`)}</dl></section>`;

@@ -10,6 +10,7 @@ import torch
 
 from pipeline.models import ModelRequest, load
 from pipeline.seeds import generator
+from pipeline.visualize.adam import SharedAdam
 from pipeline.visualize.ascent import _Climber, visualize
 from pipeline.visualize.colours import COLOURS, coloured, logit_colours
 from pipeline.visualize.objective import _over_patches, alike, distance
@@ -44,6 +45,45 @@ def test_old_recipes_kept_their_hashes():
     """A key that was made with them still finds its pictures."""
     kept = {"aligned": "d5de6d52ce517f62", "peak": "5cc976e535016ad1"}
     assert {name: RECIPES[name].hash for name in kept} == kept
+
+
+# --- steps whose size a picture shares --------------------------------------------------------------------------------
+
+
+def _moved(shared, gradients, rate=0.1):
+    """Where some pictures are after a step for each of their gradients, float64 (pictures, 3, 2)."""
+    latent = torch.zeros_like(gradients[0]).requires_grad_()
+    optimizer = SharedAdam(latent, rate, (0.5, 0.99), shared)
+    for gradient in gradients:
+        latent.grad = gradient.clone()
+        optimizer.step()
+    return latent.detach()
+
+
+def test_adam_is_what_is_left_where_nothing_is_shared():
+    gradients = [torch.from_numpy(generator("slopes", i).standard_normal((4, 3, 2))) for i in range(5)]
+    latent = torch.zeros_like(gradients[0]).requires_grad_()
+    optimizer = torch.optim.Adam([latent], lr=0.1, betas=(0.5, 0.99), eps=1e-8)
+    for gradient in gradients:
+        latent.grad = gradient.clone()
+        optimizer.step()
+    torch.testing.assert_close(_moved(0.0, gradients), latent.detach(), rtol=1e-6, atol=1e-9)
+
+
+def test_what_the_objective_does_not_ask_for_moves_less():
+    """Of two numbers with slopes 100 and 1 the second moves as far as the first under Adam, a tenth of it by half a
+    shared size, and a hundredth by a wholly shared one."""
+    gradient = torch.tensor([[[100.0, 1.0]]], dtype=torch.float64)
+    share = [float(moved[0, 0, 1] / moved[0, 0, 0]) for moved in (_moved(one, [gradient]) for one in (0.0, 0.5, 1.0))]
+    assert share == pytest.approx([1.0, 0.1, 0.01], rel=1e-6)
+
+
+def test_no_picture_changes_the_steps_of_another():
+    gradients = [torch.from_numpy(generator("slopes", i).standard_normal((3, 3, 2))) for i in range(4)]
+    gradients[2][1] = torch.nan
+    together, alone = _moved(0.5, gradients), _moved(0.5, [one[2:] for one in gradients])
+    assert torch.equal(together[2:], alone)
+    assert together[1].isnan().all()
 
 
 # --- phases under fixed amplitudes ------------------------------------------------------------------------------------

@@ -144,6 +144,9 @@ def test_an_open_page_says_that_there_is_more_and_shows_it_with_the_next_page(gr
             page.driver.get(f"{address}/#/m/drawn-vit")
             page.wait(lambda: "still being computed" in page.text(".growing"))
             page.wait(lambda: len(page.all(".layers .strip")) == 2)
+            assert "A run is adding to this atlas" in page.text("#lacking + p"), (
+                "not all that it lacks is to be asked for"
+            )
             page.run("location.hash = '#/n/drawn-vit/3/0'")
             page.wait(lambda: "no neuron of layer 3 of drawn-vit so far; more of it" in page.text(".failure"))
             page.run("location.hash = '#/m/drawn-vit'")
@@ -156,6 +159,7 @@ def test_an_open_page_says_that_there_is_more_and_shows_it_with_the_next_page(gr
             page.wait(lambda: page.all("a.tile") and not page.all(".growing"))
             page.run("location.hash = '#/m/drawn-vit'")
             page.wait(lambda: len(page.all(".layers .strip")) == 4)
+            assert not page.all("#lacking + p")
     finally:
         page.close()
 
