@@ -267,24 +267,24 @@ PEAK = Recipe(
     rescue=FAST.rescue,
     robust_draws=4,
 )
-"""As version 2 of `fast`, but behind the earliest sites the strongest quarter of the patches is climbed, under shifts of
-1/14 of the picture: what a neuron likes may lie in one place. Pictures tell an object's place better, and a background,
-which lies everywhere, less well (docs/benchmarks/legibility.json)."""
+"""As version 2 of `fast`, but behind the earliest sites the strongest quarter of the patches is climbed, under shifts
+of 1/14 of the picture: what a neuron likes may lie in one place. Pictures tell an object's place better, and a
+background, which lies everywhere, less well (docs/benchmarks/legibility.json)."""
 
 PLACED = Recipe(
     name="placed",
-    version=1,
+    version=2,
     bands=(
         (0.2, (EARLY,)),
-        (0.4, (replace(MIDDLE, jitter_share=1 / 14),)),
-        (0.6, (replace(LATE, jitter_share=1 / 14),)),
-        (1.0, (DEEP,)),
+        (0.4, (clear(replace(MIDDLE, jitter_share=1 / 14)),)),
+        (0.6, (clear(replace(LATE, jitter_share=1 / 14)),)),
+        (1.0, (clear(DEEP),)),
     ),
     rescue=FAST.rescue,
     robust_draws=4,
 )
-"""As version 3 of `fast`, but shifts go to 1/14 of the picture from the second fifth of the network on, and not in its
-last two fifths alone: things keep their place there too. What it costs and gains: docs/recipes.md."""
+"""As `fast`, but shifts go to 1/14 of the picture from the second fifth of the network on, and not in its last two
+fifths alone: things keep their place there too. What it costs and gains: docs/recipes.md."""
 
 MACO = Recipe(
     name="maco",
