@@ -270,6 +270,44 @@ def test_the_text_side_is_not_built_with_a_second_picture_tower(tiny_open_clip):
     assert not [key for key in side.state_dict() if key.startswith("visual")]
 
 
+def _text_sides() -> list[str]:
+    import open_clip
+
+    return [
+        one for one in open_clip.list_models() if "hf_model_name" not in open_clip.get_model_config(one)["text_cfg"]
+    ]
+
+
+def _kept(module) -> tuple[object, ...]:
+    """The class, the tensors by name and shape, and the activation functions of a CLIP but for its picture tower."""
+    tensors = {key: tuple(value.shape) for key, value in module.state_dict().items()}
+    parts = {type(part).__name__ for name, part in module.named_modules() if not name.startswith("visual")}
+    return (
+        type(module),
+        {key: shape for key, shape in tensors.items() if not key.startswith("visual.")},
+        {part for part in parts if "gelu" in part.lower()},
+    )
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("ViT-B-32", "ViT-B-32-quickgelu", "ViT-B-16-SigLIP2", "coca_ViT-B-32", "MobileCLIP-B"),
+        pytest.param((), marks=pytest.mark.slow, id="all that need no file of transformers"),
+    ],
+)
+def test_a_text_side_is_that_of_open_clips_own_model(names):
+    import open_clip
+
+    from pipeline.models.sources import blueprint
+
+    for name in names or _text_sides():
+        with torch.device("meta"):
+            whole = open_clip.create_model(name, load_weights=False, device="meta")
+            side = blueprint(f"open_clip/{name}").texts.build()
+        assert _kept(side) == _kept(whole), name
+
+
 def test_refusals(clip):
     with pytest.raises(BadConfig, match="zoo/vit has no text tower"):
         load_embedder(ModelRequest("zoo/vit")).texts(["a red object"])
