@@ -16,11 +16,11 @@ from pipeline.models import ModelRequest
 @pytest.mark.parametrize("stage", [pool, texts])
 def test_texts_are_embedded_in_steps(stage: Any) -> None:
     embedder, steps = load_embedder(ModelRequest("zoo/clip")), []
-    many = ("a red object",) * 600  # three batches
+    many = ("a red object",) * 150  # three batches
     inputs = SimpleNamespace(
         concepts=SimpleNamespace(prompts=many), head_texts=SimpleNamespace(prompts=lambda: {"pool": many})
     )
     work: Any = SimpleNamespace(embedder=lambda: embedder, inputs=inputs, step=lambda: steps.append(1))
     (found,) = stage(work, None).values()
-    assert found.shape[0] == 600
+    assert found.shape[0] == 150
     assert len(steps) == 3
