@@ -240,6 +240,20 @@ TRANSFORMERS_SIGLIP = Layout(
 )
 
 _RES = "transformer.resblocks.{i}."
+
+
+def _resblocks(layer: str) -> tuple[Rule, ...]:
+    """A block of either tower of open_clip's, out of transformers' layer of that name."""
+    return (
+        Rule(f"{_RES}ln_1.{{p}}", (f"{layer}layer_norm1.{{p}}",)),
+        Rule(f"{_RES}attn.in_proj_{{p}}", tuple(f"{layer}self_attn.{one}_proj.{{p}}" for one in "qkv")),
+        Rule(f"{_RES}attn.out_proj.{{p}}", (f"{layer}self_attn.out_proj.{{p}}",)),
+        Rule(f"{_RES}ln_2.{{p}}", (f"{layer}layer_norm2.{{p}}",)),
+        Rule(f"{_RES}mlp.c_fc.{{p}}", (f"{layer}mlp.fc1.{{p}}",)),
+        Rule(f"{_RES}mlp.c_proj.{{p}}", (f"{layer}mlp.fc2.{{p}}",)),
+    )
+
+
 TRANSFORMERS_CLIP_FOR_OPEN_CLIP = Layout(
     "transformers' CLIP",
     (
@@ -247,29 +261,18 @@ TRANSFORMERS_CLIP_FOR_OPEN_CLIP = Layout(
         Rule("positional_embedding", ("embeddings.position_embedding.weight",)),
         Rule("conv1.weight", ("embeddings.patch_embedding.weight",)),
         Rule("ln_pre.{p}", ("pre_layrnorm.{p}",)),
-        Rule(f"{_RES}ln_1.{{p}}", (f"{_LAYER}layer_norm1.{{p}}",)),
-        Rule(f"{_RES}attn.in_proj_{{p}}", tuple(f"{one}{{p}}" for one in _CLIP_BLOCK)),
-        Rule(f"{_RES}attn.out_proj.{{p}}", (f"{_LAYER}self_attn.out_proj.{{p}}",)),
-        Rule(f"{_RES}ln_2.{{p}}", (f"{_LAYER}layer_norm2.{{p}}",)),
-        Rule(f"{_RES}mlp.c_fc.{{p}}", (f"{_LAYER}mlp.fc1.{{p}}",)),
-        Rule(f"{_RES}mlp.c_proj.{{p}}", (f"{_LAYER}mlp.fc2.{{p}}",)),
+        *_resblocks(_LAYER),
         Rule("ln_post.{p}", ("post_layernorm.{p}",)),
         Rule("proj", ("^visual_projection.weight",), "transposed"),
     ),
 )
 
-_TEXT = "text_model.encoder.layers.{i}."
 TRANSFORMERS_CLIP_TEXT = Layout(
     "transformers' CLIP, its text side",
     (
         Rule("token_embedding.weight", ("text_model.embeddings.token_embedding.weight",)),
         Rule("positional_embedding", ("text_model.embeddings.position_embedding.weight",)),
-        Rule(f"{_RES}ln_1.{{p}}", (f"{_TEXT}layer_norm1.{{p}}",)),
-        Rule(f"{_RES}attn.in_proj_{{p}}", tuple(f"{_TEXT}self_attn.{one}_proj.{{p}}" for one in "qkv")),
-        Rule(f"{_RES}attn.out_proj.{{p}}", (f"{_TEXT}self_attn.out_proj.{{p}}",)),
-        Rule(f"{_RES}ln_2.{{p}}", (f"{_TEXT}layer_norm2.{{p}}",)),
-        Rule(f"{_RES}mlp.c_fc.{{p}}", (f"{_TEXT}mlp.fc1.{{p}}",)),
-        Rule(f"{_RES}mlp.c_proj.{{p}}", (f"{_TEXT}mlp.fc2.{{p}}",)),
+        *_resblocks(f"text_model.{_LAYER}"),
         Rule("ln_final.{p}", ("text_model.final_layer_norm.{p}",)),
         Rule("text_projection", ("text_projection.weight",), "transposed"),
         Rule("logit_scale", ("logit_scale",)),
