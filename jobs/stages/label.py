@@ -95,9 +95,11 @@ def embed_memory(sizes: Sizes, batch: int) -> float:
 
 
 def texts_memory(sizes: Sizes, texts: int) -> float:
-    """The text tower, with 64 texts of 77 tokens at a time, and what they become."""
+    """The text tower, with some texts of 77 tokens at a time, and what they become."""
+    from pipeline.label.embedder import TEXTS_AT_ONCE
+
     width = sizes.description.representation_dim
-    return sizes.all_weights + min(texts, 64) * 77 * width * 4 * FLOAT * 3 + 2 * texts * width * FLOAT
+    return sizes.all_weights + min(texts, TEXTS_AT_ONCE) * 77 * width * 4 * FLOAT * 3 + 2 * texts * width * FLOAT
 
 
 def label_memory(sizes: Sizes, batch: int) -> float:

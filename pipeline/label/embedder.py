@@ -25,6 +25,8 @@ from pipeline.models.open_clip_text import TextSide, Tokenizer, fill
 from pipeline.models.preprocess import RESAMPLING, centre_of, pixels_of
 from pipeline.models.representation import representation
 
+TEXTS_AT_ONCE = 64  # that a text tower reads: of 256, what a ViT-L holds is more than the weights of its text tower
+
 
 @dataclass(frozen=True)
 class Embedder:
@@ -54,15 +56,17 @@ class Embedder:
         return _unit(torch.cat(parts), self.slug, "pictures")
 
     @torch.inference_mode()
-    def texts(self, texts: Sequence[str], *, batch: int = 64, on_step: Callable[[], None] = lambda: None) -> Tensor:
+    def texts(
+        self, texts: Sequence[str], *, batch: int = TEXTS_AT_ONCE, on_step: Callable[[], None] = lambda: None
+    ) -> Tensor:
         """float32 (texts, d), each of length 1. on_step: called before each batch.
 
         BadConfig where the model reads no text or not these words.
         """
         if self.language is None or self.tokenizer is None:
             raise BadConfig(
-                f"{self.vision.description.id} has no text tower, so it cannot compare pictures with texts. "
-                "Take a CLIP: zoo/clip or open_clip/NAME/TAG."
+                f"{self.vision.description.id} has no text tower, or its weights came without one, so it cannot "
+                "compare pictures with texts. Take a CLIP: zoo/clip or open_clip/NAME/TAG."
             )
         if not texts:
             raise BadConfig("no texts to embed: expected at least one.")
@@ -117,8 +121,8 @@ def load_embedder(
     vision = vision or load(request, device)
     texts = blueprint_of(request).texts
     if texts is not None:
-        language, tokenizer = _text_side(texts, request, vision)
-        return Embedder(vision, _ready(language, vision), tokenizer)
+        found = _text_side(texts, request, vision)
+        return Embedder(vision) if found is None else Embedder(vision, _ready(found[0], vision), found[1])
     own = zoo.zoo_name(vision.description.id)
     if own in zoo.READS_TEXT:
         from pipeline.zoo.captions import WordTokenizer
@@ -190,8 +194,10 @@ def _ready(language: nn.Module, vision: LoadedModel) -> nn.Module:
     return language.eval().requires_grad_(False).to(device=vision.device, dtype=dtype)
 
 
-def _text_side(texts: TextSide, request: ModelRequest, vision: LoadedModel) -> tuple[nn.Module, Tokenizer]:
-    """What reads texts in an open_clip model, with the weights of the request, and its tokenizer."""
+def _text_side(texts: TextSide, request: ModelRequest, vision: LoadedModel) -> tuple[nn.Module, Tokenizer] | None:
+    """What reads texts in an open_clip model, with the weights of the request, and its tokenizer; None where these
+    weights are its picture tower's alone.
+    """
     from pipeline.models.load import RANDOM_SEED
 
     try:
@@ -203,8 +209,9 @@ def _text_side(texts: TextSide, request: ModelRequest, vision: LoadedModel) -> t
         raise
     except Exception as error:
         raise NoNetwork(_unreachable(request.model, "text tower", error)) from error
-    if tensors:
-        fill(language, tensors, request.weights or request.model, vision.module, vision.description.id)
+    location = request.weights or request.model
+    if tensors and not fill(language, tensors, location, vision.module, vision.description.id):
+        return None
     try:
         return language, texts.tokenizer()
     except Exception as error:

@@ -69,7 +69,6 @@ class HubModel:
     input_size: tuple[int, int]
     fetch: Callable[[], Names]
     pictures: Mapping[str, Any] = field(default_factory=dict)  # mean, std, interpolation where they are said
-    texts: bool = True  # of a CLIP: its text side is there too
 
 
 def hub_model(model: str) -> HubModel | None:
@@ -94,7 +93,7 @@ def _made(name: str, settings: dict[str, Any], pictures: dict[str, Any], fetch: 
             said = _pictures(pictures)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UnknownModel(f"{name}: its {CONFIG} lacks what an architecture needs ({error}).") from error
-    return HubModel(name, architecture, arguments, size, fetch, said, settings.get("model_type") != "clip_vision_model")
+    return HubModel(name, architecture, arguments, size, fetch, said)
 
 
 def _of_timms_own(settings: dict[str, Any]) -> tuple[str, Arguments, tuple[int, int], dict[str, Any]]:

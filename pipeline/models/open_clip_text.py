@@ -16,7 +16,9 @@ from torch import Tensor, nn
 
 from atlas_schema.errors import WeightsMismatch
 from pipeline.models.weights import listed, under_best_prefix
-from pipeline.models.weights.layouts import TRANSFORMERS_CLIP_TEXT, made
+from pipeline.models.weights.layouts import TRANSFORMERS_CLIP_TEXT
+from pipeline.models.weights.search import Place, signature
+from pipeline.models.weights.trial import assembled
 
 #: A picture tower that is built and thrown away: of one block, and of the fields that open_clip cannot do without.
 SMALLEST = {"image_size": 32, "patch_size": 32, "layers": 1, "width": 64, "head_width": 64}
@@ -62,27 +64,35 @@ def _built(config: dict[str, Any], quick_gelu: bool) -> nn.Module:
     return whole
 
 
-def fill(whole: nn.Module, tensors: dict[str, Tensor], location: str, vision: nn.Module, model: str) -> None:
+def fill(whole: nn.Module, tensors: dict[str, Tensor], location: str, vision: nn.Module, model: str) -> bool:
     """Load the text side out of the tensors of a whole CLIP: every tensor of it, or WeightsMismatch.
 
-    They may be named as open_clip names them (with and without a tower of its own for texts), as Apple's MobileCLIP, or
-    as transformers' CLIP. vision: the CLIP's picture tower. location, model: for the message.
+    False where they hold nothing of it: they are a picture tower's alone. They may be named as open_clip names them
+    (with and without a tower of its own for texts), as Apple's MobileCLIP, or as transformers' CLIP. vision: the CLIP's
+    picture tower. location, model: for the message.
     """
     own = whole.state_dict()
     given = _named_as(whole, tensors, vision)
-    lacking = [key for key, value in own.items() if key not in given or given[key].numel() != value.numel()]
-    lacking += [key for key, value in own.items() if key not in lacking and not _same_shape(given[key], value)]
+    if not any(key in given for key in own if not _in_either_tower(key)):
+        return False
+    lacking = [key for key, value in own.items() if key not in given or not _fits(given[key], value)]
     if lacking:
         raise WeightsMismatch(
             f"{location}: {len(lacking)} tensors of the text side of {model} are missing or of another "
-            f"shape: {listed(lacking)}. For labels the file must hold the whole CLIP, not its vision tower alone."
+            f"shape: {listed(lacking)}. For labels the file must hold the whole CLIP."
         )
     whole.load_state_dict({key: given[key].reshape(value.shape) for key, value in own.items()})
+    return True
 
 
-def _same_shape(given: Tensor, own: Tensor) -> bool:
+def _in_either_tower(key: str) -> bool:
+    """Whether a picture tower has a tensor of this name too, or a CLIP beside its towers."""
+    return ".resblocks." in f".{key}" or key.endswith(("positional_embedding", "logit_scale", "logit_bias"))
+
+
+def _fits(given: Tensor, own: Tensor) -> bool:
     """A scale may be a number or a vector of one."""
-    return given.shape == own.shape or own.numel() == 1
+    return given.shape == own.shape or given.numel() == own.numel() == 1
 
 
 def _named_as(whole: nn.Module, tensors: dict[str, Tensor], vision: nn.Module) -> dict[str, Tensor]:
@@ -96,12 +106,6 @@ def _named_as(whole: nn.Module, tensors: dict[str, Tensor], vision: nn.Module) -
         inner = convert_to_custom_text_state_dict(inner)
     if all(key in inner for key in own):
         return inner
-    layout = TRANSFORMERS_CLIP_TEXT
-    theirs = {key: found for key in own if (found := layout.sources(key)) is not None}
-    inside = under_best_prefix(tensors, {source for sources, _ in theirs.values() for source in sources})
-    translated = {
-        key: made(how, [inside[source] for source in sources], own[key])
-        for key, (sources, how) in theirs.items()
-        if all(source in inside for source in sources)
-    }
+    inside = under_best_prefix(tensors, signature(TRANSFORMERS_CLIP_TEXT, own))
+    translated, _ = assembled(Place(TRANSFORMERS_CLIP_TEXT, "", 0), inside, own)
     return translated if len(translated) > sum(key in inner for key in own) else inner

@@ -187,8 +187,7 @@ def _of_hub(found: HubModel, size: Size | None, arguments: Arguments) -> Bluepri
     """An architecture of timm or open_clip, built and fed as a repository's own files say."""
     given = as_arguments({**dict(found.arguments), **dict(arguments)})
     plan = blueprint(found.architecture, size or found.input_size, given, own_weights=True)
-    texts = plan.texts if found.texts else None
-    return replace(plan, id=found.id, tag="hub", licence="", tags=(), fetch=found.fetch, texts=texts, **found.pictures)
+    return replace(plan, id=found.id, tag="hub", licence="", tags=(), fetch=found.fetch, **found.pictures)
 
 
 # ----------------------------------------------------------------------------------------------- open_clip

@@ -109,7 +109,11 @@ def _layouts() -> str:
     ]
     return (
         "## Names of other libraries\n\nBeside what timm and open_clip convert themselves, these names are translated "
-        "(`pipeline/models/weights/layouts.py`):\n\n" + markdown_table(("architecture", "names of"), rows)
+        "(`pipeline/models/weights/layouts.py`):\n\n"
+        + markdown_table(("architecture", "names of"), rows)
+        + "\n\nWhat a CLIP of open_clip's architectures reads texts with is taken from the same weights, in the names "
+        "of open_clip, OpenAI, Apple's MobileCLIP or transformers. Weights without it give the pictures' side alone, "
+        "whose neurons have no effect on texts."
     )
 
 

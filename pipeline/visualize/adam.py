@@ -14,6 +14,8 @@ docs/decisions/fast-recipe.md.
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -51,7 +53,8 @@ class SharedAdam(torch.optim.Optimizer):
         (begin, keep), self.steps = self.betas, self.steps + 1
         self.first.lerp_(latent.grad, 1 - begin)
         self.second.mul_(keep).addcmul_(latent.grad, latent.grad, value=1 - keep)
-        second = self.second / (1 - keep**self.steps)
-        together = second.flatten(1).mean(1).view(-1, *[1] * (latent.ndim - 1))
-        size = (second.sqrt() + EPSILON) ** (1 - self.shared) * (together.sqrt() + EPSILON) ** self.shared
-        latent.addcdiv_(self.first, size, value=-group["lr"] / (1 - begin**self.steps))
+        together = self.second.flatten(1).mean(1).view(-1, *[1] * (latent.ndim - 1))
+        right = math.sqrt(1 - keep**self.steps)  # what sqrt(v) is divided by, v having begun at zero
+        size = self.second.sqrt().add_(EPSILON * right).pow_(1 - self.shared)
+        size.mul_((together.sqrt() + EPSILON * right) ** self.shared)
+        latent.addcdiv_(self.first, size, value=-group["lr"] * right / (1 - begin**self.steps))

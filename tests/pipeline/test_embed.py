@@ -159,7 +159,9 @@ def test_open_clips_own_text_tower_and_tokenizer_without_network(tiny_open_clip)
 
 
 def test_a_file_of_a_whole_open_clip_gives_both_sides(tiny_open_clip, tmp_path):
-    """Picture and text as open_clip's own model with these weights embeds them; a vision tower alone is refused."""
+    """Picture and text as open_clip's own model with these weights embeds them; a vision tower alone reads no texts,
+    and a text side that lacks something is refused.
+    """
     import open_clip
 
     torch.manual_seed(1)
@@ -173,8 +175,13 @@ def test_a_file_of_a_whole_open_clip_gives_both_sides(tiny_open_clip, tmp_path):
     assert torch.allclose(embedder.texts(words), texts, atol=1e-5)
     assert torch.allclose(embedder.pictures(picture), pictures, atol=1e-5)
     torch.save({k: v for k, v in whole.state_dict().items() if k.startswith("visual.")}, tmp_path / "vision.pt")
-    with pytest.raises(WeightsMismatch, match="the file must hold the whole CLIP"):
-        load_embedder(ModelRequest(tiny_open_clip, weights=str(tmp_path / "vision.pt"), name="half"))
+    half = load_embedder(ModelRequest(tiny_open_clip, weights=str(tmp_path / "vision.pt"), name="half"))
+    assert torch.equal(half.pictures(picture), embedder.pictures(picture))
+    with pytest.raises(BadConfig, match="its weights came without one"):
+        half.texts(words)
+    torch.save({k: v for k, v in whole.state_dict().items() if k != "text_projection"}, tmp_path / "most.pt")
+    with pytest.raises(WeightsMismatch, match=r"1 tensors of the text side .*text_projection"):
+        load_embedder(ModelRequest(tiny_open_clip, weights=str(tmp_path / "most.pt"), name="most"))
 
 
 SIZES = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 256}
@@ -232,7 +239,7 @@ def test_arguments_hold_for_the_text_side_too(quick_clip, tiny_open_clip, tmp_pa
 def test_transformers_clip_reads_texts(tmp_path, monkeypatch):
     """A folder of the hub, as transformers writes it: its embeddings of texts are transformers' own."""
     import open_clip
-    from transformers import CLIPConfig, CLIPModel
+    from transformers import CLIPConfig, CLIPModel, CLIPVisionConfig, CLIPVisionModelWithProjection
 
     from pipeline.models import hub_models
 
@@ -258,16 +265,35 @@ def test_transformers_clip_reads_texts(tmp_path, monkeypatch):
         read = theirs(input_ids=tokens, pixel_values=embedder.vision.normalise(picture))
     assert torch.allclose(embedder.texts(words), read.text_embeds, atol=1e-5)
     assert torch.allclose(embedder.pictures(picture), read.image_embeds, atol=1e-5)
+    alone = CLIPVisionModelWithProjection(CLIPVisionConfig(**vision, projection_dim=32))
+    alone.load_state_dict({key: value for key, value in theirs.state_dict().items() if key in alone.state_dict()})
+    alone.save_pretrained(tmp_path / "their-tower")
+    tower = load_embedder(ModelRequest(str(tmp_path / "their-tower")))
+    assert tower.language is None
+    assert torch.equal(tower.pictures(picture), embedder.pictures(picture))
 
 
-def test_the_text_side_is_not_built_with_a_second_picture_tower(tiny_open_clip):
-    """A ViT-L's 1.2 GB more, for the time in which its texts are read."""
+def test_the_text_side_is_not_built_with_a_second_picture_tower(monkeypatch):
+    """A ViT-L's 1.2 GB more, for the time in which its texts are read: 0.3 % of them is."""
+    import open_clip
+    from torch import nn
+
     from pipeline.models.sources import blueprint
 
-    side = blueprint(tiny_open_clip).texts.build()
+    plan, built = blueprint("open_clip/ViT-L-14"), []
+    with torch.device("meta"):
+        tower = sum(part.numel() for part in plan.build().parameters())
+        real = open_clip.model._build_vision_tower
+
+        def noted(*given, **named) -> nn.Module:
+            built.append(real(*given, **named))
+            return built[-1]
+
+        monkeypatch.setattr(open_clip.model, "_build_vision_tower", noted)
+        side = plan.texts.build()
     assert side.visual is None
-    assert "token_embedding.weight" in side.state_dict()
-    assert not [key for key in side.state_dict() if key.startswith("visual")]
+    (beside,) = built
+    assert sum(part.numel() for part in beside.parameters()) < tower / 300
 
 
 def _text_sides() -> list[str]:

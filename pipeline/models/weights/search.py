@@ -66,7 +66,7 @@ def places(tensors: Collection[str], module: nn.Module) -> list[Place]:
     found = [
         Place(layout, prefix, count)
         for layout in layouts_of(module)
-        for prefix, count in prefixes(tensors, _signature(layout, own)).items()
+        for prefix, count in prefixes(tensors, signature(layout, own)).items()
     ]
     most = max((place.count for place in found), default=0)
     near = sorted((place for place in found if place.count >= max(1, SHARE * most)), key=lambda p: (-p.count, p.prefix))
@@ -79,7 +79,7 @@ def library_places(tensors: Iterable[str]) -> list[Place]:
     return [Place(NATIVE, "", 0), *(Place(NATIVE, prefix, 0) for prefix, _ in first.most_common(6))]
 
 
-def _signature(layout: Layout, own: Iterable[str]) -> set[str]:
+def signature(layout: Layout, own: Iterable[str]) -> set[str]:
     """All names inside the encoder that a layout has for tensors of the module."""
     sources = (layout.sources(name) for name in own)
     return {source for found in sources if found for source in found[0] if not source.startswith("^")}
