@@ -61,7 +61,7 @@ def main() -> None:
             site = model.description.ffn_sites[layer]
             for recipe in asked.recipes:
                 new = [unit for unit in some if found_of(model, site, unit, recipe, precisions, state) is None]
-                climb(model, site, new, recipe, precisions[-1], state)
+                climb(model, site, new, recipe, precisions[-1], state, asked.pictures)
     known: dict[int, list[tuple[dict[str, Any], ...]]] = {}
     for layer, units in chosen.items():
         site = model.description.ffn_sites[layer]
@@ -136,6 +136,7 @@ def arguments() -> argparse.Namespace:
         help="of the ascents; of several, what the state has in any counts, and what it lacks climbs in the last",
     )
     parser.add_argument("--state", help="JSON lines: what each recipe reached on each neuron, kept and reused")
+    parser.add_argument("--pictures", type=Path, help="folder that keeps what climbs now, for benchmarks/nearness.py")
     parser.add_argument("--known", action="store_true", help="climb nothing: compare what the state has of all")
     parser.add_argument("--out")
     asked = parser.parse_args()
@@ -186,13 +187,33 @@ def key_of(model: LoadedModel, site: FfnSite, unit: int, way: str, precision: st
     return f"{model.fingerprint[:16]} {size} {site.layer} {unit} {way} {precision} {JUDGED_BY}"
 
 
-def climb(model: LoadedModel, site: FfnSite, units: Sequence[int], recipe: str, precision: str, state: State) -> None:
-    """Run a recipe on the neurons that the state does not have, and judge what it reached."""
+def picture_path(folder: Path, model: LoadedModel, site: FfnSite, unit: int, recipe: str, precision: str) -> Path:
+    """Where --pictures keeps a neuron's picture: named by everything that decides it."""
+    size = "x".join(map(str, model.description.input_size))
+    name = f"{model.fingerprint[:16]} {size} {site.layer} {unit} {RECIPES[recipe].hash} {precision}"
+    return folder / f"{name.replace(' ', '-')}.webp"
+
+
+def climb(
+    model: LoadedModel,
+    site: FfnSite,
+    units: Sequence[int],
+    recipe: str,
+    precision: str,
+    state: State,
+    kept: Path | None = None,
+) -> None:
+    """Run a recipe on the neurons that the state does not have, and judge what it reached. kept: of the pictures."""
     keys = {unit: key_of(model, site, unit, RECIPES[recipe].hash, precision) for unit in units}
     missing = state.without(keys)
     if not missing:
         return
-    rows = judged(model, site, made(model, site, missing, recipe, precision))
+    found = made(model, site, missing, recipe, precision)
+    if kept:
+        kept.mkdir(parents=True, exist_ok=True)
+        for one in found:
+            picture_path(kept, model, site, one.unit, recipe, precision).write_bytes(one.webp)
+    rows = judged(model, site, found)
     state.add([{"key": keys[row["unit"]]} | row for row in rows])
     note(f"layer {site.layer}, {recipe}: {len(missing)} neurons, {rows[0]['cpu_seconds']:.1f} s of a core each")
 
