@@ -4,8 +4,11 @@
     python -m benchmarks.decompose memory --images 1000,10000,100000 --out docs/benchmarks/decompose-memory.json
     python -m benchmarks.decompose span --out docs/benchmarks/decompose-span.json
 
-*time*, per family: the same batches go through the model alone and through the first pass (contributions of every
-component, and their moments), in turns that alternate batch by batch, so that a busy neighbour slows both alike.
+*time*, per family, the same batches in turns, so that a busy neighbour slows all alike: through the model alone;
+through the probe pass of its FFN neurons; through the first pass of its heads (contributions of every component, and their
+moments); and through that pass without paths, every component pushed by itself, as was done before there were paths.
+What neurons and heads cost together in a run over RUN images follows: heads of families that are measured on the panel
+are measured on so many of them.
 *memory*: a process of its own for each way and number of images reports its highest resident size; `stored` keeps every
 image's contributions, as the published code does, `moments` is ours. Images are generated batch by batch.
 *span*: TextSpan of all heads from moments, against the published algorithm on stored contributions; seconds of both in
@@ -21,6 +24,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -28,19 +33,24 @@ from torch import Tensor
 from torch.nn import functional
 
 from benchmarks.machine import description, public, put
-from pipeline.decompose.contributions import Contributing
+from jobs.stages.heads import measured_on_panel
+from pipeline.decompose.components import Level, decompose
+from pipeline.decompose.contributions import CERTIFIED, Contributing
 from pipeline.decompose.moments import ContributionMoments
+from pipeline.decompose.paths import Paths
 from pipeline.decompose.textspan import text_span
 from pipeline.models import LoadedModel, ModelRequest, load
 from pipeline.models.device import synchronize
+from pipeline.probe.model import Membership, ModelProbe, ProbeSettings, probe
 from pipeline.zoo.train import pixels
 from pipeline.zoo.world import HELD_OUT_SEED, scenes
 
 AT_224 = (
     *("timm/vit_tiny_patch16_224", "timm/deit_tiny_distilled_patch16_224", "timm/swin_tiny_patch4_window7_224"),
     *("timm/coat_lite_tiny", "timm/coat_tiny", "timm/convit_tiny", "timm/pit_ti_224", "timm/twins_svt_small"),
-    *("timm/twins_pcpvt_small", "open_clip/ViT-B-32"),
+    *("timm/twins_pcpvt_small", "open_clip/ViT-B-32", "timm/vit_base_patch16_224"),
 )
+RUN = 50_000  # images of the run whose cost is told: ImageNet's validation images
 ZOO = tuple(f"zoo/{name}" for name in ("vit", "deit", "swin", "coat", "convit", "pit", "twins", "clip"))
 
 
@@ -69,7 +79,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--stored-up-to", type=int, default=10_000, help="images that `stored` keeps, at most")
     parser.add_argument("--model", default="zoo/vit", help="of the memory benchmark")
     parser.add_argument("--batches", type=int, default=3)
-    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--batch", type=int, default=8, help="of 224 px; of the zoo's 64 px eight times as many")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--only", choices=("moments", "stored"), help=argparse.SUPPRESS)
     parser.add_argument("--out")
@@ -81,11 +91,15 @@ def loaded(name: str) -> LoadedModel:
     return load(ModelRequest(name, random_weights=not name.startswith("zoo/")), device)
 
 
-def pictures(model: LoadedModel, first: int, count: int) -> Tensor:
-    """(count, 3, height, width), normalised: scenes at the model's input size."""
+def scenes_of(model: LoadedModel, first: int, count: int) -> Tensor:
+    """(count, 3, height, width) in [0, 1]: scenes at the model's input size."""
     x = pixels(scenes(HELD_OUT_SEED, range(first, first + count)))
-    size = model.description.input_size
-    return model.normalise(functional.interpolate(x, size=size, mode="bilinear").to(model.device))
+    return functional.interpolate(x, size=model.description.input_size, mode="bilinear").to(model.device)
+
+
+def pictures(model: LoadedModel, first: int, count: int) -> Tensor:
+    """`scenes_of`, normalised."""
+    return model.normalise(scenes_of(model, first, count))
 
 
 # -------------------------------------------------------------------------------------------------------- time
@@ -94,45 +108,86 @@ def pictures(model: LoadedModel, first: int, count: int) -> Tensor:
 def timed(asked: argparse.Namespace) -> list[dict[str, Any]]:
     rows = []
     for name in asked.models:
-        rows.append(compared(loaded(name), asked))
+        rows.append(compared(loaded(name), asked.batches, asked.batch * (8 if name in ZOO else 1)))
         print(json.dumps(rows[-1]), file=sys.stderr, flush=True)
     return rows
 
 
-def compared(model: LoadedModel, asked: argparse.Namespace) -> dict[str, Any]:
-    """Processor seconds of plain inference and of the first pass over the same batches, in turns."""
-    contributing, into = Contributing(model), None
-    seconds: dict[str, list[float]] = {"inference": [], "contributions": []}
-    for number in range(asked.batches + 1):
-        x = pictures(model, number * asked.batch, asked.batch)
-        for way in ("inference", "contributions") if number % 2 else ("contributions", "inference"):
+WAYS = ("inference", "neurons", "heads", "pushed")
+
+
+def compared(model: LoadedModel, batches: int, batch: int) -> dict[str, Any]:
+    """Processor seconds of plain inference and of the passes over the same batches, in turns."""
+    images = (batches + 1) * batch
+    everything = Membership(torch.ones(images, dtype=torch.bool), torch.full((images,), -1), ())
+    neurons = ModelProbe.empty(model.description, ProbeSettings(), everything, range(images), model.device)
+    heads, before = Summing(Contributing(model)), Summing(Pushing(model))
+    seconds: dict[str, list[float]] = {way: [] for way in WAYS}
+    for number in range(batches + 1):
+        pixels = scenes_of(model, number * batch, batch)
+        x = model.normalise(pixels)
+        indices = range(number * batch, (number + 1) * batch)
+        run = {
+            "inference": partial(infer, model, x),
+            "neurons": partial(probe, model, [(indices, pixels)], neurons),
+            "heads": partial(heads, x),
+            "pushed": partial(before, x),
+        }
+        for way in sorted(WAYS, key=lambda way: (WAYS.index(way) + number) % len(WAYS)):
             synchronize(model.device)
             began = clock(model)
-            if way == "inference":
-                with torch.inference_mode():
-                    model.module(x)
-            else:
-                found = contributing(x)
-                components, width = found.vectors.shape[1:]
-                into = into or ContributionMoments(
-                    torch.zeros(components, dtype=torch.bool), model.description.heads, width, x.device
-                )
-                into.update(found)
+            run[way]()
             synchronize(model.device)
             if number:  # the first batch pays for the certificate and for warming up
                 seconds[way].append(clock(model) - began)
-    plain, whole = (sum(seconds[way]) for way in ("inference", "contributions"))
-    indirect = sum(level != "direct" for level in contributing.levels)
+    plain = sum(seconds["inference"])
+    over = {way: sum(seconds[way]) / plain for way in WAYS}
+    on_panel = measured_on_panel(model.description)
+    share = ProbeSettings().panel / RUN if on_panel else 1.0
     return {
         "model": model.description.id,
         "family": model.description.family,
         "input": model.description.input_size[0],
-        "components": len(contributing.components),
+        "components": len(heads.contributing.components),
         "heads": model.description.heads,
-        "heads_through_attention": indirect,
-        "inference_ms_an_image": round(1000 * plain / asked.batches / asked.batch, 2),
-        "contributions_over_inference": round(whole / plain, 2),
+        "heads_through_attention": sum(level != "direct" for level in heads.contributing.levels),
+        "inference_ms_an_image": round(1000 * plain / batches / batch, 2),
+        "neurons_over_inference": round(over["neurons"], 2),
+        "heads_over_inference": round(over["heads"], 2),
+        "heads_without_paths_over_inference": round(over["pushed"], 2),
+        "heads_on_the_panel": on_panel,
+        f"together_over_inference_on_{RUN}_images": round(over["neurons"] + share * over["heads"], 2),
     }
+
+
+class Pushing(Contributing):
+    """Contributions as before there were paths: every component's vector is pushed to the representation."""
+
+    def look_at(self, x: Tensor) -> None:
+        if not self.levels:
+            super().look_at(x)
+            self.paths = Paths()
+            self._idle = decompose(self.model, x[:CERTIFIED], Level.DIRECT, certify=False).idle
+
+
+@dataclass
+class Summing:
+    """The first pass of a run over heads: contributions of a batch, and their moments."""
+
+    contributing: Contributing
+    into: ContributionMoments | None = None
+
+    def __call__(self, x: Tensor) -> None:
+        found = self.contributing(x)
+        components, width = found.vectors.shape[1:]
+        none = torch.zeros(components, dtype=torch.bool)
+        self.into = self.into or ContributionMoments(none, self.contributing.model.description.heads, width, x.device)
+        self.into.update(found)
+
+
+def infer(model: LoadedModel, x: Tensor) -> None:
+    with torch.inference_mode():
+        model.module(x)
 
 
 def clock(model: LoadedModel) -> float:

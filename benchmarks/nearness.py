@@ -25,6 +25,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -244,8 +245,11 @@ def main() -> None:
     parser.add_argument("--precision", help="of the ascents (measured where not given)")
     parser.add_argument("--embedder", action="append", default=[], metavar="MODEL", help="a further one; may repeat")
     parser.add_argument("--pictures", type=Path, help="folder that keeps the pictures, for the next run")
+    parser.add_argument("--kept", action="store_true", help="climb nothing: neurons that --pictures has of all recipes")
     parser.add_argument("--out")
     asked = parser.parse_args()
+    if asked.kept and not asked.pictures:
+        parser.error("--kept: of which folder? Give it as --pictures FOLDER")
     unknown = [name for name in asked.recipes if name not in RECIPES or RECIPES[name].variants > 1]
     if unknown:
         parser.error(f"--recipes: {','.join(unknown)}: expected some of {', '.join(RECIPES)}, one picture each")
@@ -271,6 +275,9 @@ def main() -> None:
     for layer in asked.layers:
         site, excited = model.description.ffn_sites[layer], Excited.by(*peaks[layer])
         chosen = [unit for unit in chosen_units(site, asked.units) if excited.peak[unit] > 0]
+        if asked.kept:
+            there = partial(picture_path, asked.pictures, model, site)
+            chosen = [u for u in chosen if all(there(u, recipe, precision).exists() for recipe in asked.recipes)]
         against = excited.of(candidates(excited, chosen, layer))
         made = {recipe: pictures(model, site, chosen, recipe, precision, asked.pictures) for recipe in asked.recipes}
         seen = {
