@@ -76,7 +76,8 @@ MADE = {
         _seen(
             "rescue",
             TEXT,
-            "What made a neuron with a flat gradient move, for example another start",
+            "What found the picture where the first attempt did not make the neuron fire, or reached less than a "
+            "generated picture does (plain colours, gratings, blobs, noise): another start, for example",
             absent="none was needed, or there is no picture",
         ),
         _shown("start", TEXT, "Which image the optimization started from"),

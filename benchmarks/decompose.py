@@ -5,10 +5,10 @@
     python -m benchmarks.decompose span --out docs/benchmarks/decompose-span.json
 
 *time*, per family, the same batches in turns, so that a busy neighbour slows all alike: through the model alone;
-through the probe pass of its FFN neurons; through the first pass of its heads (contributions of every component, and their
-moments); and through that pass without paths, every component pushed by itself, as was done before there were paths.
-What neurons and heads cost together in a run over RUN images follows: heads of families that are measured on the panel
-are measured on so many of them.
+the probe pass of its FFN neurons; through the first pass of its heads (contributions of every component, and their
+moments); and through that pass without paths, every component pushed by itself, as was done before there were any. What
+neurons and heads cost together in a run over RUN images follows: heads of families that are measured on the panel are
+measured on so many of them.
 *memory*: a process of its own for each way and number of images reports its highest resident size; `stored` keeps every
 image's contributions, as the published code does, `moments` is ours. Images are generated batch by batch.
 *span*: TextSpan of all heads from moments, against the published algorithm on stored contributions; seconds of both in

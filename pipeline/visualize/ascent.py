@@ -39,6 +39,9 @@ from pipeline.visualize.result import LEFT, NO_NUMBER, Visualization
 from pipeline.visualize.threads import each
 from pipeline.visualize.transforms import augment, draw, roll_each, total_variation, turn_each
 
+BETTER = "a generated picture as start, which excited the neuron more"
+"""What a row says of a neuron whose first picture reached less than the best one of the bank."""
+
 LEAST_VALUE = 0.1  # of what is climbed, where it weighs the distance from a photograph
 
 
@@ -165,21 +168,31 @@ class _Climber:
     def _rescue(
         self, units: Sequence[int], variants: Sequence[int], picks: list[_Pick], spent: list[int]
     ) -> tuple[Tensor, Tensor]:
-        """Give each neuron whose picture does not make it fire the recipe's ways out, in turn.
+        """Give each neuron that a generated picture excites more than its own, or whose picture does not make it fire,
+        the recipe's ways out of that, in turn.
 
         Returns what the pictures reach in the end: mean over patches and strongest patch, (n,) each."""
         reached, peak = self.respond(units, torch.stack([p.picture for p in picks]))
-        for number, ascent in enumerate(self.recipe.rescue):
-            flat = [index for index, value in enumerate(reached.tolist()) if not value > 0]
+        ways = [(ascent, f"overtaken {i}", BETTER) for i, ascent in enumerate(self.recipe.overtaken)]
+        ways += [
+            (one, f"rescue {i}", f"{one.start} start, {one.objective} objective")
+            for i, one in enumerate(self.recipe.rescue)
+        ]
+        for ascent, purpose, told in ways:
+            least = torch.zeros_like(reached)
+            if told == BETTER:
+                found = _best_initial_pictures(self.model, self.fast, self.site, ascent)[1]
+                least = found[list(units)].to(reached).clamp(min=0)
+            flat = (~(reached > least)).nonzero()[:, 0].tolist()
             if not flat:
-                break
+                continue
             again = [units[index] for index in flat]
-            result = self.climb(again, ascent, f"rescue {number}", [variants[index] for index in flat])
+            result = self.climb(again, ascent, purpose, [variants[index] for index in flat])
             rescued, found_peak = self.respond(again, result.pictures)
             for row, index in enumerate(flat):
                 spent[index] += ascent.image_steps
                 if rescued[row] > reached[index]:
-                    picks[index] = _Pick(result, row, f"{ascent.start} start, {ascent.objective} objective")
+                    picks[index] = _Pick(result, row, told)
                     reached[index], peak[index] = rescued[row], found_peak[row]
         return reached, peak
 
@@ -265,7 +278,7 @@ class _Climber:
             return faded(space.latent(torch.stack(own).to(like)), ascent.start_strength, space)
         if ascent.start != "bank":
             return faded(own_noises(keys, space, like), ascent.start_strength, space)
-        best = _best_initial_pictures(self.model, self.fast, self.site, ascent)
+        best, _ = _best_initial_pictures(self.model, self.fast, self.site, ascent)
         pictures = bank(ascent.bank_size, *self.model.description.input_size)[best[list(units)]]
         latent = space.latent(pictures.to(like))
         return faded(latent, ascent.start_strength, space)
@@ -390,10 +403,12 @@ def patch_size(site: FfnSite, size: tuple[int, int]) -> tuple[int, int]:
     return max(1, size[0] // rows), max(1, size[1] // columns)
 
 
-_initial_choices: dict[tuple[object, ...], Tensor] = {}
+_initial_choices: dict[tuple[object, ...], tuple[Tensor, Tensor]] = {}
 
 
-def _best_initial_pictures(model: LoadedModel, fast: LoadedModel, site: FfnSite, ascent: Ascent) -> Tensor:
+def _best_initial_pictures(
+    model: LoadedModel, fast: LoadedModel, site: FfnSite, ascent: Ascent
+) -> tuple[Tensor, Tensor]:
     """best_of_bank, kept: a worker asks it once per site, however many units of it it gets."""
     key = (model.fingerprint, model.description.slug, site.layer, ascent.bank_size, model.description.input_size)
     if key not in _initial_choices:

@@ -94,8 +94,9 @@ def _plain(random: np.random.Generator, height: int, width: int) -> np.ndarray:
 
 
 @torch.no_grad()
-def best_of_bank(model: LoadedModel, site: FfnSite, ascent: Ascent, batch: int) -> Tensor:
-    """For each unit of the site the bank picture with its highest mean activation: int64 (width,).
+def best_of_bank(model: LoadedModel, site: FfnSite, ascent: Ascent, batch: int) -> tuple[Tensor, Tensor]:
+    """For each unit of the site the bank picture with its highest mean activation, int64 (width,), and that activation,
+    float32 (width,).
 
     One forward of the bank, stopped at the site. A unit that fires on none gets the one it likes least badly.
     """
@@ -105,4 +106,5 @@ def best_of_bank(model: LoadedModel, site: FfnSite, ascent: Ascent, batch: int) 
         x = model.normalise(chunk.to(model.device)).to(dtype_of(model))
         calls = ffn_activations(model, site, x)
         values.append(torch.stack([call.float().mean(1) for call in calls]).mean(0))
-    return torch.cat(values).argmax(0).cpu()
+    highest, best = torch.cat(values).max(0)
+    return best.cpu(), highest.cpu()

@@ -26,7 +26,7 @@ export function Trust({ row, summary, layer }) {
     <figcaption>Activation, mean over patch tokens, on one scale; the line is 0. The bar of layer ${layer} holds half, its thin
       part nine tenths of the activations that the ${count(summary.described)} pictures of this layer reach.</figcaption></figure>
     <p class="rank">Rank <b>${count(row.rank)}</b> of ${count(summary.described)} in its layer by activation.</p>
-    ${has(row.rescue) && html`<p class="rank">Rescued: the first attempt gave no gradient, then <b>${row.rescue}</b> moved it.</p>`}`;
+    ${has(row.rescue) && html`<p class="rank">The first attempt reached too little; this picture was found with <b>${row.rescue}</b>.</p>`}`;
 }
 
 /** The picture among real images, by both measures: the mean over patch tokens, and the strongest patch. */
@@ -95,7 +95,7 @@ function OfPicture({ row, summary }) {
       <${Figure} name="Strongest patch, so" column="robust_peak" value=${row.robust_peak} unit="activation" compare=${kept(row.robust_peak, row.activation_peak)} />
       <${Figure} name="Picture as stored" column="activation_stored" value=${row.activation_stored} unit="mean over patches" compare=${kept(row.activation_stored, row.activation)} />
       <${Figure} name="Status" column="status" value=${row.status} compare=${`${count(summary.active)} active, ${count(summary.inactive)} inactive in this layer`} />
-      <${Figure} name="Rescue" column="rescue" value=${row.rescue ?? "none"} compare=${has(row.rescue) ? "" : "a neuron with a flat gradient gets another start"} />
+      <${Figure} name="Rescue" column="rescue" value=${row.rescue ?? "none"} compare=${has(row.rescue) ? "" : "a neuron gets another start where the first reaches less than a generated picture, or nothing"} />
       <${Figure} name="Steps" column="steps" value=${row.steps} unit="steps" compare=${`${count(row.image_steps ?? 0)} forward-backward passes of one image`} />
       <${Figure} name="Time" column="seconds" value=${row.seconds} unit="s" compare="share of its batch, on the machine of the run" />`;
 }
