@@ -13,6 +13,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import torch
@@ -181,8 +182,7 @@ class _Climber:
         for ascent, purpose, told in ways:
             least = torch.zeros_like(reached)
             if told == BETTER:
-                found = _best_initial_pictures(self.model, self.fast, self.site, ascent)[1]
-                least = found[list(units)].to(reached).clamp(min=0)
+                least = self._best_of_bank(ascent)[1][list(units)].to(reached).clamp(min=0)
             flat = (~(reached > least)).nonzero()[:, 0].tolist()
             if not flat:
                 continue
@@ -278,10 +278,20 @@ class _Climber:
             return faded(space.latent(torch.stack(own).to(like)), ascent.start_strength, space)
         if ascent.start != "bank":
             return faded(own_noises(keys, space, like), ascent.start_strength, space)
-        best, _ = _best_initial_pictures(self.model, self.fast, self.site, ascent)
+        best, _ = self._best_of_bank(ascent)
         pictures = bank(ascent.bank_size, *self.model.description.input_size)[best[list(units)]]
         latent = space.latent(pictures.to(like))
         return faded(latent, ascent.start_strength, space)
+
+    def _best_of_bank(self, ascent: Ascent) -> tuple[Tensor, Tensor]:
+        """best_of_bank, kept: a worker asks it once per site, however many units of it it gets."""
+        site, size = (self.model.description.slug, self.site.layer), self.model.description.input_size
+        key = (self.model.fingerprint, *site, size, ascent.bank_size, self.precision)
+        if key not in _best_of_banks:
+            batch = min(32, pictures_at_once(self.site, torch.device(self.model.device).type == "cuda"))
+            beat = partial(self.on_step, 0, ascent.steps) if self.on_step else lambda: None
+            _best_of_banks[key] = best_of_bank(self.fast, self.site, ascent, batch, beat)
+        return _best_of_banks[key]
 
     def _objective(self, copies: Tensor, own: Tensor, ascent: Ascent) -> tuple[Tensor, Tensor]:
         """What is climbed and the true activation, per neuron: mean over patches, scales and copies."""
@@ -403,14 +413,4 @@ def patch_size(site: FfnSite, size: tuple[int, int]) -> tuple[int, int]:
     return max(1, size[0] // rows), max(1, size[1] // columns)
 
 
-_initial_choices: dict[tuple[object, ...], tuple[Tensor, Tensor]] = {}
-
-
-def _best_initial_pictures(
-    model: LoadedModel, fast: LoadedModel, site: FfnSite, ascent: Ascent
-) -> tuple[Tensor, Tensor]:
-    """best_of_bank, kept: a worker asks it once per site, however many units of it it gets."""
-    key = (model.fingerprint, model.description.slug, site.layer, ascent.bank_size, model.description.input_size)
-    if key not in _initial_choices:
-        _initial_choices[key] = best_of_bank(fast, site, ascent, batch=32)
-    return _initial_choices[key]
+_best_of_banks: dict[tuple[object, ...], tuple[Tensor, Tensor]] = {}

@@ -8,7 +8,7 @@ them, for less than the cost of one unit's ascent.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -94,11 +94,14 @@ def _plain(random: np.random.Generator, height: int, width: int) -> np.ndarray:
 
 
 @torch.no_grad()
-def best_of_bank(model: LoadedModel, site: FfnSite, ascent: Ascent, batch: int) -> tuple[Tensor, Tensor]:
+def best_of_bank(
+    model: LoadedModel, site: FfnSite, ascent: Ascent, batch: int, on_batch: Callable[[], None] = lambda: None
+) -> tuple[Tensor, Tensor]:
     """For each unit of the site the bank picture with its highest mean activation, int64 (width,), and that activation,
     float32 (width,).
 
     One forward of the bank, stopped at the site. A unit that fires on none gets the one it likes least badly.
+    on_batch: called after each batch of the bank.
     """
     pictures = bank(ascent.bank_size, *model.description.input_size)
     values = []
@@ -106,5 +109,6 @@ def best_of_bank(model: LoadedModel, site: FfnSite, ascent: Ascent, batch: int) 
         x = model.normalise(chunk.to(model.device)).to(dtype_of(model))
         calls = ffn_activations(model, site, x)
         values.append(torch.stack([call.float().mean(1) for call in calls]).mean(0))
+        on_batch()
     highest, best = torch.cat(values).max(0)
     return best.cpu(), highest.cpu()
