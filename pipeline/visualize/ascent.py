@@ -170,7 +170,8 @@ class _Climber:
         self, units: Sequence[int], variants: Sequence[int], picks: list[_Pick], spent: list[int]
     ) -> tuple[Tensor, Tensor]:
         """Give each neuron that a generated picture excites more than its own, or whose picture does not make it fire,
-        the recipe's ways out of that, in turn.
+        the recipe's ways out of that, in turn. A picture that fires makes way only for one that is not behind it at the
+        strongest patch either: a plain colour on every patch is no better likeness of a neuron for stripes.
 
         Returns what the pictures reach in the end: mean over patches and strongest patch, (n,) each."""
         reached, peak = self.respond(units, torch.stack([p.picture for p in picks]))
@@ -191,7 +192,8 @@ class _Climber:
             rescued, found_peak = self.respond(again, result.pictures)
             for row, index in enumerate(flat):
                 spent[index] += ascent.image_steps
-                if rescued[row] > reached[index]:
+                better = rescued[row] > reached[index]
+                if better and (told != BETTER or found_peak[row] >= peak[index]):
                     picks[index] = _Pick(result, row, told)
                     reached[index], peak[index] = rescued[row], found_peak[row]
         return reached, peak
