@@ -114,8 +114,8 @@ class Recipe:
     """Ascents tried, in turn, for a neuron whose picture does not make it fire."""
     overtaken: tuple[Ascent, ...] = ()
     """Ascents tried, in turn, for a neuron that the best picture of their bank excites more than the one that was found
-    does: the ascent went astray where a plain colour or a grating does better. What they find is kept where it is higher
-    by the mean over patches and not lower at the strongest patch."""
+    does: the ascent went astray where a plain colour or a grating does better. What they find is kept where it is
+    higher by the mean over patches and not lower at the strongest patch."""
     robust_draws: int = 8
     """Fresh colour shifts and circular shifts under which the finished picture is measured."""
     variants: int = 1
