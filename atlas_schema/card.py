@@ -106,7 +106,7 @@ def card_text(store: Store, known: _Known | None = None) -> str:
     tables = held_tables(store, sizes)
     described = sum(figure["neurons"] for figure in figures.values())
     return Template(files("atlas_schema").joinpath("card.md").read_text()).substitute(
-        front_matter=_front_matter(models, described, tables, shown, _licence_file(store)),
+        front_matter=_front_matter(models, described, tables, sizes, shown, _licence_file(store)),
         neurons=f"{described:,}",
         models="one model" if len(models) == 1 else f"{len(models)} models",
         families=", ".join(sorted({plain(model["family"]) for model in models})),
@@ -187,6 +187,10 @@ def _shards(sizes: Mapping[str, int]) -> list[str]:
     return [path for path in sizes if path.endswith(".parquet")]
 
 
+def _bytes_of(sizes: Mapping[str, int]) -> int:
+    return sum(sizes[path] for path in _shards(sizes))
+
+
 def limits() -> list[str]:
     """What not to conclude from an atlas, a paragraph each, as every card says it."""
     section = files("atlas_schema").joinpath("card.md").read_text().partition("\n## Limits\n")[2].partition("\n## ")[0]
@@ -209,8 +213,18 @@ def _licence_file(store: Store) -> str:
 
 
 def _front_matter(
-    models: Sequence[Row], neurons: int, tables: Sequence[Table], shown: Sequence[str | None], licence_file: str
+    models: Sequence[Row],
+    neurons: int,
+    tables: Sequence[Table],
+    sizes: Mapping[str, Mapping[str, int]],
+    shown: Sequence[str | None],
+    licence_file: str,
 ) -> str:
+    """The YAML that the Hub and `datasets` read.
+
+    The bytes of each table stand in it: `datasets` keeps what it read of a local folder by the folder's name and these
+    data, and would answer with old rows after a run that made neurons anew. Not of `runs`, which grows with every run.
+    """
     from huggingface_hub import DatasetCardData  # a network library; only this function needs it
 
     free = all(own_licence(licence) for licence in (*(model["licence"] for model in models), *shown))
@@ -232,7 +246,11 @@ def _front_matter(
         ],
         configs=[_config(table) for table in tables],
         dataset_info=[
-            {"config_name": table.name, "features": [_yaml(c.name, feature(c.type)) for c in table.columns]}
+            {
+                "config_name": table.name,
+                "features": [_yaml(c.name, feature(c.type)) for c in table.columns],
+                **({} if table is RUNS else {"download_size": _bytes_of(sizes[table.name])}),
+            }
             for table in tables
         ],
         **other,
@@ -416,7 +434,7 @@ def _table_sizes(tables: Sequence[Table], sizes: Mapping[str, Mapping[str, int]]
     rows = []
     for table in tables:
         own = sizes[table.name]
-        size = _bytes(sum(own[path] for path in _shards(own)))
+        size = _bytes(_bytes_of(own))
         counts = (str(len(_shards(own))), size)
         if table is RUNS:  # grows with every run, and a run that changes nothing is to leave the card as it is
             counts = ("one a run", "-")

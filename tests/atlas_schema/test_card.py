@@ -6,6 +6,8 @@ import io
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
@@ -76,6 +78,28 @@ def test_every_table_loads_with_declared_types(made: Store, load: Any) -> None:
 def test_some_columns_stream_alone(made: Store, load: Any) -> None:
     rows = load(made.url, "neurons", split="train", streaming=True, columns=["address", "activation"])
     assert next(iter(rows)) == {"address": "zoo-deit/mlp/0/0", "activation": 1.5}
+
+
+def test_what_datasets_keeps_of_one_atlas_is_not_taken_for_another(tmp_path: Path, load: Any) -> None:
+    """It keeps what it read by the folder's name and the card's metadata: an atlas of the same name elsewhere, or one
+    whose neurons were made anew in the same place, was answered with the rows of the first."""
+    first, second = (make_atlas(Store(tmp_path / where / "atlas"), widths=(3,)) for where in ("one", "other"))
+    write_card(first)
+    activate_anew(tmp_path / "other" / "atlas")
+    write_card(second)
+    assert set(load(first.url, "neurons", split="train")["activation"]) == {1.5, 2.5, 3.5}
+    assert set(load(second.url, "neurons", split="train")["activation"]) == {7.25, 7.5, 7.75}
+    activate_anew(tmp_path / "one" / "atlas")
+    write_card(first)
+    assert set(load(first.url, "neurons", split="train")["activation"]) == {7.25, 7.5, 7.75}
+
+
+def activate_anew(atlas: Path) -> None:
+    """Other activations of the three neurons of an atlas."""
+    (shard,) = (atlas / "neurons").rglob("*.parquet")
+    rows = pq.read_table(shard)
+    at = rows.schema.get_field_index("activation")
+    pq.write_table(rows.set_column(at, rows.schema.field(at), [pa.array([7.25, 7.5, 7.75], pa.float32())]), shard)
 
 
 def test_the_front_matter_is_what_datasets_reads(made: Store) -> None:
