@@ -72,7 +72,11 @@ MADE = {
         ),
         _activation("activation", FLOAT, "Activation on the clean image, mean over patch tokens"),
         _activation("activation_peak", FLOAT, "Activation on the clean image at its strongest patch token"),
-        _activation("activation_start", FLOAT, "Activation on the starting image, mean over patch tokens"),
+        _activation(
+            "activation_start",
+            FLOAT,
+            "Activation on the image that the first attempt began with, mean over patches",
+        ),
         _seen(
             "rescue",
             TEXT,

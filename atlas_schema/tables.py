@@ -370,7 +370,9 @@ NEURONS = Table(
             "Activation on the image as stored (WebP, read back), mean over patch tokens",
         ),
         MADE["activation_start"],
-        _activation("activation_start_peak", FLOAT, "Activation on the starting image at its strongest patch token"),
+        _activation(
+            "activation_start_peak", FLOAT, "Activation on the image that the first attempt began with, strongest patch"
+        ),
         _robust("robust_mean", FLOAT, "As activation, under fresh random transforms: mean over the draws"),
         _robust(
             "robust_std",

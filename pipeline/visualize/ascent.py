@@ -194,7 +194,8 @@ class _Climber:
                 spent[index] += ascent.image_steps
                 better = rescued[row] > reached[index]
                 if better and (told != BETTER or found_peak[row] >= peak[index]):
-                    picks[index] = _Pick(result, row, told)
+                    first = picks[index].initial_picture if told == BETTER else None
+                    picks[index] = _Pick(result, row, told, first)
                     reached[index], peak[index] = rescued[row], found_peak[row]
         return reached, peak
 
@@ -388,6 +389,9 @@ class _Pick:
     result: _Result
     row: int
     rescue: str | None
+    first_start: Tensor | None = (
+        None  # what the attempt before it began with, which it is to exceed: not its own good start
+    )
 
     @property
     def failed(self) -> bool:
@@ -399,7 +403,7 @@ class _Pick:
 
     @property
     def initial_picture(self) -> Tensor:
-        return self.result.initial_pictures[self.row]
+        return self.result.initial_pictures[self.row] if self.first_start is None else self.first_start
 
     def curve(self) -> list[dict[str, float]]:
         """A few points of the ascent: step, objective, and activation on that step's augmented copies."""
