@@ -370,9 +370,7 @@ NEURONS = Table(
             "Activation on the image as stored (WebP, read back), mean over patch tokens",
         ),
         MADE["activation_start"],
-        _activation(
-            "activation_start_peak", FLOAT, "Activation on the image that the first attempt began with, strongest patch"
-        ),
+        _activation("activation_start_peak", FLOAT, "Strongest patch of the image that the first attempt began with"),
         _robust("robust_mean", FLOAT, "As activation, under fresh random transforms: mean over the draws"),
         _robust(
             "robust_std",

@@ -389,9 +389,8 @@ class _Pick:
     result: _Result
     row: int
     rescue: str | None
-    first_start: Tensor | None = (
-        None  # what the attempt before it began with, which it is to exceed: not its own good start
-    )
+    first_start: Tensor | None = None
+    """What the attempt before it began with, where it is to exceed that: its own start is a good picture already."""
 
     @property
     def failed(self) -> bool:
