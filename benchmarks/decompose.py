@@ -33,6 +33,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from benchmarks.machine import description, public, put
+from benchmarks.probe import infer
 from jobs.stages.heads import measured_on_panel
 from pipeline.decompose.components import Level, decompose
 from pipeline.decompose.contributions import CERTIFIED, Contributing
@@ -124,12 +125,12 @@ def compared(model: LoadedModel, batches: int, batch: int) -> dict[str, Any]:
     heads, before = Summing(Contributing(model)), Summing(Pushing(model))
     seconds: dict[str, list[float]] = {way: [] for way in WAYS}
     for number in range(batches + 1):
-        pixels = scenes_of(model, number * batch, batch)
-        x = model.normalise(pixels)
+        shown = scenes_of(model, number * batch, batch)
+        x = model.normalise(shown)
         indices = range(number * batch, (number + 1) * batch)
         run = {
-            "inference": partial(infer, model, x),
-            "neurons": partial(probe, model, [(indices, pixels)], neurons),
+            "inference": partial(infer, model, shown),
+            "neurons": partial(probe, model, [(indices, shown)], neurons),
             "heads": partial(heads, x),
             "pushed": partial(before, x),
         }
@@ -183,11 +184,6 @@ class Summing:
         none = torch.zeros(components, dtype=torch.bool)
         self.into = self.into or ContributionMoments(none, self.contributing.model.description.heads, width, x.device)
         self.into.update(found)
-
-
-def infer(model: LoadedModel, x: Tensor) -> None:
-    with torch.inference_mode():
-        model.module(x)
 
 
 def clock(model: LoadedModel) -> float:

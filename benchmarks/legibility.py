@@ -116,13 +116,14 @@ def table(neurons: Sequence[Clear], shares: Mapping[str, np.ndarray]) -> dict[st
         if attribute in ATTRIBUTES:
             told[group]["chance"] = round(1 / len(ATTRIBUTES[attribute]), 3)
         for way, values in shares.items():
-            told[group][way] = _mean_and_error(values[members])
+            told[group][way] = mean_and_error(values[members])
             if way not in ("atlas", "strongest image"):
-                told[group][f"{way} - atlas"] = _mean_and_error((values - shares["atlas"])[members])
+                told[group][f"{way} - atlas"] = mean_and_error((values - shares["atlas"])[members])
     return told
 
 
-def _mean_and_error(values: np.ndarray) -> list[float]:
+def mean_and_error(values: np.ndarray) -> list[float]:
+    """[mean, its standard error], to three digits behind the point."""
     return [round(float(values.mean()), 3), round(float(values.std() / len(values) ** 0.5), 3)]
 
 

@@ -34,17 +34,17 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from benchmarks.legibility import mean_and_error
 from benchmarks.machine import description, public, put
-from benchmarks.recipes import chosen_units, loaded, model_arguments, note, picture_path
+from benchmarks.recipes import AT_ONCE, chosen_units, keep, loaded, made, model_arguments, note, picture_path
 from pipeline import zoo
 from pipeline.images.probe_set import ProbeSet, batches, open_probe_set
 from pipeline.label.embedder import Embedder, image_views, load_embedder
 from pipeline.models import FfnSite, LoadedModel, ModelRequest
 from pipeline.models.device import choose_precision
 from pipeline.probe.model import Membership, ModelProbe, ProbeSettings, probe
-from pipeline.visualize.ascent import visualize
 from pipeline.visualize.picture import stored_pixels
-from pipeline.visualize.recipes import RECIPES, recipe_named
+from pipeline.visualize.recipes import RECIPES
 
 CANDIDATES, CROPS = 1000, 9
 SIDE = 64  # pixels of a window that `colours` and `waves` read
@@ -100,9 +100,9 @@ def by_model(embedder: Embedder) -> Embed:
 
 def embedders(model: LoadedModel, further: Sequence[str]) -> dict[str, Embed]:
     """By name, none of them climbed by the ascents of `model` but `own`."""
-    made = {f"zoo/{name}": by_model(load_embedder(ModelRequest(f"zoo/{name}"))) for name in zoo.ZOO}
-    made |= {name: by_model(load_embedder(ModelRequest(name), model.device)) for name in further}
-    return {"colours": by_hand(colours), "waves": by_hand(waves), **made, "own": by_model(Embedder(model))}
+    models = {f"zoo/{name}": by_model(load_embedder(ModelRequest(f"zoo/{name}"))) for name in zoo.ZOO}
+    models |= {name: by_model(load_embedder(ModelRequest(name), model.device)) for name in further}
+    return {"colours": by_hand(colours), "waves": by_hand(waves), **models, "own": by_model(Embedder(model))}
 
 
 # --- what excites neurons ---------------------------------------------------------------------------------------
@@ -188,27 +188,18 @@ def place_of_crops(crops: Tensor, images: Tensor, count: int) -> Tensor:
     return own_place(crops[0, :count], means)
 
 
-def told(places: Tensor) -> dict[str, Any]:
-    """Mean place and its standard error, and how often it is among the nearest hundredth."""
-    values = places.numpy()
-    return {
-        "nearer": [round(float(values.mean()), 3), round(float(values.std(ddof=1) / len(values) ** 0.5), 3)],
-        "first_hundredth": round(float((values >= 0.99).mean()), 3),
-    }
-
-
 def compared(places: Mapping[str, Tensor]) -> dict[str, Any]:
-    """Of each way `told`, and beside the first recipe the mean difference by neuron with its standard error."""
+    """Of each way the mean place, with its standard error, and how often it is among the nearest hundredth; beside the
+    first recipe the mean difference by neuron."""
     first = next(iter(places))
-    report = {}
+    report: dict[str, Any] = {}
     for way, own in places.items():
-        report[way] = told(own)
+        report[way] = {
+            "nearer": mean_and_error(own.numpy()),
+            "first_hundredth": round(float((own >= 0.99).double().mean()), 3),
+        }
         if way not in (first, BOUND):
-            away = (own - places[first]).numpy()
-            report[way][f"less {first}"] = [
-                round(float(away.mean()), 3),
-                round(float(away.std(ddof=1) / len(away) ** 0.5), 3),
-            ]
+            report[way][f"less {first}"] = mean_and_error((own - places[first]).numpy())
     return report
 
 
@@ -220,21 +211,15 @@ def pictures(
 ) -> Tensor:
     """float (units, 3, height, width) in [0, 1], as stored; made where the folder does not have them yet."""
 
-    def place(unit: int) -> Path | None:
-        return kept and picture_path(kept, model, site, unit, recipe, precision)
-
-    have = {unit: path.read_bytes() for unit in units if (path := place(unit)) and path.exists()}
+    paths = {unit: picture_path(kept, model, site, unit, recipe, precision) for unit in units} if kept else {}
+    have = {unit: path.read_bytes() for unit, path in paths.items() if path.exists()}
     missing = [unit for unit in units if unit not in have]
-    for begin in range(0, len(missing), 8):
-        some = missing[begin : begin + 8]
-        for unit, one in zip(
-            some, visualize(model, site, some, recipe_named(recipe), precision=precision), strict=True
-        ):
-            have[unit] = one.webp
-            if path := place(unit):
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_bytes(one.webp)
-        note(f"layer {site.layer}, {recipe}: {min(begin + 8, len(missing))} of {len(missing)} pictures")
+    for begin in range(0, len(missing), AT_ONCE):
+        found = made(model, site, missing[begin : begin + AT_ONCE], recipe, precision)
+        have |= {one.unit: one.webp for one in found}
+        if kept:
+            keep(kept, model, site, recipe, precision, found)
+        note(f"layer {site.layer}, {recipe}: {begin + len(found)} of {len(missing)} pictures")
     return torch.stack([stored_pixels(have[unit]) for unit in units])
 
 
@@ -258,7 +243,7 @@ def main() -> None:
     precision = asked.precision or choose_precision(model)
     probe_set = open_probe_set(asked.probe)
     by = embedders(model, asked.embedder)
-    views = {name: embedded(embed, probe_set, model) for name, embed in by.items()}
+    views = embedded(by, probe_set, model)
     peaks = strongest_patches(model, batches(probe_set, range(len(probe_set)), model.description, 16), len(probe_set))
     report: dict[str, Any] = {
         "benchmark": "nearness",
@@ -279,10 +264,10 @@ def main() -> None:
             there = partial(picture_path, asked.pictures, model, site)
             chosen = [u for u in chosen if all(there(u, recipe, precision).exists() for recipe in asked.recipes)]
         against = excited.of(candidates(excited, chosen, layer))
-        made = {recipe: pictures(model, site, chosen, recipe, precision, asked.pictures) for recipe in asked.recipes}
+        shown = {recipe: pictures(model, site, chosen, recipe, precision, asked.pictures) for recipe in asked.recipes}
         seen = {
             recipe: strongest_patches(model, [(range(len(own)), own)], len(own))[layer][1].long()
-            for recipe, own in made.items()
+            for recipe, own in shown.items()
         }
         rows = torch.arange(len(chosen))
         of_layer: dict[str, Any] = {}
@@ -290,7 +275,7 @@ def main() -> None:
             crops = against.crops(views[name])
             places = {
                 recipe: own_place(embed(own)[rows, seen[recipe][rows, torch.tensor(chosen)] + 1], crops.mean(0))
-                for recipe, own in made.items()
+                for recipe, own in shown.items()
             }
             places[BOUND] = place_of_crops(crops, against.images, len(chosen))
             of_layer[name] = compared(places)
@@ -312,10 +297,13 @@ def main() -> None:
     put(report, asked.out)
 
 
-def embedded(embed: Embed, probe_set: ProbeSet, model: LoadedModel) -> Tensor:
-    """The views of all images of a probe set, in the square that the model sees: float32 (images, VIEWS, d)."""
-    every = batches(probe_set, range(len(probe_set)), model.description, 16)
-    return torch.cat([embed(pixels) for _, pixels in every])
+def embedded(by: Mapping[str, Embed], probe_set: ProbeSet, model: LoadedModel) -> dict[str, Tensor]:
+    """By embedder the views of all images, in the square that the model sees: float32 (images, VIEWS, d) each."""
+    parts: dict[str, list[Tensor]] = {name: [] for name in by}
+    for _, pixels in batches(probe_set, range(len(probe_set)), model.description, 16):
+        for name, embed in by.items():
+            parts[name].append(embed(pixels))
+    return {name: torch.cat(own) for name, own in parts.items()}
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ import json
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -194,6 +194,13 @@ def picture_path(folder: Path, model: LoadedModel, site: FfnSite, unit: int, rec
     return folder / f"{name.replace(' ', '-')}.webp"
 
 
+def keep(folder: Path, model: LoadedModel, site: FfnSite, recipe: str, precision: str, made: Iterable[Made]) -> None:
+    """Pictures in that folder, for benchmarks/nearness.py and the next run."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for one in made:
+        picture_path(folder, model, site, one.unit, recipe, precision).write_bytes(one.webp)
+
+
 def climb(
     model: LoadedModel,
     site: FfnSite,
@@ -210,9 +217,7 @@ def climb(
         return
     found = made(model, site, missing, recipe, precision)
     if kept:
-        kept.mkdir(parents=True, exist_ok=True)
-        for one in found:
-            picture_path(kept, model, site, one.unit, recipe, precision).write_bytes(one.webp)
+        keep(kept, model, site, recipe, precision, found)
     rows = judged(model, site, found)
     state.add([{"key": keys[row["unit"]]} | row for row in rows])
     note(f"layer {site.layer}, {recipe}: {len(missing)} neurons, {rows[0]['cpu_seconds']:.1f} s of a core each")

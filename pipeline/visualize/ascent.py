@@ -161,7 +161,7 @@ class _Climber:
             draws = self.settings.choice_draws
             scores = torch.stack([self.fresh(units, r.pictures, "choice", draws)[0].mean(1) for r in results])
             chosen = [results[i] for i in scores.argmax(0).tolist()]
-        picks = [_Pick(result, row, None) for row, result in enumerate(chosen)]
+        picks = [_Pick(result, row, None, result.initial_pictures[row]) for row, result in enumerate(chosen)]
         spent = [sum(ascent.image_steps for ascent in ascents)] * len(units)
         reached = self._rescue(units, variants, picks, spent)
         return self._judge(units, variants, picks, spent, reached, began)
@@ -169,33 +169,29 @@ class _Climber:
     def _rescue(
         self, units: Sequence[int], variants: Sequence[int], picks: list[_Pick], spent: list[int]
     ) -> tuple[Tensor, Tensor]:
-        """Give each neuron that a generated picture excites more than its own, or whose picture does not make it fire,
-        the recipe's ways out of that, in turn. A picture that fires makes way only for one that is not behind it at the
-        strongest patch either: a plain colour on every patch is no better likeness of a neuron for stripes.
+        """Give each neuron that a generated picture excites more than its own (`Recipe.overtaken`), then each whose
+        picture does not make it fire (`Recipe.rescue`), the recipe's ways out of that, in turn. What the first kind finds
+        has to be as good at the strongest patch too: a plain colour everywhere is no likeness of a neuron for stripes.
 
         Returns what the pictures reach in the end: mean over patches and strongest patch, (n,) each."""
         reached, peak = self.respond(units, torch.stack([p.picture for p in picks]))
-        ways = [(ascent, f"overtaken {i}", BETTER) for i, ascent in enumerate(self.recipe.overtaken)]
-        ways += [
-            (one, f"rescue {i}", f"{one.start} start, {one.objective} objective")
-            for i, one in enumerate(self.recipe.rescue)
-        ]
-        for ascent, purpose, told in ways:
-            least = torch.zeros_like(reached)
-            if told == BETTER:
+        ways = [("overtaken", *way) for way in enumerate(self.recipe.overtaken)]
+        ways += [("rescue", *way) for way in enumerate(self.recipe.rescue)]
+        for kind, number, ascent in ways:
+            overtaken, least = kind == "overtaken", torch.zeros_like(reached)
+            if overtaken:
                 least = self._best_of_bank(ascent)[1][list(units)].to(reached).clamp(min=0)
             flat = (~(reached > least)).nonzero()[:, 0].tolist()
             if not flat:
                 continue
             again = [units[index] for index in flat]
-            result = self.climb(again, ascent, purpose, [variants[index] for index in flat])
+            result = self.climb(again, ascent, f"{kind} {number}", [variants[index] for index in flat])
             rescued, found_peak = self.respond(again, result.pictures)
+            told = BETTER if overtaken else f"{ascent.start} start, {ascent.objective} objective"
             for row, index in enumerate(flat):
                 spent[index] += ascent.image_steps
-                better = rescued[row] > reached[index]
-                if better and (told != BETTER or found_peak[row] >= peak[index]):
-                    first = picks[index].initial_picture if told == BETTER else None
-                    picks[index] = _Pick(result, row, told, first)
+                if rescued[row] > reached[index] and (not overtaken or found_peak[row] >= peak[index]):
+                    picks[index] = _Pick(result, row, told, picks[index].first)
                     reached[index], peak[index] = rescued[row], found_peak[row]
         return reached, peak
 
@@ -327,7 +323,7 @@ class _Climber:
         """The results, with every number that a row has besides what the picture was `reached` with."""
         pictures = torch.stack([pick.picture for pick in picks])
         mean, peak = reached
-        start_mean, start_peak = self.respond(units, torch.stack([p.initial_picture for p in picks]))
+        start_mean, start_peak = self.respond(units, torch.stack([pick.first for pick in picks]))
         fresh_mean, fresh_peak = self.fresh(units, pictures, "robust", self.recipe.robust_draws)
         images, webps, read_back = self._files(pictures)
         stored, _ = self.respond(units, read_back)
@@ -389,8 +385,8 @@ class _Pick:
     result: _Result
     row: int
     rescue: str | None
-    first_start: Tensor | None = None
-    """What the attempt before it began with, where it is to exceed that: its own start is a good picture already."""
+    first: Tensor
+    """What the first attempt began with, which a picture is to exceed: a later one begins with a good picture."""
 
     @property
     def failed(self) -> bool:
@@ -399,10 +395,6 @@ class _Pick:
     @property
     def picture(self) -> Tensor:
         return self.result.pictures[self.row]
-
-    @property
-    def initial_picture(self) -> Tensor:
-        return self.result.initial_pictures[self.row] if self.first_start is None else self.first_start
 
     def curve(self) -> list[dict[str, float]]:
         """A few points of the ascent: step, objective, and activation on that step's augmented copies."""

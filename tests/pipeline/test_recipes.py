@@ -44,8 +44,8 @@ def one_band(ascent, **settings):
 
 def test_old_recipes_kept_their_hashes():
     """A key that was made with them still finds its pictures."""
-    kept = {"aligned": "d5de6d52ce517f62", "peak": "5cc976e535016ad1"}
-    assert {name: RECIPES[name].hash for name in kept} == kept
+    assert RECIPES["aligned"].hash == "d5de6d52ce517f62"
+    assert replace(RECIPES["peak"], version=1, drawn_as="").hash == RECIPES["peak"].draws == "5cc976e535016ad1"
 
 
 # --- steps whose size a picture shares --------------------------------------------------------------------------------
@@ -275,7 +275,7 @@ def test_what_no_generated_picture_excites_more_stays_to_the_byte(zoo_vit):
     for old, new in zip(before, now, strict=True):
         if old.activation > least[old.address.unit]:
             assert new.webp == old.webp
-        assert (new.activation, new.activation_peak) >= (old.activation, old.activation_peak)
+        assert new.activation >= old.activation
         assert new.activation_peak >= old.activation_peak
     assert sum(old.webp == new.webp for old, new in zip(before, now, strict=True)) > 12
 
