@@ -170,8 +170,8 @@ class _Climber:
         self, units: Sequence[int], variants: Sequence[int], picks: list[_Pick], spent: list[int]
     ) -> tuple[Tensor, Tensor]:
         """Give each neuron that a generated picture excites more than its own (`Recipe.overtaken`), then each whose
-        picture does not make it fire (`Recipe.rescue`), the recipe's ways out of that, in turn. What the first kind finds
-        has to be as good at the strongest patch too: a plain colour everywhere is no likeness of a neuron for stripes.
+        picture does not make it fire (`Recipe.rescue`), the recipe's ways out of that, in turn. What the first kind
+        finds has to be as good at the strongest patch too: a plain colour is no likeness of a neuron for stripes.
 
         Returns what the pictures reach in the end: mean over patches and strongest patch, (n,) each."""
         reached, peak = self.respond(units, torch.stack([p.picture for p in picks]))
